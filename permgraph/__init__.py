@@ -1,0 +1,66 @@
+"""permgraph: derive, prove, match and merge the permutation symmetries of any PyTorch model's weights."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from permgraph.errors import (
+    AdapterError,
+    CalibrationError,
+    CaptureError,
+    CheckpointError,
+    PermgraphError,
+    SpecMismatchError,
+    VerificationError,
+)
+
+if TYPE_CHECKING:
+    from permgraph.alignment import Alignment, align
+    from permgraph.derivation import derive
+    from permgraph.merging.merge import merge
+    from permgraph.permutations import PermutationGroup, Permutations
+    from permgraph.spec import PermutationSpec
+    from permgraph.verification import Certificate, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Alignment": "alignment",
+    "Certificate": "verification",
+    "PermutationGroup": "permutations",
+    "PermutationSpec": "spec",
+    "Permutations": "permutations",
+    "align": "alignment",
+    "derive": "derivation",
+    "merge": "merging.merge",
+    "verify": "verification",
+}
+
+__all__ = [
+    "AdapterError",
+    "Alignment",
+    "CalibrationError",
+    "CaptureError",
+    "Certificate",
+    "CheckpointError",
+    "PermgraphError",
+    "PermutationGroup",
+    "PermutationSpec",
+    "Permutations",
+    "SpecMismatchError",
+    "VerificationError",
+    "align",
+    "derive",
+    "merge",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that the command line answers before PyTorch is loaded."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"permgraph.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

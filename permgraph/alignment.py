@@ -1,0 +1,230 @@
+"""Aligns B to A: derive the groups, compare units, assign, and prove that B's function is unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+from torch import Tensor, nn
+
+from permgraph.checkpoints import require_finite
+from permgraph.derivation import Derivation
+from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
+from permgraph.matching.assignment import Term, breakdown, solve
+from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
+from permgraph.matching.points import find_points
+from permgraph.matching.weights import match_weights
+from permgraph.permutations import PermutationGroup, Permutations
+from permgraph.run import bind
+from permgraph.spec import PermutationSpec
+from permgraph.verification import Certificate, certify
+
+METHODS = ("correlation", "weights")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The objective of one group, summed over the places where it was compared.
+
+    With correlation: the sum of matched signed correlations, divided by the number of pairs that were matched, so
+    that 1 is the same function in another order. With weights: the sum of inner products of matched weights.
+    """
+
+    identity: float
+    solution: float
+
+    @property
+    def gained(self) -> float:
+        """Solution minus identity."""
+        return self.solution - self.identity
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """B moved to A.
+
+    Attributes:
+        permutations: the element of the symmetry group that moves B's units to A's places, new = old[perm].
+        spec: the group.
+        gains: group -> its objective at the identity and at the solution.
+        certificate: the proof that this element leaves B's function unchanged.
+        method: "correlation" or "weights".
+        exact: groups whose assignment is a proven optimum of its objective.
+
+    """
+
+    permutations: Permutations
+    spec: PermutationSpec
+    gains: Mapping[str, Gain]
+    certificate: Certificate
+    method: str
+    exact: tuple[str, ...]
+    _state_b: Mapping[str, Tensor] = field(repr=False)
+
+    @cached_property
+    def state_dict(self) -> dict[str, Tensor]:
+        """B's weights, moved; computed on first use."""
+        return self.spec.apply(self.permutations, self._state_b)
+
+    def moved(self, name: str) -> Tensor:
+        """One entry of `state_dict`, without making the others."""
+        return self.spec.apply_one(self.permutations.tables, name, self._state_b[name])
+
+
+def align(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    data: Iterable[Any] | None = None,
+    *,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    spec: PermutationSpec | None = None,
+    method: str | None = None,
+    groups: Sequence[str] | None = None,
+    outputs: str = "fixed",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Alignment:
+    """Match the units of B to those of A, and prove that moving them leaves B's function unchanged.
+
+    Args:
+        model_a: the reference, in eval mode.
+        model_b: the model to move; neither is changed.
+        data: batches for both models: a tensor, a tuple of args or a dict of kwargs each. Batches of one shape are
+            fastest, since every new shape is traced anew.
+        args: example inputs for tracing; the first batch by default.
+        kwargs: example keyword inputs.
+        spec: the groups; derived with `outputs` by default.
+        method: "correlation" (default with data) or "weights" (default without).
+        groups: roles or names of the groups to move ("attention" covers all roles that begin with it); the others
+            stay at the identity. All by default.
+        outputs: whether the model's outputs may be permuted, as in `derive`; ignored when `spec` is given.
+        seed: of the verification.
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        SpecMismatchError: the models differ in architecture, or `groups` names nothing.
+        CalibrationError: the data is empty, not finite, constant or too short.
+        VerificationError: the alignment would change B's function; nothing is returned.
+
+    """
+    method = _method(method, data)
+    batches, total, example = _batches(data, args, kwargs)
+    state_a, state_b = (dict(model.state_dict()) for model in (model_a, model_b))
+    require_pair(state_a, state_b)
+    pair = Pair(model_a, model_b, state_a, state_b)
+    program = pair.program(*example)
+    derivation = Derivation(program, spec.outputs if spec is not None else outputs, {})
+    spec = _agreed(spec, derivation.spec)
+    spec.check(state_b, "model B")
+    chosen = select(spec, groups)
+    if method == "correlation":
+        terms = correlation_terms(pair, find_points(derivation, [g.name for g in chosen]), batches, total, progress)
+        found = solve(chosen, terms, pinned=_pinned_sizes(spec))
+        gains = _correlations(chosen, terms, found)
+        tables, exact = dict(found), found.exact
+    else:
+        matched = match_weights(spec, chosen, state_a, state_b, progress=progress)
+        tables, exact = matched.tables, ()
+        gains = {name: Gain(*values) for name, values in matched.gains.items()}
+    permutations = Permutations({**spec.identity(), **tables})
+    inputs = bind(program, *example)
+    certificate = certify(program, spec, state_b, inputs, element=permutations, trials=1, seed=seed)
+    if not certificate.ok:
+        raise VerificationError(f"the alignment is refused: {certificate}; please report this model")
+    return Alignment(permutations, spec, gains, certificate, method, exact, state_b)
+
+
+def _method(method: str | None, data: Iterable[Any] | None) -> str:
+    method = method or ("weights" if data is None else "correlation")
+    if method not in METHODS:
+        raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+    if method == "correlation" and data is None:
+        raise CalibrationError('method "correlation" compares activations: give it calibration data')
+    return method
+
+
+def _batches(
+    data: Iterable[Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
+) -> tuple[Iterable[Any], int | None, Batch]:
+    """All batches, their number if known, and an example to trace with."""
+    given = (tuple(args), dict(kwargs or {}))
+    if data is None:
+        return (), None, given
+    iterator = iter(data)
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise CalibrationError("the calibration data is empty: give at least one batch") from None
+    total = len(data) if isinstance(data, Sized) else None
+    return chain([first], iterator), total, as_batch(first) if not (args or kwargs) else given
+
+
+def require_pair(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    """Raise an error, with both shapes, unless two state dicts are of one architecture and finite."""
+    shape_a, shape_b = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (a, b))
+    different = [
+        f"{name}: {shape_a.get(name, 'absent')} in A, {shape_b.get(name, 'absent')} in B"
+        for name in dict.fromkeys([*a, *b])
+        if shape_a.get(name) != shape_b.get(name)
+    ]
+    if different:
+        raise SpecMismatchError(
+            f"the two models are not of one architecture: {'; '.join(different[:5])}"
+            + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+        )
+    require_finite(a, "model A")
+    require_finite(b, "model B")
+
+
+def _agreed(given: PermutationSpec | None, derived: PermutationSpec) -> PermutationSpec:
+    """The given specification, if its groups are those of the traced model."""
+    if given is None:
+        return derived
+    mine, theirs = ({g.name: (g.size, g.depends_on) for g in s.groups} for s in (given, derived))
+    if mine != theirs:
+        name = next(name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name))
+        raise SpecMismatchError(
+            f"the specification does not fit this model: group {name} is {mine.get(name)} there and "
+            f"{theirs.get(name)} here; derive it again"
+        )
+    return given
+
+
+def select(spec: PermutationSpec, wanted: Sequence[str] | None) -> list[PermutationGroup]:
+    """The groups of the given names or roles; a role covers those that it begins, at a dot."""
+    if wanted is None:
+        return list(spec.groups)
+    unknown = [w for w in wanted if not any(_covers(w, group) for group in spec.groups)]
+    if unknown:
+        roles = sorted({group.role for group in spec.groups})
+        raise SpecMismatchError(f"no group has the name or role {', '.join(unknown)}; the roles are {', '.join(roles)}")
+    return [group for group in spec.groups if any(_covers(w, group) for w in wanted)]
+
+
+def _covers(wanted: str, group: PermutationGroup) -> bool:
+    return wanted in (group.name, group.role) or group.role.startswith(f"{wanted}.")
+
+
+def _pinned_sizes(spec: PermutationSpec) -> dict[str, int]:
+    """Sizes of everything that some group depends on."""
+    return {name: size for g in spec.groups for name, size in zip(g.depends_on, g.depends_sizes, strict=True)}
+
+
+def _correlations(
+    groups: Sequence[PermutationGroup], terms: Sequence[Term], found: Mapping[str, Any]
+) -> dict[str, Gain]:
+    identity = {group.name: group.identity() for group in groups}
+    before, after = breakdown(groups, terms, identity), breakdown(groups, terms, found)
+    pairs = {g.name: sum(_pairs(term) for term in terms if g.name in term.groups) for g in groups}
+    return {name: Gain(before[name] / pairs[name], after[name] / pairs[name]) for name in before if pairs[name]}
+
+
+def _pairs(term: Term) -> int:
+    count = 1
+    for size in term.matrix.shape[: len(term.groups)]:
+        count *= size
+    return count

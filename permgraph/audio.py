@@ -1,0 +1,190 @@
+"""Calibration audio: a folder of recordings as batches of equal shape, without any padding.
+
+It stands in the engine's package, not in an adapter's, because every adapter of an audio model needs it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from permgraph.errors import CalibrationError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of one file: `frames` from `start` at the file's own `rate`, which make `samples` at the model's."""
+
+    path: Path
+    rate: int
+    start: int
+    frames: int
+    samples: int
+
+
+Window = tuple[Piece, ...]
+
+
+class AudioBatches:
+    """Batches `{"input_values": float32 [batch_size, seconds * rate]}` of windows cut from a folder's recordings.
+
+    Every window is real audio from end to end, so nothing has to be left out of statistics and all batches share one
+    shape: a clip is cut into whole windows; what is left of it, and clips shorter than a window, are joined back to
+    back into further windows. Windows come in an order shuffled by `seed`, so that speech and music mix; `limit` keeps
+    the first so many. Windows that do not fill a last batch are dropped; with fewer windows than `batch_size` the
+    batch is smaller. A window without any signal is replaced by the next one that has some.
+
+    Files are found recursively, decoded when they are needed, mixed to mono and resampled to `rate`. `normalize` gives
+    each window zero mean and unit variance, as `Wav2Vec2FeatureExtractor` does with `do_normalize`.
+    Raises CalibrationError for a folder without audio, a file that cannot be read or holds values that are not finite,
+    less than one window in all, and silence throughout; the first and the last two when it is made.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        rate: int = 16_000,
+        seconds: float = 5.0,
+        batch_size: int = 4,
+        normalize: bool = True,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        self.rate = rate
+        self._folder = folder
+        self.normalize = normalize
+        self._size = round(rate * seconds)
+        clips = [clip for path in audio_files(folder) if (clip := _whole(path, rate)).samples]
+        windows = plan_windows(clips, self._size, rate, seed)[:limit]
+        if not windows:
+            held = sum(clip.samples for clip in clips) / rate
+            raise CalibrationError(
+                f"{folder}: {len(clips)} clips hold {held:.2f} s of audio, less than one window ({seconds} s). Add more"
+            )
+        self._windows = windows
+        self._silent: set[int] = set()
+        self.batch_size = min(batch_size, len(windows))
+        self.window(0)  # now rather than after the first forward pass: there is some sound
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self._windows) // self.batch_size
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for first in range(0, len(self) * self.batch_size, self.batch_size):
+            rows = [self.window(first + row) for row in range(self.batch_size)]
+            yield {"input_values": torch.from_numpy(np.stack(rows))}
+
+    def window(self, number: int) -> Samples:
+        """Window `number`, or the first with signal after it (cyclically): float32 [seconds * rate]."""
+        for step in range(len(self._windows)):
+            here = (number + step) % len(self._windows)
+            if here in self._silent:
+                continue
+            window = np.concatenate([read_piece(piece, self.rate) for piece in self._windows[here]])
+            if np.ptp(window) > 0:
+                return standardized(window) if self.normalize else window
+            self._silent.add(here)
+        raise CalibrationError(f"{self._folder}: all recordings are silent (constant). Give recordings with sound.")
+
+
+def standardized(window: Samples) -> Samples:
+    """(x - mean) / sqrt(variance + 1e-7), as `Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm` has it."""
+    centred = window - window.mean(dtype=np.float64)
+    return np.asarray(centred / np.sqrt(np.mean(centred**2) + 1e-7), dtype=np.float32)
+
+
+def audio_files(folder: Path | str) -> list[Path]:
+    """The audio files in a folder and all below it, by path. Raises CalibrationError where there is none."""
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise CalibrationError(
+            f"{folder}: no audio files (looked for {', '.join(SUFFIXES)} here and below). "
+            "Give a folder with recordings of what the models should handle."
+        )
+    return found
+
+
+def plan_windows(clips: list[Piece], size: int, rate: int, seed: int) -> list[Window]:
+    """Windows of exactly `size` samples each, shuffled; no sample twice, less than a window left over."""
+    generator = np.random.default_rng(seed)
+    whole: list[Window] = []
+    rests: list[Piece] = []
+    for clip in clips:
+        rest = clip
+        while rest.samples >= size:
+            first, rest = _cut(rest, size, rate)
+            whole.append((first,))
+        rests += [rest] if rest.samples else []
+    windows = whole + _joined([rests[i] for i in generator.permutation(len(rests))], size, rate)
+    return [windows[i] for i in generator.permutation(len(windows))]
+
+
+def read_piece(piece: Piece, rate: int) -> Samples:
+    """The samples of a piece: mono, float32, at `rate`. Raises CalibrationError naming a file that is not sound."""
+    import soundfile
+    import soxr
+
+    try:
+        frames, _ = soundfile.read(piece.path, piece.frames, piece.start, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(piece.path, error) from error
+    if len(frames) < piece.frames:
+        raise _unreadable(piece.path, f"it ends at frame {piece.start + len(frames)}, before its header says")
+    if not np.isfinite(frames).all():
+        raise CalibrationError(f"{piece.path}: holds samples that are NaN or infinite. Repair or remove this file.")
+    mono = frames.mean(axis=1)
+    resampled = mono if piece.rate == rate else soxr.resample(mono, piece.rate, rate)
+    return np.asarray(resampled[: piece.samples], dtype=np.float32)
+
+
+def _whole(path: Path, rate: int) -> Piece:
+    try:
+        import soundfile
+    except ImportError as error:
+        raise CalibrationError(
+            f"{path}: reading audio needs soundfile and soxr: pip install 'permgraph[audio]'."
+        ) from error
+    try:
+        header = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(path, error) from error
+    own = int(header.samplerate)
+    return Piece(path, own, 0, int(header.frames), int(header.frames) * rate // own)
+
+
+def _cut(piece: Piece, samples: int, rate: int) -> tuple[Piece, Piece]:
+    """The first `samples` of a piece, and the rest of it."""
+    frames = -(-samples * piece.rate // rate)
+    left = piece.frames - frames
+    rest = replace(piece, start=piece.start + frames, frames=left, samples=left * rate // piece.rate)
+    return replace(piece, frames=frames, samples=samples), rest
+
+
+def _joined(pieces: list[Piece], size: int, rate: int) -> list[Window]:
+    windows: list[Window] = []
+    window: list[Piece] = []
+    for piece in pieces:
+        room = size - sum(part.samples for part in window)
+        if piece.samples < room:
+            window.append(piece)
+            continue
+        first, rest = _cut(piece, room, rate)
+        windows.append((*window, first))
+        window = [rest] if rest.samples else []
+    return windows
+
+
+def _unreadable(path: Path, why: Any) -> CalibrationError:
+    return CalibrationError(
+        f"{path}: cannot be read as audio: {str(why).rstrip('.')}. Convert, repair or remove this file."
+    )

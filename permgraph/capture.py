@@ -1,0 +1,223 @@
+"""A model and example inputs -> one torch.fx graph over ATen operations, with parameters and inputs named."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from permgraph.errors import CaptureError, SpecMismatchError
+from permgraph.relations import Source
+
+INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a placeholder of the graph stands for.
+
+    `kind` is parameter, buffer (persistent), constant, or input; `name` is the name in the state dict, or, for
+    inputs, the place in (args, kwargs).
+    """
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced forward pass.
+
+    `feeds` maps placeholder names to what they stand for, in order; `constants` holds non-persistent buffers and
+    lifted tensors; `names` maps every key of the state dict to the one under which the graph knows its tensor (tied
+    weights have several keys); `outputs` are the names of the output leaves.
+    """
+
+    graph: fx.GraphModule
+    feeds: Mapping[str, Feed]
+    constants: Mapping[str, Tensor]
+    names: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    parameters: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inputs_spec: pytree.TreeSpec
+
+
+def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Program:
+    """Trace `model` on example inputs with `torch.export`; the model is left as it was.
+
+    Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
+    mode or cannot be exported.
+    """
+    model = _inner_module(model)
+    if model.training:
+        raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
+    args, options = _to_device_of(model, (tuple(args), dict(kwargs or {})))
+    with caches_off(model), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            exported = torch.export.export(model, args, options, strict=False)
+        except Exception as error:
+            raise CaptureError(_advice(model, error)) from error
+    graph = _inline(exported.graph_module)
+    names, shapes = _state_names(model)
+    parameters = tuple(name for name, _ in model.named_parameters(remove_duplicate=False) if name in names)
+    feeds = _feeds(exported, names)
+    constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
+    return Program(
+        graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec
+    )
+
+
+def _inner_module(model: nn.Module) -> nn.Module:
+    """The module behind `torch.compile` or a data-parallel wrapper."""
+    for attribute in ("_orig_mod", "module"):
+        inner = getattr(model, attribute, None)
+        if isinstance(inner, nn.Module) and type(model).__name__ in (
+            "OptimizedModule",
+            "DataParallel",
+            "DistributedDataParallel",
+        ):
+            return inner
+    return model
+
+
+def _to_device_of(model: nn.Module, inputs: Any) -> Any:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return pytree.tree_map_only(Tensor, lambda t: t.to(device), inputs)
+
+
+@contextmanager
+def caches_off(model: nn.Module) -> Iterator[None]:
+    """Switch `config.use_cache` off for the duration, in every part of a composite configuration."""
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    changed = [c for c in configs.values() if getattr(c, "use_cache", False) is True]
+    try:
+        for config in changed:
+            config.use_cache = False
+        yield
+    finally:
+        for config in changed:
+            config.use_cache = True
+
+
+def _advice(model: nn.Module, error: Exception) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+    hint = "run it once eagerly on these inputs, and make control flow that depends on tensor values static"
+    if isinstance(error, TypeError):
+        hint = f"its forward takes {inspect.signature(model.forward)}; pass these as args or kwargs"
+    return f"{type(model).__name__} cannot be traced by torch.export: {type(error).__name__}: {first[:400]}; {hint}"
+
+
+def _inline(module: fx.GraphModule) -> fx.GraphModule:
+    """Open the sub-graphs that only switch gradients or autocast."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function" or getattr(node.target, "__name__", str(node.target)) not in INLINED:
+            continue
+        sub = next(arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr")
+        operands = node.args[list(node.args).index(sub) + 1 :]
+        inner = _inline(getattr(module, str(sub.target)))
+        places = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        mapping = dict(zip(places, operands, strict=True))
+        with graph.inserting_before(node):
+            results = graph.graph_copy(inner.graph, mapping)
+        for user in list(node.users):
+            user.replace_all_uses_with(results[user.args[1]])  # type: ignore[index]
+            graph.erase_node(user)
+        graph.erase_node(node)
+    module.recompile()
+    return module
+
+
+def _state_names(model: nn.Module) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Every state-dict key -> the first key of the same tensor, and the shapes by key."""
+    state = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    names = {key: first.setdefault(id(tensor), key) for key, tensor in state.items()}
+    return names, {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def _feeds(exported: torch.export.ExportedProgram, names: Mapping[str, str]) -> dict[str, Feed]:
+    paths, _ = pytree.tree_flatten_with_path(exported.example_inputs)
+    inputs = iter(_input_name(path) for path, _ in paths)
+    feeds: dict[str, Feed] = {}
+    for spec in exported.graph_signature.input_specs:
+        name = spec.arg.name
+        if spec.kind is InputKind.USER_INPUT:
+            feeds[name] = Feed("input", next(inputs))
+        elif spec.target in names:
+            kind = "parameter" if spec.kind is InputKind.PARAMETER else "buffer"
+            feeds[name] = Feed(kind, names[spec.target])
+        else:
+            feeds[name] = Feed("constant", str(spec.target))
+    return feeds
+
+
+def _input_name(path: tuple[Any, ...]) -> str:
+    side, *rest = path
+    text = "".join(str(key) for key in rest)
+    return ("args" if getattr(side, "idx", 0) == 0 else "kwargs") + text
+
+
+def _output_names(exported: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """The place of each output leaf in what the model returns."""
+    specs = exported.graph_signature.output_specs
+    count = sum(spec.kind is OutputKind.USER_OUTPUT for spec in specs)
+    tree = exported.call_spec.out_spec
+    assert tree is not None
+    marked = pytree.tree_unflatten(list(range(count)), tree)
+    return tuple("".join(str(key) for key in path) or "output" for path, _ in pytree.tree_flatten_with_path(marked)[0])
+
+
+def require_same(a: Program, b: Program) -> None:
+    """Raise SpecMismatchError, naming the first difference, unless two programs compute alike."""
+    for one, other in zip_longest(a.graph.graph.nodes, b.graph.graph.nodes):
+        left, right = ("nothing" if node is None else node.format_node() or node.name for node in (one, other))
+        if left != right:
+            where = source_of(one if one is not None else other).module or "the model"
+            raise SpecMismatchError(f"the two models compute differently in {where}: A has {left}, B has {right}")
+    for name, tensor in a.constants.items():
+        if name not in b.constants or not _equal(tensor, b.constants[name]):
+            raise SpecMismatchError(
+                f"the two models differ in the constant {name}: align two models of one configuration"
+            )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and (a.is_meta or b.is_meta or torch.equal(a, b.to(a.device)))
+
+
+def source_of(node: fx.Node) -> Source:
+    """The operation, the module path and the source line of a node."""
+    stack = node.meta.get("nn_module_stack") or {}
+    module = next(reversed([path for path, _ in stack.values()]), "") if stack else ""
+    return Source(op_name(node.target), module, _line(node.meta.get("stack_trace") or ""))
+
+
+def op_name(target: Any) -> str:
+    """`aten.linear` for `torch.ops.aten.linear.default`."""
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target.overloadpacket)
+    return getattr(target, "__name__", str(target))
+
+
+def _line(trace: str) -> str:
+    """`file.py:12` of the innermost frame outside torch itself, or of the innermost frame."""
+    frames = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    own = [frame for frame in frames if "/torch/" not in frame.replace("\\", "/")]
+    if not (own or frames):
+        return ""
+    parts = (own or frames)[-1].split('"')
+    number = parts[2].split("line ")[1].split(",")[0]
+    folder, _, file = parts[1].replace("\\", "/").rpartition("/")
+    return f"{folder.rpartition('/')[2]}/{file}:{number}"

@@ -1,0 +1,144 @@
+"""The weights of a Hugging Face checkpoint folder as a mapping that reads one tensor at a time."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from permgraph.errors import CheckpointError
+from permgraph.weight_files import StoredTensor, read_json, shorten, stored_tensors
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class Checkpoint(Mapping[str, Tensor]):
+    """A read-only mapping from parameter name to tensor; a tensor is read when it is asked for, and not kept.
+
+    `info[name]` has `shape`, `dtype` and `file` without reading anything. Two names that were stored once because
+    they share memory (tied weights) both resolve.
+    """
+
+    def __init__(self, folder: Path, info: Mapping[str, StoredTensor]) -> None:
+        self.folder = folder
+        self.info = dict(info)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The weight files, each once, in the order in which their tensors come."""
+        return tuple(dict.fromkeys(stored.file for stored in self.info.values()))
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor called `name`. Raises KeyError for an unknown name, CheckpointError for an unreadable file."""
+        return self.info[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.info)
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+
+def open_checkpoint(folder: Path | str) -> Checkpoint:
+    """The weights of `folder`: `model.safetensors` or `pytorch_model.bin`, whole or in shards with an index.
+
+    Safetensors win where both are there. Pickled files are read with `weights_only=True`: code in them never runs.
+    Raises CheckpointError naming the file that is absent, truncated, unsafe, or not what its index promises.
+    """
+    folder = Path(folder)
+    info: dict[str, StoredTensor] = {}
+    for path in weight_files(folder):
+        for name, stored in stored_tensors(path).items():
+            if name in info:
+                raise CheckpointError(
+                    f"{path}: tensor {name!r} is also in {info[name].file.name}, so it is not clear which one counts. "
+                    "Save the checkpoint again with `save_pretrained`."
+                )
+            info[name] = stored
+    if not info:
+        raise CheckpointError(f"{folder}: the weight files hold no tensor. Save or download the checkpoint again.")
+    _require_promised(folder, info)
+    return Checkpoint(folder, info)
+
+
+def weight_files(folder: Path | str) -> list[Path]:
+    """The files that hold a folder's weights. Raises CheckpointError naming what was looked for, or the lost shards."""
+    folder = Path(folder)
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / f"{name}.index.json").is_file():
+            return _shards(folder / f"{name}.index.json")
+    looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHT_FILES)
+    raise CheckpointError(f"{folder}: no weights (looked for {looked_for}). Give the folder `save_pretrained` wrote.")
+
+
+def require_finite(state_dict: Mapping[str, Tensor], where: object) -> None:
+    """Every float tensor is finite. Raises CheckpointError naming `where` and each tensor with a NaN or an infinity."""
+    bad = []
+    for name, tensor in state_dict.items():
+        if not _is_finite(tensor):
+            bad.append(f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)")
+    if bad:
+        raise CheckpointError(
+            f"{where}: weights that are NaN or infinite: {shorten(bad)}. Nothing can be matched or merged with them. "
+            "Use a checkpoint from before training diverged, or convert again from the original precision."
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
+        return True
+    wide = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()  # float8 has no aminmax
+    # NaN wins both ways; one pass without a mask of the tensor's size.
+    return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(wide))
+
+
+def file_sha256(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def input_hashes(folder: Path | str) -> dict[str, str]:
+    """File name to SHA-256, for `config.json` and every weight file of a checkpoint folder: what a report cites."""
+    paths = [Path(folder) / "config.json", *weight_files(folder)]
+    return {path.name: file_sha256(path) for path in paths if path.is_file()}
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: has no 'weight_map' from tensor to shard. Download the index again.")
+    return {str(name): str(shard) for name, shard in weight_map.items()}
+
+
+def _shards(index: Path) -> list[Path]:
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
+    names = sorted(set(_weight_map(index).values()))
+    for name in names:
+        if Path(name).name != name or Path(name).suffix != suffix:
+            raise CheckpointError(
+                f"{index}: the shard {name!r} is not the name of a {suffix} file beside the index. "
+                "Download the index again, from a source you trust."
+            )
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index}: shards that are not there: {shorten(missing)}. Download them, or the whole checkpoint, again."
+        )
+    return [index.parent / name for name in names]
+
+
+def _require_promised(folder: Path, info: Mapping[str, StoredTensor]) -> None:
+    paths = weight_files(folder)
+    index = next((i for w in WEIGHT_FILES if (i := folder / f"{w}.index.json").is_file()), None)
+    if index is None or paths[0].name in WEIGHT_FILES:
+        return
+    lost = [f"{n} ({shard})" for n, shard in _weight_map(index).items() if n not in info or info[n].file.name != shard]
+    if lost:
+        raise CheckpointError(
+            f"{index}: tensors that their shard does not hold: {shorten(lost)}. "
+            "Index and shards are from different checkpoints: download all of them again."
+        )

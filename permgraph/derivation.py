@@ -1,0 +1,165 @@
+"""Derives the permutation symmetries of a model: capture, trace, resolve, group, specify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from permgraph.axes import Axis
+from permgraph.capture import Program, capture
+from permgraph.groups import Grouping
+from permgraph.layout import Layout
+from permgraph.relations import Source, Value
+from permgraph.spec import PermutationSpec
+from permgraph.tie_graph import Node, TieGraph
+from permgraph.ties import Occurrence, resolve
+from permgraph.trace import trace
+
+AxisTies = Mapping[tuple[str, int], tuple[str, int]]
+
+
+def derive(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    outputs: str = "fixed",
+    tie: AxisTies | None = None,
+) -> PermutationSpec:
+    """The group of all permutations of weights that leave the function of `model` alone, f(πθ) = f(θ).
+
+    Args:
+        model: in eval mode, on any device, `meta` included; it is not changed.
+        args: example positional inputs.
+        kwargs: example keyword inputs.
+        outputs: "fixed" pins every output; "free" lets output axes move, f(πθ) = π_out f(θ).
+        tie: {(parameter, dim): (parameter, dim)} for parameters that the forward pass does not reach.
+
+    Raises:
+        CaptureError: the model cannot be traced; the message says what to change.
+
+    """
+    return Derivation(capture(model, args, kwargs), outputs, dict(tie or {})).spec
+
+
+@dataclass
+class Derivation:
+    """A program with all that was found out about its axes."""
+
+    program: Program
+    outputs: str
+    tie: AxisTies
+
+    def __post_init__(self) -> None:
+        if self.outputs not in ("fixed", "free"):
+            raise ValueError(f'outputs is "fixed" or "free", not {self.outputs!r}')
+        self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
+        self.resolution = resolve(self.trace.values.values(), self.trace.relations)
+        self.grouping = Grouping(self.trace, self.resolution)
+
+    @cached_property
+    def node_names(self) -> frozenset[str]:
+        """Names of the nodes of the graph."""
+        return frozenset(node.name for node in self.program.graph.graph.nodes)
+
+    @cached_property
+    def dependencies(self) -> dict[str, tuple[str, ...]]:
+        """Group -> the groups and pinned factors whose index selects its permutation."""
+        return {group.name: group.depends_on for group in self.spec.groups}
+
+    @cached_property
+    def aliases(self) -> dict[str, list[str]]:
+        """Name in the graph -> all state-dict keys of that tensor."""
+        found: dict[str, list[str]] = {}
+        for key, name in self.program.names.items():
+            found.setdefault(name, []).append(key)
+        return found
+
+    @cached_property
+    def stored(self) -> dict[str, Value]:
+        """Parameters and persistent buffers that the trace knows."""
+        return {n: v for n, v in self.trace.values.items() if v.kind in ("parameter", "buffer")}
+
+    @cached_property
+    def spec(self) -> PermutationSpec:
+        """The specification."""
+        layouts = {name: self.grouping.layout(name) for name in self.stored}
+        keyed = {key: layouts[name] for key, name in self.program.names.items() if name in layouts}
+        reached = {name for name in self.stored if self._is_used(name)}
+        unreached = [key for key in self.program.parameters if self.program.names[key] not in reached]
+        return PermutationSpec(
+            groups=self.grouping.groups(self.aliases),
+            pinned=self._pinned(layouts),
+            unreached=tuple(unreached),
+            layouts=keyed,
+            output_layouts=tuple(self._output_layouts()),
+            shapes=self.program.shapes,
+            parameters=self.program.parameters,
+            outputs=self.outputs,
+            ties=self._tie_graph(),
+        )
+
+    def _is_used(self, name: str) -> bool:
+        feeds = self.program.feeds
+        return any(
+            node.op == "placeholder" and node.users and feeds[node.name].name == name
+            for node in self.program.graph.graph.nodes
+        )
+
+    def _output_layouts(self) -> list[tuple[str, Layout | None]]:
+        return [
+            (place, None if value is None else self.grouping.layout(value.name))
+            for place, value in zip(self.program.outputs, self.trace.outputs, strict=True)
+        ]
+
+    def _pinned(self, layouts: Mapping[str, Layout]) -> dict[tuple[str, int], str]:
+        """Every axis of more than one unit on which no group acts, with the first reason found."""
+        found = {}
+        for name, layout in layouts.items():
+            if self.stored[name].kind != "parameter":
+                continue
+            moved = {cell.leaves[k].dim for cell in layout.cells for move in cell.moves for k in move.leaves}
+            for dim, size in enumerate(layout.shape):
+                if dim not in moved and size > 1:
+                    why = self._why_pinned(name, dim)
+                    found.update({(key, dim): why for key in self.aliases[name]})
+        return found
+
+    def _why_pinned(self, name: str, dim: int) -> str:
+        factors, places = self.resolution.factors, self.resolution.layouts[name]
+        for cell in places.cells():
+            for occurrence, _ in places.occurrences(cell):
+                pin = factors.pinned.get(factors.find(occurrence))
+                if occurrence.dim == dim and pin is not None:
+                    return pin.reason
+        return f"{_cut_by(self.stored[name].axes[dim]) or 'an operation'}: cut into single units"
+
+    def _tie_graph(self) -> TieGraph:
+        number: dict[Occurrence, int] = {}
+        nodes: list[Node] = []
+        names, bundles = self.grouping.names, self.grouping.bundles
+        factors = self.resolution.factors
+        for occurrences in factors.classes.values():
+            bundle = bundles.get(factors.find(occurrences[0]))
+            group = names[bundle] if bundle is not None and bundle.free else ""
+            for occurrence in occurrences:
+                number[occurrence] = len(nodes)
+                nodes.append(
+                    Node(
+                        occurrence, self.trace.values[occurrence.tensor].kind, self.grouping.size_of(occurrence), group
+                    )
+                )
+        sources: dict[Source, int] = {}
+        ties = tuple((number[t.a], number[t.b], sources.setdefault(t.source, len(sources))) for t in factors.ties)
+        pins = {number[pin.occurrence]: pin.reason for pin in reversed(factors.pins)}
+        aliases = {key: name for key, name in self.program.names.items() if key != name}
+        return TieGraph(tuple(nodes), tuple(sources), ties, tuple(sorted(pins.items())), aliases)
+
+
+def _cut_by(axis: Axis) -> str:
+    root = axis.root()
+    return root.cut_by or next(filter(None, map(_cut_by, root.parts)), "")

@@ -1,0 +1,170 @@
+"""Why an axis moves, why it is pinned, and why two axes move together: paths in the tie graph, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+
+import networkx as nx
+
+from permgraph.errors import SpecMismatchError
+from permgraph.permutations import PermutationGroup
+from permgraph.spec import PermutationSpec
+
+Axis = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tie on the way: the axis it leads to, and the operation that makes it."""
+
+    tensor: str
+    dim: int
+    op: str
+    module: str
+    line: str
+
+    def __str__(self) -> str:
+        place = f" in {self.module}" if self.module else ""
+        return f"{self.tensor}[{self.dim}]  by {self.op}{place}" + (f" ({self.line})" if self.line else "")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of an axis, or of a pair.
+
+    Attributes:
+        axis: (parameter, dim).
+        other: the second axis, or None.
+        verdict: "moves", "pinned", "partly" or "unreached"; for a pair "together" or "apart".
+        groups: the groups that act on the axis; for a pair, on both.
+        chain: the ties from the axis to the pin, or to the other axis.
+        text: all of it for people.
+
+    """
+
+    axis: Axis
+    other: Axis | None
+    verdict: str
+    groups: tuple[str, ...]
+    chain: tuple[Step, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def explain(spec: PermutationSpec, axis: Axis, other: Axis | None = None) -> Explanation:
+    """Explain one axis, or why two move together. SpecMismatchError for an axis that the model does not have."""
+    for given in (axis, other):
+        if given is not None:
+            _require(spec, given)
+    return _explain_one(spec, axis) if other is None else _explain_pair(spec, axis, other)
+
+
+def _require(spec: PermutationSpec, axis: Axis) -> None:
+    name, dim = axis
+    if name not in spec.shapes:
+        near = get_close_matches(name, spec.shapes, n=3, cutoff=0.4)
+        raise SpecMismatchError(f"the model has no parameter {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
+    if not 0 <= dim < len(spec.shapes[name]):
+        raise SpecMismatchError(f"{name} has shape {tuple(spec.shapes[name])}: there is no dimension {dim}")
+
+
+def _label(axis: Axis) -> str:
+    return f"{axis[0]}[{axis[1]}]"
+
+
+def _acting(spec: PermutationSpec, axis: Axis) -> list[PermutationGroup]:
+    return [group for group in spec.groups if axis in group.axes]
+
+
+def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
+    name, dim = axis
+    groups = _acting(spec, axis)
+    size = spec.shapes[name][dim]
+    if name not in spec.layouts:
+        text = f"{_label(axis)} is not reached by the forward pass and stays as it is; `tie` can join it to an axis"
+        return Explanation(axis, None, "unreached", (), (), text)
+    lines = [f"{_label(axis)}, {size} units"]
+    for group in groups:
+        lines += [f"  moves by {_describe(group)}", *_dependence(spec, group)]
+    chain: tuple[Step, ...] = ()
+    pin = _nearest_pin(spec, axis)
+    if pin is not None:
+        reason, chain = pin
+        lines.append(f"  pinned{' in part' if groups else ''}: {reason}")
+        lines += [f"    {step}" for step in chain]
+    elif not groups:
+        lines.append(f"  pinned: {spec.pinned.get(axis, 'it has a single unit')}")
+    verdict = "partly" if groups and pin else "moves" if groups else "pinned"
+    return Explanation(axis, None, verdict, tuple(group.name for group in groups), chain, "\n".join(lines))
+
+
+def _describe(group: PermutationGroup) -> str:
+    copies = f", {group.count} independent copies" if group.count > 1 else ""
+    return f"{group.name}: Sym({group.size}){copies}, on {len(group.axes)} axes, role {group.role}"
+
+
+def _dependence(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
+    if not group.depends_on:
+        return []
+    return [
+        f"    a different permutation for every index of {', '.join(group.depends_on)}: these units occur in no",
+        "    tensor and no operation without that index, so this is a change of variables",
+    ]
+
+
+def _nearest_pin(spec: PermutationSpec, axis: Axis) -> tuple[str, tuple[Step, ...]] | None:
+    graph = spec.graph
+    for start in spec.ties.at(axis):
+        if spec.ties.nodes[start].group:
+            continue
+        distances = nx.single_source_shortest_path(graph, start)
+        for target, path in sorted(distances.items(), key=lambda item: (len(item[1]), item[0])):
+            if graph.nodes[target]["pinned"]:
+                return graph.nodes[target]["pinned"], _steps(graph, path)
+    return None
+
+
+def _steps(graph: nx.Graph, path: Sequence[int]) -> tuple[Step, ...]:
+    found = []
+    for a, b in pairwise(path):
+        edge, node = graph.edges[a, b], graph.nodes[b]
+        found.append(Step(node["tensor"], node["dim"], edge["op"], edge["module"], edge["line"]))
+    return tuple(found)
+
+
+def _explain_pair(spec: PermutationSpec, axis: Axis, other: Axis) -> Explanation:
+    shared = [group.name for group in _acting(spec, axis) if other in group.axes]
+    if not shared:
+        mine, theirs = ([g.name for g in _acting(spec, a)] for a in (axis, other))
+        text = (
+            f"{_label(axis)} and {_label(other)} do not move together: the first moves by {_list(mine)}, "
+            f"the second by {_list(theirs)}"
+        )
+        return Explanation(axis, other, "apart", (), (), text)
+    lines = [f"{_label(axis)} and {_label(other)} move together by {_list(shared)}"]
+    first: tuple[Step, ...] = ()
+    for name in shared:
+        chain = _chain(spec, axis, other, name)
+        first = first or chain
+        lines += [f"  {name}:", f"    {_label(axis)}", *(f"    {step}" for step in chain)]
+    return Explanation(axis, other, "together", tuple(shared), first, "\n".join(lines))
+
+
+def _chain(spec: PermutationSpec, axis: Axis, other: Axis, group: str) -> tuple[Step, ...]:
+    starts, ends = ([k for k in spec.ties.at(a) if spec.ties.nodes[k].group == group] for a in (axis, other))
+    best: Sequence[int] | None = None
+    for start in starts:
+        reach = nx.single_source_shortest_path(spec.graph, start)
+        for end in ends:
+            if end in reach and (best is None or len(reach[end]) < len(best)):
+                best = reach[end]
+    return _steps(spec.graph, best) if best else ()
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"

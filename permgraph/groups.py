@@ -1,0 +1,198 @@
+"""From factors to named groups, and from cells of tensors to layouts on which these groups act."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+
+from permgraph.dependence import dependencies, fused, partners
+from permgraph.layout import Cell, Layout, Leaf, Move
+from permgraph.permutations import PermutationGroup
+from permgraph.roles import roles
+from permgraph.ties import Occurrence, Resolution, TensorLayout
+from permgraph.trace import Trace
+
+SUFFIX = {
+    "residual": "residual",
+    "attention.heads": "heads",
+    "attention.qk": "qk",
+    "attention.vo": "vo",
+    "feed_forward": "hidden",
+    "conv": "channels",
+    "other": "units",
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One group before it has a name: the classes whose product it permutes, and the bundles it depends on."""
+
+    classes: tuple[Occurrence, ...]
+    size: int
+    depends_on: tuple[Bundle, ...]
+    free: bool
+
+
+@dataclass
+class Grouping:
+    """The groups of a trace, the name of every class, and the layout of every tensor that they act on."""
+
+    trace: Trace
+    resolution: Resolution
+
+    @cached_property
+    def _beside(self) -> dict[Occurrence, dict[Occurrence, Occurrence]]:
+        return partners(self.resolution)
+
+    @cached_property
+    def _stored(self) -> dict[Occurrence, list[Occurrence]]:
+        """Class -> its occurrences on parameters and buffers."""
+        kinds = {name: value.kind for name, value in self.trace.values.items()}
+        found = {
+            kind: [o for o in members if kinds[o.tensor] in ("parameter", "buffer")]
+            for kind, members in self.resolution.factors.classes.items()
+        }
+        return {kind: members for kind, members in found.items() if members}
+
+    @cached_property
+    def bundles(self) -> dict[Occurrence, Bundle]:
+        """Class -> its bundle, for all classes that occur on parameters."""
+        allowed = dependencies(self.resolution, self._beside)
+        pinned = self.resolution.factors.pinned
+        free = [kind for kind in self._stored if kind not in pinned]
+        together = {kind: members for members in fused(allowed, free) for kind in members}
+        together |= {kind: (kind,) for kind in self._stored if kind in pinned}
+        done: dict[Occurrence, Bundle] = {}
+        for kind in together:
+            self._bundle(kind, together, allowed, done, ())
+        return done
+
+    def _bundle(
+        self,
+        kind: Occurrence,
+        together: Mapping[Occurrence, tuple[Occurrence, ...]],
+        allowed: Mapping[Occurrence, set[Occurrence]],
+        done: dict[Occurrence, Bundle],
+        above: tuple[Occurrence, ...],
+    ) -> Bundle:
+        if kind in done:
+            return done[kind]
+        members = together[kind]
+        common = set.intersection(*(allowed.get(member, set()) for member in members)) - set(members)
+        lower = [
+            self._bundle(other, together, allowed, done, (*above, *members))
+            for other in sorted(common)
+            if other in together and other not in above and set(together[other]) <= common
+        ]
+        needs = [
+            bundle
+            for bundle in dict.fromkeys(lower)
+            if all(set(inner.classes) <= common for inner in bundle.depends_on)
+        ]
+        size = 1
+        for member in members:
+            size *= self.size_of(member)
+        is_free = kind not in self.resolution.factors.pinned
+        bundle = Bundle(members, size, tuple(sorted(needs, key=lambda b: b.classes)) if is_free else (), is_free)
+        done.update(dict.fromkeys(members, bundle))
+        return bundle
+
+    def size_of(self, occurrence: Occurrence) -> int:
+        """How many units an occurrence has."""
+        layout = self.resolution.layouts[occurrence.tensor]
+        return layout.boxes[occurrence.dim][occurrence.cell[occurrence.dim]].leaves[occurrence.position].size
+
+    @cached_property
+    def _role(self) -> dict[Bundle, str]:
+        given = roles(self.trace, self.resolution)
+        order = list(SUFFIX)
+        return {
+            bundle: min((given.get(kind, "other") for kind in bundle.classes), key=order.index)
+            for bundle in self.bundles.values()
+        }
+
+    @cached_property
+    def names(self) -> dict[Bundle, str]:
+        """Bundle -> name; pinned ones are named after the first parameter axis they sit on."""
+        taken: Counter[str] = Counter()
+        found = {}
+        wanted = {bundle: self._wanted(bundle) for bundle in dict.fromkeys(self.bundles.values())}
+        for bundle, name in wanted.items():
+            taken[name] += 1
+            found[bundle] = name if taken[name] == 1 else f"{name}#{taken[name]}"
+        return found
+
+    def _wanted(self, bundle: Bundle) -> str:
+        places = [o for kind in bundle.classes for o in self._stored[kind]]
+        if not bundle.free:
+            return f"pinned:{places[0].tensor}[{places[0].dim}]"
+        role = self._role[bundle]
+        inner = any(self._role[lower] == role and lower.free for lower in bundle.depends_on)
+        return _anchor(places, role) + SUFFIX[role] + (".within" if inner else "")
+
+    def groups(self, aliases: Mapping[str, Sequence[str]]) -> tuple[PermutationGroup, ...]:
+        """All groups of more than one unit; `aliases` lists the state-dict keys of each stored tensor."""
+        found = []
+        for bundle, name in self.names.items():
+            if not bundle.free:
+                continue
+            axes = {(o.tensor, o.dim) for kind in bundle.classes for o in self._stored[kind]}
+            keyed = {(key, dim) for tensor, dim in axes for key in aliases[tensor]}
+            order = {key: k for k, key in enumerate(key for keys in aliases.values() for key in keys)}
+            found.append(
+                PermutationGroup(
+                    name=name,
+                    size=bundle.size,
+                    depends_on=tuple(self.names[lower] for lower in bundle.depends_on),
+                    axes=tuple(sorted(keyed, key=lambda axis: (order[axis[0]], axis[1]))),
+                    role=self._role[bundle],
+                    depends_sizes=tuple(lower.size for lower in bundle.depends_on),
+                )
+            )
+        return tuple(found)
+
+    def layout(self, tensor: str) -> Layout:
+        """Where the groups act on a tensor."""
+        places = self.resolution.layouts[tensor]
+        return Layout(places.value.shape, tuple(self._cell(places, cell) for cell in places.cells()))
+
+    def _cell(self, places: TensorLayout, cell: tuple[int, ...]) -> Cell:
+        boxes = [places.boxes[dim][index] for dim, index in enumerate(cell)]
+        here = [occurrence for occurrence, _ in places.occurrences(cell)]
+        index = {occurrence: k for k, occurrence in enumerate(here)}
+        leaves = tuple(Leaf(dim, leaf.size, leaf.stride) for dim, box in enumerate(boxes) for leaf in box.leaves)
+        moves = []
+        for occurrence in here:
+            bundle = self.bundles.get(self.resolution.factors.find(occurrence))
+            if bundle is None or not bundle.free or self.resolution.factors.find(occurrence) != bundle.classes[0]:
+                continue
+            moves.append(
+                Move(
+                    self.names[bundle],
+                    self._indices(occurrence, bundle.classes, index),
+                    tuple(self._indices(occurrence, lower.classes, index) for lower in bundle.depends_on),
+                )
+            )
+        return Cell(tuple(box.offset for box in boxes), leaves, tuple(moves))
+
+    def _indices(
+        self, occurrence: Occurrence, classes: Iterable[Occurrence], index: Mapping[Occurrence, int]
+    ) -> tuple[int, ...]:
+        own = self.resolution.factors.find(occurrence)
+        return tuple(index[occurrence if kind == own else self._beside[occurrence][kind]] for kind in classes)
+
+
+def _anchor(places: Sequence[Occurrence], role: str) -> str:
+    """The module a group is named after: the common one, for a conv or residual stream the one that writes it."""
+    modules = [place.tensor.rpartition(".")[0] for place in places]
+    if role == "residual":
+        return ""
+    if role in ("conv", "other"):
+        writers = [module for module, place in zip(modules, places, strict=True) if place.dim == 0] or modules
+        return f"{writers[0]}." if writers[0] else ""
+    levels = zip(*(module.split(".") for module in modules), strict=False)
+    common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+    return ".".join([*common, ""]) if common else ""

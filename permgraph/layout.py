@@ -1,0 +1,171 @@
+"""Where groups act on a tensor, and the gather that applies their permutations to it.
+
+A tensor is partitioned into cells. In a cell, position x on dimension d is `offset[d] + Σ stride * coordinate` over
+the leaves of that dimension; a `Move` names the leaves that one group permutes, and the leaves whose coordinates
+select which of the group's permutations is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """`size` coordinates on dimension `dim`, `stride` apart."""
+
+    dim: int
+    size: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """A group on a cell: the leaves it permutes as one index, and for each dependency the leaves that index it."""
+
+    group: str
+    leaves: tuple[int, ...]
+    keys: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One block of a tensor, a product of arithmetic progressions on every dimension."""
+
+    offsets: tuple[int, ...]
+    leaves: tuple[Leaf, ...]
+    moves: tuple[Move, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """How many elements."""
+        return int(np.prod([leaf.size for leaf in self.leaves], dtype=np.int64))
+
+    def coordinates(self) -> list[Index]:
+        """The coordinate of each leaf, shaped to broadcast over all leaves."""
+        rank = len(self.leaves)
+        return [
+            np.arange(leaf.size).reshape([-1 if axis == k else 1 for axis in range(rank)])
+            for k, leaf in enumerate(self.leaves)
+        ]
+
+    def own_coordinates(self, dim: int) -> list[Index]:
+        """As `coordinates`, with the leaves of all other dimensions held at 0."""
+        zero: Index = np.zeros([1] * len(self.leaves), dtype=np.int64)
+        here = self.coordinates()
+        return [c if leaf.dim == dim else zero for leaf, c in zip(self.leaves, here, strict=True)]
+
+    def sources(self, tables: Mapping[str, Index]) -> list[Index]:
+        """The coordinate of each leaf in the old tensor: new = old[source]."""
+        here = self.coordinates()
+        found = list(here)
+        for move in self.moves:
+            rows = tuple(self._ravel(here, key) for key in move.keys)
+            moved = tables[move.group][(*rows, self._ravel(here, move.leaves))]
+            shape = [self.leaves[k].size for k in move.leaves]
+            for k, coordinate in zip(move.leaves, np.unravel_index(moved, shape), strict=True):
+                found[k] = coordinate
+        return found
+
+    def _ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:
+        index: Index = np.zeros([1] * len(self.leaves), dtype=np.int64)
+        for k in leaves:
+            index = index * self.leaves[k].size + coordinates[k]
+        return index
+
+    def positions(self, dim: int, coordinates: list[Index]) -> Index:
+        """Positions on a dimension for the given coordinates, broadcasting over all leaves."""
+        index: Index = np.full([1] * len(self.leaves), self.offsets[dim], dtype=np.int64)
+        for leaf, coordinate in zip(self.leaves, coordinates, strict=True):
+            if leaf.dim == dim:
+                index = index + leaf.stride * coordinate
+        return index
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The cells of a tensor of this shape; together they cover it once."""
+
+    shape: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that act on the tensor, in order of first appearance."""
+        return tuple(dict.fromkeys(move.group for cell in self.cells for move in cell.moves))
+
+    def axes_of(self, group: str) -> tuple[int, ...]:
+        """The dimensions that a group acts on."""
+        dims = {
+            cell.leaves[k].dim for cell in self.cells for move in cell.moves if move.group == group for k in move.leaves
+        }
+        return tuple(sorted(dims))
+
+    @property
+    def moved_elements(self) -> int:
+        """How many elements some group moves."""
+        return sum(cell.size for cell in self.cells if cell.moves)
+
+    def apply(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
+        """The permuted tensor; a new one, of the same dtype and device."""
+        if not self.groups:
+            return tensor.clone()
+        per_axis = self.axis_permutations(tables)
+        if per_axis is None:
+            return self._gather(tables, tensor)
+        for dim, index in enumerate(per_axis):
+            if index is not None:
+                tensor = tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
+        return tensor if any(index is not None for index in per_axis) else tensor.clone()
+
+    def axis_permutations(self, tables: Mapping[str, Index]) -> list[Index | None] | None:
+        """One index vector for each dimension, None for an unmoved one; None where dimensions move jointly."""
+        found: list[Index | None] = [None] * len(self.shape)
+        known = [np.full(size, -1, dtype=np.int64) for size in self.shape]
+        for cell in self.cells:
+            sources, here = cell.sources(tables), cell.coordinates()
+            for dim in range(len(self.shape)):
+                source, target = cell.positions(dim, sources), cell.positions(dim, here)
+                if source.size > target.size:
+                    return None
+                source, target = source.ravel(), np.broadcast_to(target, source.shape).ravel()
+                if np.any((known[dim][target] >= 0) & (known[dim][target] != source)):
+                    return None
+                known[dim][target] = source
+        for dim, index in enumerate(known):
+            if not np.array_equal(index, np.arange(index.size)):
+                found[dim] = index
+        return found
+
+    def _gather(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
+        """Cell by cell, with one index array a dimension; a dimension that nothing moves or selects by is a slice."""
+        result = tensor.clone()
+        for cell in self.cells:
+            here, moved = cell.coordinates(), cell.sources(tables)
+            targets, sources = ([cell.positions(dim, c) for dim in range(len(self.shape))] for c in (here, moved))
+            plain = [self._is_plain(cell, dim, targets, sources) for dim in range(len(self.shape))]
+            new, old = (
+                tuple(
+                    slice(None) if whole else torch.from_numpy(x).to(tensor.device)
+                    for whole, x in zip(plain, side, strict=True)
+                )
+                for side in (targets, sources)
+            )
+            result[new] = tensor[old]
+        return result
+
+    def _is_plain(self, cell: Cell, dim: int, targets: list[Index], sources: list[Index]) -> bool:
+        """Whether a dimension is covered whole, unmoved, and selects no permutation of another dimension."""
+        if sources[dim].size != self.shape[dim] or not np.array_equal(sources[dim], targets[dim]):
+            return False
+        own = [k for k, leaf in enumerate(cell.leaves) if leaf.dim == dim]
+        return not any(source.shape[k] > 1 for d, source in enumerate(sources) if d != dim for k in own)

@@ -1,0 +1,135 @@
+"""Correlation matching: units of B are sent to the units of A whose activations they correlate with most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from permgraph.capture import Program, capture, require_same
+from permgraph.errors import CalibrationError
+from permgraph.matching.assignment import Term
+from permgraph.matching.points import Point
+from permgraph.moments import CrossMoments
+from permgraph.run import Runner, bind
+
+Batch = tuple[tuple[Any, ...], dict[str, Any]]
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is done, how many steps of it, and of how many if that is known."""
+
+
+def as_batch(item: Any) -> Batch:
+    """A batch as (args, kwargs): a tensor is the one argument, a tuple the arguments, a mapping the keywords."""
+    if isinstance(item, Mapping):
+        return (), dict(item)
+    if isinstance(item, tuple | list):
+        return tuple(item), {}
+    if isinstance(item, Tensor):
+        return (item,), {}
+    raise CalibrationError(
+        f"a batch is a tensor, a tuple of arguments or a dict of keywords, not {type(item).__name__}"
+    )
+
+
+def correlation_terms(
+    pair: Pair, points: list[Point], batches: Iterable[Any], total: int | None = None, progress: Progress | None = None
+) -> list[Term]:
+    """One term a point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
+
+    Both models see the same batches in lockstep, and each activation is reduced to sums as soon as both have it, so
+    that nothing is kept but one set of moments. Several points of one group add up.
+
+    Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
+    Raises CalibrationError for no batches, values that are not finite, constant activations, or too few frames.
+    """
+    moments = {k: CrossMoments(int(np.prod(p.sizes)), where=p.node) for k, p in enumerate(points)}
+    count = 0
+    for count, item in enumerate(batches, 1):
+        args, kwargs = as_batch(item)
+        _require_finite_input(args, kwargs, count)
+        pair.observe(args, kwargs, points, moments)
+        if progress is not None:
+            progress("calibration", count, total)
+    if not count:
+        raise CalibrationError("the calibration data is empty: give at least one batch")
+    return [_term(point, moments.pop(k)) for k, point in enumerate(points)]
+
+
+def _term(point: Point, moment: CrossMoments) -> Term:
+    moment.require_signal()
+    return Term(point.groups, moment.correlation().reshape(point.sizes * 2))
+
+
+def _require_finite_input(args: tuple[Any, ...], kwargs: Mapping[str, Any], number: int) -> None:
+    for name, value in [*((f"argument {k}", v) for k, v in enumerate(args)), *kwargs.items()]:
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CalibrationError(f"batch {number}: {name} has values that are not finite; clean the calibration data")
+
+
+@dataclass
+class Pair:
+    """Two models that compute alike, traced once for each shape of batch."""
+
+    model_a: nn.Module
+    model_b: nn.Module
+    state_a: Mapping[str, Tensor]
+    state_b: Mapping[str, Tensor]
+    programs: dict[Any, Program] = field(default_factory=dict)
+
+    def program(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Program:
+        """The program for batches of this shape. SpecMismatchError if the two models compute differently."""
+        key = _shapes(args), _shapes(tuple(sorted(kwargs.items())))
+        if key not in self.programs:
+            found = capture(self.model_a, args, kwargs)
+            require_same(found, capture(self.model_b, args, kwargs))
+            if self.programs:
+                _require_same_nodes(next(iter(self.programs.values())), found)
+            self.programs[key] = found
+        return self.programs[key]
+
+    def observe(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], points: list[Point], moments: Mapping[int, CrossMoments]
+    ) -> None:
+        """Run both models on a batch and add what they do at `points` to `moments`."""
+        program = self.program(args, kwargs)
+        inputs = bind(program, args, kwargs)
+        mask = _padding_mask(program, inputs)
+        here: dict[str, list[int]] = {}
+        for k, point in enumerate(points):
+            here.setdefault(point.node, []).append(k)
+        for node, a, b in self._lockstep(program, inputs):
+            for k in here.get(node, ()):
+                point = points[k].resized(a.shape)
+                moments[k].update(point.frames(a), point.frames(b), point.kept(mask))
+
+    def _lockstep(self, program: Program, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+        runs = [Runner(program, state.__getitem__).steps(inputs) for state in (self.state_a, self.state_b)]
+        for (node, a), (_, b) in zip(*runs, strict=True):
+            yield node.name, a, b
+
+
+def _shapes(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        tuple(item.shape) if isinstance(item, Tensor) else _shapes(item) if isinstance(item, tuple) else repr(item)
+        for item in items
+    )
+
+
+def _padding_mask(program: Program, inputs: Mapping[str, Any]) -> Tensor | None:
+    """The input called attention mask, if there is one of shape [batch, positions]."""
+    for name, value in inputs.items():
+        if "attention_mask" in program.feeds[name].name and isinstance(value, Tensor) and value.dim() == 2:
+            return value.bool()
+    return None
+
+
+def _require_same_nodes(first: Program, other: Program) -> None:
+    a, b = ([(n.name, str(n.target)) for n in p.graph.graph.nodes] for p in (first, other))
+    if a != b:
+        raise CalibrationError(
+            "the model takes another path on a batch of another shape: give calibration batches of one shape"
+        )

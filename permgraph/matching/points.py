@@ -1,0 +1,159 @@
+"""Points of the graph at which units of two models are compared: activations that an operation contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from permgraph.derivation import Derivation
+from permgraph.errors import CalibrationError
+from permgraph.layout import Cell, Layout, Move
+
+MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell of an activation: the groups on it, outer to inner, and the leaves that each of them indexes.
+
+    Leaves that no group names (batch, time, space) are frames.
+    """
+
+    node: str
+    shape: tuple[int, ...]
+    cell: Cell
+    groups: tuple[str, ...]
+    units: tuple[tuple[int, ...], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of units of each group."""
+        return tuple(prod(self.cell.leaves[k].size for k in leaves) for leaves in self.units)
+
+    @property
+    def frame_leaves(self) -> tuple[int, ...]:
+        """The leaves that are frames."""
+        return tuple(k for k in range(len(self.cell.leaves)) if k not in chain(*self.units))
+
+    def resized(self, shape: Sequence[int]) -> Point:
+        """The same point on a batch of another size: dimensions that are frames alone may differ."""
+        if tuple(shape) == self.shape:
+            return self
+        leaves = list(self.cell.leaves)
+        for dim, (old, new) in enumerate(zip(self.shape, shape, strict=True)):
+            here = [k for k, leaf in enumerate(leaves) if leaf.dim == dim]
+            if old != new:
+                if len(here) != 1 or here[0] not in self.frame_leaves:
+                    raise CalibrationError(f"{self.node} has shape {tuple(shape)} on this batch, {self.shape} before")
+                leaves[here[0]] = replace(leaves[here[0]], size=new)
+        return replace(self, shape=tuple(shape), cell=replace(self.cell, leaves=tuple(leaves)))
+
+    def frames(self, activation: Tensor) -> Tensor:
+        """[frames, units]: the activation with its units in the order of `groups`, frames in row-major order."""
+        for dim in range(activation.dim()):
+            here = [leaf for leaf in self.cell.leaves if leaf.dim == dim]
+            count = prod(leaf.size for leaf in here)
+            if count != activation.shape[dim] or any(a.stride < b.stride for a, b in pairwise(here)):
+                index = self.cell.positions(dim, self.cell.own_coordinates(dim)).ravel()
+                activation = activation.index_select(dim, torch.from_numpy(index).to(activation.device))
+        activation = activation.reshape([leaf.size for leaf in self.cell.leaves])
+        order = [*self.frame_leaves, *chain(*self.units)]
+        return activation.permute(order).reshape(-1, prod(self.sizes))
+
+    def kept(self, mask: Tensor | None) -> Tensor | None:
+        """Which frames are no padding, given a mask [batch, positions] of the input; None keeps all.
+
+        A frame is kept if the share of the input that it covers holds no padding: frame j of T' covers positions
+        jT/T' to (j+1)T/T'. Applies where the frames are (batch, time).
+        """
+        sizes = [self.cell.leaves[k].size for k in self.frame_leaves]
+        if mask is None or bool(mask.all()) or len(sizes) != 2 or sizes[0] != mask.shape[0]:
+            return None
+        total = torch.nn.functional.pad(mask.long().cumsum(1), (1, 0))
+        edges = torch.linspace(0, mask.shape[1], sizes[1] + 1, device=mask.device)
+        low, high = edges[:-1].floor().long(), edges[1:].ceil().long()
+        return (total[:, high] - total[:, low] == high - low).reshape(-1)
+
+
+def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
+    """The points for the groups named: at most MOST_POINTS each, activations in which the group is contracted.
+
+    A group that is contracted nowhere is compared at the last activation that carries it.
+    """
+    reading = _by_group(derivation, _contracted(derivation))
+    anywhere = _by_group(derivation, _activations(derivation))
+    chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
+    for group in wanted:
+        places = _spread(reading[group]) if group in reading else anywhere.get(group, [])[-1:]
+        for point in places:
+            chosen[point.node, point.cell.offsets] = point
+    return list(chosen.values())
+
+
+def _spread(points: list[Point]) -> list[Point]:
+    if len(points) <= MOST_POINTS:
+        return points
+    index = np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)
+    return [points[k] for k in index]
+
+
+def _by_group(derivation: Derivation, cells: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, list[Point]]:
+    found: dict[str, list[Point]] = {}
+    layouts: dict[str, Layout] = {}
+    for tensor, index in dict.fromkeys(cells):
+        if tensor not in layouts:
+            layouts[tensor] = derivation.grouping.layout(tensor)
+        point = _point(tensor, layouts[tensor], index, derivation)
+        for group in point.groups:
+            found.setdefault(group, []).append(point)
+    return found
+
+
+def _contracted(derivation: Derivation) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for instance in derivation.resolution.instances:
+        for operand in instance.operands:
+            for (variable, _), occurrence in operand.items():
+                if variable in instance.relation.contracted and _is_activation(derivation, occurrence.tensor):
+                    yield occurrence.tensor, occurrence.cell
+
+
+def _activations(derivation: Derivation) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for name, layout in derivation.resolution.layouts.items():
+        if _is_activation(derivation, name):
+            for cell in layout.cells():
+                yield name, cell
+
+
+def _is_activation(derivation: Derivation, tensor: str) -> bool:
+    value = derivation.trace.values[tensor]
+    return value.kind == "activation" and value.uses_parameters and tensor in derivation.node_names
+
+
+def _point(tensor: str, layout: Layout, index: tuple[int, ...], derivation: Derivation) -> Point:
+    places = derivation.resolution.layouts[tensor]
+    cell = layout.cells[list(places.cells()).index(index)]
+    units = axes_of(cell, cell.moves, derivation.dependencies)
+    return Point(tensor, layout.shape, cell, tuple(name for name, _ in units), tuple(leaves for _, leaves in units))
+
+
+def axes_of(
+    cell: Cell, moves: Iterable[Move], dependencies: Mapping[str, tuple[str, ...]]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """(group or pinned factor, leaves) of the moves and of what selects them, each after what it depends on."""
+    found: dict[str, tuple[int, ...]] = {}
+    for move in moves:
+        for name, key in zip(dependencies[move.group], move.keys, strict=True):
+            found.setdefault(name, key)
+    for move in moves:
+        found.setdefault(move.group, move.leaves)
+    return sorted(found.items(), key=lambda item: _depth(item[0], dependencies))
+
+
+def _depth(name: str, dependencies: Mapping[str, tuple[str, ...]]) -> int:
+    return 1 + max((_depth(lower, dependencies) for lower in dependencies.get(name, ())), default=0)

@@ -1,0 +1,139 @@
+"""From a reference on the command line to a model that can be traced, with its inputs and its adapter."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from permgraph.adapters import Adapter, adapter_for
+from permgraph.checkpoints import Checkpoint, open_checkpoint, require_finite
+from permgraph.errors import CalibrationError, CheckpointError
+from permgraph.references import call_python, create_timm, find_folder
+from permgraph.transformers_models import empty_model, load_weights
+from permgraph.weight_files import read_json
+
+Axis = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode and float32, ready to be traced with `args` and `kwargs`.
+
+    `config` is the transformers config as it should be written again (None for other models), `folder` the checkpoint
+    on disk (None for a model made by code), `tie` what `derive` takes, `facts` what another model must share
+    to be fed the same batches.
+    """
+
+    reference: str
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    adapter: Adapter
+    tie: dict[Axis, Axis] = field(default_factory=dict)
+    folder: Path | None = None
+    config: Any = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> Literal["fixed", "free"]:
+        """ "free" or "fixed": what `derive` takes."""
+        return self.adapter.outputs
+
+    @property
+    def outputs_free(self) -> bool:
+        """Whether the outputs may be permuted."""
+        return self.adapter.outputs == "free"
+
+    @property
+    def architecture(self) -> str:
+        """The class name of the model, as a written `config.json` gives it."""
+        return type(self.model).__name__
+
+    def calibration(
+        self, data: Path | str, *, seed: int = 0, batch_size: int = 4, limit: int | None = None
+    ) -> Iterable[dict[str, Tensor]]:
+        """Batches of keyword inputs from the folder `data`; see `Adapter.calibration`. Raises CalibrationError."""
+        if not Path(data).is_dir():
+            raise CalibrationError(f"{data}: no such folder. Give a folder of audio, image or text files.")
+        return self.adapter.calibration(
+            Path(data), model=self.model, folder=self.folder, seed=seed, batch_size=batch_size, limit=limit
+        )
+
+
+def load(reference: str, *, weights: bool = True) -> LoadedModel:
+    """The model that `reference` names: a local Hugging Face folder, a hub id, `timm:NAME`, `python:module:function`.
+
+    `weights=False` builds it on the meta device, from its config alone: enough to derive symmetries.
+    Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and AdapterError
+    (a configuration that cannot be represented).
+    """
+    if reference.startswith("python:"):
+        return _from_python(reference, weights=weights)
+    if reference.startswith("timm:"):
+        return _from_timm(reference, weights=weights)
+    return _from_folder(reference, find_folder(reference, weights=weights), weights=weights)
+
+
+def input_differences(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
+    """Sentences on what `a` and `b` expect differently of their inputs, for a warning before both see the same data."""
+    names = [name for name in a.facts if name in b.facts and a.facts[name] != b.facts[name]]
+    return tuple(
+        f"{name} is {a.facts[name]!r} in {a.reference} and {b.facts[name]!r} in {b.reference}" for name in names
+    )
+
+
+def _from_folder(reference: str, folder: Path, *, weights: bool) -> LoadedModel:
+    fields = read_json(folder / "config.json")
+    if not isinstance(fields.get("model_type"), str):
+        raise CheckpointError(f"{folder / 'config.json'}: has no `model_type`. Give a folder of a transformers model.")
+    adapter = adapter_for(fields["model_type"])
+    config = adapter.read_config(fields)
+    traced = deepcopy(config)
+    for name, value in adapter.switches.items():
+        if hasattr(traced, name):
+            setattr(traced, name, value)
+    kinds = adapter.model_classes(traced)
+    if weights:
+        checkpoint = open_checkpoint(folder)
+        state = _renamed(checkpoint, adapter)
+        require_finite(state, folder)
+        model = load_weights(kinds, traced, state, folder)
+    else:
+        model = empty_model(kinds[0], traced)
+    args, kwargs = adapter.example_inputs(model)
+    facts = adapter.input_facts(folder, config)
+    return LoadedModel(reference, model, args, kwargs, adapter, adapter.tie(model), folder, config, facts)
+
+
+def _renamed(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, Tensor]:
+    old: dict[str, str] = {}
+    for name, new in adapter.rename(checkpoint).items():
+        if new in old:
+            raise CheckpointError(
+                f"{checkpoint.folder}: {old[new]!r} and {name!r} both stand for {new!r}. Save it with one of them."
+            )
+        old[new] = name
+    return {new: checkpoint[name] for new, name in old.items()}
+
+
+def _from_python(reference: str, *, weights: bool) -> LoadedModel:
+    model, args, kwargs = call_python(reference.removeprefix("python:"))
+    model_type = str(getattr(getattr(model, "config", None), "model_type", ""))
+    adapter = adapter_for(model_type) if model_type else Adapter()
+    model = _prepared(model, reference, weights=weights)
+    return LoadedModel(reference, model, args, kwargs, adapter, adapter.tie(model))
+
+
+def _from_timm(reference: str, *, weights: bool) -> LoadedModel:
+    model, inputs = create_timm(reference.removeprefix("timm:"), pretrained=weights)
+    return LoadedModel(reference, _prepared(model, reference, weights=weights), (inputs,), {}, Adapter())
+
+
+def _prepared(model: nn.Module, reference: str, *, weights: bool) -> nn.Module:
+    if not weights:
+        return model.to("meta").eval()
+    require_finite(model.state_dict(), reference)
+    return model.float().eval()

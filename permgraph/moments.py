@@ -1,0 +1,208 @@
+"""Streaming cross-moments of the activations of two models at one point of the graph."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from permgraph.errors import CalibrationError
+
+MINIMUM_FRAMES = 3
+"""Two points always lie on a line: with 2 frames every correlation is -1, 0 or 1 whatever the models do."""
+
+CHUNK = 1024
+"""Frames gathered before a product: small batches then cost what large ones cost."""
+
+SLAB = 512
+"""Channels of A a product covers at once: the float32 scratch stays [SLAB, n] instead of [n, n]."""
+
+
+class CrossMoments:
+    """Streaming Pearson correlation between the n channels of A and the n channels of B over frames.
+
+    c[i, j] = Σ_t (a[t, i] - ā[i]) (b[t, j] - b̄[j]) and r[i, j] = c[i, j] / sqrt(Σ (a_i - ā_i)² Σ (b_j - b̄_j)²), signed.
+
+    Frames are gathered into chunks, shifted by the first batch's mean; each chunk is centred by its own mean,
+    multiplied in `dtype` and added in float64, so a mean that is huge or that drifts costs no digits. Chunks are joined
+    as Chan, Golub and LeVeque (1983) join variances: their term n·m/(n+m) δ_a δ_bᵀ is one more row of the product.
+    Memory: one float64 [n, n], and two [CHUNK, n] in `dtype`.
+
+    - `device`: where the products run; it must know float64. Batches may come from any device.
+    - `dtype`: float32 (default) or float64. On CUDA, leave TF32 products off: they keep three digits.
+    - `where`: the point's name, for messages.
+
+    Raises ValueError when `size` is not positive or `dtype` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        where: str = "activations",
+    ) -> None:
+        if size < 1 or dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"size must be positive and dtype float32 or float64, not {size} and {dtype}")
+        self.size = size
+        self.where = where
+        # A tensor born in inference mode could not be updated outside of it.
+        with torch.inference_mode(False):
+            self._cross = torch.zeros(size, size, dtype=torch.float64, device=device)
+            self._origin = torch.zeros(2, size, dtype=dtype, device=device)
+            self._means = torch.zeros(2, size, dtype=torch.float64, device=device)
+            self._squares = torch.zeros(2, size, dtype=torch.float64, device=device)
+            self._rows = torch.empty(2, CHUNK + 1, size, dtype=dtype, device=device)
+            self._product = torch.empty(min(SLAB, size), size, dtype=dtype, device=device)
+        self._joined = 0
+        self._waiting = 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames were kept so far."""
+        return self._joined + self._waiting
+
+    @torch.no_grad()
+    def update(self, a: Tensor, b: Tensor, keep: Tensor | None = None) -> None:
+        """Adds frames: `a` and `b` are [frames, n], of any float dtype; `keep` is bool [frames], False on padding.
+
+        Raises CalibrationError when shapes disagree or a kept value is not finite; nothing was added then.
+        """
+        self._check_shapes(a, b, keep)
+        if keep is not None:
+            a, b = a[keep.to(a.device)], b[keep.to(b.device)]
+        self._check_finite(a, "A", keep)
+        self._check_finite(b, "B", keep)
+        for first in range(0, len(a), CHUNK):
+            self._append(a[first : first + CHUNK], b[first : first + CHUNK])
+
+    def covariance(self) -> np.ndarray:
+        """c / frames: float64 [n, n], row i a channel of A, column j one of B.
+
+        Raises CalibrationError when there is no frame.
+        """
+        self.require_frames(1)
+        self._join()
+        covariance: np.ndarray = self._cross.cpu().numpy() / self.frames
+        return covariance
+
+    def correlation(self) -> np.ndarray:
+        """r: float64 [n, n] in [-1, 1], row i a channel of A, column j one of B; 0, never NaN, where a channel is dead.
+
+        A channel is dead when its standard deviation is at most 4 ε of its root mean square, ε of `dtype`: constant up
+        to rounding. Raises CalibrationError when there are fewer than 2 frames.
+        """
+        self.require_frames(2)
+        scale_a, scale_b = self._scales()
+        correlation: np.ndarray = self._cross.cpu().numpy() * scale_a[:, None]
+        correlation *= scale_b
+        return np.clip(correlation, -1.0, 1.0, out=correlation)
+
+    def dead(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which channels of A, and which of B, are constant up to rounding: two bool [n]. See `correlation`."""
+        scale_a, scale_b = self._scales()
+        return scale_a == 0, scale_b == 0
+
+    def require_frames(self, minimum: int = MINIMUM_FRAMES) -> None:
+        """Raises CalibrationError when fewer than `minimum` frames were kept."""
+        if self.frames < minimum:
+            raise CalibrationError(
+                f"{self.where}: {self.frames} frames of calibration data for {self.size} channels, at least {minimum} "
+                f"are needed and {advised_frames(self.size)} advised; give more data, or check what the mask leaves"
+            )
+
+    def require_signal(self, minimum: int = MINIMUM_FRAMES) -> None:
+        """Raises CalibrationError when frames are fewer than `minimum`, or all channels of a model are constant."""
+        self.require_frames(minimum)
+        for model, dead in zip("AB", self.dead(), strict=True):
+            if dead.all():
+                raise CalibrationError(
+                    f"{self.where}: all {self.size} channels of model {model} are constant over {self.frames} frames, "
+                    "so nothing can be matched; check that the calibration data differs from frame to frame"
+                )
+
+    def _check_shapes(self, a: Tensor, b: Tensor, keep: Tensor | None) -> None:
+        if a.ndim != 2 or a.shape != b.shape or a.shape[1] != self.size:
+            raise CalibrationError(
+                f"{self.where}: expected [frames, {self.size}] from both models, got {list(a.shape)} from A and "
+                f"{list(b.shape)} from B; both models must see the same batch"
+            )
+        if keep is not None and (keep.dtype != torch.bool or keep.shape != a.shape[:1]):
+            raise CalibrationError(
+                f"{self.where}: the mask must be bool [{len(a)}], one entry a frame, not {keep.dtype} "
+                f"{list(keep.shape)}"
+            )
+
+    def _check_finite(self, x: Tensor, model: str, keep: Tensor | None) -> None:
+        # The sum is one pass without a copy; finite values may overflow it, hence the second look.
+        if torch.isfinite(x.sum()) or torch.isfinite(x).all():
+            return
+        wrong = (~torch.isfinite(x)).nonzero()
+        count, (frame, channel) = len(wrong), wrong[0].tolist()
+        if keep is not None:
+            frame = int(keep.nonzero()[frame])
+        raise CalibrationError(
+            f"{self.where}: {count} activations of model {model} are not finite, the first at frame {frame} of the "
+            f"batch, channel {channel}; check the input and the model's weights, or run it in float32"
+        )
+
+    def _append(self, a: Tensor, b: Tensor) -> None:
+        """Puts at most CHUNK frames among the waiting rows, joining those first when they would not fit."""
+        if self._waiting + len(a) > CHUNK:
+            self._join()
+        rows = self._rows[:, self._waiting : self._waiting + len(a)]
+        for x, origin, row in zip((a, b), self._origin, rows, strict=True):
+            wide = x.to(row.device, torch.promote_types(x.dtype, row.dtype))
+            if not self.frames:
+                origin.copy_(wide.mean(0))
+            torch.sub(wide, origin, out=row) if wide.dtype == row.dtype else row.copy_(wide - origin)
+        self._waiting += len(a)
+
+    @torch.no_grad()
+    def _join(self) -> None:
+        """Adds the waiting rows to the sums: Chan, Golub and LeVeque (1983), equation 2.1."""
+        if not self._waiting:
+            return
+        rows, total = self._rows[:, : self._waiting + 1], self.frames
+        drift = _centre(rows[:, :-1]) - self._means
+        rows[:, -1] = drift * math.sqrt(self._joined * self._waiting / total)
+        squares = torch.stack([side.square().sum(0) for side in rows]).double()
+        if not torch.isfinite(squares).all():
+            raise CalibrationError(f"{self.where}: activations too large to square in {rows.dtype}; rescale the input")
+        for first in range(0, self.size, SLAB):
+            slab = self._cross[first : first + SLAB]
+            slab += torch.mm(rows[0, :, first : first + SLAB].T, rows[1], out=self._product[: len(slab)])
+        self._squares += squares
+        self._means += drift * (self._waiting / total)
+        self._joined, self._waiting = total, 0
+
+    def _scales(self) -> tuple[np.ndarray, np.ndarray]:
+        """1 / sqrt(Σ (x - x̄)²) of every channel of A and of B; 0 where it is dead. Float64 [n] each."""
+        self._join()
+        squares, means = self._squares.cpu().numpy(), (self._means + self._origin).cpu().numpy()
+        floor = (4 * torch.finfo(self._rows.dtype).eps) ** 2 * (squares + self.frames * means**2)
+        scales = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > floor)
+        return scales[0], scales[1]
+
+
+def advised_frames(size: int) -> int:
+    """3 + 8 ln n: the number of frames from which chance no longer looks like a match among `size` channels.
+
+    Between unrelated channels atanh(r) has standard deviation 1 / sqrt(frames - 3) (Fisher), and the largest of n such
+    is about sqrt(2 ln n) times that; this number holds it at 1/2. Neighbouring frames of audio are not independent, so
+    take more there.
+    """
+    return 3 + math.ceil(8 * math.log(size))
+
+
+def _centre(rows: Tensor) -> Tensor:
+    """Subtracts from [2, frames, n], in place, the mean over frames, which it returns as float64 [2, n].
+
+    Twice: the first mean is off by an ulp or more of a huge mean, the second takes the rest away.
+    """
+    first = rows.mean(1, keepdim=True)
+    rows -= first
+    second = rows.mean(1, keepdim=True)
+    rows -= second
+    return (first.double() + second.double())[:, 0]

@@ -1,0 +1,119 @@
+"""Resolves what a user typed for a model: a folder, a hub id, a function, a timm name."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.errors import CheckpointError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_SECONDS = 5.0
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+
+
+def find_folder(reference: str, *, weights: bool = True) -> Path:
+    """The local folder with the `config.json` that `reference` names, downloaded where it is an id on a reachable hub.
+
+    Raises CheckpointError saying what was found instead, or that the hub cannot be reached or does not have it.
+    """
+    path = Path(reference or "no name").expanduser()
+    if path.is_file():
+        raise CheckpointError(f"{reference}: is a file. Give the folder that holds it, with its config.json.")
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(
+                f"{reference}: has no config.json. Give a folder that `save_pretrained` wrote, or the model as "
+                "python:package.module:function."
+            )
+        return path
+    if not HUB_ID.fullmatch(reference):
+        raise CheckpointError(
+            f"{reference}: no such folder, and not the form of a hub id (owner/name). Check the path."
+        )
+    return _from_hub(reference, weights=weights)
+
+
+def _from_hub(reference: str, *, weights: bool) -> Path:
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise CheckpointError(
+            f"{reference}: no such folder here, and hub ids need huggingface_hub: pip install 'permgraph[hub]'."
+        ) from error
+    try:
+        names = [item.rfilename for item in hub.HfApi().model_info(reference, timeout=HUB_SECONDS).siblings or ()]
+        pattern = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "pytorch_model*.bin"
+        wanted = [*HUB_FILES, *([pattern] if weights else [])]
+        return Path(hub.snapshot_download(reference, allow_patterns=wanted, etag_timeout=HUB_SECONDS))
+    except Exception as error:  # the hub's client raises its own, its transport's and the system's
+        return _cached(reference, error)
+
+
+def _cached(reference: str, why: Exception) -> Path:
+    import huggingface_hub as hub
+
+    try:
+        folder = Path(hub.snapshot_download(reference, local_files_only=True))
+        if (folder / "config.json").is_file():
+            return folder
+    except Exception:  # not cached: the first error says more
+        pass
+    reason = (str(why).splitlines() or [type(why).__name__])[0]
+    raise CheckpointError(
+        f"{reference}: no such folder here, and the hub did not give it ({type(why).__name__}: {reason}). "
+        "Check the spelling, or download the model where there is a network and give its folder."
+    ) from why
+
+
+def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+    """The `(model, args, kwargs)` that `package.module:function` returns; the working directory is searched too.
+
+    Raises CheckpointError where there is no such module or function, where it raises, or returns something else.
+    """
+    module_name, _, function_name = target.partition(":")
+    where = f"python:{target}"
+    if not module_name or not function_name:
+        raise CheckpointError(f"{where}: is not of the form python:package.module:function.")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        result = getattr(importlib.import_module(module_name), function_name)()
+    except Exception as error:  # whatever the user's code raises
+        raise CheckpointError(
+            f"{where}: {type(error).__name__}: {error}. The module must be importable from here, and the function must "
+            "take no arguments."
+        ) from error
+    finally:
+        sys.path.remove(here)
+    match result:
+        case (nn.Module() as model, tuple() as args, dict() as kwargs):
+            return model, args, kwargs
+    parts = result if isinstance(result, tuple) else (result,)
+    got = ", ".join(type(part).__name__ for part in parts)
+    raise CheckpointError(f"{where}: returned ({got}), not (model, args, kwargs): an nn.Module, a tuple and a dict.")
+
+
+def create_timm(name: str, *, pretrained: bool) -> tuple[nn.Module, Tensor]:
+    """The timm model `name` and two images of the size it was made for.
+
+    Raises CheckpointError where timm is not installed, does not know the name, or cannot get the weights.
+    """
+    try:
+        timm: Any = importlib.import_module("timm")
+        timm_data: Any = importlib.import_module("timm.data")
+    except ImportError as error:
+        raise CheckpointError(f"timm:{name}: timm is not installed ({error}): pip install timm.") from error
+    try:
+        model = timm.create_model(name, pretrained=pretrained)
+        size = timm_data.resolve_model_data_config(model)["input_size"]
+    except Exception as error:  # timm, the hub and the network each have their own
+        raise CheckpointError(
+            f"timm:{name}: {type(error).__name__}: {error}. Check the name in timm.list_models(); weights come over "
+            "the network, so without one give the model as python:package.module:function."
+        ) from error
+    return model, torch.randn(2, *size, generator=torch.Generator().manual_seed(0))

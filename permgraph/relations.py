@@ -1,0 +1,228 @@
+"""What one operation says about the axes of its tensors, written in an einsum-like notation.
+
+`"... i, o i, o -> ... o"` is a linear layer. Letters are variables; one letter in two places is one index. The grammar:
+
+- `(g i)` is one dimension that is the product of `g` and `i`, outer to inner;
+- `v[2:5]` is the positions 2 to 5 of `v`; `v[2:3]` may stand in a product as the mark of a picked index;
+- `...` stands for leading dimensions, aligned from the right and broadcast;
+- behind `|` stand tensors that the operation forms inside itself (the statistics of a norm, attention scores): a
+  factor that one of them has without another cannot depend on that other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import prod
+
+from torch import Tensor
+
+from permgraph.axes import Axis, split, take, tie
+
+_TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
+_ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")
+
+
+class Symmetry(Enum):
+    """The largest group that an operation commutes with on a factor; the bottom of the lattice is the identity."""
+
+    PERMUTATION = "permutation"
+    IDENTITY = "identity"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where in the model an operation comes from."""
+
+    op: str
+    module: str = ""
+    line: str = ""
+
+    def __str__(self) -> str:
+        place = f" in {self.module}" if self.module else ""
+        return f"{self.op}{place}" + (f" ({self.line})" if self.line else "")
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of the trace, with an `Axis` for each dimension.
+
+    Along the dimensions in `uniform` all elements are equal, so that every permutation leaves the tensor alone; as an
+    operand it says nothing of them. `data` holds the elements of a constant of integers.
+    """
+
+    name: str
+    kind: str  # "parameter" | "buffer" | "constant" | "input" | "activation"
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    source: Source
+    uses_parameters: bool = True
+    boolean: bool = False
+    uniform: frozenset[int] = frozenset()
+    data: Tensor | None = None
+
+    @classmethod
+    def fresh(cls, name: str, kind: str, shape: Sequence[int], source: Source, frozen: str = "") -> Value:
+        """A value whose axes nothing is known of yet."""
+        axes = tuple(Axis(size, frozen) for size in shape)
+        return cls(name, kind, tuple(shape), axes, source)
+
+
+@dataclass(frozen=True)
+class Atom:
+    """The positions `start` to `stop` of a variable."""
+
+    variable: str
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """How many positions."""
+        return self.stop - self.start
+
+
+Dim = tuple[Atom, ...]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor with each of its dimensions written as a product of atoms."""
+
+    value: Value
+    dims: tuple[Dim, ...]
+
+
+@dataclass
+class Relation:
+    """The index law of one operation: variables with their axes, and the operands that carry them."""
+
+    source: Source
+    variables: dict[str, Axis]
+    operands: tuple[Operand, ...]
+    inner: tuple[frozenset[str], ...] = ()
+    limits: dict[str, tuple[Symmetry, str]] = field(default_factory=dict)
+    contracted: frozenset[str] = frozenset()
+    roles: dict[str, str] = field(default_factory=dict)
+
+    def allow(self, variable: str, what: Symmetry, why: str) -> None:
+        """Bound the symmetry of a variable; the meet of all bounds is what remains."""
+        if variable in self.variables and what is Symmetry.IDENTITY:
+            self.limits[variable] = (what, why)
+
+
+def relate(
+    pattern: str,
+    values: Sequence[Value],
+    source: Source,
+    *,
+    pin: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Relation:
+    """Read `pattern` over `values` (inputs, then outputs), tie their axes accordingly, and return the relation.
+
+    `pin` maps a variable to the reason why it may not move; `sizes` gives sizes that the shapes leave open.
+    """
+    visible, _, hidden = pattern.partition("|")
+    written = [_parse(part) for side in visible.split("->") for part in side.split(",")]
+    if len(written) != len(values):
+        raise ValueError(f"{pattern!r} names {len(written)} tensors, {len(values)} given")
+    expanded = [_expand(dims, value) for dims, value in zip(written, values, strict=True)]
+    known = _solve_sizes(expanded, values, dict(sizes or {}))
+    variables = {name: Axis(size) for name, size in known.items()}
+    operands = tuple(
+        Operand(
+            value,
+            tuple(
+                () if k in value.uniform else _atoms(dim, size, known)
+                for k, (dim, size) in enumerate(zip(dims, value.shape, strict=True))
+            ),
+        )
+        for dims, value in zip(expanded, values, strict=True)
+    )
+    for operand in operands:
+        _tie_operand(operand, variables, str(source))
+    inner = tuple(frozenset(_names(part, variables)) for part in hidden.split(",") if hidden)
+    inputs = {atom.variable for operand in operands[:-1] for dim in operand.dims for atom in dim}
+    outputs = {atom.variable for dim in operands[-1].dims for atom in dim} if operands else set()
+    relation = Relation(source, variables, operands, inner, contracted=frozenset(inputs - outputs))
+    for name, why in (pin or {}).items():
+        relation.allow(name, Symmetry.IDENTITY, why)
+    return relation
+
+
+def _parse(text: str) -> list[list[str]]:
+    dims: list[list[str]] = []
+    group: list[str] | None = None
+    for token in _TOKEN.findall(text):
+        if token == "(":
+            group = []
+            dims.append(group)
+        elif token == ")":
+            group = None
+        elif group is not None:
+            group.append(token)
+        else:
+            dims.append([token])
+    return dims
+
+
+def _expand(dims: list[list[str]], value: Value) -> list[list[str]]:
+    if ["..."] not in dims:
+        if len(dims) != len(value.shape):
+            raise ValueError(f"{value.name} has {len(value.shape)} dimensions, the pattern {len(dims)}")
+        return dims
+    at = dims.index(["..."])
+    count = len(value.shape) - len(dims) + 1
+    return dims[:at] + [[f"batch{count - 1 - k}"] for k in range(count)] + dims[at + 1 :]
+
+
+def _solve_sizes(expanded: Iterable[list[list[str]]], values: Sequence[Value], known: dict[str, int]) -> dict[str, int]:
+    pending = [
+        (dim, size)
+        for dims, value in zip(expanded, values, strict=True)
+        for dim, size in zip(dims, value.shape, strict=True)
+    ]
+    for dim, size in pending:
+        if len(dim) == 1 and "[" not in dim[0]:
+            known[dim[0]] = max(known.get(dim[0], 1), size)
+    for _ in range(2):
+        for dim, size in pending:
+            open_names = [token for token in dim if "[" not in token and token not in known]
+            if len(open_names) == 1:
+                known[open_names[0]] = size // prod(_extent(token, known) for token in dim if token != open_names[0])
+    return known
+
+
+def _extent(token: str, known: Mapping[str, int]) -> int:
+    name, start, stop = _ATOM.match(token).groups()  # type: ignore[union-attr]
+    return int(stop) - int(start) if stop is not None else known[name]
+
+
+def _atoms(dim: Sequence[str], size: int, known: Mapping[str, int]) -> Dim:
+    atoms = []
+    for token in dim:
+        name, start, stop = _ATOM.match(token).groups()  # type: ignore[union-attr]
+        atoms.append(Atom(name, int(start or 0), int(stop) if stop is not None else known[name]))
+    if size == 1 and prod(atom.size for atom in atoms) != 1:
+        return ()  # broadcast
+    return tuple(atoms)
+
+
+def _tie_operand(operand: Operand, variables: Mapping[str, Axis], reason: str) -> None:
+    for axis, dim in zip(operand.value.axes, operand.dims, strict=True):
+        if not dim:
+            continue
+        pieces = split(axis, [atom.size for atom in dim], reason) if len(dim) > 1 else [axis]
+        for piece, atom in zip(pieces, dim, strict=True):
+            tie(piece, take(variables[atom.variable], atom.start, atom.stop, reason), reason)
+
+
+def _names(text: str, variables: Mapping[str, Axis]) -> list[str]:
+    names: list[str] = []
+    for dim in _parse(text):
+        for token in dim:
+            names += [name for name in variables if name.startswith("batch")] if token == "..." else [token]
+    return names

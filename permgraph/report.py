@@ -1,0 +1,98 @@
+"""A specification in words: one screen for any depth, equal layers folded into one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from math import prod
+
+from permgraph.permutations import PermutationGroup
+from permgraph.spec import PermutationSpec
+
+MOST_PINS = 12
+
+
+def fold(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Names that differ only in their numbers, as one pattern: `layers.0–31.heads` -> its names."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    return [(_pattern(members), members) for members in found.values()]
+
+
+def _pattern(names: Sequence[str]) -> str:
+    columns = list(zip(*(re.findall(r"\d+", name) for name in names), strict=True))
+    texts = iter(_ranges(sorted({int(n) for n in column})) for column in columns)
+    return re.sub(r"\d+", lambda _: next(texts), names[0])
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][-1] + 1 == n:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+def rows(spec: PermutationSpec) -> list[tuple[str, str, str, str, str]]:
+    """(name, role, group, how many such groups, axes in each), folded."""
+    kinds: dict[tuple[object, ...], list[PermutationGroup]] = {}
+    for group in spec.groups:
+        key = (re.sub(r"\d+", "#", group.name), group.size, group.depends_sizes, group.role, len(group.axes))
+        kinds.setdefault(key, []).append(group)
+    return [
+        (
+            _pattern([group.name for group in members]),
+            members[0].role,
+            f"Sym({members[0].size})" + (f" ^ {members[0].count}" if members[0].count > 1 else ""),
+            f"{len(members)}",
+            f"{len(members[0].axes)}",
+        )
+        for members in kinds.values()
+    ]
+
+
+def headline(spec: PermutationSpec) -> str:
+    """One line: groups, order, coverage."""
+    total = sum(prod(spec.shapes[name]) for name in spec.parameters)
+    return (
+        f"{len(spec.groups)} groups, log10|G| = {spec.log10_order:.1f}, "
+        f"moving {spec.coverage:.1%} of {total:,} parameter elements"
+    )
+
+
+def summary(spec: PermutationSpec) -> str:
+    """The whole specification on one screen."""
+    table = [("group", "role", "symmetry", "groups", "axes"), *rows(spec)]
+    widths = [max(len(row[k]) for row in table) for k in range(5)]
+    lines = [headline(spec), ""]
+    lines += [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    ]
+    pins = pinned_rows(spec)
+    if pins:
+        lines += ["", "pinned:"] + [f"  {names}: {why}" for names, why in pins[:MOST_PINS]]
+        lines += [f"  and {len(pins) - MOST_PINS} more"] * (len(pins) > MOST_PINS)
+    if spec.unreached:
+        lines += ["", f"not reached by the forward pass: {', '.join(name for name, _ in fold(spec.unreached))}"]
+    return "\n".join(lines)
+
+
+def pinned_rows(spec: PermutationSpec) -> list[tuple[str, str]]:
+    """Pinned axes with their reasons, folded by reason and number."""
+    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for (name, dim), why in spec.pinned.items():
+        axis = f"{name}[{dim}]"
+        key = (re.sub(r"\d+", "#", name) + f"[{dim}]", re.sub(r"\d+", "#", why))
+        kinds.setdefault(key, []).append((axis, why))
+    return [(_pattern([axis for axis, _ in members]), members[0][1]) for members in kinds.values()]
+
+
+def html_table(spec: PermutationSpec) -> str:
+    """The groups as an HTML table, for notebooks."""
+    head = "".join(f"<th>{name}</th>" for name in ("group", "role", "symmetry", "groups", "axes"))
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows(spec))
+    return f"<p>{escape(headline(spec))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

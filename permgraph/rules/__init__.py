@@ -1,0 +1,19 @@
+"""Rules: one file for each family of operations, all in one table."""
+
+from permgraph.rules import attention, contraction, convolution, elementwise, index, norm, recurrent, segments, views
+from permgraph.rules.registry import RULES, Call, rule
+
+__all__ = [
+    "RULES",
+    "Call",
+    "attention",
+    "contraction",
+    "convolution",
+    "elementwise",
+    "index",
+    "norm",
+    "recurrent",
+    "rule",
+    "segments",
+    "views",
+]

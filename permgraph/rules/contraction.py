@@ -1,0 +1,82 @@
+"""Sums of products: linear layers, matrix products, einsum."""
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, rule
+
+
+@rule("aten.linear")
+def linear(call: Call) -> None:
+    """y = x Wᵀ + b."""
+    bias = call["bias"]
+    if bias is None:
+        call.relate("... i, o i -> ... o", call["input"], call["weight"], call.out)
+    else:
+        call.relate("... i, o i, o -> ... o", call["input"], call["weight"], bias, call.out)
+
+
+@rule("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot", "aten.vdot")
+def matmul(call: Call) -> None:
+    """Contracts the last axis of the left with the last but one (or only) axis of the right."""
+    left, right = list(call.tensors())
+    call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out)
+
+
+def _left(value: Value) -> str:
+    return "... m k" if len(value.shape) > 1 else "k"
+
+
+def _right(value: Value) -> str:
+    return "... k n" if len(value.shape) > 1 else "k"
+
+
+def _product(left: Value, right: Value) -> str:
+    rows = "m" if len(left.shape) > 1 else ""
+    columns = "n" if len(right.shape) > 1 else ""
+    return f"... {rows} {columns}" if max(len(left.shape), len(right.shape)) > 1 else ""
+
+
+@rule("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv")
+def added_product(call: Call) -> None:
+    """A matrix product with a broadcast addend."""
+    addend, left, right = list(call.tensors())
+    if call.source.op == "aten.addbmm":
+        call.relate("..., b m k, b k n -> m n", addend, left, right, call.out)
+        return
+    call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out)
+    call.relate("... -> ...", addend, call.out)
+
+
+@rule("aten.einsum")
+def einsum(call: Call) -> None:
+    """The equation itself."""
+    equation = call["equation"].replace(" ", "")
+    values = list(call.tensors())
+    inputs, arrow, output = equation.partition("->")
+    if not arrow:
+        letters = inputs.replace(",", "").replace("...", "")
+        output = ("..." if "..." in inputs else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    call.relate(", ".join(map(_spaced, inputs.split(","))) + " -> " + _spaced(output), *values, call.out)
+
+
+def _spaced(term: str) -> str:
+    return " ".join(term.replace("...", "…")).replace("…", "...")
+
+
+@rule("aten.outer", "aten.ger")
+def outer(call: Call) -> None:
+    """x yᵀ."""
+    call.relate("m, n -> m n", *call.tensors(), call.out)
+
+
+@rule("aten.bilinear")
+def bilinear(call: Call) -> None:
+    """y_o = x1ᵀ W_o x2 + b_o."""
+    call.relate("... i, ... j, o i j -> ... o", call["input1"], call["input2"], call["weight"], call.out)
+    if call["bias"] is not None:
+        call.relate("o -> ... o", call["bias"], call.out)
+
+
+@rule("aten.cdist")
+def pairwise_distance(call: Call) -> None:
+    """Distances between rows; a sum over the last axis."""
+    call.relate("... m k, ... n k -> ... m n", call["x1"], call["x2"], call.out)

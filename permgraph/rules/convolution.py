@@ -1,0 +1,109 @@
+"""Convolutions: channels split into groups; kernel and space keep their order."""
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, rule
+
+KERNEL = "the positions of a convolution's kernel have an order"
+SPACE = "positions are convolved in their order"
+
+
+def _space(rank: int, *, pointwise: bool) -> tuple[str, str, str, dict[str, str]]:
+    """Variables of input positions, kernel positions and output positions, and what pins them."""
+    t, k, u = ([f"{name}{axis}" for axis in range(rank)] for name in "tku")
+    if pointwise:
+        u = t
+    pins = {} if pointwise else dict.fromkeys(k, KERNEL) | dict.fromkeys([*t, *u], SPACE)
+    return " ".join(t), " ".join(k), " ".join(u), pins
+
+
+def _convolve(call: Call, weight: str, groups: int, *, pointwise: bool) -> None:
+    x, w, bias = call["input"], call["weight"], call["bias"]
+    rank = len(w.shape) - 2
+    t, k, u, pins = _space(rank, pointwise=pointwise)
+    lead = "b " if len(x.shape) == rank + 2 else ""
+    operands, values = [f"{lead}(g i) {t}", weight.format(k=k)], [x, w]
+    if bias is not None:
+        operands.append("(g o)")
+        values.append(bias)
+    per_group = w.shape[1] if weight.startswith("(g o)") else w.shape[0] // groups
+    call.relate(
+        f"{', '.join(operands)} -> {lead}(g o) {u}", *values, call.out, pin=pins, sizes={"g": groups, "i": per_group}
+    )
+
+
+def _is_pointwise(call: Call, x: Value, w: Value) -> bool:
+    """Whether a kernel of size 1 leaves every position where it is."""
+    rank = len(w.shape) - 2
+    return set(w.shape[2:]) <= {1} and x.shape[-rank:] == call.out.shape[-rank:]
+
+
+@rule("aten.conv1d", "aten.conv2d", "aten.conv3d")
+def convolution(call: Call) -> None:
+    """y[(g o), u] = Σ over i, k of W[(g o), i, k] x[(g i), u + k]."""
+    _convolve(call, "(g o) i {k}", call["groups"], pointwise=_is_pointwise(call, call["input"], call["weight"]))
+
+
+@rule("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
+def transposed_convolution(call: Call) -> None:
+    """y[(g o), u + k] += W[(g i), o, k] x[(g i), u]."""
+    _convolve(call, "(g i) o {k}", call["groups"], pointwise=False)
+
+
+@rule("aten.convolution")
+def general_convolution(call: Call) -> None:
+    """Either of the two, by the argument `transposed`."""
+    _convolve(call, "(g i) o {k}" if call["transposed"] else "(g o) i {k}", call["groups"], pointwise=False)
+
+
+@rule(
+    "aten.adaptive_avg_pool1d",
+    "aten.adaptive_avg_pool2d",
+    "aten.adaptive_avg_pool3d",
+    "aten.adaptive_max_pool1d",
+    "aten.adaptive_max_pool2d",
+    "aten.adaptive_max_pool3d",
+    "aten.avg_pool1d",
+    "aten.avg_pool2d",
+    "aten.avg_pool3d",
+    "aten.max_pool1d",
+    "aten.max_pool2d",
+    "aten.max_pool3d",
+    "aten.upsample_bicubic2d",
+    "aten.upsample_bilinear2d",
+    "aten.upsample_linear1d",
+    "aten.upsample_nearest1d",
+    "aten.upsample_nearest2d",
+    "aten.upsample_nearest3d",
+    "aten.upsample_trilinear3d",
+)
+def pooling(call: Call) -> None:
+    """Acts on positions, on each channel alike; a reduction over all positions pins nothing."""
+    x = next(call.tensors())
+    rank = int(call.source.op.rstrip("d")[-1])
+    t, _, u, pins = _space(rank, pointwise=False)
+    whole = "adaptive_avg" in call.source.op and set(call.out.shape[-rank:]) == {1}
+    for out in call.outs:
+        call.relate(f"... {t} -> ... {u}", x, out, pin={} if whole else pins)
+
+
+@rule("aten.grid_sampler", "aten.grid_sampler_2d")
+def grid_sample(call: Call) -> None:
+    """Samples positions; channels pass through."""
+    pins = dict.fromkeys(["h", "w", "u", "v", "two"], SPACE)
+    call.relate("b c h w, b u v two -> b c u v", *call.tensors(), call.out, pin=pins)
+
+
+@rule("aten.im2col")
+def unfold(call: Call) -> None:
+    """Patches as columns: (channel, kernel position) × patch."""
+    lead = "b " if len(call["self"].shape) == 4 else ""
+    pins = dict.fromkeys(["h", "w", "k", "l"], SPACE)
+    call.relate(f"{lead}c h w -> {lead}(c k) l", call["self"], call.out, pin=pins, sizes={"c": call["self"].shape[-3]})
+
+
+@rule("aten.col2im")
+def fold(call: Call) -> None:
+    """The transpose of `im2col`."""
+    lead = "b " if len(call["self"].shape) == 3 else ""
+    pins = dict.fromkeys(["h", "w", "k", "l"], SPACE)
+    call.relate(f"{lead}(c k) l -> {lead}c h w", call["self"], call.out, pin=pins, sizes={"c": call.out.shape[-3]})

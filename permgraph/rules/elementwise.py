@@ -1,0 +1,83 @@
+"""Operations that treat every element alike: pointwise functions, copies, constructors of uniform tensors."""
+
+from permgraph.rules.registry import Call, rule
+
+
+@rule(
+    "aten.alpha_dropout",
+    "aten.copy",
+    "aten.dropout",
+    "aten.feature_dropout",
+    "aten.glu_jvp",
+    "aten.masked_fill",
+    "aten.nan_to_num",
+    "aten.native_dropout",
+    "aten.positive",
+    "aten.prelu_scalar",
+    "aten.type_as",
+    "aten.where",
+)
+def pointwise(call: Call) -> None:
+    """Every axis of an operand is the axis of the result that it broadcasts to."""
+    operands = list(call.tensors())
+    if any(value.shape != out.shape for out in call.outs[1:] for value in [call.out]):
+        call.pin_all("results of different shapes")
+        return
+    values = [*operands, *call.outs]
+    call.relate(", ".join(["..."] * len(operands)) + " -> " + ", ".join(["..."] * len(call.outs)), *values)
+
+
+@rule(
+    "aten.alias",
+    "aten.clone",
+    "aten.contiguous",
+    "aten.detach",
+    "aten.lift_fresh",
+    "aten.lift_fresh_copy",
+    "aten.to",
+    "aten._to_copy",
+)
+def copy(call: Call) -> None:
+    """The same elements; what is known of a constant stays known."""
+    x = next(call.tensors())
+    call.relate("... -> ...", x, call.out)
+    call.out.data = x.data
+
+
+@rule("aten.prelu")
+def prelu(call: Call) -> None:
+    """A slope for each channel, or one for all."""
+    shared = call["weight"].shape in ((), (1,))
+    rest = " ".join(f"t{k}" for k in range(len(call.out.shape) - 2))
+    pattern = "..., ... -> ..." if shared else f"b c {rest}, c -> b c {rest}"
+    values = [call["self"], call["weight"], call.out]
+    if shared:
+        call.relate("... -> ...", call["self"], call.out)
+    else:
+        call.relate(pattern, *values)
+
+
+@rule(
+    "aten.empty",
+    "aten.empty_like",
+    "aten.full",
+    "aten.full_like",
+    "aten.new_empty",
+    "aten.new_full",
+    "aten.new_ones",
+    "aten.new_zeros",
+    "aten.ones",
+    "aten.ones_like",
+    "aten.scalar_tensor",
+    "aten.zeros",
+    "aten.zeros_like",
+)
+def uniform(call: Call) -> None:
+    """All elements are equal, so that every permutation of every axis leaves the result alone."""
+    for out in call.outs:
+        out.uniform = frozenset(range(len(out.shape)))
+
+
+@rule("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_size", "aten.sym_numel")
+def assertion(call: Call) -> None:
+    """Nothing is computed."""

@@ -1,0 +1,111 @@
+"""Look-ups: an axis that is indexed by computed numbers is pinned; what stands beside it passes through."""
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, letters, rule
+from permgraph.rules.segments import join, slice_of
+
+LOOKED_UP = "looked up by computed indices"
+MAX_RUNS = 64  # constant positions in more runs than this pin the axis
+
+
+@rule("aten.embedding")
+def embedding(call: Call) -> None:
+    """Rows of a table, looked up by id."""
+    rank = len(call["indices"].shape)
+    ids = " ".join(letters(rank, "t"))
+    call.relate(
+        f"v d, {ids} -> {ids} d", call["weight"], call["indices"], call.out, pin={"v": "a table looked up by id"}
+    )
+
+
+@rule("aten.index")
+def index(call: Call) -> None:
+    """x[i, :, j]: the dimensions of the broadcast indices stand where the first did, or in front if they are apart."""
+    x, indices = call["self"], list(call["indices"])
+    indices += [None] * (len(x.shape) - len(indices))
+    given = [(dim, item) for dim, item in enumerate(indices) if item is not None]
+    if len(given) == 1 and _pick(call, x, *given[0]):
+        return
+    names = letters(len(x.shape))
+    indexed = [k for k, item in enumerate(indices) if item is not None]
+    passing = [name for k, name in enumerate(names) if k not in indexed]
+    count = len(call.out.shape) - len(passing)
+    if count < 0 or any(item is not None and len(item.shape) > count for item in indices):
+        call.pin_all("an index by a mask")
+        return
+    new = letters(count, "u")
+    adjacent = indexed == list(range(indexed[0], indexed[-1] + 1))
+    at = indexed[0] if adjacent else 0
+    out = [*passing[:at], *new, *passing[at:]]
+    pins = dict.fromkeys([*(names[k] for k in indexed), *new], LOOKED_UP)
+    call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, pin=pins)
+    for k in indexed:
+        call.pin(indices[k], LOOKED_UP)
+
+
+@rule("aten.index_select")
+def index_select(call: Call) -> None:
+    """Rows of one axis."""
+    x, dim = call["self"], call["dim"]
+    if _pick(call, x, dim, call["index"]):
+        return
+    names = letters(len(x.shape))
+    new = list(names)
+    new[dim] = "u"
+    call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, call.out, pin=dict.fromkeys([names[dim], "u"], LOOKED_UP))
+
+
+def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
+    """Positions that are constant, in a few runs: the segments of `x` there, joined. False if they are not."""
+    if positions.data is None or positions.data.dim() != 1 or positions.boolean:
+        return False
+    size, runs = x.shape[dim], list[list[int]]()
+    for place in (int(position) % size for position in positions.data):
+        if runs and runs[-1][1] == place:
+            runs[-1][1] += 1
+        else:
+            runs.append([place, place + 1])
+    if not 0 < len(runs) <= MAX_RUNS:
+        return False
+    join(call, call.out, dim, [slice_of(call, x, dim, start, stop - start) for start, stop in runs])
+    return True
+
+
+@rule("aten.gather", "aten.take_along_dim")
+def gather(call: Call) -> None:
+    """out[i, j] = x[i, index[i, j]]; axes beside `dim` pass through where the sizes agree."""
+    x, positions, dim = call["self"], call["index" if "index" in call.arguments else "indices"], call["dim"]
+    if dim is None:
+        call.pin_all(LOOKED_UP)
+        return
+    names = letters(len(x.shape))
+    new = list(names)
+    pins: dict[str, str] = {}
+    for k, (old, size) in enumerate(zip(x.shape, positions.shape, strict=True)):
+        if k == dim % len(names) or old != size:
+            new[k] = f"u{k}"
+            pins |= dict.fromkeys([names[k], new[k]], LOOKED_UP)
+    picked = " ".join(new)
+    call.relate(f"{' '.join(names)}, {picked} -> {picked}", x, positions, call.out, pin=pins)
+
+
+@rule("aten.index_put", "aten._unsafe_index_put")
+def index_put(call: Call) -> None:
+    """x[mask] = value, with a mask of leading axes and a value without positions of its own; else pinned."""
+    x, indices, value = call["self"], list(call["indices"]), call["values"]
+    given = [item for item in indices if item is not None]
+    if len(given) != 1 or indices[0] is None or not _is_mask(given[0], x) or len(value.shape) > _free(given[0], x):
+        call.pin_all(LOOKED_UP)
+        return
+    names = letters(len(x.shape))
+    full, lead = " ".join(names), " ".join(names[: len(given[0].shape)])
+    tail = " ".join(names[len(names) - len(value.shape) :]) if value.shape else ""
+    call.relate(f"{full}, {lead}, {tail} -> {full}", x, given[0], value, call.out)
+
+
+def _is_mask(mask: Value, x: Value) -> bool:
+    return mask.boolean and mask.shape == x.shape[: len(mask.shape)]
+
+
+def _free(mask: Value, x: Value) -> int:
+    return len(x.shape) - len(mask.shape)

@@ -1,0 +1,133 @@
+"""Normalisations: statistics are formed over some axes, a scale and a shift are applied on others."""
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, axis_list, letters, rule
+
+
+def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, stats: str) -> None:
+    """Relate input and output by `main`, each given parameter by `affine`, and the statistics by `stats`."""
+    given = [value for value in parameters if value is not None]
+    operands = ", ".join([main] + [affine] * len(given))
+    call.relate(f"{operands} -> {main} | {stats}", next(call.tensors()), *given, call.out)
+
+
+@rule("aten.layer_norm", "aten.rms_norm")
+def layer_norm(call: Call) -> None:
+    """Statistics over the last axes, which a weight and a bias scale and shift."""
+    last = " ".join(letters(len(call["normalized_shape"]), "n"))
+    bias = call["bias"] if call.source.op == "aten.layer_norm" else None
+    _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...")
+
+
+@rule("aten.native_layer_norm", "aten._fused_rms_norm")
+def native_layer_norm(call: Call) -> None:
+    """As `layer_norm`, with the statistics as further outputs."""
+    last = " ".join(letters(len(call["normalized_shape"]), "n"))
+    bias = call["bias"] if "layer_norm" in call.source.op else None
+    _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...")
+    for out in call.outs[1:]:
+        call.pin(out, "the statistics of a norm")
+
+
+@rule("aten.group_norm")
+def group_norm(call: Call) -> None:
+    """Statistics over the channels of each group and all positions."""
+    space = " ".join(letters(len(call["input"].shape) - 2, "t"))
+    given = [value for value in (call["weight"], call["bias"]) if value is not None]
+    operands = ", ".join([f"b (g c) {space}"] + ["(g c)"] * len(given))
+    call.relate(
+        f"{operands} -> b (g c) {space} | b g",
+        call["input"],
+        *given,
+        call.out,
+        sizes={"g": call["num_groups"]},
+    )
+
+
+@rule("aten.batch_norm", "aten._native_batch_norm_legit_no_training", "aten.native_batch_norm")
+def batch_norm(call: Call) -> None:
+    """A scale and a shift for each channel, from running statistics or from the batch."""
+    space = " ".join(letters(len(call["input"].shape) - 2, "t"))
+    parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
+    _with_affine(call, f"b c {space}", "c", *parameters, stats="c")
+
+
+@rule("aten.instance_norm")
+def instance_norm(call: Call) -> None:
+    """Statistics over the positions of each channel of each sample."""
+    space = " ".join(letters(len(call["input"].shape) - 2, "t"))
+    parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
+    _with_affine(call, f"b c {space}", "c", *parameters, stats="b c")
+
+
+@rule("aten._weight_norm")
+def weight_norm(call: Call) -> None:
+    """w = g v / |v|, the norm over all axes but `dim`; `g` has size 1 on these."""
+    rank = len(call["v"].shape)
+    kept = axis_list(call["dim"], rank) if call["dim"] != -1 else []
+    names = letters(rank)
+    full, norm = " ".join(names), " ".join(names[k] for k in kept)
+    call.relate(f"{full}, {full} -> {full} | {norm}", call["v"], call["g"], call.out)
+
+
+@rule("aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax", "aten.softmin", "aten._safe_softmax")
+def softmax(call: Call) -> None:
+    """Pointwise but for a sum over `dim`."""
+    _normalised(call, [call["dim"]])
+
+
+def _normalised(call: Call, dims: list[int]) -> None:
+    x = call["self"]
+    names = letters(len(x.shape))
+    over = axis_list(dims, len(names))
+    full, rest = " ".join(names), " ".join(name for k, name in enumerate(names) if k not in over)
+    call.relate(f"{full} -> {full} | {rest}", x, call.out)
+
+
+@rule(
+    "aten.all",
+    "aten.amax",
+    "aten.amin",
+    "aten.any",
+    "aten.count_nonzero",
+    "aten.linalg_vector_norm",
+    "aten.logsumexp",
+    "aten.max",
+    "aten.mean",
+    "aten.min",
+    "aten.nansum",
+    "aten.norm",
+    "aten.prod",
+    "aten.std",
+    "aten.std_mean",
+    "aten.sum",
+    "aten.var",
+    "aten.var_mean",
+)
+def reduction(call: Call) -> None:
+    """A symmetric function of the elements along some axes; the others remain."""
+    x = call["self"]
+    if len(list(call.tensors())) > 1:
+        call.relate("..., ... -> ...", *call.tensors(), call.out)  # maximum of two tensors
+        return
+    names = letters(len(x.shape))
+    over = axis_list(call.arguments.get("dim"), len(names))
+    kept = [name for k, name in enumerate(names) if k not in over]
+    for out in call.outs:
+        written = names if len(out.shape) == len(names) else kept
+        call.relate(f"{' '.join(names)} -> {' '.join(written)}", x, out)
+    if call.source.op in ("aten.max", "aten.min") and len(call.outs) > 1 and call.used[1]:
+        call.pin(x, "the position of the extremum is used", over)
+
+
+@rule("aten.argmax", "aten.argmin")
+def argument_of_extremum(call: Call) -> None:
+    """Positions along `dim`."""
+    x = call["self"]
+    names = letters(len(x.shape))
+    over = axis_list(call["dim"], len(names))
+    kept = [name if k not in over else "()" for k, name in enumerate(names)]
+    if len(call.out.shape) < len(names):
+        kept = [name for name in kept if name != "()"]
+    why = "the position of the extremum is used"
+    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out, pin={names[k]: why for k in over})

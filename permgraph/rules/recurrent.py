@@ -1,0 +1,70 @@
+"""Recurrent layers: hidden units move together through every gate, the state and the output."""
+
+from __future__ import annotations
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, rule
+from permgraph.rules.segments import join, slice_of
+
+GATES = {"aten.lstm": 4, "aten.gru": 3, "aten.rnn_tanh": 1, "aten.rnn_relu": 1}
+PINS = {"q": "the gates of a recurrent layer", "t": "time steps have an order"}
+
+
+@rule("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
+def recurrent(call: Call) -> None:
+    """h' = f(W x + U h) in every layer and direction, rows of W and U as (gate, unit); units differ in each."""
+    if "input" not in call.arguments:
+        call.pin_all("a packed sequence")
+        return
+    directions = 2 if call["bidirectional"] else 1
+    each = len(call["params"]) // (call["num_layers"] * directions)
+    weights = [call["params"][k : k + each] for k in range(0, len(call["params"]), each)]
+    states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
+    finals: list[list[Value]] = [[] for _ in states]
+    x = call["input"]
+    for layer in range(call["num_layers"]):
+        width = states[0].shape[-1]
+        outs = []
+        for number in range(layer * directions, (layer + 1) * directions):
+            outs.append(call.part((*x.shape[:-1], width)))
+            before = [slice_of(call, state, 0, number, 1) for state in states]
+            after = [call.part(state.shape) for state in before]
+            _direction(call, x, weights[number], before, [outs[-1], *after])
+            for final, value in zip(finals, after, strict=True):
+                final.append(value)
+        last = layer == call["num_layers"] - 1
+        whole = call.out if last else call.part((*x.shape[:-1], width * directions))
+        join(call, whole, -1, outs)
+        x = whole
+    for out, final in zip(call.outs[1:], finals, strict=True):
+        join(call, out, 0, final)
+
+
+def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], after: list[Value]) -> None:
+    """One layer in one direction: `before` and `after` are (h,) or (h, c), after the sequence of outputs."""
+    batch = "b" if len(x.shape) == 3 else ""
+    lead = f"{batch} t" if call["batch_first"] else f"t {batch}"
+    projected = len(weights) % 2 == 1
+    p = "p" if projected else "h"
+    gated = ["(q h) i", f"(q h) {p}", "(q h)", "(q h)"][: 4 if call["has_biases"] else 2] + ["p h"] * projected
+    states = [f"one {batch} {p}", f"one {batch} h"][: len(before)]
+    call.relate(
+        f"{', '.join([f'{lead} i', *gated, *states])} -> {', '.join([f'{lead} {p}', *states])}",
+        *(x, *weights, *before, *after),
+        sizes={"q": GATES[call.source.op]},
+        pin=PINS,
+    )
+
+
+@rule("aten.lstm_cell", "aten.gru_cell", "aten.rnn_tanh_cell", "aten.rnn_relu_cell")
+def cell(call: Call) -> None:
+    """One step of a recurrent layer."""
+    states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
+    biases = [value for value in (call["b_ih"], call["b_hh"]) if value is not None]
+    operands = ["... i", *["... h"] * len(states), "(q h) i", "(q h) h", *["(q h)"] * len(biases)]
+    call.relate(
+        f"{', '.join(operands)} -> {', '.join(['... h'] * len(call.outs))}",
+        *(call["input"], *states, call["w_ih"], call["w_hh"], *biases, *call.outs),
+        sizes={"q": GATES[call.source.op.removesuffix("_cell")]},
+        pin=PINS,
+    )

@@ -1,0 +1,131 @@
+"""The one table from ATen operation to rule; a second rule for an operation is an error.
+
+A rule takes a `Call` and says, in the notation of `permgraph.relations`, how the axes of its inputs and outputs
+belong together. An operation without a rule pins everything it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from permgraph.relations import Relation, Source, Value, relate
+
+Rule = Callable[["Call"], None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operations such as `"aten.linear"`."""
+
+    def register(function: Rule) -> Rule:
+        for op in ops:
+            if op in RULES:
+                raise ValueError(f"{op} has a rule already: {RULES[op].__name__} in {RULES[op].__module__}")
+            RULES[op] = function
+        return function
+
+    return register
+
+
+@dataclass
+class Call:
+    """One operation of the trace: arguments by the names of its schema, outputs, and where it stands.
+
+    Tensors among the arguments are `Value`s. `outs` are fresh values, one per tensor output; `used` says of each
+    whether anything reads it.
+    """
+
+    source: Source
+    arguments: Mapping[str, Any]
+    outs: Sequence[Value]
+    used: Sequence[bool] = (True,)
+    parts: list[Value] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        """The argument of this name in the operation's schema."""
+        return self.arguments[name]
+
+    @property
+    def out(self) -> Value:
+        """The first output."""
+        return self.outs[0]
+
+    def tensors(self) -> Iterator[Value]:
+        """All tensor arguments, also those in lists."""
+        for argument in self.arguments.values():
+            for item in argument if isinstance(argument, list | tuple) else (argument,):
+                if isinstance(item, Value):
+                    yield item
+
+    def relate(
+        self,
+        pattern: str,
+        *values: Value,
+        pin: Mapping[str, str] | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Add a relation in einsum-like notation over `values`, inputs first, outputs last."""
+        self.relations.append(relate(pattern, values, self.source, pin=pin, sizes=sizes))
+
+    def uniform_dims(self, out: Value) -> frozenset[int]:
+        """The dimensions along which a result is uniform, because no operand varies along them.
+
+        An operation that commutes with all permutations of an index maps what they leave alone to what they leave
+        alone. Pinned variables and segments promise no such thing.
+        """
+        found = set(range(len(out.shape))) if self.relations else set(out.uniform)
+        for relation in self.relations:
+            given = {
+                atom.variable
+                for operand in relation.operands
+                if not any(operand.value is result for result in self.outs)
+                for dim in operand.dims
+                for atom in dim
+            }
+            for operand in relation.operands:
+                if operand.value is out:
+                    found -= {
+                        k
+                        for k, dim in enumerate(operand.dims)
+                        for atom in dim
+                        if atom.size > 1
+                        and (
+                            atom.variable in given
+                            or atom.variable in relation.limits
+                            or atom.size != relation.variables[atom.variable].size
+                        )
+                    }
+        mentioned = any(operand.value is out for relation in self.relations for operand in relation.operands)
+        return frozenset(found) if mentioned or not self.relations else frozenset()
+
+    def part(self, shape: Sequence[int]) -> Value:
+        """A tensor that the operation forms on its way, such as a slice that is then squeezed."""
+        value = Value.fresh(f"{self.out.name}.part{len(self.parts)}", "activation", shape, self.source)
+        self.parts.append(value)
+        return value
+
+    def pin(self, value: Value, why: str, dims: Sequence[int] | None = None) -> None:
+        """Forbid the given dimensions of `value` (all by default) to move; the others are left alone."""
+        letters = [f"d{k}" for k in range(len(value.shape))]
+        chosen = range(len(letters)) if dims is None else [dim % len(letters) for dim in dims]
+        self.relate(" ".join(letters), value, pin={f"d{k}": why for k in chosen})
+
+    def pin_all(self, why: str) -> None:
+        """Forbid every axis of every tensor of this operation to move."""
+        for value in (*self.tensors(), *self.outs):
+            self.pin(value, why)
+
+
+def letters(count: int, prefix: str = "d") -> list[str]:
+    """`count` distinct variable names."""
+    return [f"{prefix}{k}" for k in range(count)]
+
+
+def axis_list(dims: int | Sequence[int] | None, rank: int) -> list[int]:
+    """Dimension arguments as non-negative numbers; None and () mean all of them."""
+    if dims is None or (isinstance(dims, list | tuple) and not dims):
+        return list(range(rank))
+    return [dim % rank if rank else 0 for dim in ([dims] if isinstance(dims, int) else dims)]

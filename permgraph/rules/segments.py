@@ -1,0 +1,220 @@
+"""Slices, picks, splits and concatenations: axes cut into segments, each with an identity of its own."""
+
+from collections.abc import Sequence
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, letters, rule
+from permgraph.rules.views import regroup
+
+ORDER = "acts along this axis in its order"
+
+
+def _segment(call: Call, whole: Value, dim: int, pieces: Sequence[tuple[int, Value]]) -> None:
+    """Each piece is the part of `whole` that starts at the given position of `dim`."""
+    names = letters(len(whole.shape))
+    dim %= len(names)
+    written = []
+    for start, piece in pieces:
+        mark = f"{names[dim]}[{start}:{start + piece.shape[dim]}]"
+        written.append(" ".join([*names[:dim], mark, *names[dim + 1 :]]))
+    call.relate(", ".join([*written, " ".join(names)]), *(piece for _, piece in pieces), whole)
+
+
+def slice_of(call: Call, x: Value, dim: int, start: int, size: int) -> Value:
+    """The part of `x` of this size from `start` on."""
+    shape = list(x.shape)
+    shape[dim] = size
+    piece = call.part(shape)
+    _segment(call, x, dim, [(start, piece)])
+    return piece
+
+
+@rule("aten.slice", "aten.narrow")
+def slice_(call: Call) -> None:
+    """A segment of an axis; with a step, one index of an inner factor."""
+    x, dim = call["self"], call["dim"] or 0
+    size = x.shape[dim]
+    if call.source.op == "aten.narrow":
+        start, step = call["start"] % size if size else 0, 1
+    else:
+        start, step = _clamp(call["start"], size, 0), call["step"]
+    if step == 1:
+        _segment(call, x, dim, [(start, call.out)])
+    else:
+        _strided(call, x, dim, start, step)
+
+
+def _clamp(index: int | None, size: int, default: int) -> int:
+    if index is None:
+        return default
+    return min(max(index + size if index < 0 else index, 0), size)
+
+
+def _strided(call: Call, x: Value, dim: int, start: int, step: int) -> None:
+    """Every `step`-th index: the axis as (q, step), with one index of the inner factor picked."""
+    names = letters(len(x.shape))
+    dim %= len(names)
+    old, new = list(names), list(names)
+    pins = {}
+    if x.shape[dim] % step == 0 and start < step and call.out.shape[dim] * step == x.shape[dim]:
+        old[dim] = f"({names[dim]} s)"
+        new[dim] = f"({names[dim]} s[{start}:{start + 1}])"
+    else:
+        new[dim] = "u"
+        pins = {names[dim]: "a slice with a step that does not divide the axis", "u": ORDER}
+    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes={"s": step} if not pins else {}, pin=pins)
+
+
+@rule("aten.select")
+def select(call: Call) -> None:
+    """One index of an axis; the axis goes, and what stood beside it belongs to that index alone."""
+    x, dim, index = call["self"], call["dim"], call["index"]
+    if not isinstance(index, int):
+        call.pin_all("an index that is computed")
+        return
+    regroup(call, slice_of(call, x, dim, index % x.shape[dim], 1), call.out)
+
+
+@rule("aten.unbind")
+def unbind(call: Call) -> None:
+    """`select` for every index."""
+    x, dim = call["self"], call["dim"]
+    for index, out in enumerate(call.outs):
+        regroup(call, slice_of(call, x, dim, index, 1), out)
+
+
+@rule(
+    "aten.chunk", "aten.split", "aten.split_with_sizes", "aten.tensor_split", "aten.unsafe_split", "aten.unsafe_chunk"
+)
+def split(call: Call) -> None:
+    """Consecutive segments."""
+    dim, start, pieces = call["dim"], 0, []
+    for out in call.outs:
+        pieces.append((start, out))
+        start += out.shape[dim]
+    _segment(call, call["self"], dim, pieces)
+
+
+@rule("aten.cat", "aten.concat", "aten.concatenate")
+def concatenate(call: Call) -> None:
+    """The transpose of `split`."""
+    join(call, call.out, call["dim"], [v for v in call["tensors"] if len(v.shape) == len(call.out.shape)])
+
+
+def join(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
+    """`whole` is `values` one after the other."""
+    start, pieces = 0, []
+    for value in values:
+        pieces.append((start, value))
+        start += value.shape[dim]
+    _segment(call, whole, dim, pieces)
+
+
+@rule("aten.stack")
+def stack(call: Call) -> None:
+    """A concatenation along a new axis."""
+    dim = call["dim"] % len(call.out.shape)
+    pieces = []
+    for index, value in enumerate(call["tensors"]):
+        piece = call.part((*value.shape[:dim], 1, *value.shape[dim:]))
+        regroup(call, value, piece)
+        pieces.append((index, piece))
+    _segment(call, call.out, dim, pieces)
+
+
+@rule("aten.glu")
+def glu(call: Call) -> None:
+    """a ⊙ σ(b), with a and b the halves of an axis."""
+    x, dim = call["self"], call["dim"]
+    half = x.shape[dim] // 2
+    a, b = (slice_of(call, x, dim, start, half) for start in (0, half))
+    call.relate("..., ... -> ...", a, b, call.out)
+
+
+@rule("aten.constant_pad_nd", "aten.pad", "aten.zero_pad")
+def pad(call: Call) -> None:
+    """A uniform border; other modes copy positions, and pin the axis."""
+    x, amounts = call["self"], list(call["pad"])
+    if call.arguments.get("mode", "constant") != "constant":
+        _pinned_along(call, [len(x.shape) - 1 - k // 2 for k in range(0, len(amounts), 2) if any(amounts[k : k + 2])])
+        return
+    names = letters(len(x.shape))
+    inside = list(names)
+    for k in range(0, len(amounts), 2):
+        dim = len(names) - 1 - k // 2
+        before, after = amounts[k : k + 2]
+        if before < 0 or after < 0:
+            _pinned_along(call, range(len(names) - len(amounts) // 2, len(names)))
+            return
+        if before or after:
+            inside[dim] = f"{names[dim]}[{before}:{before + x.shape[dim]}]"
+    call.relate(f"{' '.join(inside)} -> {' '.join(names)}", x, call.out)
+
+
+@rule("aten.roll")
+def roll(call: Call) -> None:
+    """Segments change places cyclically."""
+    x, shifts, dims = call["self"], list(call["shifts"]), list(call["dims"] or [])
+    if len(dims) != 1:
+        _pinned_along(call, dims or range(len(x.shape)))
+        return
+    dim, size = dims[0], x.shape[dims[0]]
+    shift = shifts[0] % size if size else 0
+    if not shift:
+        call.relate("... -> ...", x, call.out)
+        return
+    tail, head = slice_of(call, x, dim, size - shift, shift), slice_of(call, x, dim, 0, size - shift)
+    _segment(call, call.out, dim, [(0, tail), (shift, head)])
+
+
+def _pinned_along(call: Call, dims: Sequence[int]) -> None:
+    """Axes other than `dims` pass through; these are pinned, and may change size."""
+    x = next(call.tensors())
+    names = letters(len(x.shape))
+    chosen = {dim % len(names) for dim in dims} if names else set()
+    new = [f"u{k}" if k in chosen else name for k, name in enumerate(names)]
+    pins = {name: ORDER for k in sorted(chosen) for name in (names[k], f"u{k}")}
+    for out in call.outs:
+        call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, out, pin=pins)
+
+
+@rule(
+    "aten.cummax",
+    "aten.cummin",
+    "aten.cumprod",
+    "aten.cumsum",
+    "aten.diff",
+    "aten.logcumsumexp",
+    "aten.sort",
+    "aten.argsort",
+    "aten.topk",
+)
+def ordered(call: Call) -> None:
+    """Acts along one axis in its order, on everything beside it alike."""
+    if len(list(call.tensors())) > 1:
+        call.pin_all(ORDER)
+    else:
+        _pinned_along(call, [call["dim"]])
+
+
+@rule("aten.flip")
+def flip(call: Call) -> None:
+    """Reverses axes."""
+    _pinned_along(call, call["dims"])
+
+
+@rule("aten.tril", "aten.triu")
+def triangle(call: Call) -> None:
+    """Compares the positions of the last two axes."""
+    _pinned_along(call, [-2, -1])
+
+
+@rule("aten.unfold")
+def windows(call: Call) -> None:
+    """Overlapping windows of an axis, as a new last axis."""
+    x = call["self"]
+    names = letters(len(x.shape))
+    new = list(names)
+    new[call["dimension"]] = "u"
+    pins = dict.fromkeys([names[call["dimension"]], "u", "k"], ORDER)
+    call.relate(f"{' '.join(names)} -> {' '.join(new)} k", x, call.out, pin=pins)

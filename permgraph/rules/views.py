@@ -1,0 +1,167 @@
+"""Views: the same elements in the same order, with their axes grouped, ordered or repeated otherwise."""
+
+from collections.abc import Sequence
+from math import prod
+
+from permgraph.relations import Value
+from permgraph.rules.registry import Call, letters, rule
+
+BLOCKS = "a view into blocks that do not nest"
+
+
+@rule(
+    "aten._unsafe_view",
+    "aten.flatten",
+    "aten.reshape",
+    "aten.reshape_as",
+    "aten.squeeze",
+    "aten.unflatten",
+    "aten.unsqueeze",
+    "aten.view",
+    "aten.view_as",
+    "aten.ravel",
+)
+def view(call: Call) -> None:
+    """Row-major order is kept; dimensions are merged and split."""
+    regroup(call, next(call.tensors()), call.out)
+
+
+def regroup(call: Call, old: Value, new: Value) -> None:
+    """Relate two shapes of the same elements through the finest pieces on which both agree."""
+    if prod(old.shape) == 0:
+        call.pin_all("an empty tensor")
+        return
+    sides: tuple[list[list[str]], list[list[str]]] = ([[] for _ in old.shape], [[] for _ in new.shape])
+    sizes: dict[str, int] = {}
+    for run in _equal_runs(old.shape, new.shape):
+        _name_pieces(run, (old.shape, new.shape), sides, sizes)
+    pattern = " -> ".join(" ".join(f"({' '.join(dim)})" for dim in side) for side in sides)
+    pins = {name: BLOCKS for name in sizes if name.startswith("x")}
+    call.relate(pattern, old, new, sizes=sizes, pin=pins)
+
+
+Run = tuple[list[int], list[int]]
+
+
+def _equal_runs(a: Sequence[int], b: Sequence[int]) -> list[Run]:
+    """Shortest runs of dimensions of the shapes `a` and `b` that have equal products; sizes of 1 are left out."""
+    i, j = ([k for k, size in enumerate(shape) if size != 1] for shape in (a, b))
+    runs: list[Run] = []
+    while i:
+        left, right = [i.pop(0)], [j.pop(0)]
+        while (size_a := prod(a[k] for k in left)) != (size_b := prod(b[k] for k in right)):
+            if size_a < size_b:
+                left.append(i.pop(0))
+            else:
+                right.append(j.pop(0))
+        runs.append((left, right))
+    return runs
+
+
+def _name_pieces(
+    run: Run, shapes: tuple[Sequence[int], Sequence[int]], sides: tuple[list[list[str]], ...], sizes: dict[str, int]
+) -> None:
+    """Name the common pieces of a run from the inside out; where there are none, pieces of each side (`x…`)."""
+    rest = [[(dim, shape[dim]) for dim in dims] for dims, shape in zip(run, shapes, strict=True)]
+    while rest[0]:
+        (dim_a, size_a), (dim_b, size_b) = rest[0].pop(), rest[1].pop()
+        piece = min(size_a, size_b)
+        if size_a % piece or size_b % piece:
+            rest[0].append((dim_a, size_a))
+            rest[1].append((dim_b, size_b))
+            break
+        name = f"v{len(sizes)}"
+        sizes[name] = piece
+        sides[0][dim_a].insert(0, name)
+        sides[1][dim_b].insert(0, name)
+        rest[0] += [(dim_a, size_a // piece)] if size_a > piece else []
+        rest[1] += [(dim_b, size_b // piece)] if size_b > piece else []
+    for side, remaining in zip(sides, rest, strict=True):
+        for dim, size in reversed(remaining):
+            sizes[name := f"x{len(sizes)}"] = size
+            side[dim].insert(0, name)
+
+
+@rule("aten.permute")
+def permute(call: Call) -> None:
+    """Dimension k of the result is dimension dims[k]."""
+    names = letters(len(call["self"].shape))
+    order = [names[dim] for dim in call["dims"]]
+    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out)
+
+
+@rule("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t", "aten.mT", "aten.numpy_T", "aten.adjoint")
+def transpose(call: Call) -> None:
+    """Two dimensions change places."""
+    names = letters(len(call["self"].shape))
+    order = list(names)
+    if len(names) > 1:
+        arguments = list(call.arguments.values())
+        a, b = arguments[1:3] if len(arguments) > 2 else (-2, -1)
+        order[a], order[b] = names[b], names[a]
+    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out)
+
+
+@rule("aten.movedim", "aten.moveaxis")
+def move_dimension(call: Call) -> None:
+    """The given dimensions move to the given places, the others keep their order."""
+    names = letters(len(call["self"].shape))
+    source, target = ([dims] if isinstance(dims, int) else list(dims) for dims in list(call.arguments.values())[1:3])
+    placed = {to % len(names): names[start] for start, to in zip(source, target, strict=True)}
+    rest = iter(name for name in names if name not in placed.values())
+    order = [placed[k] if k in placed else next(rest) for k in range(len(names))]
+    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out)
+
+
+@rule("aten.expand", "aten.expand_as", "aten.broadcast_to")
+def expand(call: Call) -> None:
+    """Dimensions of size 1 are repeated, and so are uniform."""
+    call.relate("... -> ...", next(call.tensors()), call.out)
+
+
+@rule("aten.repeat", "aten.tile")
+def repeat(call: Call) -> None:
+    """Dimension k becomes (repeats[k], k)."""
+    x = call["self"]
+    names = letters(len(call.out.shape))
+    padded = (1,) * (len(names) - len(x.shape)) + tuple(x.shape)
+    sizes = {f"r{k}": size // old for k, (size, old) in enumerate(zip(call.out.shape, padded, strict=True))}
+    sizes |= dict(zip(names, padded, strict=True))
+    out = " ".join(f"(r{k} {name})" for k, name in enumerate(names))
+    call.relate(f"{' '.join(names[len(names) - len(x.shape) :])} -> {out}", x, call.out, sizes=sizes)
+
+
+@rule("aten.repeat_interleave")
+def repeat_interleave(call: Call) -> None:
+    """Each index of `dim` is repeated in place: (dim, repeats)."""
+    x, dim = call["self"], call.arguments.get("dim")
+    if not isinstance(call.arguments.get("repeats"), int) or dim is None:
+        call.pin_all("repeated a number of times that is computed")
+        return
+    names = letters(len(x.shape))
+    out = list(names)
+    out[dim] = f"({names[dim]} r)"
+    call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, sizes={"r": call["repeats"]})
+
+
+@rule("aten.pixel_shuffle")
+def pixel_shuffle(call: Call) -> None:
+    """(c a b) h w -> c (h a) (w b)."""
+    factor = call["upscale_factor"]
+    sizes = {"a": factor, "b": factor}
+    call.relate("... (c a b) h w -> ... c (h a) (w b)", call["self"], call.out, sizes=sizes)
+
+
+@rule("aten.pixel_unshuffle")
+def pixel_unshuffle(call: Call) -> None:
+    """c (h a) (w b) -> (c a b) h w."""
+    factor = call["downscale_factor"]
+    sizes = {"a": factor, "b": factor}
+    call.relate("... c (h a) (w b) -> ... (c a b) h w", call["self"], call.out, sizes=sizes)
+
+
+@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
+def channel_shuffle(call: Call) -> None:
+    """(g c) -> (c g)."""
+    space = " ".join(letters(len(call["self"].shape) - 2, "t"))
+    call.relate(f"b (g c) {space} -> b (c g) {space}", call["self"], call.out, sizes={"g": call["groups"]})

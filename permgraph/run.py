@@ -1,0 +1,81 @@
+"""Runs a traced program with parameters supplied one by one, in any precision, without a copy of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.export._tree_utils import reorder_kwargs
+from torch.utils import _pytree as pytree
+
+from permgraph.capture import Program, op_name
+from permgraph.errors import SpecMismatchError
+
+Parameters = Callable[[str], Tensor]
+"""State-dict key -> the tensor to compute with; asked once for each use."""
+
+REAL = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Inputs by the names of the graph's placeholders. SpecMismatchError where their structure or shapes differ."""
+    try:
+        flat, spec = pytree.tree_flatten((tuple(args), reorder_kwargs(dict(kwargs or {}), program.inputs_spec)))
+    except (ValueError, KeyError, AssertionError) as error:
+        raise SpecMismatchError(f"these inputs differ from those that the model was traced with: {error}") from error
+    names = [name for name, feed in program.feeds.items() if feed.kind == "input"]
+    if spec != program.inputs_spec or len(flat) != len(names):
+        raise SpecMismatchError("these inputs are structured otherwise than those that the model was traced with")
+    return dict(zip(names, flat, strict=True))
+
+
+class Runner(fx.Interpreter):
+    """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside."""
+
+    def __init__(self, program: Program, parameters: Parameters, dtype: torch.dtype | None = None) -> None:
+        super().__init__(program.graph, garbage_collect_values=True)
+        self.program, self.parameters, self.dtype = program, parameters, dtype
+        self.inputs: Mapping[str, Any] = {}
+
+    def outputs(self, inputs: Mapping[str, Any]) -> list[Any]:
+        """The output leaves for inputs as `bind` gives them."""
+        result: list[Any] = []
+        for node, value in self.steps(inputs):
+            if node.op == "output":
+                result = list(value)
+        return result
+
+    def steps(self, inputs: Mapping[str, Any]) -> Iterator[tuple[fx.Node, Any]]:
+        """Every node with its value, in order; a value is dropped once its last user has run."""
+        self.inputs, self.env = inputs, {}
+        for node in self.program.graph.graph.nodes:
+            with torch.no_grad():
+                self.env[node] = self.run_node(node)
+            yield node, self.env[node]
+            for done in self.user_to_last_uses.get(node, ()):
+                del self.env[done]
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The value of an input, parameter, buffer or constant."""
+        feed = self.program.feeds[target]
+        if feed.kind == "input":
+            return self.cast(self.inputs[target])
+        if feed.name in self.program.names:
+            return self.cast(self.parameters(feed.name))
+        return self.cast(self.program.constants.get(feed.name))
+
+    def cast(self, value: Any) -> Any:
+        """A real tensor in the dtype of this run; anything else as it is."""
+        if isinstance(value, Tensor) and self.dtype is not None and value.dtype in REAL:
+            return value.to(self.dtype)
+        return value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """One operation; where it names a real dtype, that of this run takes its place."""
+        if op_name(target) == "aten._assert_tensor_metadata":
+            return None
+        if self.dtype is not None:
+            args, kwargs = pytree.tree_map_only(torch.dtype, lambda x: self.dtype if x in REAL else x, (args, kwargs))
+        return super().call_function(target, args, kwargs)

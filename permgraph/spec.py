@@ -1,0 +1,262 @@
+"""The permutation specification of a model: its groups, what they act on, and the elements they contain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from permgraph import permutations as elements
+from permgraph.errors import SpecMismatchError
+from permgraph.layout import Cell, Index, Layout, Leaf, Move
+from permgraph.permutations import PermutationGroup, Permutations
+from permgraph.tie_graph import TieGraph
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from permgraph.explain import Explanation
+
+FORMAT, VERSION = "permgraph.spec", 1
+
+
+@dataclass(frozen=True, eq=False)
+class PermutationSpec:
+    """The group G of all permutations π of weights with f(πθ) = f(θ), or π_out f(θ) where outputs are free.
+
+    Attributes:
+        groups: the free factors of G.
+        pinned: (parameter, dim) -> why nothing moves there: the operation, the module, the source line.
+        unreached: parameters that the forward pass does not reach.
+        layouts: state-dict key -> where the groups act on that tensor.
+        output_layouts: the same for each output leaf, by its place; None for one that is not a tensor.
+        shapes: state-dict key -> shape, for every key of the model.
+        parameters: the keys that are parameters; the others are buffers.
+        outputs: "fixed" or "free".
+        ties: what ties what, and what pins what.
+
+    """
+
+    groups: tuple[PermutationGroup, ...]
+    pinned: Mapping[tuple[str, int], str]
+    unreached: tuple[str, ...]
+    layouts: Mapping[str, Layout]
+    output_layouts: tuple[tuple[str, Layout | None], ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    parameters: tuple[str, ...]
+    outputs: str
+    ties: TieGraph = field(repr=False)
+
+    @cached_property
+    def _by_name(self) -> dict[str, PermutationGroup]:
+        return {group.name: group for group in self.groups}
+
+    def __getitem__(self, name: str) -> PermutationGroup:
+        return self._by_name[name]
+
+    @property
+    def log10_order(self) -> float:
+        """log10 |G|, the sum over groups of count · log10(size!)."""
+        return sum(group.log10_order for group in self.groups)
+
+    @cached_property
+    def coverage(self) -> float:
+        """Share of the parameter elements that some group moves."""
+        total = sum(_numel(self.shapes[name]) for name in self.parameters)
+        moved = sum(self.layouts[name].moved_elements for name in self.parameters if name in self.layouts)
+        return moved / total if total else 0.0
+
+    @property
+    def graph(self) -> nx.Graph:
+        """Ties between axes of tensors as a networkx graph; see `TieGraph.networkx`."""
+        return self.ties.networkx
+
+    def explain(self, axis: tuple[str, int], other: tuple[str, int] | None = None) -> Explanation:
+        """Why two axes move together, or why one moves or is pinned; `str()` of the result is for people."""
+        from permgraph.explain import explain
+
+        return explain(self, axis, other)
+
+    def identity(self) -> Permutations:
+        """The element that moves nothing."""
+        return Permutations({group.name: group.identity() for group in self.groups})
+
+    def sample(self, seed: int | None = None) -> Permutations:
+        """A uniformly random element of G."""
+        return elements.sample(self.groups, seed)
+
+    def compose(self, p: Mapping[str, Index], q: Mapping[str, Index]) -> Permutations:
+        """`apply(compose(p, q), s) == apply(p, apply(q, s))`."""
+        return elements.compose(self.groups, p, q)
+
+    def invert(self, p: Mapping[str, Index]) -> Permutations:
+        """`compose(invert(p), p)` is the identity."""
+        return elements.invert(self.groups, p)
+
+    def apply(self, permutations: Mapping[str, Index], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A new state dict with every axis permuted, new = old[perm]; the old one is untouched.
+
+        Keys that shared one tensor share one again. Raises SpecMismatchError where names or shapes differ from the
+        model that the specification was derived for.
+        """
+        self.check(state_dict)
+        tables = elements.checked(self.groups, permutations)
+        done: dict[int, Tensor] = {}
+        result = {}
+        for name, tensor in state_dict.items():
+            if id(tensor) not in done:
+                done[id(tensor)] = self.apply_one(tables, name, tensor)
+            result[name] = done[id(tensor)]
+        return result
+
+    def apply_one(self, tables: Mapping[str, Index], name: str, tensor: Tensor) -> Tensor:
+        """One entry of a state dict under tables for all groups; always a new tensor."""
+        layout = self.layouts.get(name)
+        return tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach())
+
+    def check(self, state_dict: Mapping[str, Tensor], what: str = "the state dict") -> None:
+        """Raise SpecMismatchError, naming keys and shapes of both sides, unless `state_dict` fits the model."""
+        missing = [name for name in self.shapes if name not in state_dict]
+        extra = [name for name in state_dict if name not in self.shapes]
+        wrong = [
+            f"{name}: {tuple(state_dict[name].shape)} where the specification has {shape}"
+            for name, shape in self.shapes.items()
+            if name in state_dict and tuple(state_dict[name].shape) != tuple(shape)
+        ]
+        problems = [f"missing {_few(missing)}"] * bool(missing) + [f"unexpected {_few(extra)}"] * bool(extra)
+        problems += [f"different shapes: {_few(wrong)}"] * bool(wrong)
+        if problems:
+            raise SpecMismatchError(
+                f"{what} does not fit the specification: {'; '.join(problems)}; "
+                "derive a specification for this model, or align two models of one architecture"
+            )
+
+    def apply_outputs(self, permutations: Mapping[str, Index], outputs: Any) -> Any:
+        """What f(πθ) must equal, given f(θ): every output leaf permuted along its free axes."""
+        tables = elements.checked(self.groups, permutations)
+        leaves, tree = pytree.tree_flatten(outputs)
+        if len(leaves) != len(self.output_layouts):
+            raise SpecMismatchError(
+                f"{len(leaves)} outputs given, the specification knows {len(self.output_layouts)}: "
+                f"{_few([name for name, _ in self.output_layouts])}"
+            )
+        moved = [
+            layout.apply(tables, leaf) if layout is not None and isinstance(leaf, Tensor) else leaf
+            for leaf, (_, layout) in zip(leaves, self.output_layouts, strict=True)
+        ]
+        return pytree.tree_unflatten(moved, tree)
+
+    def to_json(self) -> str:
+        """The whole specification, ties included, as JSON with a version and a stable order."""
+        return json.dumps(_to_data(self), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> PermutationSpec:
+        """The specification that `to_json` wrote. Raises SpecMismatchError for anything else."""
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.get("format") != FORMAT:
+                raise SpecMismatchError(
+                    'this JSON is not a permgraph specification: it has no "format": "permgraph.spec"'
+                )
+            if data.get("version") != VERSION:
+                raise SpecMismatchError(
+                    f"a specification of version {data.get('version')}, this permgraph reads {VERSION}: derive it again"
+                )
+            return _from_data(data)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise SpecMismatchError(
+                f"this specification is damaged ({type(error).__name__}: {error}): derive it again"
+            ) from error
+
+    def __str__(self) -> str:
+        from permgraph.report import summary
+
+        return summary(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"PermutationSpec({len(self.groups)} groups, log10|G| = {self.log10_order:.1f}, "
+            f"coverage {self.coverage:.1%}, {len(self.unreached)} unreached)"
+        )
+
+    def _repr_html_(self) -> str:
+        from permgraph.report import html_table
+
+        return html_table(self)
+
+
+def _numel(shape: Sequence[int]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _to_data(spec: PermutationSpec) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "groups": [[g.name, g.size, g.depends_on, g.depends_sizes, g.role, g.axes] for g in spec.groups],
+        "pinned": [[name, dim, why] for (name, dim), why in spec.pinned.items()],
+        "unreached": spec.unreached,
+        "shapes": dict(spec.shapes),
+        "parameters": spec.parameters,
+        "layouts": {name: _layout_data(layout) for name, layout in spec.layouts.items()},
+        "mode": spec.outputs,
+        "outputs": [[name, None if layout is None else _layout_data(layout)] for name, layout in spec.output_layouts],
+        "ties": spec.ties.to_data(),
+    }
+
+
+def _layout_data(layout: Layout) -> list[Any]:
+    return [
+        layout.shape,
+        [
+            [
+                cell.offsets,
+                [[x.dim, x.size, x.stride] for x in cell.leaves],
+                [[m.group, m.leaves, m.keys] for m in cell.moves],
+            ]
+            for cell in layout.cells
+        ],
+    ]
+
+
+def _from_data(data: dict[str, Any]) -> PermutationSpec:
+    return PermutationSpec(
+        groups=tuple(
+            PermutationGroup(name, size, tuple(depends), tuple((p, d) for p, d in axes), role, tuple(sizes))
+            for name, size, depends, sizes, role, axes in data["groups"]
+        ),
+        pinned={(name, dim): why for name, dim, why in data["pinned"]},
+        unreached=tuple(data["unreached"]),
+        layouts={name: _layout(item) for name, item in data["layouts"].items()},
+        output_layouts=tuple((name, None if item is None else _layout(item)) for name, item in data["outputs"]),
+        shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
+        parameters=tuple(data["parameters"]),
+        outputs=data["mode"],
+        ties=TieGraph.from_data(data["ties"]),
+    )
+
+
+def _layout(item: list[Any]) -> Layout:
+    shape, cells = item
+    return Layout(
+        tuple(shape),
+        tuple(
+            Cell(
+                tuple(offsets),
+                tuple(Leaf(*leaf) for leaf in leaves),
+                tuple(Move(group, tuple(own), tuple(tuple(key) for key in keys)) for group, own, keys in moves),
+            )
+            for offsets, leaves, moves in cells
+        ),
+    )

@@ -1,0 +1,287 @@
+"""From relations to factors: which leaves of which tensors move together, and on what each movement may depend.
+
+A tensor is partitioned into cells: one box on each of its dimensions. In a cell every dimension is a product of
+leaves, and a leaf of a cell is an `Occurrence`. A relation, read for one choice of a box for each of its variables,
+ties the occurrences of every variable. The classes of the resulting union-find are the factors. Because occurrences
+live in cells, the query, key and value parts of one fused weight are free of each other unless some operation ties
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from permgraph.axes import Axis, Box, boxes
+from permgraph.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
+
+MAX_JOINT_CELLS = 200_000  # a relation that is cut finer than this pins its tensors
+MISFIT = "the parts of this axis are told apart here"
+
+Slot = tuple[str, int]
+"""A leaf of a variable in one joint cell of a relation: (variable, position in its box)."""
+
+
+@dataclass(frozen=True, order=True)
+class Occurrence:
+    """One factor at one place: leaf `position` of dimension `dim` in cell `cell` of the tensor `tensor`."""
+
+    tensor: str
+    cell: tuple[int, ...]
+    dim: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Two occurrences that must move together, and the operation that says so."""
+
+    a: Occurrence
+    b: Occurrence
+    source: Source
+
+
+@dataclass(frozen=True)
+class Pin:
+    """An occurrence that may not move, and why."""
+
+    occurrence: Occurrence
+    reason: str
+
+
+@dataclass
+class Instance:
+    """A relation read in one joint cell: for each operand, which occurrence carries which slot."""
+
+    relation: Relation
+    operands: list[dict[Slot, Occurrence]] = field(default_factory=list)
+    inner: list[frozenset[Slot]] = field(default_factory=list)
+
+
+class Factors:
+    """Union-find over occurrences, with the ties and pins that made it."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Occurrence, Occurrence] = {}
+        self.ties: list[Tie] = []
+        self.pins: list[Pin] = []
+
+    def add(self, occurrence: Occurrence) -> None:
+        """Make `occurrence` known, alone in its class."""
+        self._parent.setdefault(occurrence, occurrence)
+
+    def find(self, occurrence: Occurrence) -> Occurrence:
+        """The representative of the class of `occurrence`."""
+        parent = self._parent
+        root = occurrence
+        while parent[root] != root:
+            root = parent[root]
+        while parent[occurrence] != root:
+            parent[occurrence], occurrence = root, parent[occurrence]
+        return root
+
+    def tie(self, a: Occurrence, b: Occurrence, source: Source) -> None:
+        """Put `a` and `b` in one class; every tie is kept for the explanation, also a redundant one."""
+        if a == b:
+            return
+        self.ties.append(Tie(a, b, source))
+        root_a, root_b = self.find(a), self.find(b)
+        if root_a != root_b:
+            self._parent[max(root_a, root_b)] = min(root_a, root_b)
+
+    def pin(self, occurrence: Occurrence, reason: str) -> None:
+        """Forbid the class of `occurrence` to move."""
+        self.pins.append(Pin(occurrence, reason))
+
+    @cached_property
+    def classes(self) -> dict[Occurrence, list[Occurrence]]:
+        """Representative -> its class, both in first-seen order."""
+        found: dict[Occurrence, list[Occurrence]] = {}
+        for occurrence in self._parent:
+            found.setdefault(self.find(occurrence), []).append(occurrence)
+        return found
+
+    @cached_property
+    def pinned(self) -> dict[Occurrence, Pin]:
+        """Representative of each class that may not move -> the first pin in it."""
+        found: dict[Occurrence, Pin] = {}
+        for pin in self.pins:
+            found.setdefault(self.find(pin.occurrence), pin)
+        return found
+
+
+@dataclass
+class Resolution:
+    """All factors of a trace, the cells of its tensors, and the relations read cell by cell."""
+
+    factors: Factors
+    layouts: dict[str, TensorLayout]
+    instances: list[Instance]
+
+
+class TensorLayout:
+    """The boxes of each dimension of a tensor, and a lookup of them by place and shape."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+        self.boxes: tuple[tuple[Box, ...], ...] = tuple(boxes(axis) for axis in value.axes)
+        self._index = [{(box.offset, box.shape): k for k, box in enumerate(dim)} for dim in self.boxes]
+
+    def find(self, dim: int, offset: int, shape: tuple[tuple[int, int], ...]) -> int | None:
+        """The index of the box at `offset` with these (size, stride) leaves, if there is one."""
+        return self._index[dim].get((offset, shape))
+
+    def cells(self) -> Iterator[tuple[int, ...]]:
+        """All cells, each as the index of its box on every dimension."""
+        return product(*(range(len(dim)) for dim in self.boxes))
+
+    def occurrences(self, cell: tuple[int, ...]) -> Iterator[tuple[Occurrence, Axis]]:
+        """The occurrences in a cell with the axis of each leaf."""
+        for dim, index in enumerate(cell):
+            for position, leaf in enumerate(self.boxes[dim][index].leaves):
+                yield Occurrence(self.value.name, cell, dim, position), leaf.axis.root()
+
+
+def resolve(values: Iterable[Value], relations: Sequence[Relation]) -> Resolution:
+    """Tie the occurrences of `values` by all `relations`; frozen axes and limited variables are pinned."""
+    factors = Factors()
+    layouts = {value.name: TensorLayout(value) for value in values}
+    for layout in layouts.values():
+        for cell in layout.cells():
+            for occurrence, axis in layout.occurrences(cell):
+                factors.add(occurrence)
+                if axis.frozen:
+                    factors.pin(occurrence, axis.frozen)
+    instances: list[Instance] = []
+    for relation in relations:
+        instances += _read(relation, layouts, factors)
+    return Resolution(factors, layouts, instances)
+
+
+def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors) -> list[Instance]:
+    names = list(relation.variables)
+    choices = [boxes(axis) for axis in relation.variables.values()]
+    if prod(map(len, choices)) > MAX_JOINT_CELLS:
+        for operand in relation.operands:
+            _pin_tensor(layouts[operand.value.name], factors, f"{relation.source}: cut into too many cells")
+        return []
+    found = []
+    for combination in product(*choices):
+        chosen = dict(zip(names, combination, strict=True))
+        instance = Instance(relation)
+        blurred: set[str] = set()
+        for operand in relation.operands:
+            instance.operands += _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred)
+        instance.inner = [
+            frozenset((name, k) for name in inner for k in range(len(chosen[name].leaves))) for inner in relation.inner
+        ]
+        _tie_slots(instance, factors, blurred)
+        found.append(instance)
+    return found
+
+
+def _pin_tensor(layout: TensorLayout, factors: Factors, why: str, dim: int | None = None) -> None:
+    for cell in layout.cells():
+        for occurrence, _ in layout.occurrences(cell):
+            if dim is None or occurrence.dim == dim:
+                factors.pin(occurrence, why)
+
+
+def _tie_slots(instance: Instance, factors: Factors, blurred: set[str]) -> None:
+    carriers: dict[Slot, list[Occurrence]] = {}
+    for operand in instance.operands:
+        for slot, occurrence in operand.items():
+            carriers.setdefault(slot, []).append(occurrence)
+    for (variable, _), occurrences in carriers.items():
+        for other in occurrences[:-1]:
+            factors.tie(other, occurrences[-1], instance.relation.source)
+        what, why = instance.relation.limits.get(variable, (Symmetry.PERMUTATION, ""))
+        if variable in blurred:
+            what, why = Symmetry.IDENTITY, MISFIT
+        if what is Symmetry.IDENTITY:
+            for occurrence in occurrences:
+                factors.pin(occurrence, f"{instance.relation.source}: {why}")
+
+
+DimOption = tuple[int, tuple[Slot | None, ...]]
+
+
+def _place(
+    operand: Operand,
+    chosen: dict[str, Box],
+    layout: TensorLayout,
+    factors: Factors,
+    relation: Relation,
+    blurred: set[str],
+) -> list[dict[Slot, Occurrence]]:
+    """The cells of an operand in a joint cell, each as slot -> occurrence; none where a range leaves it out."""
+    options: list[list[DimOption]] = []
+    for dim, atoms in enumerate(operand.dims):
+        found = _dim_options(dim, atoms, chosen, layout)
+        if found is None:
+            blurred |= {atom.variable for atom in atoms}
+            _pin_tensor(layout, factors, f"{relation.source}: {MISFIT}", dim)
+            found = _every_box(dim, layout)
+        if not found:
+            return []
+        options.append(found)
+    placed = []
+    for choice in product(*options):
+        cell = tuple(index for index, _ in choice)
+        carried: dict[Slot, Occurrence] = {}
+        for dim, (_, slots) in enumerate(choice):
+            for position, slot in enumerate(slots):
+                if slot is not None:
+                    _carry(carried, slot, Occurrence(layout.value.name, cell, dim, position), factors, relation.source)
+        placed.append(carried)
+    return placed
+
+
+def _carry(
+    carried: dict[Slot, Occurrence], slot: Slot, occurrence: Occurrence, factors: Factors, source: Source
+) -> None:
+    if slot in carried:  # one variable twice on one tensor: a diagonal
+        factors.tie(carried[slot], occurrence, source)
+    else:
+        carried[slot] = occurrence
+
+
+def _every_box(dim: int, layout: TensorLayout) -> list[DimOption]:
+    return [(k, (None,) * len(box.leaves)) for k, box in enumerate(layout.boxes[dim])]
+
+
+def _dim_options(dim: int, atoms: Dim, chosen: dict[str, Box], layout: TensorLayout) -> list[DimOption] | None:
+    """The boxes of a dimension that meet the chosen boxes of its atoms, with the slot of each leaf.
+
+    None where the structures do not fit: a frozen axis is not refined, so a part of it has no box of its own. The
+    caller then meets every box of the dimension and pins them all.
+    """
+    if not atoms:
+        return _every_box(dim, layout)
+    offset, stride = 0, 1
+    shape: list[tuple[int, int]] = []
+    slots: tuple[Slot | None, ...] = ()
+    for atom in reversed(atoms):
+        box = chosen[atom.variable]
+        inside = _within(box, atom)
+        if not inside:
+            return None if inside is None else []
+        offset += (box.offset - atom.start) * stride
+        shape = [(leaf.size, leaf.stride * stride) for leaf in box.leaves] + shape
+        slots = (*((atom.variable, k) for k in range(len(box.leaves))), *slots)
+        stride *= atom.size
+    index = layout.find(dim, offset, tuple(shape))
+    return None if index is None else [(index, slots)]
+
+
+def _within(box: Box, atom: Atom) -> bool | None:
+    """Whether a box lies in the range of an atom (True), outside it (False), or across its edge (None)."""
+    last = box.offset + sum((leaf.size - 1) * leaf.stride for leaf in box.leaves)
+    if atom.start <= box.offset and last < atom.stop:
+        return True
+    if last < atom.start or box.offset >= atom.stop:
+        return False
+    return None

@@ -1,0 +1,218 @@
+"""Walks a traced graph and applies the rule of every operation: a program -> values and relations."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from permgraph.capture import Program, op_name, source_of
+from permgraph.relations import Relation, Source, Value, relate
+from permgraph.rules import RULES, Call
+from permgraph.rules.elementwise import pointwise
+from permgraph.rules.registry import Rule, letters
+
+DATA_ONLY = "computed from the inputs alone"
+FIXED_OUTPUT = "an output of the model, held fixed"
+
+
+@dataclass
+class Trace:
+    """All tensors of a forward pass with their axes, and the relations between them.
+
+    `values` by name: state-dict keys for parameters and buffers, node names for the rest. `outputs` are the values
+    of the output leaves, None for one that is not a tensor.
+    """
+
+    values: dict[str, Value] = field(default_factory=dict)
+    relations: list[Relation] = field(default_factory=list)
+    outputs: list[Value | None] = field(default_factory=list)
+
+
+def trace(program: Program, *, outputs: str = "fixed", tie: Mapping[tuple[str, int], tuple[str, int]]) -> Trace:
+    """Apply the rule of every operation of `program`.
+
+    With `outputs="fixed"` the axes of the model's outputs are pinned. `tie` joins axes of parameters by name.
+    """
+    walk = _Walk(program)
+    for node in program.graph.graph.nodes:
+        walk.visit(node)
+    result = walk.result
+    if outputs == "fixed":
+        for value in result.outputs:
+            if value is not None:
+                result.relations.append(_pinned(value, FIXED_OUTPUT))
+    for (name, dim), (other, other_dim) in tie.items():
+        result.relations.append(_joined(walk.stored(name), dim, walk.stored(other), other_dim))
+    return result
+
+
+def _pinned(value: Value, why: str) -> Relation:
+    names = letters(len(value.shape))
+    return relate(" ".join(names), [value], value.source, pin=dict.fromkeys(names, why))
+
+
+def _joined(a: Value, dim: int, b: Value, other_dim: int) -> Relation:
+    left, right = letters(len(a.shape), "a"), letters(len(b.shape), "b")
+    left[dim] = right[other_dim]
+    return relate(f"{' '.join(left)}, {' '.join(right)}", [a, b], Source("tied by name"))
+
+
+class _Walk:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.result = Trace()
+        self.env: dict[fx.Node, Any] = {}
+        self.mutates = any(_is_mutable(node) for node in program.graph.graph.nodes)
+
+    def visit(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            self.env[node] = self._feed(node)
+        elif node.op == "call_function" and node.target is operator.getitem:
+            self.env[node] = self.env[node.args[0]][node.args[1]]  # type: ignore[index]
+        elif node.op == "call_function":
+            self.env[node] = self._call(node)
+        elif node.op == "output":
+            leaves = self._resolve(node.args[0])
+            self.result.outputs = [leaf if isinstance(leaf, Value) else None for leaf in leaves]
+        else:
+            self.env[node] = None
+
+    def stored(self, name: str) -> Value:
+        """The value of a parameter or buffer, made on first use."""
+        name = self.program.names[name]
+        if name not in self.result.values:
+            self._keep(Value.fresh(name, "parameter", self.program.shapes[name], Source(name)))
+        return self.result.values[name]
+
+    def _keep(self, value: Value) -> Value:
+        self.result.values[value.name] = value
+        return value
+
+    def _feed(self, node: fx.Node) -> Value | None:
+        feed = self.program.feeds[node.name]
+        example = node.meta.get("val")
+        if not isinstance(example, Tensor) or not node.users:
+            return None
+        source = Source(feed.name)
+        if feed.kind in ("parameter", "buffer") and example.is_floating_point():
+            value = self.stored(feed.name)
+            value.kind = feed.kind
+            return value
+        if feed.kind == "input":
+            value = Value.fresh(node.name, "input", example.shape, source, f"an axis of the input {feed.name}")
+            value.uses_parameters = False
+        else:
+            name = feed.name if feed.kind == "buffer" else node.name
+            value = Value.fresh(name, "constant", example.shape, source)
+            value.uses_parameters = False
+            value.data = _integers(self.program.constants.get(feed.name))
+            self.result.relations.append(_pinned(value, f"the constant {feed.name}"))
+        value.boolean = example.dtype == torch.bool
+        return self._keep(value)
+
+    def _resolve(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, lambda node: self.env[node])
+
+    def _call(self, node: fx.Node) -> Any:
+        source = source_of(node)
+        single, examples = _outputs(node)
+        arguments = _bind(node, self._resolve)
+        outs = [
+            Value.fresh(node.name if single else f"{node.name}.{k}", "activation", example.shape, source)
+            if isinstance(example, Tensor)
+            else None
+            for k, example in enumerate(examples)
+        ]
+        tensors = [out for out in outs if out is not None]
+        if tensors:
+            call = Call(source, arguments, tensors, _used(node, single, outs))
+            self._apply(call, node)
+        for out, example in zip(outs, examples, strict=True):
+            if out is not None:
+                out.boolean = example.dtype == torch.bool
+                self._keep(out)
+        return outs[0] if single else outs
+
+    def _apply(self, call: Call, node: fx.Node) -> None:
+        depends = self.mutates or any(value.uses_parameters for value in call.tensors())
+        found = find_rule(node.target)
+        if found is not None:
+            found(call)
+        elif depends:
+            call.pin_all(f"no rule for {call.source.op}")
+        else:
+            for out in call.outs:
+                call.pin(out, DATA_ONLY)
+        for value in (*call.outs, *call.parts):
+            value.uses_parameters = depends
+        for out in call.outs:
+            out.uniform = frozenset() if self.mutates else call.uniform_dims(out)
+        for part in call.parts:
+            self._keep(part)
+        self.result.relations += call.relations
+
+
+def _integers(tensor: Tensor | None) -> Tensor | None:
+    known = tensor is not None and not tensor.is_meta and tensor.dtype == torch.int64
+    return tensor if known else None
+
+
+def find_rule(target: Any) -> Rule | None:
+    """The rule of an operation: its own, that of its functional form, or the pointwise rule by PyTorch's own tag."""
+    name = op_name(target)
+    functional = name.removesuffix("_") if not name.endswith("__") else name
+    if name in RULES or functional in RULES:
+        return RULES.get(name) or RULES[functional]
+    tags = getattr(target, "tags", ())
+    if torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags:
+        return pointwise
+    return None
+
+
+def _is_mutable(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema is not None and schema.is_mutable)
+
+
+def _outputs(node: fx.Node) -> tuple[bool, list[Any]]:
+    """Whether the operation returns one tensor, and the example of each result."""
+    example = node.meta.get("val")
+    if isinstance(example, list | tuple):
+        return False, list(example)
+    return True, [example]
+
+
+def _used(node: fx.Node, single: bool, outs: list[Value | None]) -> list[bool]:
+    if single:
+        return [True]
+    read = {user.args[1] for user in node.users if user.target is operator.getitem}
+    return [k in read for k, out in enumerate(outs) if out is not None]
+
+
+def _bind(node: fx.Node, resolve: Any) -> dict[str, Any]:
+    """Arguments by the names in the operation's schema, defaults filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {f"arg{k}": v for k, v in enumerate(_flat(resolve([*node.args, *node.kwargs.values()])))}
+    bound = {}
+    for k, argument in enumerate(schema.arguments):
+        if k < len(node.args):
+            bound[argument.name] = resolve(node.args[k])
+        elif argument.name in node.kwargs:
+            bound[argument.name] = resolve(node.kwargs[argument.name])
+        else:
+            bound[argument.name] = argument.default_value if argument.has_default_value() else None
+    return bound
+
+
+def _flat(items: Any) -> Iterator[Any]:
+    for item in items:
+        if isinstance(item, list | tuple):
+            yield from _flat(item)
+        else:
+            yield item
