@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.capture import capture
 from permgraph.checkpoints import require_finite
 from permgraph.derivation import Derivation
 from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
@@ -18,7 +19,7 @@ from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, corr
 from permgraph.matching.points import find_points
 from permgraph.matching.weights import match_weights
 from permgraph.permutations import PermutationGroup, Permutations
-from permgraph.run import bind
+from permgraph.run import bind, one_sample
 from permgraph.spec import PermutationSpec
 from permgraph.verification import Certificate, certify
 
@@ -131,11 +132,16 @@ def align(
         tables, exact = matched.tables, ()
         gains = {name: Gain(*values) for name, values in matched.gains.items()}
     permutations = Permutations({**spec.identity(), **tables})
-    inputs = bind(program, *example)
-    certificate = certify(program, spec, state_b, inputs, element=permutations, trials=1, seed=seed)
+    certificate = _proof(pair, spec, permutations, one_sample(example), seed)
+    return Alignment(permutations, spec, gains, certificate, method, exact, state_b)
+
+
+def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Batch, seed: int) -> Certificate:
+    program = capture(pair.model_b, *example)
+    certificate = certify(program, spec, pair.state_b, bind(program, *example), element=element, trials=1, seed=seed)
     if not certificate.ok:
         raise VerificationError(f"the alignment is refused: {certificate}; please report this model")
-    return Alignment(permutations, spec, gains, certificate, method, exact, state_b)
+    return certificate
 
 
 def _method(method: str | None, data: Iterable[Any] | None) -> str:

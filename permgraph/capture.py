@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     model = _inner_module(model)
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
+    model = _all_on_meta(model)
     args, options = _to_device_of(model, (tuple(args), dict(kwargs or {})))
     with caches_off(model), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -89,6 +91,22 @@ def _inner_module(model: nn.Module) -> nn.Module:
         ):
             return inner
     return model
+
+
+def _all_on_meta(model: nn.Module) -> nn.Module:
+    """A model that is on `meta` but for a few tensors, wholly there; weights are not copied, the model not changed.
+
+    A constructor like `torch.Tensor(n)` ignores `with torch.device("meta")`, and leaves such models behind.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    on_meta = [tensor.is_meta for tensor in tensors]
+    if all(on_meta) or not any(on_meta):
+        return model
+    moved = {
+        id(t): nn.Parameter(t.to("meta"), t.requires_grad) if isinstance(t, nn.Parameter) else t.to("meta")
+        for t in tensors
+    }
+    return copy.deepcopy(model, moved)
 
 
 def _to_device_of(model: nn.Module, inputs: Any) -> Any:

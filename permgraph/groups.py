@@ -117,21 +117,26 @@ class Grouping:
     @cached_property
     def names(self) -> dict[Bundle, str]:
         """Bundle -> name; pinned ones are named after the first parameter axis they sit on."""
+        bundles = list(dict.fromkeys(self.bundles.values()))
+        wanted = [self._wanted(bundle, shared=True) for bundle in bundles]
+        common = Counter(wanted)
         taken: Counter[str] = Counter()
         found = {}
-        wanted = {bundle: self._wanted(bundle) for bundle in dict.fromkeys(self.bundles.values())}
-        for bundle, name in wanted.items():
+        for bundle, name in zip(bundles, wanted, strict=True):
+            if common[name] > 1:
+                name = self._wanted(bundle, shared=False)
             taken[name] += 1
             found[bundle] = name if taken[name] == 1 else f"{name}#{taken[name]}"
         return found
 
-    def _wanted(self, bundle: Bundle) -> str:
+    def _wanted(self, bundle: Bundle, *, shared: bool) -> str:
+        """A name after the module that all its parameters share, or after the one that writes it."""
         places = [o for kind in bundle.classes for o in self._stored[kind]]
         if not bundle.free:
             return f"pinned:{places[0].tensor}[{places[0].dim}]"
         role = self._role[bundle]
         inner = any(self._role[lower] == role and lower.free for lower in bundle.depends_on)
-        return _anchor(places, role) + SUFFIX[role] + (".within" if inner else "")
+        return _anchor(places, role, shared=shared) + SUFFIX[role] + (".within" if inner else "")
 
     def groups(self, aliases: Mapping[str, Sequence[str]]) -> tuple[PermutationGroup, ...]:
         """All groups of more than one unit; `aliases` lists the state-dict keys of each stored tensor."""
@@ -185,14 +190,13 @@ class Grouping:
         return tuple(index[occurrence if kind == own else self._beside[occurrence][kind]] for kind in classes)
 
 
-def _anchor(places: Sequence[Occurrence], role: str) -> str:
-    """The module a group is named after: the common one, for a conv or residual stream the one that writes it."""
+def _anchor(places: Sequence[Occurrence], role: str, *, shared: bool) -> str:
     modules = [place.tensor.rpartition(".")[0] for place in places]
-    if role == "residual":
+    if shared and role == "residual":
         return ""
-    if role in ("conv", "other"):
-        writers = [module for module, place in zip(modules, places, strict=True) if place.dim == 0] or modules
-        return f"{writers[0]}." if writers[0] else ""
-    levels = zip(*(module.split(".") for module in modules), strict=False)
-    common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
-    return ".".join([*common, ""]) if common else ""
+    if shared and role not in ("conv", "other"):
+        levels = zip(*(module.split(".") for module in modules), strict=False)
+        common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+        return ".".join([*common, ""]) if common else ""
+    writers = [module for module, place in zip(modules, places, strict=True) if place.dim == 0] or modules
+    return f"{writers[0]}." if writers[0] else ""

@@ -31,6 +31,16 @@ def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | No
     return dict(zip(names, flat, strict=True))
 
 
+def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The first sample of a batch, where all tensors have the batch as their first dimension; else the whole."""
+    tensors = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor)]
+    sizes = {tensor.shape[:1] for tensor in tensors}
+    if len(sizes) != 1 or sizes == {torch.Size([])}:
+        return example
+    args, kwargs = pytree.tree_map_only(Tensor, lambda tensor: tensor[:1], example)
+    return args, kwargs
+
+
 class Runner(fx.Interpreter):
     """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside."""
 

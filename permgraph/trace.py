@@ -17,6 +17,7 @@ from permgraph.rules.elementwise import pointwise
 from permgraph.rules.registry import Rule, letters
 
 DATA_ONLY = "computed from the inputs alone"
+SAME_IN_EVAL = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 FIXED_OUTPUT = "an output of the model, held fixed"
 
 
@@ -67,7 +68,7 @@ class _Walk:
         self.program = program
         self.result = Trace()
         self.env: dict[fx.Node, Any] = {}
-        self.mutates = any(_is_mutable(node) for node in program.graph.graph.nodes)
+        self.written = _written(program.graph.graph)
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -139,7 +140,8 @@ class _Walk:
         return outs[0] if single else outs
 
     def _apply(self, call: Call, node: fx.Node) -> None:
-        depends = self.mutates or any(value.uses_parameters for value in call.tensors())
+        written = node in self.written
+        depends = written or any(value.uses_parameters for value in call.tensors())
         found = find_rule(node.target)
         if found is not None:
             found(call)
@@ -151,7 +153,7 @@ class _Walk:
         for value in (*call.outs, *call.parts):
             value.uses_parameters = depends
         for out in call.outs:
-            out.uniform = frozenset() if self.mutates else call.uniform_dims(out)
+            out.uniform = frozenset() if written else call.uniform_dims(out)
         for part in call.parts:
             self._keep(part)
         self.result.relations += call.relations
@@ -174,9 +176,41 @@ def find_rule(target: Any) -> Rule | None:
     return None
 
 
-def _is_mutable(node: fx.Node) -> bool:
+def _written(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose memory some operation writes to, at any time and through any view: they hold anything."""
+    base: dict[fx.Node, fx.Node] = {}
+
+    def find(node: fx.Node) -> fx.Node:
+        while node in base:
+            node = base[node]
+        return node
+
+    targets = []
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        own, written = _memory(node)
+        targets += written
+        for other in own:
+            if find(node) is not find(other):
+                base[find(node)] = find(other)
+    roots = {find(node) for node in targets}
+    return {node for node in graph.nodes if find(node) in roots}
+
+
+def _memory(node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The operands that a result may share its memory with, and those that the operation writes to."""
     schema = getattr(node.target, "_schema", None)
-    return bool(schema is not None and schema.is_mutable)
+    if schema is None or op_name(node.target).removesuffix("_") in SAME_IN_EVAL:
+        return list(node.all_input_nodes), []
+    shared: list[fx.Node] = []
+    written: list[fx.Node] = []
+    for argument, value in zip(schema.arguments, node.args, strict=False):
+        if argument.alias_info is not None:
+            nodes = [x for x in (value if isinstance(value, list | tuple) else [value]) if isinstance(x, fx.Node)]
+            shared += nodes
+            written += nodes if argument.alias_info.is_write else []
+    return shared, written
 
 
 def _outputs(node: fx.Node) -> tuple[bool, list[Any]]:
@@ -190,7 +224,7 @@ def _outputs(node: fx.Node) -> tuple[bool, list[Any]]:
 def _used(node: fx.Node, single: bool, outs: list[Value | None]) -> list[bool]:
     if single:
         return [True]
-    read = {user.args[1] for user in node.users if user.target is operator.getitem}
+    read = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
     return [k in read for k, out in enumerate(outs) if out is not None]
 
 

@@ -68,8 +68,9 @@ class Probe:
         return tested.count(guess) / len(tested)
 
     def score(self, model: HubertModel) -> float:
-        """Test accuracy in [0, 1] of the probe fitted on `model`'s features; deterministic.
+        """Test accuracy in [0, 1] of the probe fitted on `model`'s features.
 
+        The same at every call with one number of threads; another number moves it by a few examples.
         `model` is only read. Raises ValueError where it is in training mode: masking and dropout
         would be on.
         """

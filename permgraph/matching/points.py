@@ -116,10 +116,13 @@ def _by_group(derivation: Derivation, cells: Iterable[tuple[str, tuple[int, ...]
 
 
 def _contracted(derivation: Derivation) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Cells of activations in which an operation sums over a group."""
+    free = {kind for kind, bundle in derivation.grouping.bundles.items() if bundle.free}
     for instance in derivation.resolution.instances:
         for operand in instance.operands:
             for (variable, _), occurrence in operand.items():
-                if variable in instance.relation.contracted and _is_activation(derivation, occurrence.tensor):
+                is_summed = variable in instance.relation.contracted and _is_activation(derivation, occurrence.tensor)
+                if is_summed and derivation.resolution.factors.find(occurrence) in free:
                     yield occurrence.tensor, occurrence.cell
 
 

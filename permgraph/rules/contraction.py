@@ -80,3 +80,14 @@ def bilinear(call: Call) -> None:
 def pairwise_distance(call: Call) -> None:
     """Distances between rows; a sum over the last axis."""
     call.relate("... m k, ... n k -> ... m n", call["x1"], call["x2"], call.out)
+
+
+@rule("aten._grouped_mm", "transformers.grouped_mm_fallback")
+def grouped_product(call: Call) -> None:
+    """y_n = x_n W_e, where consecutive rows n belong to one expert e; the offsets of the experts pin them."""
+    x, weight, *offsets = list(call.tensors())
+    if len(x.shape) != 2 or len(weight.shape) != 3 or len(offsets) != 1:
+        call.pin_all("a grouped product of another form")
+        return
+    why = "rows are sorted by expert"
+    call.relate("n i, e i o, e -> n o", x, weight, offsets[0], call.out, pin={"n": why, "e": why})

@@ -92,8 +92,10 @@ def _normalised(call: Call, dims: list[int]) -> None:
     "aten.count_nonzero",
     "aten.linalg_vector_norm",
     "aten.logsumexp",
+    "aten.kthvalue",
     "aten.max",
     "aten.mean",
+    "aten.median",
     "aten.min",
     "aten.nansum",
     "aten.norm",
@@ -116,7 +118,8 @@ def reduction(call: Call) -> None:
     for out in call.outs:
         written = names if len(out.shape) == len(names) else kept
         call.relate(f"{' '.join(names)} -> {' '.join(written)}", x, out)
-    if call.source.op in ("aten.max", "aten.min") and len(call.outs) > 1 and call.used[1]:
+    positions = ("aten.kthvalue", "aten.max", "aten.median", "aten.min")
+    if call.source.op in positions and len(call.outs) > 1 and call.used[1]:
         call.pin(x, "the position of the extremum is used", over)
 
 

@@ -45,12 +45,14 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
     batch = "b" if len(x.shape) == 3 else ""
     lead = f"{batch} t" if call["batch_first"] else f"t {batch}"
     projected = len(weights) % 2 == 1
-    p = "p" if projected else "h"
-    gated = ["(q h) i", f"(q h) {p}", "(q h)", "(q h)"][: 4 if call["has_biases"] else 2] + ["p h"] * projected
-    states = [f"one {batch} {p}", f"one {batch} h"][: len(before)]
+    last = call.part(after[0].shape)  # the outputs of the step before, on which U acts
+    call.relate("... -> ...", after[0], last)
+    y = "p" if projected else "h"
+    gated = ["(q h) i", "(q h) r", "(q h)", "(q h)"][: 4 if call["has_biases"] else 2] + ["p h"] * projected
+    states = [f"one {batch} {y}", f"one {batch} h"][: len(before)]
     call.relate(
-        f"{', '.join([f'{lead} i', *gated, *states])} -> {', '.join([f'{lead} {p}', *states])}",
-        *(x, *weights, *before, *after),
+        f"{', '.join([f'{lead} i', f'{lead} r', *gated, *states])} -> {', '.join([f'{lead} {y}', *states])}",
+        *(x, last, *weights, *before, *after),
         sizes={"q": GATES[call.source.op]},
         pin=PINS,
     )
@@ -61,10 +63,12 @@ def cell(call: Call) -> None:
     """One step of a recurrent layer."""
     states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
     biases = [value for value in (call["b_ih"], call["b_hh"]) if value is not None]
-    operands = ["... i", *["... h"] * len(states), "(q h) i", "(q h) h", *["(q h)"] * len(biases)]
+    last = call.part(states[0].shape)
+    call.relate("... -> ...", states[0], last)
+    operands = ["... i", "... r", *["... h"] * len(states), "(q h) i", "(q h) r", *["(q h)"] * len(biases)]
     call.relate(
         f"{', '.join(operands)} -> {', '.join(['... h'] * len(call.outs))}",
-        *(call["input"], *states, call["w_ih"], call["w_hh"], *biases, *call.outs),
+        *(call["input"], last, *states, call["w_ih"], call["w_hh"], *biases, *call.outs),
         sizes={"q": GATES[call.source.op.removesuffix("_cell")]},
         pin=PINS,
     )

@@ -185,9 +185,7 @@ def _pinned_along(call: Call, dims: Sequence[int]) -> None:
     "aten.cumsum",
     "aten.diff",
     "aten.logcumsumexp",
-    "aten.sort",
     "aten.argsort",
-    "aten.topk",
 )
 def ordered(call: Call) -> None:
     """Acts along one axis in its order, on everything beside it alike."""
@@ -195,6 +193,20 @@ def ordered(call: Call) -> None:
         call.pin_all(ORDER)
     else:
         _pinned_along(call, [call["dim"]])
+
+
+@rule("aten.sort", "aten.topk", "aten.msort")
+def ranked(call: Call) -> None:
+    """Values in order of size: which unit they come from does not matter, unless the positions are used."""
+    x, dim = call["self"], call.arguments.get("dim", 0)
+    if len(call.used) > 1 and call.used[1]:
+        call.pin(x, "the positions of a sort are used", [dim])
+    names = letters(len(x.shape))
+    new = list(names)
+    if names:
+        new[dim] = "u"
+    for out in call.outs:
+        call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, out, pin={"u": ORDER})
 
 
 @rule("aten.flip")

@@ -1,0 +1,141 @@
+"""How long does a HuBERT-base pair take, and where does the time go? Random weights, a planted element, real audio.
+
+Writes `benchmarks/results/full_size.json`: seconds of every stage beside the two forward passes and the bare
+cross-moment products of the same run, peak memory, and whether the planted element was recovered.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import HubertConfig, HubertModel
+
+import permgraph as pg
+from permgraph.alignment import Alignment
+from permgraph.audio import AudioBatches
+from permgraph.capture import capture
+from permgraph.derivation import Derivation
+from permgraph.matching.assignment import solve
+from permgraph.matching.correlation import Pair, correlation_terms
+from permgraph.matching.points import find_points
+from permgraph.run import bind
+from permgraph.verification import certify
+
+RESULT = Path(__file__).parent / "results" / "full_size.json"
+TIE = {("masked_spec_embed", 0): ("encoder.layer_norm.weight", 0)}
+
+
+def peak_mb() -> float:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Stages:
+    """Seconds and peak memory of named stages."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.rows[name] = {"seconds": round(time.perf_counter() - start, 3), "peak_mb": round(peak_mb())}
+        print(f"{name:32s} {self.rows[name]['seconds']:9.2f} s  peak {peak_mb():7.0f} MB", flush=True)
+
+
+def random_model(seed: int) -> HubertModel:
+    """HuBERT-base with random weights; biases and norms away from 0 and 1, so that every unit is told apart."""
+    torch.manual_seed(seed)
+    model = HubertModel(HubertConfig()).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--audio", type=Path, default=Path(pg.__file__).parent / "demo/assets/clips/calibration")
+    parser.add_argument("--windows", type=int, default=4, help="windows of 5 s")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    stages = Stages()
+    batches = list(AudioBatches(options.audio, batch_size=2, limit=options.windows))
+    with stages.stage("derive on meta, no weights"):
+        with torch.device("meta"):
+            shell = HubertModel(HubertConfig()).eval()
+        spec = pg.derive(shell, (), batches[0], outputs="free", tie=TIE)
+    result = run(stages, spec, batches)
+    result |= {"stages": stages.rows, "threads": options.threads, "torch": torch.__version__}
+    result |= {"audio_seconds": sum(b["input_values"].numel() for b in batches) / 16000}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def run(stages: Stages, spec: pg.PermutationSpec, batches: list[dict[str, torch.Tensor]]) -> dict[str, object]:
+    """Plant a random element, recover it stage by stage, and compare."""
+    a, b = random_model(0), random_model(0)
+    planted = spec.sample(1)
+    with stages.stage("apply an element"):
+        moved = spec.apply(planted, b.state_dict())
+    b.load_state_dict(moved)
+    del moved
+    with stages.stage("two forward passes alone"), torch.no_grad():
+        for batch in batches:
+            for model in (a, b):
+                model(**batch)
+    before = peak_mb()
+    alignment, points = align(stages, a, b, spec, batches)
+    with stages.stage("cross-moment products alone"):
+        bare_products(points, sum(b["input_values"].numel() for b in batches) // 320)
+    merged = pg.merge(a, b, alignment=alignment, weight=0.5)
+    inverse = spec.invert(planted)
+    return {
+        "groups": len(spec.groups),
+        "log10_order": spec.log10_order,
+        "parameters": sum(p.numel() for p in a.parameters()),
+        "recovered": sum(bool((inverse[g] == alignment.permutations[g]).all()) for g in inverse),
+        "merged_minus_a": max(float((merged[k] - v).abs().max()) for k, v in a.state_dict().items()),
+        "certificate_error": alignment.certificate.max_error,
+        "peak_before_align_mb": round(before),
+        "peak_mb": round(peak_mb()),
+    }
+
+
+def align(
+    stages: Stages, a: HubertModel, b: HubertModel, spec: pg.PermutationSpec, batches: list[dict[str, torch.Tensor]]
+) -> tuple[Alignment, list[int]]:
+    """What `pg.align` does, a stage at a time."""
+    state_a, state_b = dict(a.state_dict()), dict(b.state_dict())
+    with stages.stage("capture both and derive"):
+        pair = Pair(a, b, state_a, state_b)
+        program = pair.program((), batches[0])
+        derivation = Derivation(program, "free", {})
+        points = find_points(derivation, [g.name for g in spec.groups])
+    with stages.stage("gather (forwards and moments)"):
+        terms = correlation_terms(pair, points, batches)
+    with stages.stage("assign"):
+        found = solve(spec.groups, terms)
+    sizes = [int(term.matrix.size ** 0.5) for term in terms]
+    del terms
+    permutations = pg.Permutations(found)
+    with stages.stage("verify"):
+        certificate = certify(program, spec, state_b, bind(program, (), batches[0]), element=permutations, trials=1)
+    return Alignment(permutations, spec, {}, certificate, "correlation", found.exact, state_b), sizes
+
+
+def bare_products(sizes: list[int], frames: int) -> None:
+    """One float32 product [n, frames] x [frames, n] for every point, at the rate of the encoder's frames."""
+    for n in sizes:
+        x = torch.randn(frames, n)
+        torch.mm(x.T, x)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""verify: right groups pass, wrong ones are named, and inputs that prove nothing are refused."""
+
+import dataclasses
+
+import pytest
+import torch
+from pairs import PLANTED, mlp, vectors
+from torch import nn
+
+import permgraph as pg
+from permgraph.layout import Layout
+
+
+def without(spec: pg.PermutationSpec, name: str) -> pg.PermutationSpec:
+    """A wrong specification: nothing moves on the parameter `name`."""
+    still = Layout(
+        spec.layouts[name].shape, tuple(dataclasses.replace(cell, moves=()) for cell in spec.layouts[name].cells)
+    )
+    return dataclasses.replace(spec, layouts={**spec.layouts, name: still})
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_derived_groups_are_certified(name: str) -> None:
+    planted = PLANTED[name]()
+    first = planted.batches[0]
+    args, kwargs = ((), first) if isinstance(first, dict) else ((first,), {})
+    certificate = pg.verify(planted.a, args, kwargs, trials=1)
+    assert certificate.ok
+    assert certificate.max_error < 1e-11
+    assert "unchanged" in str(certificate)
+
+
+def test_a_wrong_group_is_named_alone() -> None:
+    model = mlp()
+    spec = pg.derive(model, (vectors()[0],))
+    certificate = pg.verify(model, (vectors()[0],), spec=without(spec, "4.weight"), trials=1)
+    assert not certificate.ok
+    guilty = [group.name for group in spec.groups if ("4.weight", 1) in group.axes]
+    assert list(certificate.failing) == guilty
+    assert guilty[0] in str(certificate)
+
+
+def test_a_bias_of_zero_hides_nothing() -> None:
+    model = mlp()
+    for layer in (model[0], model[2]):
+        nn.init.zeros_(layer.bias)
+    spec = pg.derive(model, (vectors()[0],))
+    assert not pg.verify(model, (vectors()[0],), spec=without(spec, "0.bias"), trials=1).ok
+
+
+def test_running_statistics_hide_nothing() -> None:
+    model = nn.Sequential(nn.Conv1d(2, 6, 3), nn.BatchNorm1d(6), nn.ReLU(), nn.Conv1d(6, 2, 3)).eval()
+    x = torch.randn(2, 2, 12)
+    spec = pg.derive(model, (x,))
+    for name in ("1.running_mean", "1.running_var", "1.weight", "1.bias"):
+        assert not pg.verify(model, (x,), spec=without(spec, name), trials=1).ok, name
+
+
+def test_a_specification_of_another_model_is_refused() -> None:
+    with pytest.raises(pg.SpecMismatchError, match="model"):
+        pg.verify(mlp(), (vectors()[0],), spec=pg.derive(mlp(13), (vectors()[0],)))
+
+
+def test_inputs_on_meta_are_refused() -> None:
+    with pytest.raises(pg.VerificationError, match="meta"):
+        pg.verify(mlp().to("meta"), (vectors()[0].to("meta"),))
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    with pytest.raises(pg.CaptureError, match="eval"):
+        pg.verify(mlp().train(), (vectors()[0],))
+
+
+def test_control_flow_on_values_is_refused_with_advice() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if x.sum() > 0 else x
+
+    with pytest.raises(pg.CaptureError, match="Branching cannot be traced"):
+        pg.derive(Branching().eval(), (torch.randn(3),))
+
+
+def test_wrong_inputs_are_refused_with_the_signature() -> None:
+    with pytest.raises(pg.CaptureError, match="Sequential"):
+        pg.derive(mlp(), (torch.randn(2, 4),))
