@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from permgraph.capture import capture
 from permgraph.derivation import Derivation
 from permgraph.matching.assignment import solve
 from permgraph.matching.correlation import Pair, correlation_terms
-from permgraph.matching.points import find_points
+from permgraph.matching.points import Point, find_points
 from permgraph.run import bind
 from permgraph.verification import certify
 
@@ -93,7 +94,7 @@ def run(stages: Stages, spec: pg.PermutationSpec, batches: list[dict[str, torch.
     before = peak_mb()
     alignment, points = align(stages, a, b, spec, batches)
     with stages.stage("cross-moment products alone"):
-        bare_products(points, sum(b["input_values"].numel() for b in batches) // 320)
+        bare_products(points, len(batches))
     merged = pg.merge(a, b, alignment=alignment, weight=0.5)
     inverse = spec.invert(planted)
     return {
@@ -110,7 +111,7 @@ def run(stages: Stages, spec: pg.PermutationSpec, batches: list[dict[str, torch.
 
 def align(
     stages: Stages, a: HubertModel, b: HubertModel, spec: pg.PermutationSpec, batches: list[dict[str, torch.Tensor]]
-) -> tuple[Alignment, list[int]]:
+) -> tuple[Alignment, list[Point]]:
     """What `pg.align` does, a stage at a time."""
     state_a, state_b = dict(a.state_dict()), dict(b.state_dict())
     with stages.stage("capture both and derive"):
@@ -122,19 +123,22 @@ def align(
         terms = correlation_terms(pair, points, batches)
     with stages.stage("assign"):
         found = solve(spec.groups, terms)
-    sizes = [int(term.matrix.size ** 0.5) for term in terms]
     del terms
     permutations = pg.Permutations(found)
-    with stages.stage("verify"):
-        certificate = certify(program, spec, state_b, bind(program, (), batches[0]), element=permutations, trials=1)
-    return Alignment(permutations, spec, {}, certificate, "correlation", found.exact, state_b), sizes
+    with stages.stage("verify on 1 s"):
+        example = {"input_values": batches[0]["input_values"][:1, :16000]}
+        program = capture(b, (), example)
+        certificate = certify(program, spec, state_b, bind(program, (), example), element=permutations, trials=1)
+    return Alignment(permutations, spec, {}, certificate, "correlation", found.exact, state_b), points
 
 
-def bare_products(sizes: list[int], frames: int) -> None:
-    """One float32 product [n, frames] x [frames, n] for every point, at the rate of the encoder's frames."""
-    for n in sizes:
-        x = torch.randn(frames, n)
-        torch.mm(x.T, x)
+def bare_products(points: list[Point], batches: int) -> None:
+    """One float32 product [n, frames] x [frames, n] for every point and batch."""
+    for point in points:
+        n = prod(point.sizes)
+        x = torch.randn(prod(point.shape) // n, n)
+        for _ in range(batches):
+            torch.mm(x.T, x)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def align(
         model_b: the model to move; neither is changed.
         data: batches for both models: a tensor, a tuple of args or a dict of kwargs each. Batches of one shape are
             fastest, since every new shape is traced anew.
-        args: example inputs for tracing; the first batch by default.
+        args: example inputs, for tracing without data and for the proof, which is the faster the smaller they are;
+            the first sample of the first batch by default.
         kwargs: example keyword inputs.
         spec: the groups; derived with `outputs` by default.
         method: "correlation" (default with data) or "weights" (default without).
@@ -113,7 +114,9 @@ def align(
 
     """
     method = _method(method, data)
-    batches, total, example = _batches(data, args, kwargs)
+    batches, total, example = _batches(data)
+    given = (tuple(args), dict(kwargs or {}))
+    example = example or given
     state_a, state_b = (dict(model.state_dict()) for model in (model_a, model_b))
     require_pair(state_a, state_b)
     pair = Pair(model_a, model_b, state_a, state_b)
@@ -132,7 +135,7 @@ def align(
         tables, exact = matched.tables, ()
         gains = {name: Gain(*values) for name, values in matched.gains.items()}
     permutations = Permutations({**spec.identity(), **tables})
-    certificate = _proof(pair, spec, permutations, one_sample(example), seed)
+    certificate = _proof(pair, spec, permutations, one_sample(given if args or kwargs else example), seed)
     return Alignment(permutations, spec, gains, certificate, method, exact, state_b)
 
 
@@ -153,20 +156,17 @@ def _method(method: str | None, data: Iterable[Any] | None) -> str:
     return method
 
 
-def _batches(
-    data: Iterable[Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
-) -> tuple[Iterable[Any], int | None, Batch]:
-    """All batches, their number if known, and an example to trace with."""
-    given = (tuple(args), dict(kwargs or {}))
+def _batches(data: Iterable[Any] | None) -> tuple[Iterable[Any], int | None, Batch | None]:
+    """All batches, their number if known, and the first."""
     if data is None:
-        return (), None, given
+        return (), None, None
     iterator = iter(data)
     try:
         first = next(iterator)
     except StopIteration:
         raise CalibrationError("the calibration data is empty: give at least one batch") from None
     total = len(data) if isinstance(data, Sized) else None
-    return chain([first], iterator), total, as_batch(first) if not (args or kwargs) else given
+    return chain([first], iterator), total, as_batch(first)
 
 
 def require_pair(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:

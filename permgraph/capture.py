@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from permgraph.errors import CaptureError, SpecMismatchError
 from permgraph.relations import Source
 
+WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
@@ -59,7 +60,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
     mode or cannot be exported.
     """
-    model = _inner_module(model)
+    outer, prefix, model = model, *_inner_module(model)
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
     model = _all_on_meta(model)
@@ -71,26 +72,21 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
         except Exception as error:
             raise CaptureError(_advice(model, error)) from error
     graph = _inline(exported.graph_module)
-    names, shapes = _state_names(model)
-    parameters = tuple(name for name, _ in model.named_parameters(remove_duplicate=False) if name in names)
-    feeds = _feeds(exported, names)
+    names, shapes = _state_names(outer)
+    parameters = tuple(name for name, _ in outer.named_parameters(remove_duplicate=False) if name in names)
+    feeds = _feeds(exported, names, prefix)
     constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
     return Program(
         graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec
     )
 
 
-def _inner_module(model: nn.Module) -> nn.Module:
-    """The module behind `torch.compile` or a data-parallel wrapper."""
-    for attribute in ("_orig_mod", "module"):
-        inner = getattr(model, attribute, None)
-        if isinstance(inner, nn.Module) and type(model).__name__ in (
-            "OptimizedModule",
-            "DataParallel",
-            "DistributedDataParallel",
-        ):
-            return inner
-    return model
+def _inner_module(model: nn.Module) -> tuple[str, nn.Module]:
+    """The module behind `torch.compile` or a data-parallel wrapper, and the prefix that it has in the state dict."""
+    for wrapper, attribute in WRAPPERS.items():
+        if type(model).__name__ == wrapper:
+            return f"{attribute}.", getattr(model, attribute)
+    return "", model
 
 
 def _all_on_meta(model: nn.Module) -> nn.Module:
@@ -159,13 +155,13 @@ def _inline(module: fx.GraphModule) -> fx.GraphModule:
 
 def _state_names(model: nn.Module) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """Every state-dict key -> the first key of the same tensor, and the shapes by key."""
-    state = model.state_dict(keep_vars=True)
+    state = {key: tensor for key, tensor in model.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     first: dict[int, str] = {}
     names = {key: first.setdefault(id(tensor), key) for key, tensor in state.items()}
     return names, {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-def _feeds(exported: torch.export.ExportedProgram, names: Mapping[str, str]) -> dict[str, Feed]:
+def _feeds(exported: torch.export.ExportedProgram, names: Mapping[str, str], prefix: str) -> dict[str, Feed]:
     paths, _ = pytree.tree_flatten_with_path(exported.example_inputs)
     inputs = iter(_input_name(path) for path, _ in paths)
     feeds: dict[str, Feed] = {}
@@ -173,9 +169,9 @@ def _feeds(exported: torch.export.ExportedProgram, names: Mapping[str, str]) -> 
         name = spec.arg.name
         if spec.kind is InputKind.USER_INPUT:
             feeds[name] = Feed("input", next(inputs))
-        elif spec.target in names:
+        elif (key := f"{prefix}{spec.target}") in names:
             kind = "parameter" if spec.kind is InputKind.PARAMETER else "buffer"
-            feeds[name] = Feed(kind, names[spec.target])
+            feeds[name] = Feed(kind, names[key])
         else:
             feeds[name] = Feed("constant", str(spec.target))
     return feeds

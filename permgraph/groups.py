@@ -162,6 +162,8 @@ class Grouping:
     def layout(self, tensor: str) -> Layout:
         """Where the groups act on a tensor."""
         places = self.resolution.layouts[tensor]
+        if 0 in places.value.shape:
+            return Layout(places.value.shape, ())
         return Layout(places.value.shape, tuple(self._cell(places, cell) for cell in places.cells()))
 
     def _cell(self, places: TensorLayout, cell: tuple[int, ...]) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ class Runner(fx.Interpreter):
     def __init__(self, program: Program, parameters: Parameters, dtype: torch.dtype | None = None) -> None:
         super().__init__(program.graph, garbage_collect_values=True)
         self.program, self.parameters, self.dtype = program, parameters, dtype
+        self.writes = any(_is_written(node) for node in program.graph.graph.nodes)
         self.inputs: Mapping[str, Any] = {}
 
     def outputs(self, inputs: Mapping[str, Any]) -> list[Any]:
@@ -61,7 +63,7 @@ class Runner(fx.Interpreter):
         """Every node with its value, in order; a value is dropped once its last user has run."""
         self.inputs, self.env = inputs, {}
         for node in self.program.graph.graph.nodes:
-            with torch.no_grad():
+            with torch.no_grad(), default_dtype(self.dtype):
                 self.env[node] = self.run_node(node)
             yield node, self.env[node]
             for done in self.user_to_last_uses.get(node, ()):
@@ -77,10 +79,11 @@ class Runner(fx.Interpreter):
         return self.cast(self.program.constants.get(feed.name))
 
     def cast(self, value: Any) -> Any:
-        """A real tensor in the dtype of this run; anything else as it is."""
-        if isinstance(value, Tensor) and self.dtype is not None and value.dtype in REAL:
-            return value.to(self.dtype)
-        return value
+        """A real tensor in the dtype of this run; a copy where the program writes to its tensors in place."""
+        if not isinstance(value, Tensor):
+            return value
+        dtype = self.dtype if self.dtype is not None and value.dtype in REAL else value.dtype
+        return value.detach().to(dtype, copy=self.writes)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """One operation; where it names a real dtype, that of this run takes its place."""
@@ -89,3 +92,19 @@ class Runner(fx.Interpreter):
         if self.dtype is not None:
             args, kwargs = pytree.tree_map_only(torch.dtype, lambda x: self.dtype if x in REAL else x, (args, kwargs))
         return super().call_function(target, args, kwargs)
+
+
+def _is_written(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """The dtype of constructors that name none, such as `torch.zeros(3)`."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -111,7 +111,7 @@ class PermutationSpec:
         result = {}
         for name, tensor in state_dict.items():
             if id(tensor) not in done:
-                done[id(tensor)] = self.apply_one(tables, name, tensor)
+                done[id(tensor)] = self.apply_one(tables, name, tensor) if isinstance(tensor, Tensor) else tensor
             result[name] = done[id(tensor)]
         return result
 
@@ -123,7 +123,7 @@ class PermutationSpec:
     def check(self, state_dict: Mapping[str, Tensor], what: str = "the state dict") -> None:
         """Raise SpecMismatchError, naming keys and shapes of both sides, unless `state_dict` fits the model."""
         missing = [name for name in self.shapes if name not in state_dict]
-        extra = [name for name in state_dict if name not in self.shapes]
+        extra = [name for name, value in state_dict.items() if name not in self.shapes and isinstance(value, Tensor)]
         wrong = [
             f"{name}: {tuple(state_dict[name].shape)} where the specification has {shape}"
             for name, shape in self.shapes.items()

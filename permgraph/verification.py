@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -162,21 +163,21 @@ def _distance(expected: Any, found: Any) -> float:
 
 
 def generic(name: str, tensor: Tensor, seed: int) -> Tensor:
-    """Random float64 parameters of this shape: no zeros, no ones, attention far from uniform.
+    """Parameters near `tensor` in float64 that no symmetry of an initialisation hides in: no zeros, no ones.
 
-    Matrices are normal with standard deviation 1.5 / sqrt(fan-in), or that of `tensor` if larger; vectors are normal
-    around 0.5. A vector without negative entries (a variance, a scale) keeps its sign.
+    To a matrix is added, at the scale 1.5 / sqrt(fan-in), the outer product of a normal vector for each dimension,
+    which is as good as independent noise at telling units apart and far cheaper. A vector becomes normal around 0.5;
+    one without entries below or at zero (a variance, a scale) stays positive.
     """
     if not tensor.is_floating_point():
         return tensor
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 7919 * seed)
-    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-    device = "cpu" if tensor.is_meta else tensor.device
+    device = torch.device("cpu") if tensor.is_meta else tensor.device
+    vectors = [torch.randn(size, generator=generator, dtype=torch.float64).to(device) for size in tensor.shape]
     if tensor.dim() > 1:
-        fan_in = max(prod(tensor.shape[1:]), 1)
-        spread = 0.0 if tensor.is_meta or tensor.numel() < 2 else tensor.double().std().item()
-        scaled: Tensor = noise * max(1.5 * fan_in**-0.5, spread)
-        return scaled.to(device)
+        noise = functools.reduce(lambda left, right: left.unsqueeze(-1) * right, vectors)
+        noise *= 1.5 * max(prod(tensor.shape[1:]), 1) ** -0.5
+        return noise if tensor.is_meta else noise.add_(tensor)
     positive = not tensor.is_meta and tensor.numel() > 0 and bool((tensor > 0).all())
-    values: Tensor = 0.5 + 0.5 * noise
-    return (values.abs() + 0.1 if positive else values).to(device)
+    values: Tensor = 0.5 + 0.5 * (vectors[0] if vectors else torch.ones((), dtype=torch.float64, device=device))
+    return values.abs() + 0.1 if positive else values

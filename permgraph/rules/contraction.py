@@ -39,10 +39,10 @@ def _product(left: Value, right: Value) -> str:
 def added_product(call: Call) -> None:
     """A matrix product with a broadcast addend."""
     addend, left, right = list(call.tensors())
-    if call.source.op == "aten.addbmm":
-        call.relate("..., b m k, b k n -> m n", addend, left, right, call.out)
-        return
-    call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out)
+    if call.source.op == "aten.addbmm":  # summed over the batch
+        call.relate("b m k, b k n -> m n", left, right, call.out)
+    else:
+        call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out)
     call.relate("... -> ...", addend, call.out)
 
 

@@ -60,15 +60,15 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
 
 @rule("aten.lstm_cell", "aten.gru_cell", "aten.rnn_tanh_cell", "aten.rnn_relu_cell")
 def cell(call: Call) -> None:
-    """One step of a recurrent layer."""
-    states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
+    """One step of a recurrent layer; a GRU mixes its state `h` into the result, the others read it through U only."""
+    h, *memory = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
     biases = [value for value in (call["b_ih"], call["b_hh"]) if value is not None]
-    last = call.part(states[0].shape)
-    call.relate("... -> ...", states[0], last)
-    operands = ["... i", "... r", *["... h"] * len(states), "(q h) i", "(q h) r", *["(q h)"] * len(biases)]
+    operands = ["... i", "... r", *["... h"] * len(memory), "(q h) i", "(q h) r", *["(q h)"] * len(biases)]
     call.relate(
         f"{', '.join(operands)} -> {', '.join(['... h'] * len(call.outs))}",
-        *(call["input"], last, *states, call["w_ih"], call["w_hh"], *biases, *call.outs),
+        *(call["input"], h, *memory, call["w_ih"], call["w_hh"], *biases, *call.outs),
         sizes={"q": GATES[call.source.op.removesuffix("_cell")]},
         pin=PINS,
     )
+    if call.source.op == "aten.gru_cell":
+        call.relate("... -> ...", h, call.out)

@@ -1,0 +1,14 @@
+"""The command line: `permgraph COMMAND`; PyTorch is imported inside the commands, so that `--help` answers at once."""
+
+
+def main() -> None:
+    """Run the command line that the process was started with."""
+    import sys
+    import warnings
+
+    if "--debug" not in sys.argv and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries warn developers; what concerns a user is said by the commands
+
+    from permgraph.cli.app import app
+
+    app(prog_name="permgraph")

@@ -1,0 +1,52 @@
+"""The commands, put together."""
+
+from typing import Annotated
+
+import typer
+
+import permgraph
+from permgraph.cli import inspecting, listing, merging
+from permgraph.cli.shared import Debug, Force, Json, Quiet, Seed, command, shared_options
+
+app = typer.Typer(
+    help="Derive, prove, match and merge the permutation symmetries of any PyTorch model's weights.\n\n"
+    "MODEL, A and B are each a local Hugging Face folder, a hub id, timm:NAME, or python:package.module:function "
+    "(which returns model, args, kwargs).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for function in (
+    inspecting.inspect,
+    inspecting.explain,
+    inspecting.verify,
+    merging.align,
+    merging.merge,
+    listing.adapters,
+    listing.demo,
+):
+    command(app)(function)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(permgraph.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    force: Force = False,
+    json: Json = False,
+    seed: Seed = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keep the options given before the command."""
+    ctx.obj = shared_options(debug, quiet, force, json, seed)

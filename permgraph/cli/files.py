@@ -1,0 +1,74 @@
+"""Single files that a command writes: whole or not at all, and never over another without --force."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from permgraph.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from permgraph.spec import PermutationSpec
+
+PALETTE = ("#8ecae6", "#ffb703", "#a7c957", "#f4978e", "#cdb4db", "#e9c46a", "#90dbf4", "#f1c0e8", "#b9fbc0", "#d4a373")
+PINNED = "#bbbbbb"
+
+
+def require_writable(path: Path, *, force: bool = False) -> None:
+    """`path` can be written and, without `force`, holds nothing yet. Raises CheckpointError for what is in the way."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, and a file is to be written. Choose another name.")
+    if not path.resolve().parent.is_dir():
+        raise CheckpointError(f"{path}: the folder it is to lie in does not exist. Create it first.")
+    if path.is_file() and path.stat().st_size and not force:
+        raise CheckpointError(f"{path}: is there already. Choose another name, or replace it with --force.")
+
+
+def write(path: Path, text: str, *, force: bool = False) -> None:
+    """Write `text` beside `path` and move it there. Raises CheckpointError where that cannot be done."""
+    require_writable(path, force=force)
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe
+            path.write_text(text, encoding="utf-8")
+            return
+        target = path.resolve()
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}. Choose a place with space and rights.") from error
+
+
+def html(spec: PermutationSpec, title: str) -> str:
+    """A page with the table of groups."""
+    style = "body{font-family:sans-serif}td,th{padding:.2em 1em;text-align:left}tr:nth-child(even){background:#eee}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{style}</style></head>\n<body><h1>{escape(title)}</h1>\n{spec._repr_html_()}\n</body></html>\n"
+    )
+
+
+def dot(spec: PermutationSpec) -> str:
+    """The tie graph for Graphviz: nodes are axes of tensors, a colour for each group, grey where pinned."""
+    graph = spec.graph
+    colours = {group.name: PALETTE[k % len(PALETTE)] for k, group in enumerate(spec.groups)}
+    lines = ["graph permgraph {", '  node [shape=box, style="rounded,filled", fontname="sans-serif"];']
+    for k, node in graph.nodes(data=True):
+        label = f"{node['tensor']}[{node['dim']}]\n{node['size']} {node['group'] or 'pinned'}"
+        tip = node["pinned"] or node["group"]
+        colour = colours.get(node["group"], PINNED)
+        lines.append(f"  {k} [label={_quoted(label)}, tooltip={_quoted(tip)}, fillcolor={_quoted(colour)}];")
+    for a, b, edge in graph.edges(data=True):
+        where = " ".join(filter(None, (edge["module"], edge["line"])))
+        lines.append(f"  {a} -- {b} [label={_quoted(edge['op'])}, tooltip={_quoted(where)}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

@@ -1,0 +1,123 @@
+"""`inspect`, `explain` and `verify`: what permutes in one model, why, and the proof."""
+
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from permgraph.cli.session import Session
+
+if TYPE_CHECKING:
+    from permgraph.models import LoadedModel
+    from permgraph.spec import PermutationSpec
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, timm:NAME or python:module:function.")]
+
+
+class Outputs(enum.StrEnum):
+    """Whether the model's outputs keep their basis."""
+
+    fixed = "fixed"
+    free = "free"
+
+
+OutputsOption = Annotated[
+    Outputs | None,
+    typer.Option("--outputs", help="Whether outputs may be permuted.  [default: as the model's adapter says]"),
+]
+
+
+def inspect(
+    session: Session,
+    model: Model,
+    outputs: OutputsOption = None,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="[FILE]", help="Write the specification; to stdout for - or without FILE."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table of groups.")] = None,
+    dot: Annotated[Path | None, typer.Option("--dot", metavar="FILE", help="Write the graph of ties.")] = None,
+) -> None:
+    """Show the permutation groups of a model.
+
+    Its weights are not read.
+    """
+    from permgraph.cli import files
+
+    session = replace(session, json=session.json or json == "-")
+    targets = {"json": None if json in (None, "-") else Path(json), "html": html, "dot": dot}
+    for path in targets.values():
+        if path is not None:
+            files.require_writable(path, force=session.force)
+    spec, mode = _derive(session, model, outputs, weights=False)[1:]
+    session.say(f"{model}, outputs {mode}: {spec}")
+    contents: dict[str, Callable[[], str]] = {
+        "json": spec.to_json,
+        "html": partial(files.html, spec, model),
+        "dot": partial(files.dot, spec),
+    }
+    for kind, path in targets.items():
+        if path is not None:
+            files.write(path, contents[kind](), force=session.force)
+    session.emit_text(spec.to_json())
+
+
+def explain(
+    session: Session,
+    model: Model,
+    axis: Annotated[str, typer.Argument(metavar="PARAM:DIM", help="An axis of a parameter.")],
+    other: Annotated[str | None, typer.Argument(metavar="[PARAM:DIM]", help="A second one: why do they tie?")] = None,
+    outputs: OutputsOption = None,
+) -> None:
+    """Say why an axis moves, or two move together."""
+    first, second = _axis(axis), None if other is None else _axis(other)
+    spec = _derive(session, model, outputs, weights=False)[1]
+    found = spec.explain(first, second)
+    session.say(str(found))
+    session.emit(asdict(found))
+
+
+def verify(
+    session: Session,
+    model: Model,
+    outputs: OutputsOption = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Random parameters and elements to try.")] = 3,
+) -> None:
+    """Prove that the groups leave the function alone.
+
+    Random elements are applied in float64; exit status 1 if one changes the outputs.
+    """
+    from permgraph.verification import verify as prove
+
+    loaded, spec, _ = _derive(session, model, outputs, weights=True)
+    certificate = prove(loaded.model, loaded.args, loaded.kwargs, spec=spec, trials=trials, seed=session.seed)
+    session.say(str(certificate))
+    session.emit(asdict(certificate) | {"model": model, "groups": len(spec.groups), "log10_order": spec.log10_order})
+    if not certificate.ok:
+        raise typer.Exit(1)
+
+
+def _derive(
+    session: Session, model: str, outputs: Outputs | None, *, weights: bool
+) -> "tuple[LoadedModel, PermutationSpec, str]":
+    with session.progress() as progress:
+        progress("loading", 0, None)
+        from permgraph.derivation import derive
+        from permgraph.models import load
+
+        loaded = load(model, weights=weights)
+        progress("deriving", 0, None)
+        mode: str = outputs.value if outputs is not None else loaded.outputs
+        return loaded, derive(loaded.model, loaded.args, loaded.kwargs, outputs=mode, tie=loaded.tie), mode
+
+
+def _axis(text: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(.+):(-?\d+)", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not of the form PARAM:DIM, as in encoder.layer_norm.weight:0")
+    return match[1], int(match[2])

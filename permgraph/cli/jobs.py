@@ -1,0 +1,119 @@
+"""What `align`, `merge` and the demo share: load two models, align them, write a folder and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from permgraph.alignment import Alignment, align, require_pair, select
+from permgraph.cli.record import gain_table, moved_share, record, summary
+from permgraph.cli.session import Progress, Session
+from permgraph.derivation import derive
+from permgraph.folders import require_free
+from permgraph.models import LoadedModel, input_differences, load
+from permgraph.outputs import write_merged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How B is to be matched with A: calibration data (None: by weights alone), method, roles or names of groups."""
+
+    data: Path | None = None
+    method: str | None = None
+    groups: Sequence[str] | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two models and the alignment of the second with the first."""
+
+    a: LoadedModel
+    b: LoadedModel
+    alignment: Alignment
+    matching: Matching
+
+
+def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching) -> Aligned:
+    """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
+    require_free(out, force=session.force)
+    with session.progress() as progress:
+        progress("loading", 0, 2)
+        model_a = load(a)
+        progress("loading", 1, 2)
+        model_b = load(b)
+        progress("loading", 2, 2)
+        for difference in input_differences(model_a, model_b):
+            session.warn(f"{difference}; both will be given the inputs of the first")
+        return align_loaded(session, model_a, model_b, matching, progress)
+
+
+def align_loaded(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Aligned:
+    """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
+    require_pair(a.model.state_dict(), b.model.state_dict())
+    data = None if matching.data is None else a.calibration(matching.data, seed=session.seed, limit=matching.limit)
+    progress("deriving", 0, 1)
+    spec = derive(a.model, a.args, a.kwargs, outputs=a.outputs, tie=a.tie)
+    select(spec, matching.groups)
+    progress("deriving", 1, 1)
+    example: dict[str, Any] = {"args": a.args, "kwargs": a.kwargs} if data is None else {}
+    alignment = align(
+        a.model,
+        b.model,
+        data,
+        **example,
+        spec=spec,
+        method=matching.method,
+        groups=matching.groups,
+        seed=session.seed,
+        progress=progress,
+    )
+    return Aligned(a, b, alignment, matching)
+
+
+def write(
+    session: Session,
+    out: Path,
+    state: Mapping[str, Tensor],
+    aligned: Aligned,
+    *,
+    like: LoadedModel,
+    what: str,
+    merge: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write `state` with the config and processor of `like`, the card and the record; returns the record."""
+    models = (aligned.a, aligned.b)
+    report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
+    write_merged(
+        out,
+        state,
+        report=report,
+        config=like.config,
+        architecture=like.architecture,
+        source=like.folder,
+        base_models=[model.reference for model in models],
+        summary=summary(aligned.alignment, what),
+        force=force,
+    )
+    return report
+
+
+def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any], what: str) -> None:
+    """Certificate, gains and place of what was written; the record without its permutations as JSON."""
+    alignment = aligned.alignment
+    names = list(alignment.gains)
+    share = moved_share(alignment, names)
+    session.say(f"certificate: {alignment.certificate}")
+    session.say(gain_table(alignment))
+    session.say(
+        f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
+        f"{share:.1%} of their units moved"
+    )
+    session.say(f"{what}\nwritten to {out}")
+    session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

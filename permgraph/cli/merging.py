@@ -1,0 +1,121 @@
+"""`align` and `merge`: B moved to A, and the two made one."""
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from permgraph.cli.session import Session
+from permgraph.errors import PermgraphError
+
+if TYPE_CHECKING:
+    from permgraph.cli.jobs import Matching
+
+
+ALIGNED = "The second model, its units moved to the places of the first one's. Its function is unchanged."
+
+
+class Method(enum.StrEnum):
+    """How units of A and B are compared."""
+
+    correlation = "correlation"
+    weights = "weights"
+
+
+class Merge(enum.StrEnum):
+    """How two tensors become one."""
+
+    linear = "linear"
+    slerp = "slerp"
+
+
+A = Annotated[str, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")]
+B = Annotated[str, typer.Argument(metavar="B", help="The model that is moved.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Calibration data: a folder of audio, images or text.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take at most so many samples of the data.")]
+MethodOption = Annotated[
+    Method | None,
+    typer.Option("--method", help="How to match units.  [default: correlation with --data, else weights]"),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups", metavar="ROLE,...", help="Move only these, as conv,feed_forward,attention.  [default: all]"
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
+
+
+def align(
+    session: Session,
+    a: A,
+    b: B,
+    *,
+    out: Out,
+    data: Data = None,
+    method: MethodOption = None,
+    groups: Groups = None,
+    limit: Limit = None,
+) -> None:
+    """Move the units of B to the places of A's.
+
+    What is written has B's function, and can be merged with A by any tool.
+    """
+    matching = _matching(data, method, groups, limit)
+    from permgraph.cli import jobs
+
+    aligned = jobs.load_and_align(session, a, b, out, matching)
+    what = f"{b}, its units in the places of {a}'s; the function is unchanged"
+    state = aligned.alignment.state_dict
+    report = jobs.write(session, out, state, aligned, like=aligned.b, what=ALIGNED, force=session.force)
+    jobs.tell(session, out, aligned, report, what)
+
+
+def merge(
+    session: Session,
+    a: A,
+    b: B,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[C ...]", help="More models.")] = None,
+    *,
+    out: Out,
+    data: Data = None,
+    weight: Annotated[float, typer.Option("--weight", min=0, max=1, help="A's share.")] = 0.5,
+    merge: Annotated[Merge, typer.Option("--merge", help="How two weights become one.")] = Merge.linear,
+    method: MethodOption = None,
+    groups: Groups = None,
+    limit: Limit = None,
+) -> None:
+    """Align B with A and merge the two.
+
+    What is written is weight · A + (1 - weight) · B, B moved to A.
+    """
+    matching = _matching(data, method, groups, limit)
+    if more:
+        raise PermgraphError(
+            f"{2 + len(more)} models were given, and only two can be merged so far. Merge A and B, and the result with "
+            f"{more[0]}, or leave {', '.join(more)} away."
+        )
+    from permgraph.cli import jobs
+    from permgraph.merging.merge import merge as merged
+
+    aligned = jobs.load_and_align(session, a, b, out, matching)
+    state = merged(aligned.a.model, aligned.b.model, alignment=aligned.alignment, weight=weight, method=merge.value)
+    shares = f"{merge.value} merge, {weight:g} · {{}} + {1 - weight:g} · {{}}"
+    how = {"method": merge.value, "weight": weight}
+    card = f"{shares.format('A', 'B')}, B's units moved to the places of A's."
+    report = jobs.write(session, out, state, aligned, like=aligned.a, what=card, merge=how, force=session.force)
+    jobs.tell(session, out, aligned, report, shares.format(a, b))
+
+
+def _matching(data: Path | None, method: Method | None, groups: str | None, limit: int | None) -> "Matching":
+    roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
+    if roles == []:
+        raise typer.BadParameter("--groups names no role; leave it away to move all groups")
+    if method is Method.correlation and data is None:
+        raise typer.BadParameter("--method correlation compares activations: give the calibration data with --data")
+    from permgraph.cli.jobs import Matching
+
+    return Matching(data, None if method is None else method.value, roles, limit)

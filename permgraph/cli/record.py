@@ -1,0 +1,130 @@
+"""What a merge leaves behind: the contents of `permgraph.json`, and the same in words."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from permgraph.cli.session import Session, table
+from permgraph.report import fold
+
+if TYPE_CHECKING:
+    from permgraph.alignment import Alignment
+    from permgraph.models import LoadedModel
+
+LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
+Row = tuple[str, str, str, str, str, str]
+
+
+def record(
+    session: Session,
+    models: Sequence[LoadedModel],
+    alignment: Alignment,
+    *,
+    data: Path | None,
+    merge: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The contents of `permgraph.json`: how the output was made, from what, with which permutations and what proof.
+
+    `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs.
+    """
+    spec, moved = alignment.spec, alignment.permutations.moved
+    return {
+        "permgraph": version("permgraph"),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "command": shlex.join(_public(word) for word in ("permgraph", *session.command)),
+        "seed": session.seed,
+        "inputs": {
+            "models": [{"model": _public(model.reference), "sha256": _model_hashes(model)} for model in models],
+            "data": None if data is None else {"folder": data.resolve().name, "sha256": _data_hashes(data)},
+        },
+        "spec": {
+            "sha256": hashlib.sha256(spec.to_json().encode()).hexdigest(),
+            "outputs": spec.outputs,
+            "groups": len(spec.groups),
+            "log10_order": spec.log10_order,
+            "coverage": spec.coverage,
+        },
+        "method": alignment.method,
+        "merge": None if merge is None else dict(merge),
+        "groups": list(alignment.gains),
+        "gains": {name: asdict(gain) | {"moved": moved[name]} for name, gain in alignment.gains.items()},
+        "exact": list(alignment.exact),
+        "certificate": asdict(alignment.certificate),
+        "permutations": {name: alignment.permutations[name].tolist() for name in alignment.permutations},
+    }
+
+
+def gain_rows(alignment: Alignment) -> list[Row]:
+    """(groups, role, objective at the identity, at the solution, gained, share of units moved), means over layers."""
+    rows = []
+    for pattern, names in fold(alignment.gains):
+        gains = [alignment.gains[name] for name in names]
+        before, after = (float(np.mean([getattr(g, end) for g in gains])) for end in ("identity", "solution"))
+        share = moved_share(alignment, names)
+        role = alignment.spec[names[0]].role
+        rows.append((pattern, role, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}", f"{share:.1%}"))
+    return rows
+
+
+def gain_table(alignment: Alignment) -> Any:
+    """What every group gained, layers folded, as a rich table."""
+    unit = "mean correlation of matched units" if alignment.method == "correlation" else "inner product of weights"
+    columns = ("group", "role", "unmoved", "aligned", "gained", "moved")
+    return table(columns, gain_rows(alignment), title=f"What alignment gained: {unit}", left=2)
+
+
+def moved_share(alignment: Alignment, names: Sequence[str]) -> float:
+    """The share of the units of these groups that do not stay where they are."""
+    tables = [alignment.permutations[name] for name in names]
+    staying = sum(int(np.sum(index == np.arange(index.shape[-1]))) for index in tables)
+    total = sum(index.size for index in tables)
+    return 1 - staying / total if total else 0.0
+
+
+def summary(alignment: Alignment, what: str) -> str:
+    """The same as Markdown, for the model card."""
+    head = ("group", "role", "unmoved", "aligned", "gained", "moved")
+    rows = [head, tuple("---" for _ in head), *gain_rows(alignment)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    certificate = f"Certificate: {alignment.certificate}."
+    return "\n".join([what, "", certificate, "", f"Matched by {alignment.method}:", "", *lines])
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _model_hashes(model: LoadedModel) -> dict[str, str]:
+    from permgraph.checkpoints import input_hashes
+
+    return {} if model.folder is None else input_hashes(model.folder)
+
+
+def _data_hashes(data: Path) -> dict[str, str]:
+    from permgraph.checkpoints import file_sha256
+
+    paths = sorted(path for path in data.rglob("*") if path.is_file())
+    return {path.relative_to(data).as_posix(): file_sha256(path) for path in paths}
+
+
+def _public(word: str) -> str:
+    """A word of the command without where on this machine it lies."""
+    name, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    path = Path(value)
+    shown = path.name if path.is_absolute() or value.startswith(("~", "..")) else value
+    return f"{name}={shown}" if name and "=" in word else (shown or word)

@@ -1,0 +1,110 @@
+"""What one run of the command line was asked for, and where its words go."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[str, int, int | None], None]
+WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Session:
+    """The options that all commands share, and the three ways to speak.
+
+    Results for people go to stdout, or to stderr where `json` keeps stdout for the one object of `emit`; progress and
+    warnings go to stderr. `quiet` leaves results, warnings and errors. `command` is what was typed, as a list.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+    force: bool = False
+    seed: int = 0
+    command: tuple[str, ...] = ()
+
+    @property
+    def console(self) -> Console:
+        """Where results for people go."""
+        return _console(stderr=self.json)
+
+    def say(self, result: Any = "") -> None:
+        """A result for people: text, or something that rich draws."""
+        if isinstance(result, str):
+            if not (self.json and self.quiet):
+                print(result, file=sys.stderr if self.json else sys.stdout, flush=True)
+        elif not (self.json and self.quiet):
+            self.console.print(result)
+
+    def warn(self, text: str) -> None:
+        """Something that did not stop the job, and that a user should know."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def emit(self, value: Mapping[str, Any]) -> None:
+        """The one JSON object on stdout, where it was asked for."""
+        self.emit_text(json.dumps(plain(value), allow_nan=False))
+
+    def emit_text(self, text: str) -> None:
+        """The same, for an object that is text already."""
+        if self.json:
+            print(text, flush=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A function (stage, done, total) that shows how far a job is; silent unless stderr is a terminal."""
+        console = _console(stderr=True)
+        if self.quiet or not console.is_terminal:
+            yield lambda stage, done, total: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Bars(*columns, console=console, transient=True) as bars:
+            tasks: dict[str, Any] = {}
+
+            def show(stage: str, done: int, total: int | None) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage, total=total)
+                bars.update(tasks[stage], completed=done, total=total)
+
+            yield show
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: int = 1) -> Any:
+    """A rich table; the first `left` columns are words, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE)
+    for k, name in enumerate(columns):
+        drawn.add_column(name, justify="left" if k < left else "right", no_wrap=k >= left, overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: tuples are lists, and a number that is not finite is null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # Nothing that a model is called may be read as markup; a file or a pipe has no width of its own.
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if stream.isatty() else WIDTH)

@@ -1,0 +1,95 @@
+"""What every command has: the shared options, before or after its name, and one way to fail."""
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from permgraph.cli.session import Session
+from permgraph.errors import PermgraphError
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the warnings of libraries.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random.  [default: 0]", show_default=False)]
+
+
+def shared_options(
+    debug: Debug = False, quiet: Quiet = False, force: Force = False, json: Json = False, seed: Seed = None
+) -> dict[str, Any]:
+    """The options that all commands share, where they were given."""
+    given = {"debug": debug, "quiet": quiet, "force": force, "json": json, "seed": seed}
+    return {name: value for name, value in given.items() if value not in (None, False)}
+
+
+class Command(TyperCommand):
+    """A command that remembers its arguments, and in which `--json FILE` may lack the file: then it is stdout."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what was typed, and give `--json` the name of stdout where it stands alone but takes a file."""
+        ctx.meta["permgraph.arguments"] = tuple(args)
+        for k in [k for k, arg in enumerate(args) if arg == "--json" and self._json_takes_a_file()][::-1]:
+            following = args[k + 1 : k + 2]
+            if not following or (following[0].startswith("-") and following[0] != "-"):
+                args = [*args[: k + 1], "-", *args[k + 1 :]]
+        return super().parse_args(ctx, args)
+
+    def _json_takes_a_file(self) -> bool:
+        return any("--json" in parameter.opts and not getattr(parameter, "is_flag", False) for parameter in self.params)
+
+
+def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register `function(session, …)` as a command: with the shared options, and `run_safely` around it."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function).parameters.values())[1:]
+        shared = [
+            p for p in inspect.signature(shared_options).parameters.values() if p.name not in {o.name for o in own}
+        ]
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared))]
+
+        def run(ctx: typer.Context, **values: Any) -> None:
+            arguments = {p.name: values.pop(p.name) for p in own}
+            options = {**(ctx.obj or {}), **shared_options(**values)}
+            typed = (str(ctx.info_name), *ctx.meta.get("permgraph.arguments", ()))
+            run_safely(function, Session(**options, command=typed), arguments)
+
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        app.command(cls=Command)(run)
+        return function
+
+    return register
+
+
+def run_safely(function: Callable[..., None], session: Session, arguments: dict[str, Any]) -> None:
+    """Run a command. Whatever goes wrong is one message on stderr and exit status 1; Ctrl-C is exit status 130."""
+    try:
+        function(session, **arguments)
+    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if session.debug:
+            traceback.print_exc()
+        print(f"error: {_message(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, PermgraphError):
+        return str(error)
+    reason = (str(error).splitlines() or [""])[0]
+    return (
+        f"unexpected {type(error).__name__}: {reason}\nThis is a bug in permgraph: please report it, "
+        "with what the same command prints with --debug."
+    )
