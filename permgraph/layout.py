@@ -71,9 +71,8 @@ class Cell:
         for move in self.moves:
             rows = tuple(self._ravel(here, key) for key in move.keys)
             moved = tables[move.group][(*rows, self._ravel(here, move.leaves))]
-            shape = [self.leaves[k].size for k in move.leaves]
-            for k, coordinate in zip(move.leaves, np.unravel_index(moved, shape), strict=True):
-                found[k] = coordinate
+            for k in reversed(move.leaves):
+                moved, found[k] = np.divmod(moved, self.leaves[k].size)
         return found
 
     def _ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:

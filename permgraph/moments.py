@@ -8,9 +8,6 @@ from torch import Tensor
 
 from permgraph.errors import CalibrationError
 
-MINIMUM_FRAMES = 3
-"""Two points always lie on a line: with 2 frames every correlation is -1, 0 or 1 whatever the models do."""
-
 CHUNK = 1024
 """Frames gathered before a product: small batches then cost what large ones cost."""
 
@@ -104,15 +101,16 @@ class CrossMoments:
         scale_a, scale_b = self._scales()
         return scale_a == 0, scale_b == 0
 
-    def require_frames(self, minimum: int = MINIMUM_FRAMES) -> None:
-        """Raises CalibrationError when fewer than `minimum` frames were kept."""
+    def require_frames(self, minimum: int | None = None) -> None:
+        """Raises CalibrationError when fewer than `minimum` frames were kept, `minimum_frames` by default."""
+        minimum = minimum_frames(self.size) if minimum is None else minimum
         if self.frames < minimum:
             raise CalibrationError(
                 f"{self.where}: {self.frames} frames of calibration data for {self.size} channels, at least {minimum} "
                 f"are needed and {advised_frames(self.size)} advised; give more data, or check what the mask leaves"
             )
 
-    def require_signal(self, minimum: int = MINIMUM_FRAMES) -> None:
+    def require_signal(self, minimum: int | None = None) -> None:
         """Raises CalibrationError when frames are fewer than `minimum`, or all channels of a model are constant."""
         self.require_frames(minimum)
         for model, dead in zip("AB", self.dead(), strict=True):
@@ -184,6 +182,14 @@ class CrossMoments:
         floor = (4 * torch.finfo(self._rows.dtype).eps) ** 2 * (squares + self.frames * means**2)
         scales = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > floor)
         return scales[0], scales[1]
+
+
+def minimum_frames(size: int) -> int:
+    """3 + 2 ln n: below it, the best of n unrelated channels is expected to correlate at 0.76 and more by chance.
+
+    As in `advised_frames`, with the largest atanh(r) held at 1. Two frames would make every correlation -1, 0 or 1.
+    """
+    return 3 + math.ceil(2 * math.log(size))
 
 
 def advised_frames(size: int) -> int:

@@ -10,7 +10,7 @@ from math import prod
 from permgraph.permutations import PermutationGroup
 from permgraph.spec import PermutationSpec
 
-MOST_PINS = 12
+MOST_PINS = 6
 
 
 def fold(names: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -72,23 +72,20 @@ def summary(spec: PermutationSpec) -> str:
     lines += [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
     ]
-    pins = pinned_rows(spec)
-    if pins:
-        lines += ["", "pinned:"] + [f"  {names}: {why}" for names, why in pins[:MOST_PINS]]
-        lines += [f"  and {len(pins) - MOST_PINS} more"] * (len(pins) > MOST_PINS)
+    for why, axes in pinned_axes(spec).items():
+        lines += ["", f"pinned, {why}:", *(f"  {axis}" for axis in axes[:MOST_PINS])]
+        lines += [f"  and {len(axes) - MOST_PINS} more"] * (len(axes) > MOST_PINS)
     if spec.unreached:
         lines += ["", f"not reached by the forward pass: {', '.join(name for name, _ in fold(spec.unreached))}"]
     return "\n".join(lines)
 
 
-def pinned_rows(spec: PermutationSpec) -> list[tuple[str, str]]:
-    """Pinned axes with their reasons, folded by reason and number."""
-    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
+def pinned_axes(spec: PermutationSpec) -> dict[str, list[str]]:
+    """Reason -> the axes that it pins, equal layers folded."""
+    found: dict[str, list[str]] = {}
     for (name, dim), why in spec.pinned.items():
-        axis = f"{name}[{dim}]"
-        key = (re.sub(r"\d+", "#", name) + f"[{dim}]", re.sub(r"\d+", "#", why))
-        kinds.setdefault(key, []).append((axis, why))
-    return [(_pattern([axis for axis, _ in members]), members[0][1]) for members in kinds.values()]
+        found.setdefault(why.rpartition(": ")[2], []).append(f"{name}[{dim}]")
+    return {why: [pattern for pattern, _ in fold(axes)] for why, axes in found.items()}
 
 
 def html_table(spec: PermutationSpec) -> str:

@@ -169,6 +169,7 @@ def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors
             _pin_tensor(layouts[operand.value.name], factors, f"{relation.source}: cut into too many cells")
         return []
     found = []
+    hidden: dict[tuple[int, tuple[Box, ...], Slot], Occurrence] = {}
     for combination in product(*choices):
         chosen = dict(zip(names, combination, strict=True))
         instance = Instance(relation)
@@ -179,8 +180,23 @@ def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors
             frozenset((name, k) for name in inner for k in range(len(chosen[name].leaves))) for inner in relation.inner
         ]
         _tie_slots(instance, factors, blurred)
+        _tie_hidden(instance, chosen, factors, hidden)
         found.append(instance)
     return found
+
+
+def _tie_hidden(
+    instance: Instance,
+    chosen: dict[str, Box],
+    factors: Factors,
+    seen: dict[tuple[int, tuple[Box, ...], Slot], Occurrence],
+) -> None:
+    """A tensor that the operation forms inside itself is one over all segments of what it does not carry."""
+    carriers = {slot: occurrence for operand in instance.operands for slot, occurrence in operand.items()}
+    for k, slots in enumerate(instance.inner):
+        place = tuple(chosen[name] for name in sorted(instance.relation.inner[k]))
+        for slot in sorted(slots & carriers.keys()):
+            factors.tie(seen.setdefault((k, place, slot), carriers[slot]), carriers[slot], instance.relation.source)
 
 
 def _pin_tensor(layout: TensorLayout, factors: Factors, why: str, dim: int | None = None) -> None:

@@ -18,6 +18,7 @@ from permgraph.rules.registry import Rule, letters
 
 DATA_ONLY = "computed from the inputs alone"
 SAME_IN_EVAL = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
+STAND_IN = 2  # for a size that depends on data
 FIXED_OUTPUT = "an output of the model, held fixed"
 
 
@@ -124,7 +125,7 @@ class _Walk:
         single, examples = _outputs(node)
         arguments = _bind(node, self._resolve)
         outs = [
-            Value.fresh(node.name if single else f"{node.name}.{k}", "activation", example.shape, source)
+            Value.fresh(node.name if single else f"{node.name}.{k}", "activation", _sizes(example), source)
             if isinstance(example, Tensor)
             else None
             for k, example in enumerate(examples)
@@ -143,7 +144,9 @@ class _Walk:
         written = node in self.written
         depends = written or any(value.uses_parameters for value in call.tensors())
         found = find_rule(node.target)
-        if found is not None:
+        if _has_symbols(node):
+            call.pin_all("sizes that depend on data")
+        elif found is not None:
             found(call)
         elif depends:
             call.pin_all(f"no rule for {call.source.op}")
@@ -211,6 +214,19 @@ def _memory(node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
             shared += nodes
             written += nodes if argument.alias_info.is_write else []
     return shared, written
+
+
+def _sizes(tensor: Tensor) -> tuple[int, ...]:
+    """The shape, with a stand-in for every size that depends on data; what has one is pinned."""
+    return tuple(size if isinstance(size, int) else STAND_IN for size in tensor.shape)
+
+
+def _has_symbols(node: fx.Node) -> bool:
+    """Whether a size or a number at an operation depends on data."""
+    _, results = _outputs(node)
+    values = [*results, *(operand.meta.get("val") for operand in node.all_input_nodes)]
+    numbers = [size for x in values for size in (x.shape if isinstance(x, Tensor) else (x,))]
+    return any(isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool) for size in numbers)
 
 
 def _outputs(node: fx.Node) -> tuple[bool, list[Any]]:

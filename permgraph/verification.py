@@ -142,7 +142,9 @@ class _Trial:
             tensor = generic(name, self.state[name], seed)
             return tensor if element is None else self.spec.apply_one(element.tables, name, tensor)
 
-        found = Runner(self.program, parameters, torch.float64).outputs(self.inputs)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # a model that draws masks draws the same before and after
+            found = Runner(self.program, parameters, torch.float64).outputs(self.inputs)
         for leaf, (name, _) in zip(found, self.spec.output_layouts, strict=True):
             if isinstance(leaf, Tensor) and not torch.isfinite(leaf).any():
                 raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")

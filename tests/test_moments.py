@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from permgraph.errors import CalibrationError
-from permgraph.moments import CHUNK, CrossMoments, advised_frames
+from permgraph.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
 
 SIZE = 7
 
@@ -182,7 +182,7 @@ REFUSED = {
     "the same batch": lambda m: m.update(related(9)[0], related(8)[1]),
     "0 frames": lambda m: m.covariance(),
     "1 frames of calibration data for 7 channels, at least 2": lambda m: (m.update(*related(1)), m.correlation()),
-    "2 frames .* at least 3 are needed and 19 advised": lambda m: (m.update(*related(2)), m.require_frames()),
+    "2 frames .* at least 7 are needed and 19 advised": lambda m: (m.update(*related(2)), m.require_frames()),
     "4 frames .* at least 5": lambda m: (m.update(*related(4)), m.require_signal(5)),
     "all 7 channels of model B are constant": lambda m: (
         m.update(related(9)[0], torch.ones(9, SIZE)),
@@ -198,9 +198,9 @@ def test_refuses(message):
 
 
 def test_enough_is_enough():
-    moments = streamed(*related(3), 3)
+    moments = streamed(*related(7), 3)
     moments.require_signal()
-    assert advised_frames(768) == 57
+    assert (minimum_frames(768), advised_frames(768)) == (17, 57)
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(0, torch.float32), (3, torch.float16)])

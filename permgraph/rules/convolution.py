@@ -49,13 +49,18 @@ def transposed_convolution(call: Call) -> None:
     _convolve(call, "(g i) o {k}", call["groups"], pointwise=False)
 
 
-@rule("aten.convolution")
+@rule("aten.convolution", "aten._convolution")
 def general_convolution(call: Call) -> None:
     """Either of the two, by the argument `transposed`."""
     _convolve(call, "(g i) o {k}" if call["transposed"] else "(g o) i {k}", call["groups"], pointwise=False)
 
 
 @rule(
+    "aten._adaptive_avg_pool2d",
+    "aten._adaptive_avg_pool3d",
+    "aten._upsample_bicubic2d_aa",
+    "aten._upsample_bilinear2d_aa",
+    "aten._upsample_nearest_exact2d",
     "aten.adaptive_avg_pool1d",
     "aten.adaptive_avg_pool2d",
     "aten.adaptive_avg_pool3d",
@@ -71,6 +76,7 @@ def general_convolution(call: Call) -> None:
     "aten.upsample_bicubic2d",
     "aten.upsample_bilinear2d",
     "aten.upsample_linear1d",
+    "aten.upsample_nearest_exact2d",
     "aten.upsample_nearest1d",
     "aten.upsample_nearest2d",
     "aten.upsample_nearest3d",
@@ -79,7 +85,7 @@ def general_convolution(call: Call) -> None:
 def pooling(call: Call) -> None:
     """Acts on positions, on each channel alike; a reduction over all positions pins nothing."""
     x = next(call.tensors())
-    rank = int(call.source.op.rstrip("d")[-1])
+    rank = int(next(mark for mark in reversed(call.source.op) if mark.isdigit()))
     t, _, u, pins = _space(rank, pointwise=False)
     whole = "adaptive_avg" in call.source.op and set(call.out.shape[-rank:]) == {1}
     for out in call.outs:

@@ -125,6 +125,7 @@ def _views() -> Iterator[tuple[Any, ...]]:
     yield "repeat_interleave", lambda x: x.repeat_interleave(2, 1), (2, 3)
     yield "pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), (1, 12, 5, 4)
     yield "pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 2), (1, 3, 10, 8)
+    yield "view_as_complex", lambda x: torch.view_as_complex(x).abs(), (3, 4, 2)
     yield "channel_shuffle", lambda x: F.channel_shuffle(x, 2), (1, 6, 4, 5)
 
 
@@ -148,6 +149,8 @@ def _segments() -> Iterator[tuple[Any, ...]]:
     yield "sort", lambda x: x.sort(1), (2, 4)
     yield "topk", lambda x: x.topk(2, 1), (3, 4)
     yield "argsort", lambda x: x.argsort(1), (2, 4)
+    yield "fft_fft", lambda x: torch.fft.fft(x, dim=1).real, (3, 4)
+    yield "fft_rfftn", lambda x: torch.fft.rfftn(x, dim=(1, 2)).abs(), (2, 3, 4)
     yield "flip", lambda x: x.flip(1), (2, 4)
     yield "tril", torch.tril, (3, 4)
     yield "unfold", lambda x: x.unfold(1, 3, 2), (2, 7)
@@ -156,6 +159,12 @@ def _segments() -> Iterator[tuple[Any, ...]]:
 def _others() -> Iterator[tuple[Any, ...]]:
     yield "add", torch.add, (2, 3), (3,)
     yield "mul", torch.mul, (2, 1, 4), (3, 1)
+    yield "multiply", torch.multiply, (2, 3), (3,)
+    yield "hardswish", F.hardswish, (2, 3)
+    yield "cosine_similarity", lambda a, b: F.cosine_similarity(a, b, 1), (3, 4, 5), (3, 4, 1)
+    yield "pairwise_distance", F.pairwise_distance, (3, 4), (3, 4)
+    yield "linalg_norm", lambda x: torch.linalg.norm(x, dim=1), (2, 3)
+    yield "linalg_norm", lambda x: torch.linalg.norm(x, ord=2, dim=(1, 2)), (2, 3, 4)
     yield "relu", F.relu, (2, 3)
     yield "where", lambda a, b: torch.where(a > 0, a, b), (2, 3), (3,)
     yield "masked_fill", lambda a, b: a.masked_fill(b > 0, 0.5), (2, 3), (2, 3)
@@ -170,6 +179,11 @@ def _others() -> Iterator[tuple[Any, ...]]:
     yield "index", lambda x: x[:, [2, 3]], (2, 5)
     yield "index_select", lambda x, i: x.index_select(1, i), (2, 5), torch.tensor([0, 3, 3])
     yield "gather", lambda x, i: x.gather(1, i), (2, 5), torch.tensor([[0, 3, 3], [1, 2, 4]])
+    yield "scatter", lambda x, v, i: x.scatter(1, i, v), (3, 5), (3, 2), torch.tensor([[0, 3], [1, 4], [2, 0]])
+    yield "scatter_add", lambda x, v, i: x.scatter_add(1, i, v), (3, 5), (2, 2), torch.tensor([[0, 3], [1, 4]])
+    yield "masked_scatter", _merged, (2, 3, 4), (5, 4), torch.tensor([[True, False, True], [True, True, False]])
+    yield "index_add", lambda x, v, i: x.index_add(1, i, v), (3, 5, 4), (3, 2, 4), torch.tensor([0, 3])
+    yield "index_fill", lambda x, i: x.index_fill(1, i, 0.5), (3, 5), torch.tensor([0, 3])
     yield "index_put", _masked_token, (3, 2, 4), (4,), torch.tensor([[True, False], [False, True], [True, True]])
     yield "scaled_dot_product_attention", F.scaled_dot_product_attention, (2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 7)
     yield "scaled_dot_product_attention", _attend, (2, 6, 4, 5), (2, 3, 7, 5), (2, 3, 7, 8)
@@ -179,6 +193,10 @@ def _others() -> Iterator[tuple[Any, ...]]:
     yield "rnn_tanh", _recurrent(torch.rnn_tanh, 1), (2, 3, 5), (4, 5), (4, 4), (4,), (4,)
     yield "lstm_cell", _lstm_cell, (2, 5), (2, 4), (2, 4), (16, 5), (16, 4), (16,), (16,)
     yield "gru_cell", torch.gru_cell, (2, 5), (2, 4), (12, 5), (12, 4), (12,), (12,)
+
+
+def _merged(x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    return x.masked_scatter(mask[..., None].expand_as(x), source)
 
 
 def _masked_token(x: Tensor, token: Tensor, mask: Tensor) -> Tensor:

@@ -89,6 +89,60 @@ def gather(call: Call) -> None:
     call.relate(f"{' '.join(names)}, {picked} -> {picked}", x, positions, call.out, pin=pins)
 
 
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def scatter(call: Call) -> None:
+    """x[i, index[i, j]] = value: axes beside `dim` pass through where the sizes agree."""
+    x, positions, dim = call["self"], call["index"], call["dim"]
+    names = letters(len(x.shape))
+    if not names or x.shape != call.out.shape:
+        call.pin_all(LOOKED_UP)
+        return
+    new, pins = list(names), {names[dim]: LOOKED_UP}
+    for k, (old, size) in enumerate(zip(x.shape, positions.shape, strict=True)):
+        if k == dim % len(names) or old != size:
+            new[k] = f"u{k}"
+            pins |= dict.fromkeys([names[k], new[k]], LOOKED_UP)
+    full, picked = " ".join(names), " ".join(new)
+    values = [value for value in (call.arguments.get("src"), call.arguments.get("value")) if isinstance(value, Value)]
+    if any(value.shape not in ((), positions.shape) for value in values):
+        call.pin_all(LOOKED_UP)
+        return
+    written = [picked if value.shape else "" for value in values]
+    call.relate(", ".join([full, picked, *written]) + f" -> {full}", x, positions, *values, call.out, pin=pins)
+
+
+@rule("aten.masked_scatter")
+def masked_scatter(call: Call) -> None:
+    """Rows of `source` in their order to the places of a mask that is alike along the last axes, which pass through."""
+    x, mask, source = call["self"], call["mask"], call["source"]
+    rank, count = len(x.shape), 0
+    while count < min(rank, len(source.shape)) and x.shape[rank - 1 - count] == source.shape[-1 - count]:
+        dim = len(mask.shape) - 1 - count
+        if dim >= 0 and mask.shape[dim] != 1 and dim not in mask.uniform:
+            break
+        count += 1
+    names, rows = letters(rank), letters(len(source.shape) - count, "s")
+    tail = names[rank - count :]
+    pins = dict.fromkeys([*names[: rank - count], *rows], LOOKED_UP)
+    full = " ".join(names)
+    marked = " ".join(names[rank - len(mask.shape) :])
+    call.relate(f"{full}, {marked}, {' '.join([*rows, *tail])} -> {full}", x, mask, source, call.out, pin=pins)
+
+
+@rule("aten.index_add", "aten.index_copy", "aten.index_fill")
+def index_add(call: Call) -> None:
+    """Slices of one axis at computed positions."""
+    x, dim = call["self"], call["dim"]
+    names = letters(len(x.shape))
+    picked = list(names)
+    picked[dim] = "u"
+    slices = [value for value in list(call.tensors())[2:] if value.shape]
+    full = " ".join(names)
+    written = ", ".join([full, *[" ".join(picked)] * len(slices)])
+    call.relate(f"{written} -> {full}", x, *slices, call.out, pin={names[dim]: LOOKED_UP, "u": LOOKED_UP})
+    call.pin(call["index"], LOOKED_UP)
+
+
 @rule("aten.index_put", "aten._unsafe_index_put")
 def index_put(call: Call) -> None:
     """x[mask] = value, with a mask of leading axes and a value without positions of its own; else pinned."""

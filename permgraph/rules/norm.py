@@ -92,7 +92,9 @@ def _normalised(call: Call, dims: list[int]) -> None:
     "aten.count_nonzero",
     "aten.linalg_vector_norm",
     "aten.logsumexp",
+    "aten.frobenius_norm",
     "aten.kthvalue",
+    "aten.linalg_norm",
     "aten.max",
     "aten.mean",
     "aten.median",
@@ -115,9 +117,11 @@ def reduction(call: Call) -> None:
     names = letters(len(x.shape))
     over = axis_list(call.arguments.get("dim"), len(names))
     kept = [name for k, name in enumerate(names) if k not in over]
+    is_matrix = len(over) == 2 and call.arguments.get("ord") not in (None, "fro")  # rows and columns stay apart
+    hidden = " | " + ", ".join(" ".join([*kept, names[k]]) for k in over) if is_matrix else ""
     for out in call.outs:
         written = names if len(out.shape) == len(names) else kept
-        call.relate(f"{' '.join(names)} -> {' '.join(written)}", x, out)
+        call.relate(f"{' '.join(names)} -> {' '.join(written)}{hidden}", x, out)
     positions = ("aten.kthvalue", "aten.max", "aten.median", "aten.min")
     if call.source.op in positions and len(call.outs) > 1 and call.used[1]:
         call.pin(x, "the position of the extremum is used", over)
@@ -134,3 +138,18 @@ def argument_of_extremum(call: Call) -> None:
         kept = [name for name in kept if name != "()"]
     why = "the position of the extremum is used"
     call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out, pin={names[k]: why for k in over})
+
+
+@rule("aten.cosine_similarity", "aten.pairwise_distance")
+def compared(call: Call) -> None:
+    """A sum over one axis of two tensors, the last for a distance."""
+    a, b = call.tensors()
+    names = letters(max(len(a.shape), len(b.shape)))
+    dim = call.arguments.get("dim", -1)
+    if len(a.shape) != len(b.shape) or not names:
+        call.pin_all("tensors of different ranks are compared")
+        return
+    kept = [name for k, name in enumerate(names) if k != dim % len(names)]
+    written = names if len(call.out.shape) == len(names) else kept
+    full = " ".join(names)
+    call.relate(f"{full}, {full} -> {' '.join(written)}", a, b, call.out)

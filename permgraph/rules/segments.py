@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from permgraph.relations import Value
-from permgraph.rules.registry import Call, letters, rule
+from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.views import regroup
 
 ORDER = "acts along this axis in its order"
@@ -207,6 +207,26 @@ def ranked(call: Call) -> None:
         new[dim] = "u"
     for out in call.outs:
         call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, out, pin={"u": ORDER})
+
+
+@rule(
+    "aten.fft_fft",
+    "aten.fft_fft2",
+    "aten.fft_fftn",
+    "aten.fft_ifft",
+    "aten.fft_ifft2",
+    "aten.fft_ifftn",
+    "aten.fft_irfft",
+    "aten.fft_irfft2",
+    "aten.fft_irfftn",
+    "aten.fft_rfft",
+    "aten.fft_rfft2",
+    "aten.fft_rfftn",
+)
+def fourier(call: Call) -> None:
+    """Frequencies have an order; axes beside them pass through."""
+    dims = call["dim"]
+    _pinned_along(call, axis_list(dims, len(call["self"].shape)))
 
 
 @rule("aten.flip")

@@ -165,3 +165,10 @@ def channel_shuffle(call: Call) -> None:
     """(g c) -> (c g)."""
     space = " ".join(letters(len(call["self"].shape) - 2, "t"))
     call.relate(f"b (g c) {space} -> b (c g) {space}", call["self"], call.out, sizes={"g": call["groups"]})
+
+
+@rule("aten.view_as_complex", "aten.view_as_real")
+def complex_pairs(call: Call) -> None:
+    """A last axis of real and imaginary part, or none."""
+    parts = "... c -> ..." if call.source.op == "aten.view_as_complex" else "... -> ... c"
+    call.relate(parts, call["self"], call.out, pin={"c": "real and imaginary part"})
