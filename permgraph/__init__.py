@@ -18,6 +18,7 @@ from permgraph.errors import (
 if TYPE_CHECKING:
     from permgraph.alignment import Alignment, align
     from permgraph.derivation import derive
+    from permgraph.merging.many import match_many, merge_many
     from permgraph.merging.merge import merge
     from permgraph.permutations import PermutationGroup, Permutations
     from permgraph.spec import PermutationSpec
@@ -33,7 +34,9 @@ _HOMES = {
     "Permutations": "permutations",
     "align": "alignment",
     "derive": "derivation",
+    "match_many": "merging.many",
     "merge": "merging.merge",
+    "merge_many": "merging.many",
     "verify": "verification",
 }
 
@@ -52,7 +55,9 @@ __all__ = [
     "VerificationError",
     "align",
     "derive",
+    "match_many",
     "merge",
+    "merge_many",
     "verify",
 ]
 

@@ -17,7 +17,7 @@ from permgraph.errors import CalibrationError, SpecMismatchError, VerificationEr
 from permgraph.matching.assignment import Term, breakdown, solve
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
 from permgraph.matching.points import find_points
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights import WeightSearch, match_weights
 from permgraph.permutations import PermutationGroup, Permutations
 from permgraph.run import bind, one_sample
 from permgraph.spec import PermutationSpec
@@ -31,11 +31,13 @@ class Gain:
     """The objective of one group, summed over the places where it was compared.
 
     With correlation: the sum of matched signed correlations, divided by the number of pairs that were matched, so
-    that 1 is the same function in another order. With weights: the sum of inner products of matched weights.
+    that 1 is the same function in another order. With weights: the sum of inner products of matched weights, at the
+    identity of the group's family with all others at the solution. `bound`: no element of the group reaches more.
     """
 
     identity: float
     solution: float
+    bound: float
 
     @property
     def gained(self) -> float:
@@ -54,6 +56,7 @@ class Alignment:
         certificate: the proof that this element leaves B's function unchanged.
         method: "correlation" or "weights".
         exact: groups whose assignment is a proven optimum of its objective.
+        search: with weights, how the search ended: objective, bound, gap, and whether a fixed point was reached.
 
     """
 
@@ -64,6 +67,7 @@ class Alignment:
     method: str
     exact: tuple[str, ...]
     _state_b: Mapping[str, Tensor] = field(repr=False)
+    search: WeightSearch | None = None
 
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
@@ -104,7 +108,7 @@ def align(
         groups: roles or names of the groups to move ("attention" covers all roles that begin with it); the others
             stay at the identity. All by default.
         outputs: whether the model's outputs may be permuted, as in `derive`; ignored when `spec` is given.
-        seed: of the verification.
+        seed: of the verification, and of further starts with weights.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -122,21 +126,23 @@ def align(
     pair = Pair(model_a, model_b, state_a, state_b)
     program = pair.program(*example)
     derivation = Derivation(program, spec.outputs if spec is not None else outputs, {})
-    spec = _agreed(spec, derivation.spec)
+    spec = agreed(spec, derivation.spec)
     spec.check(state_b, "model B")
     chosen = select(spec, groups)
+    search = None
     if method == "correlation":
         terms = correlation_terms(pair, find_points(derivation, [g.name for g in chosen]), batches, total, progress)
         found = solve(chosen, terms, pinned=_pinned_sizes(spec))
         gains = _correlations(chosen, terms, found)
         tables, exact = dict(found), found.exact
     else:
-        matched = match_weights(spec, chosen, state_a, state_b, progress=progress)
-        tables, exact = matched.tables, ()
+        matched = match_weights(spec, chosen, state_a, state_b, seed=seed, progress=progress)
+        tables, search = matched.tables, matched.search
+        exact = tuple(tables) if search.proven else ()
         gains = {name: Gain(*values) for name, values in matched.gains.items()}
     permutations = Permutations({**spec.identity(), **tables})
     certificate = _proof(pair, spec, permutations, one_sample(given if args or kwargs else example), seed)
-    return Alignment(permutations, spec, gains, certificate, method, exact, state_b)
+    return Alignment(permutations, spec, gains, certificate, method, exact, state_b, search)
 
 
 def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Batch, seed: int) -> Certificate:
@@ -186,7 +192,7 @@ def require_pair(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
     require_finite(b, "model B")
 
 
-def _agreed(given: PermutationSpec | None, derived: PermutationSpec) -> PermutationSpec:
+def agreed(given: PermutationSpec | None, derived: PermutationSpec) -> PermutationSpec:
     """The given specification, if its groups are those of the traced model."""
     if given is None:
         return derived
@@ -226,7 +232,7 @@ def _correlations(
     identity = {group.name: group.identity() for group in groups}
     before, after = breakdown(groups, terms, identity), breakdown(groups, terms, found)
     pairs = {g.name: sum(_pairs(term) for term in terms if g.name in term.groups) for g in groups}
-    return {name: Gain(before[name] / pairs[name], after[name] / pairs[name]) for name in before if pairs[name]}
+    return {name: Gain(before[name] / pairs[name], after[name] / pairs[name], 1.0) for name in before if pairs[name]}
 
 
 def _pairs(term: Term) -> int:

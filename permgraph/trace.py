@@ -147,7 +147,7 @@ class _Walk:
         if _has_symbols(node):
             call.pin_all("sizes that depend on data")
         elif found is not None:
-            found(call)
+            _follow(found, call)
         elif depends:
             call.pin_all(f"no rule for {call.source.op}")
         else:
@@ -160,6 +160,15 @@ class _Walk:
         for part in call.parts:
             self._keep(part)
         self.result.relations += call.relations
+
+
+def _follow(rule: Rule, call: Call) -> None:
+    """Apply a rule; a call in a form that the rule was not written for is pinned, and says so."""
+    try:
+        rule(call)
+    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        call.relations.clear()
+        call.pin_all(f"the rule for {call.source.op} does not cover this form ({type(error).__name__}: {error})")
 
 
 def _integers(tensor: Tensor | None) -> Tensor | None:

@@ -1,4 +1,8 @@
-"""Warnings of torch.export and transformers that no model and no test of ours can avoid."""
+"""Warnings that no test of ours can avoid, and threads that sleep while they wait: the test processes share cores."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is first imported
 
 import pytest
 

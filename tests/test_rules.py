@@ -198,3 +198,13 @@ def test_a_broken_rule_is_noticed(monkeypatch, name):
     monkeypatch.setitem(RULES, op, mutant)
     errors = [error(case, derive(case.model, case.args, outputs="free"), seed) for seed in range(3)]
     assert max(errors) > 1e-6
+
+
+def test_a_rule_that_fails_pins_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(call: registry.Call) -> None:
+        raise KeyError("weight")
+
+    monkeypatch.setitem(RULES, "aten.linear", broken)
+    spec = derive(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), (torch.randn(2, 3),))
+    assert not spec.groups
+    assert all("does not cover this form" in why for why in spec.pinned.values())

@@ -3,9 +3,12 @@
 
 def main() -> None:
     """Run the command line that the process was started with."""
+    import os
     import sys
     import warnings
 
+    # Threads that spin while they wait make everything several times slower as soon as the cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "--debug" not in sys.argv and not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; what concerns a user is said by the commands
 

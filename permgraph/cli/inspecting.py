@@ -71,7 +71,7 @@ def explain(
     session: Session,
     model: Model,
     axis: Annotated[str, typer.Argument(metavar="PARAM:DIM", help="An axis of a parameter.")],
-    other: Annotated[str | None, typer.Argument(metavar="[PARAM:DIM]", help="A second one: why do they tie?")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="PARAM:DIM", help="A second one: why do they tie?")] = None,
     outputs: OutputsOption = None,
 ) -> None:
     """Say why an axis moves, or two move together."""

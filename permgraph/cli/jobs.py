@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from permgraph.alignment import Alignment, align, require_pair, select
+from permgraph.capture import capture
 from permgraph.cli.record import gain_table, moved_share, record, summary
 from permgraph.cli.session import Progress, Session
 from permgraph.derivation import derive
 from permgraph.folders import require_free
 from permgraph.models import LoadedModel, input_differences, load
 from permgraph.outputs import write_merged
+from permgraph.permutations import Permutations
+from permgraph.run import bind
+from permgraph.spec import PermutationSpec
+from permgraph.verification import Certificate, certify
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,37 +48,49 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force)
     with session.progress() as progress:
-        progress("loading", 0, 2)
-        model_a = load(a)
-        progress("loading", 1, 2)
-        model_b = load(b)
-        progress("loading", 2, 2)
-        for difference in input_differences(model_a, model_b):
-            session.warn(f"{difference}; both will be given the inputs of the first")
+        model_a, model_b = load_all(session, (a, b), progress)
         return align_loaded(session, model_a, model_b, matching, progress)
 
 
 def align_loaded(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Aligned:
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
-    require_pair(a.model.state_dict(), b.model.state_dict())
-    data = None if matching.data is None else a.calibration(matching.data, seed=session.seed, limit=matching.limit)
+    options = prepare(session, (a, b), matching, progress)
+    return Aligned(a, b, align(a.model, b.model, **options, progress=progress), matching)
+
+
+def load_all(session: Session, references: Sequence[str], progress: Progress) -> list[LoadedModel]:
+    """The models of these names, with a warning where one expects other inputs than the first."""
+    models: list[LoadedModel] = []
+    for done, reference in enumerate(references):
+        progress("loading", done, len(references))
+        models.append(load(reference))
+        for difference in input_differences(models[0], models[-1]):
+            session.warn(f"{difference}; both will be given the inputs of the first")
+    progress("loading", len(references), len(references))
+    return models
+
+
+def prepare(session: Session, models: Sequence[LoadedModel], matching: Matching, progress: Progress) -> dict[str, Any]:
+    """What `align` and `match_many` take beside the models; what can be refused before the work starts, is."""
+    first = models[0]
+    for other in models[1:]:
+        require_pair(first.model.state_dict(), other.model.state_dict())
+    data = None if matching.data is None else first.calibration(matching.data, seed=session.seed, limit=matching.limit)
     progress("deriving", 0, 1)
-    spec = derive(a.model, a.args, a.kwargs, outputs=a.outputs, tie=a.tie)
+    spec = derive(first.model, first.args, first.kwargs, outputs=first.outputs, tie=first.tie)
     select(spec, matching.groups)
     progress("deriving", 1, 1)
-    example: dict[str, Any] = {"args": a.args, "kwargs": a.kwargs} if data is None else {}
-    alignment = align(
-        a.model,
-        b.model,
-        data,
-        **example,
-        spec=spec,
-        method=matching.method,
-        groups=matching.groups,
-        seed=session.seed,
-        progress=progress,
-    )
-    return Aligned(a, b, alignment, matching)
+    example = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
+    return example | {
+        "data": data, "spec": spec, "method": matching.method, "groups": matching.groups, "seed": session.seed,
+    }  # fmt: skip
+
+
+def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed: int) -> Certificate:
+    """The certificate that this element leaves the function of `model` unchanged, or that it does not."""
+    program = capture(model.model, model.args, model.kwargs)
+    inputs = bind(program, model.args, model.kwargs)
+    return certify(program, spec, model.model.state_dict(), inputs, element=element, trials=1, seed=seed)
 
 
 def write(
@@ -108,7 +125,7 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     """Certificate, gains and place of what was written; the record without its permutations as JSON."""
     alignment = aligned.alignment
     names = list(alignment.gains)
-    share = moved_share(alignment, names)
+    share = moved_share(alignment.permutations, names)
     session.say(f"certificate: {alignment.certificate}")
     session.say(gain_table(alignment))
     session.say(

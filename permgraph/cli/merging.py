@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from permgraph.cli.session import Session
-from permgraph.errors import PermgraphError
 
 if TYPE_CHECKING:
     from permgraph.cli.jobs import Matching
@@ -78,11 +77,14 @@ def merge(
     session: Session,
     a: A,
     b: B,
-    more: Annotated[list[str] | None, typer.Argument(metavar="[C ...]", help="More models.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="C", help="More models; they are moved too.")] = None,
     *,
     out: Out,
     data: Data = None,
-    weight: Annotated[float, typer.Option("--weight", min=0, max=1, help="A's share.")] = 0.5,
+    weight: Annotated[
+        float | None,
+        typer.Option("--weight", min=0, max=1, help="A's share; the others share the rest.  [default: equal shares]"),
+    ] = None,
     merge: Annotated[Merge, typer.Option("--merge", help="How two weights become one.")] = Merge.linear,
     method: MethodOption = None,
     groups: Groups = None,
@@ -90,21 +92,29 @@ def merge(
 ) -> None:
     """Align B with A and merge the two.
 
-    What is written is weight · A + (1 - weight) · B, B moved to A.
+    What is written is weight · A + (1 - weight) · B, B moved to A. More than two models are moved into one space, with
+    A as its reference.
     """
     matching = _matching(data, method, groups, limit)
+    if more and merge is not Merge.linear:
+        raise typer.BadParameter(f"--merge {merge.value} merges two models, and {2 + len(more)} are given")
+    weight = 1 / (2 + len(more or ())) if weight is None else weight
     if more:
-        raise PermgraphError(
-            f"{2 + len(more)} models were given, and only two can be merged so far. Merge A and B, and the result with "
-            f"{more[0]}, or leave {', '.join(more)} away."
-        )
+        from permgraph.cli.many import merge_all
+
+        merge_all(session, [a, b, *more], out, matching, weight)
+    else:
+        _merge_two(session, a, b, out, matching, weight, merge.value)
+
+
+def _merge_two(session: Session, a: str, b: str, out: Path, matching: "Matching", weight: float, method: str) -> None:
     from permgraph.cli import jobs
     from permgraph.merging.merge import merge as merged
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
-    state = merged(aligned.a.model, aligned.b.model, alignment=aligned.alignment, weight=weight, method=merge.value)
-    shares = f"{merge.value} merge, {weight:g} · {{}} + {1 - weight:g} · {{}}"
-    how = {"method": merge.value, "weight": weight}
+    state = merged(aligned.a.model, aligned.b.model, alignment=aligned.alignment, weight=weight, method=method)
+    shares = f"{method} merge, {weight:g} · {{}} + {1 - weight:g} · {{}}"
+    how = {"method": method, "weight": weight}
     card = f"{shares.format('A', 'B')}, B's units moved to the places of A's."
     report = jobs.write(session, out, state, aligned, like=aligned.a, what=card, merge=how, force=session.force)
     jobs.tell(session, out, aligned, report, shares.format(a, b))

@@ -19,6 +19,8 @@ from permgraph.report import fold
 if TYPE_CHECKING:
     from permgraph.alignment import Alignment
     from permgraph.models import LoadedModel
+    from permgraph.permutations import Permutations
+    from permgraph.spec import PermutationSpec
 
 LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
 Row = tuple[str, str, str, str, str, str]
@@ -36,7 +38,21 @@ def record(
 
     `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs.
     """
-    spec, moved = alignment.spec, alignment.permutations.moved
+    moved = alignment.permutations.moved
+    return origin(session, models, alignment.spec, data) | {
+        "method": alignment.method,
+        "merge": None if merge is None else dict(merge),
+        "groups": list(alignment.gains),
+        "gains": {name: asdict(gain) | {"moved": moved[name]} for name, gain in alignment.gains.items()},
+        "exact": list(alignment.exact),
+        "search": None if alignment.search is None else asdict(alignment.search),
+        "certificate": asdict(alignment.certificate),
+        "permutations": {name: alignment.permutations[name].tolist() for name in alignment.permutations},
+    }
+
+
+def origin(session: Session, models: Sequence[LoadedModel], spec: PermutationSpec, data: Path | None) -> dict[str, Any]:
+    """What any output comes from: versions, command, seed, hashes of the inputs and of the specification."""
     return {
         "permgraph": version("permgraph"),
         "versions": {"python": platform.python_version()} | _versions(),
@@ -53,13 +69,6 @@ def record(
             "log10_order": spec.log10_order,
             "coverage": spec.coverage,
         },
-        "method": alignment.method,
-        "merge": None if merge is None else dict(merge),
-        "groups": list(alignment.gains),
-        "gains": {name: asdict(gain) | {"moved": moved[name]} for name, gain in alignment.gains.items()},
-        "exact": list(alignment.exact),
-        "certificate": asdict(alignment.certificate),
-        "permutations": {name: alignment.permutations[name].tolist() for name in alignment.permutations},
     }
 
 
@@ -69,7 +78,7 @@ def gain_rows(alignment: Alignment) -> list[Row]:
     for pattern, names in fold(alignment.gains):
         gains = [alignment.gains[name] for name in names]
         before, after = (float(np.mean([getattr(g, end) for g in gains])) for end in ("identity", "solution"))
-        share = moved_share(alignment, names)
+        share = moved_share(alignment.permutations, names)
         role = alignment.spec[names[0]].role
         rows.append((pattern, role, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}", f"{share:.1%}"))
     return rows
@@ -82,9 +91,9 @@ def gain_table(alignment: Alignment) -> Any:
     return table(columns, gain_rows(alignment), title=f"What alignment gained: {unit}", left=2)
 
 
-def moved_share(alignment: Alignment, names: Sequence[str]) -> float:
+def moved_share(permutations: Permutations, names: Sequence[str]) -> float:
     """The share of the units of these groups that do not stay where they are."""
-    tables = [alignment.permutations[name] for name in names]
+    tables = [permutations[name] for name in names]
     staying = sum(int(np.sum(index == np.arange(index.shape[-1]))) for index in tables)
     total = sum(index.size for index in tables)
     return 1 - staying / total if total else 0.0

@@ -76,7 +76,7 @@ def run_safely(function: Callable[..., None], session: Session, arguments: dict[
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
     except Exception as error:
         if session.debug:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from permgraph.alignment import Alignment, select
-from permgraph.capture import capture
-from permgraph.cli.jobs import Aligned, Matching, align_loaded, write
+from permgraph.cli.jobs import Aligned, Matching, align_loaded, prove, write
 from permgraph.cli.record import gain_table, moved_share
 from permgraph.cli.session import Session, plain, table
 from permgraph.demo.probes import Probe, load_probes, scores
@@ -21,8 +22,6 @@ from permgraph.folders import require_free, whole_folder
 from permgraph.merging.merge import merge
 from permgraph.models import load
 from permgraph.permutations import Permutations
-from permgraph.run import bind
-from permgraph.verification import certify
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,7 +61,7 @@ def run(session: Session, out: Path | None) -> None:
         for row in score_rows(aligned, probes, started):
             rows.append(row)
             progress("scoring models", len(rows), None)
-    verdict = [sentence(rows, probes, weight) for weight in WEIGHTS]
+    verdict = sentences(rows, probes)
     session.say(score_table(rows, probes))
     session.say("\n".join([_chance(probes), "", *verdict]))
     report = results(aligned, rows, probes, verdict) | {"seconds": round(time.monotonic() - started, 1)}
@@ -82,7 +81,7 @@ def _tell_alignment(session: Session, alignment: Alignment) -> None:
     session.say(f"Why, for one of them:\n\n{spec.explain(attention.axes[0], attention.axes[-1])}\n")
     session.say(f"certificate of B in A's order: {alignment.certificate}\n")
     session.say(gain_table(alignment))
-    share = moved_share(alignment, list(alignment.gains))
+    share = moved_share(alignment.permutations, list(alignment.gains))
     session.say(f"{len(alignment.gains)} groups matched by {alignment.method}; {share:.1%} of their units moved\n")
 
 
@@ -95,7 +94,7 @@ def score_rows(aligned: Aligned, probes: Iterable[Probe], started: float) -> Ite
     for weight in WEIGHTS:
         for kind, title, alignment in (("plain", "plain average", None), ("aligned", "aligned", full)):
             state = merge(a, b, alignment=alignment, weight=weight)
-            yield Row(kind, f"{title}, {weight:g} A", weight, _scores(a, state, probes))
+            yield Row(kind, f"{title} at {weight:g} A", weight, _scores(a, state, probes))
     begun, partly = time.monotonic(), None
     for weight in reversed(WEIGHTS):
         each = time.monotonic() - begun if partly is not None else (begun - started) / (2 + 2 * len(WEIGHTS))
@@ -104,23 +103,26 @@ def score_rows(aligned: Aligned, probes: Iterable[Probe], started: float) -> Ite
         partly = partly or restricted(aligned, PAPER)
         begun = time.monotonic()
         state = merge(a, b, alignment=partly, weight=weight)
-        yield Row("paper", f"aligned, {weight:g} A, no residual", weight, _scores(a, state, probes))
+        yield Row("paper", f"aligned (no residual) at {weight:g} A", weight, _scores(a, state, probes))
 
 
 def _scores(like: nn.Module, state: Mapping[str, Tensor], probes: Iterable[Probe]) -> dict[str, float]:
     model: Any = deepcopy(like)
     model.load_state_dict(state)
-    return scores(model, probes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the figures would depend on it
+    try:
+        return scores(model, probes)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def restricted(aligned: Aligned, roles: Iterable[str]) -> Alignment:
     """The alignment with the groups of `roles` only, proven anew: what these gain depends on no other group."""
-    full, b = aligned.alignment, aligned.b
+    full = aligned.alignment
     chosen = [group.name for group in select(full.spec, list(roles))]
     element = Permutations({**full.spec.identity(), **{name: full.permutations[name] for name in chosen}})
-    program, inputs = capture(b.model, b.args, b.kwargs), (b.args, b.kwargs)
-    state = b.model.state_dict()
-    certificate = certify(program, full.spec, state, bind(program, *inputs), element=element, trials=1)
+    certificate = prove(full.spec, aligned.b, element, full.certificate.seed)
     gains = {name: full.gains[name] for name in chosen if name in full.gains}
     return replace(full, permutations=element, gains=gains, certificate=certificate)
 
@@ -143,18 +145,23 @@ def tested(probe: Probe) -> int:
     return sum(example.test for example in probe.examples)
 
 
-def sentence(rows: Iterable[Row], probes: Iterable[Probe], weight: float) -> str:
-    """Whether the aligned merge beats the plain average at this weight, probe by probe; whatever came out."""
-    at = {row.kind: row.scores for row in rows if row.weight == weight}
+def sentences(rows: Iterable[Row], probes: Iterable[Probe]) -> list[str]:
+    """For every aligned merge, whether it beats the plain average at its weight, probe by probe; whatever came out."""
+    rows, probes = list(rows), list(probes)
+    plain_rows = {row.weight: row for row in rows if row.kind == "plain"}
+    return [_sentence(row, plain_rows[row.weight], probes) for row in rows if row.kind in ("aligned", "paper")]
+
+
+def _sentence(aligned: Row, average: Row, probes: Iterable[Probe]) -> str:
     found: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
     for probe in probes:
-        plain_one, aligned_one = at["plain"][probe.name], at["aligned"][probe.name]
-        difference = aligned_one - plain_one
-        error = math.sqrt(sum(p * (1 - p) for p in (plain_one, aligned_one)) / tested(probe))
-        word = "not distinguishable" if abs(difference) <= NOTABLE * error else "better" if difference > 0 else "worse"
-        found[word].append(f"{probe.title} ({100 * difference:+.1f} points)")
+        before, after = average.scores[probe.name], aligned.scores[probe.name]
+        error = math.sqrt((before * (1 - before) + after * (1 - after)) / tested(probe))
+        notable = abs(after - before) > NOTABLE * error
+        word = "not distinguishable" if not notable else "better" if after > before else "worse"
+        found[word].append(f"{probe.title} ({100 * (after - before):+.1f} points)")
     parts = [f"{word} on {', '.join(names)}" for word, names in found.items() if names]
-    return f"At {weight:g} A the aligned merge is, against the plain average, {'; '.join(parts)}."
+    return f"{aligned.title}, against the {average.title}: {'; '.join(parts)}."
 
 
 def results(aligned: Aligned, rows: Iterable[Row], probes: Iterable[Probe], verdict: list[str]) -> dict[str, Any]:

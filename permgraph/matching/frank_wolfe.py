@@ -7,59 +7,69 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from permgraph.matching.objective import Relaxation, Soft
+from permgraph.layout import Index
+from permgraph.matching.factors import Flat, Soft
+from permgraph.matching.relaxation import Relaxation
+from permgraph.matching.soft import inner_vertex
 
-MOST_STEPS = 100
-ENOUGH = 1e-6  # a gap below this share of |F| is a stationary point
+MOST_STEPS = 60
+ENOUGH = 1e-6  # a gap below this share of |F| is a stationary point, where nothing else is asked for
+
+REACHED = 1e-3  # an element within this share of the bound is left to coordinate descent
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """Where Frank-Wolfe stopped: the matrices, F there, the gap max_S <F'(X), S - X>, and the steps taken."""
+    """Where Frank-Wolfe stopped: F, the gap max_S <F'(X), S - X>, the steps, and the element it is rounded to.
 
-    soft: Soft
+    `gap` is None where an element so near the bound was met that no gradient was worth taking there.
+    """
+
+    tables: dict[str, Index]
     value: float
-    gap: float
+    gap: float | None
     steps: int
-
-    @property
-    def stationary(self) -> bool:
-        """Whether no vertex is better to first order."""
-        return self.gap <= ENOUGH * max(abs(self.value), 1e-300)
 
 
 def frank_wolfe(
-    problem: Relaxation, start: Soft, *, most: int = MOST_STEPS, progress: Callable[[int], None] | None = None
+    problem: Relaxation,
+    start: Soft,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    enough: float = ENOUGH,
 ) -> Relaxed:
     """X <- X + γ (S - X), S = argmax <F'(X), S> over all families at once, γ = argmax of F on the segment.
 
     F is a polynomial in γ, so F and F' at 0, F at 1 and, where three actions meet on a site, at points between
-    determine it. F is not concave: the gap is 0 at stationary points and bounds nothing. Jaggi (ICML 2013),
-    algorithm 1; for matching, C2M3 (arXiv 2405.17897).
+    determine it. F is not concave: the gap is 0 at stationary points and bounds nothing. The result is rounded to the
+    better of the last S and argmax <X, S>. Jaggi (ICML 2013), algorithm 1; for matching, C2M3 (arXiv 2405.17897).
     """
-    soft, step, gap = start, 0, float("inf")
-    for step in range(1, most + 1):
+    soft, gap, value, step = start, None, 0.0, 0
+    best: dict[str, Index] = {}
+    for step in range(1, MOST_STEPS + 1):
         value, slope = problem.gradient(soft)
-        target = problem.vertex(problem.best_vertex(slope))
-        gap = sum(float((slope[axes] * (target[axes] - soft[axes])).double().sum()) for axes in slope)
-        if gap <= ENOUGH * max(abs(value), 1e-300):
-            return Relaxed(soft, value, gap, step)
+        found = problem.best(slope)
+        best, target = dict(found), problem.flat(found)
+        gap = sum(inner_vertex(slope[axes], target[axes]) - soft[axes].inner(slope[axes]) for axes in slope)
+        if gap <= enough * abs(value):
+            break
         size = _step(problem, soft, target, value, gap)
-        soft = {axes: soft[axes].lerp(target[axes], size) for axes in soft}
+        soft = problem.toward(soft, target, size)
         if progress is not None:
-            progress(step)
-    return Relaxed(soft, problem.value(soft), gap, step)
+            progress(step, MOST_STEPS)
+        if size == 1 and (value := problem.at(target)) >= (1 - REACHED) * problem.bound:
+            return Relaxed(best, value, None, step)
+    rounded = dict(problem.best({axes: mixture.dense for axes, mixture in soft.items()}))
+    tables = max((rounded, best), key=lambda tables: problem.at(problem.flat(tables)))
+    return Relaxed(tables, value, gap, step)
 
 
-def _step(problem: Relaxation, soft: Soft, target: Soft, value: float, slope: float) -> float:
-    """argmax over γ in [0, 1] of F(X + γ (S - X)), from F, F' at 0 and F at degree - 1 more points."""
-    degree = problem.degree
-    if degree == 1:
-        return 1.0
-    points = np.linspace(0, 1, degree)[1:]
-    values = [problem.value({axes: soft[axes].lerp(target[axes], float(p)) for axes in soft}) for p in points]
+def _step(problem: Relaxation, soft: Soft, target: Flat, value: float, slope: float) -> float:
+    """argmax over γ in (0, 1] of F(X + γ (S - X)), from F, F' at 0 and F at degree - 1 more points."""
+    points = np.linspace(0, 1, problem.degree)[1:] if problem.degree > 1 else np.array([])
+    values = [problem.at(target) if p == 1 else problem.value(problem.toward(soft, target, p)) for p in points]
     rest = (np.array(values) - value - slope * points) / points**2
-    higher = np.linalg.solve(np.vander(points, increasing=True), rest)
-    curve = np.polynomial.Polynomial([value, slope, *higher])
-    candidates = [1.0, *(float(r.real) for r in curve.deriv().roots() if abs(r.imag) < 1e-9 and 0 < r.real < 1)]
-    return max(candidates, key=lambda point: float(curve(point)))
+    curve = np.polynomial.Polynomial([value, slope, *np.linalg.solve(np.vander(points, increasing=True), rest)])
+    roots = np.atleast_1d(curve.deriv().roots()).astype(complex)
+    inside = [float(root.real) for root in roots if abs(root.imag) < 1e-9]
+    return max([1.0, *(root for root in inside if 0 < root < 1)], key=lambda point: float(curve(point)))

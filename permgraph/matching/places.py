@@ -1,51 +1,87 @@
-"""Places of weights at which a family of nested groups acts, as matrices over units and everything else."""
+"""Where families of nested groups act on the parameters: cells as tensors whose axes are units, and everything else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.layout import Cell, Layout, Move
+from permgraph.layout import Cell, Index, Move
 from permgraph.permutations import PermutationGroup
 from permgraph.spec import PermutationSpec
 
 Family = tuple[PermutationGroup, ...]
+Axes = tuple[str, ...]
+"""Groups and pinned factors that index the units of an action, outer to inner; all of one family."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One cell of a parameter on which a family acts once: its axes, and the leaves they index.
+class Action:
+    """A family acting once on a cell: what indexes its units, and the leaves of each of those axes."""
 
-    Where a family acts twice on a tensor (a square weight of the residual stream) there are two places; in each, the
-    moves of the other are part of `others`.
+    axes: Axes
+    units: tuple[tuple[int, ...], ...]
+
+    @property
+    def leaves(self) -> tuple[int, ...]:
+        """The leaves of all axes, in order."""
+        return tuple(chain(*self.units))
+
+
+@dataclass(frozen=True)
+class Site:
+    """One cell of a parameter and all that acts on it.
+
+    As a tensor a site has one axis an atom, then one for all leaves that nothing moves. An atom is the flattened units
+    of an action; where two actions share leaves (a grouped convolution: both channel axes lie within the group axis),
+    every leaf is an atom.
     """
 
     name: str
     cell: Cell
-    groups: tuple[str, ...]
-    units: tuple[tuple[int, ...], ...]
-    others: Layout
+    actions: tuple[Action, ...]
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The number of units on each axis."""
-        return tuple(prod(self.cell.leaves[k].size for k in leaves) for leaves in self.units)
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The groups and pinned factors of all actions."""
+        return frozenset(name for action in self.actions for name in action.axes)
 
-    def matrix(self, tensor: Tensor) -> Tensor:
-        """[units, rest]: the cell with the units of this place first."""
-        for dim in range(tensor.dim()):
+    @cached_property
+    def atoms(self) -> tuple[tuple[int, ...], ...]:
+        """The leaves of each atom."""
+        leaves = [leaf for action in self.actions for leaf in action.leaves]
+        if len(set(leaves)) == len(leaves):
+            return tuple(action.leaves for action in self.actions)
+        return tuple((leaf,) for leaf in dict.fromkeys(leaves))
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, ...], ...]:
+        """For each action, the atoms that its units run over, in order."""
+        if len(self.atoms) == len(self.actions):
+            return tuple((k,) for k in range(len(self.actions)))
+        return tuple(tuple(self.atoms.index((leaf,)) for leaf in action.leaves) for action in self.actions)
+
+    def sizes(self, action: Action) -> tuple[int, ...]:
+        """The number of units on each axis of an action."""
+        return tuple(prod(self.cell.leaves[k].size for k in leaves) for leaves in action.units)
+
+    def tensor(self, value: Tensor) -> Tensor:
+        """[atoms..., rest]: the cell of a parameter; a view where its leaves are in order."""
+        for dim in range(value.dim()):
             index = torch.from_numpy(self.cell.positions(dim, self.cell.own_coordinates(dim)).ravel())
-            if not torch.equal(index, torch.arange(tensor.shape[dim])):
-                tensor = tensor.index_select(dim, index.to(tensor.device))
-        tensor = tensor.reshape([leaf.size for leaf in self.cell.leaves])
-        mine = list(chain(*self.units))
+            if not torch.equal(index, torch.arange(value.shape[dim])):
+                value = value.index_select(dim, index.to(value.device))
+        value = value.reshape([leaf.size for leaf in self.cell.leaves])
+        mine = list(chain(*self.atoms))
         order = [*mine, *(k for k in range(len(self.cell.leaves)) if k not in mine)]
-        return tensor.permute(order).reshape(prod(self.sizes), -1)
+        shape = [prod(self.cell.leaves[k].size for k in atom) for atom in self.atoms]
+        return value.permute(order).reshape(*shape, -1)
 
 
 def families(groups: Sequence[PermutationGroup]) -> list[Family]:
@@ -62,35 +98,46 @@ def families(groups: Sequence[PermutationGroup]) -> list[Family]:
     return [tuple(members) for members in found.values()]
 
 
-def places(spec: PermutationSpec, family: Family) -> list[Place]:
-    """All places of the parameters at which `family` acts; tied weights count once."""
-    mine = {group.name: group for group in family}
-    names = dict.fromkeys(name for group in family for name, _ in group.axes if name in spec.parameters)
-    unique = [name for name in names if name not in spec.ties.aliases]
-    return [place for name in unique for place in _places(name, spec.layouts[name], mine)]
+def sites(spec: PermutationSpec, groups: Sequence[PermutationGroup]) -> list[Site]:
+    """All cells of parameters on which some of `groups` act; tied weights count once."""
+    label = {group.name: k for k, family in enumerate(families(groups)) for group in family}
+    depends = {group.name: group.depends_on for group in groups}
+    found = []
+    for name in spec.parameters:
+        if name in spec.layouts and name not in spec.ties.aliases:
+            for cell in spec.layouts[name].cells:
+                if actions := tuple(_actions(cell, label, depends)):
+                    found.append(Site(name, cell, actions))
+    return found
 
 
-def _places(name: str, layout: Layout, mine: Mapping[str, PermutationGroup]) -> Iterator[Place]:
-    for cell in layout.cells:
-        for moves in _once(cell, mine):
-            axes: dict[str, tuple[int, ...]] = {}
-            for move in moves:
-                axes |= dict(zip(mine[move.group].depends_on, move.keys, strict=True)) | {move.group: move.leaves}
-            rest = replace(cell, moves=tuple(m for m in cell.moves if m not in moves))
-            cells = tuple(rest if other is cell else replace(other, moves=()) for other in layout.cells)
-            yield Place(name, cell, tuple(axes), tuple(axes.values()), Layout(layout.shape, cells))
-
-
-def _once(cell: Cell, mine: Mapping[str, PermutationGroup]) -> list[list[Move]]:
-    """The family's moves on a cell in sets that have each group once, keys and groups on the same leaves."""
+def _actions(cell: Cell, label: Mapping[str, int], depends: Mapping[str, Axes]) -> Iterator[Action]:
+    """The moves on a cell in sets of one family that have each group once, keys and groups on the same leaves."""
     sets: list[dict[str, Move]] = []
-    for move in sorted((m for m in cell.moves if m.group in mine), key=lambda m: len(m.keys)):
-        keys = dict(zip(mine[move.group].depends_on, move.keys, strict=True))
+    for move in sorted((m for m in cell.moves if m.group in label), key=lambda m: len(m.keys)):
+        keys = dict(zip(depends[move.group], move.keys, strict=True))
         for chosen in sets:
+            is_family = label[next(iter(chosen))] == label[move.group]
             agrees = all(chosen[key].leaves == leaves for key, leaves in keys.items() if key in chosen)
-            if move.group not in chosen and agrees:
+            if is_family and move.group not in chosen and agrees:
                 chosen[move.group] = move
                 break
         else:
             sets.append({move.group: move})
-    return [list(chosen.values()) for chosen in sets]
+    for chosen in sets:
+        axes: dict[str, tuple[int, ...]] = {}
+        for move in chosen.values():
+            axes |= dict(zip(depends[move.group], move.keys, strict=True)) | {move.group: move.leaves}
+        ordered = dict(sorted(axes.items(), key=lambda item: len(depends.get(item[0], ()))))
+        yield Action(tuple(ordered), tuple(ordered.values()))
+
+
+def unit_sources(axes: Axes, sizes: Sequence[int], depends: Mapping[str, Axes], tables: Mapping[str, Index]) -> Index:
+    """Flat index [units]: the unit of B that `tables` put at each unit of `axes`; pinned factors stay."""
+    here = dict(zip(axes, np.indices(sizes, sparse=True), strict=True))
+    moved = [
+        tables[name][(*(here[key] for key in depends[name]), here[name])] if name in tables else here[name]
+        for name in axes
+    ]
+    flat: Index = np.ravel_multi_index(np.broadcast_arrays(*moved), tuple(sizes)).ravel()
+    return flat

@@ -1,31 +1,80 @@
-"""Weight matching: maximise Σ <θ_A, πθ_B> over all groups at once, by coordinate descent from the identity."""
+"""Weight matching: maximise F(π) = Σ <θ_A, πθ_B> over all groups at once, without data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from permgraph.layout import Index
-from permgraph.matching.assignment import Term, breakdown, objective, solve
-from permgraph.matching.places import Family, Place, families, places
-from permgraph.permutations import PermutationGroup
+from permgraph.matching.descent import Descended, Descent
+from permgraph.matching.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
+from permgraph.matching.objective import Pairing
+from permgraph.matching.places import Family
+from permgraph.matching.relaxation import relax
+from permgraph.permutations import PermutationGroup, sample
 from permgraph.spec import PermutationSpec
 
-MOST_SWEEPS = 50
-ENOUGH = 1e-9  # a sweep that gains less than this share of the objective is the last
+Progress = Callable[[str, int, int | None], None]
+
+STARTS = 2  # the barycentre, and a point near it; models above a million elements are matched from the first alone
+NEAR = 0.1  # the share of a random element in a further start; with half of it the search ends where it began
+LARGE = 1024  # a family of more units than this is averaged during Frank-Wolfe if there are smaller ones
+COARSE = 1e-3  # the gap, as a share of F, at which descent takes over on large models: going on takes most steps
+OPTIMAL = 1e-6  # a solution within this share of the bound ends the search
+
+
+@dataclass(frozen=True)
+class WeightSearch:
+    """How a search by weights ended; what tells a local optimum from a failure.
+
+    Attributes:
+        objective: Σ <θ_A, πθ_B> over the parameters that the groups move, at the solution.
+        identity: the same where nothing moves.
+        bound: Σ |θ_A| |θ_B| over these: no element reaches more, and one that does is a proven maximum.
+        gap: max over vertices S of <F'(X), S - X> where Frank-Wolfe stopped, near 0 at a stationary point; None where
+            it met an element within 0.1 % of the bound, and left the rest to coordinate descent.
+        steps: of Frank-Wolfe.
+        sweeps: how many times each family was assigned in coordinate descent, on average.
+        fixed_point: whether no family can gain with the others held.
+        starts: how many starts were tried.
+
+    """
+
+    objective: float
+    identity: float
+    bound: float
+    gap: float | None
+    steps: int
+    sweeps: float
+    fixed_point: bool
+    starts: int
+
+    @property
+    def proven(self) -> bool:
+        """Whether the bound is reached, up to rounding: no element is better."""
+        return self.objective >= (1 - OPTIMAL) * self.bound
+
+    def __str__(self) -> str:
+        share = f"{self.objective / self.bound:.1%} of its bound" if self.bound else "0"
+        end = "a proven maximum" if self.proven else "a fixed point" if self.fixed_point else "not a fixed point yet"
+        gap = "" if self.gap is None else f", gap {self.gap:.1e}"
+        return f"objective {share}, {end} ({self.steps} steps of Frank-Wolfe{gap}, {self.sweeps:.1f} sweeps)"
 
 
 @dataclass(frozen=True)
 class WeightMatch:
-    """Tables of the groups that were moved, (identity, solution) objectives by group, and how the search ended."""
+    """Tables of the groups that may move, (identity, solution, bound) by group, and how the search ended.
+
+    A group's figures are sums over the parameters it moves: with its family at the identity and the others at the
+    solution, at the solution, and Σ |θ_A| |θ_B|.
+    """
 
     tables: dict[str, Index]
-    gains: dict[str, tuple[float, float]]
-    sweeps: int
-    converged: bool
+    gains: dict[str, tuple[float, float, float]]
+    search: WeightSearch
 
 
 def match_weights(
@@ -34,60 +83,84 @@ def match_weights(
     state_a: Mapping[str, Tensor],
     state_b: Mapping[str, Tensor],
     *,
-    progress: Callable[[str, int, int | None], None] | None = None,
+    seed: int = 0,
+    start: Mapping[str, Index] | None = None,
+    progress: Progress | None = None,
 ) -> WeightMatch:
-    """Coordinate descent: one family of nested groups after the other is assigned, the others held, until none gains.
+    """Frank-Wolfe from the barycentre over all groups jointly, rounded, then polished by coordinate descent.
 
-    A local optimum that can be far from the best on residual networks. Source: Git Re-Basin (arXiv 2209.04836),
-    algorithm 1, with nested assignment in place of a flat one.
+    Families above 1024 units (feed-forward layers of large models) are averaged while the others are found, and are
+    assigned first in the descent. Small models get another start, drawn from `seed`, unless the bound is reached.
+    The identity competes: where it is better than what was found, descent starts from there. With `start` there is no
+    Frank-Wolfe: descent alone, from these tables. Sources: Git Re-Basin (arXiv 2209.04836), C2M3 (arXiv 2405.17897).
     """
-    search = _Search(spec, state_a, state_b, {group.name: group.identity() for group in spec.groups})
-    parts = [(family, places(spec, family)) for family in families(groups)]
-    sweeps, converged = 0, False
-    while not converged and sweeps < MOST_SWEEPS:
-        sweeps += 1
-        steps = [search.improve(family, where) for family, where in parts]
-        converged = sum(gain for gain, _ in steps) <= ENOUGH * max(sum(abs(value) for _, value in steps), 1e-300)
-        if progress is not None:
-            progress("weight matching, sweeps", sweeps, None)
-    gains = {name: pair for family, where in parts for name, pair in search.gains(family, where).items()}
-    return WeightMatch({g.name: search.tables[g.name] for g in groups}, gains, sweeps, converged)
+    pairing = Pairing.of(spec, groups, state_a, state_b)
+    identity = {group.name: group.identity() for group in spec.groups}
+    bounds = [pairing.bound(site) for site in pairing.sites]
+    search = _Search(pairing, Descent.of(pairing), identity, sum(bounds), seed, progress)
+    unmoved = pairing.value(identity)
+    attempts = search.attempts() if start is None else [search.polish(identity | dict(start))]
+    if unmoved > max(attempt.objective for attempt in attempts):
+        attempts.append(search.polish(identity))
+    best = max(attempts, key=lambda attempt: attempt.objective)
+    tables, gains = best.end.tables, {}
+    for group in groups:
+        here = [b for site, b in zip(pairing.sites, bounds, strict=True) if group.name in site.names]
+        gains[group.name] = (*best.end.gains[group.name], sum(here))
+    figures = (best.objective, unmoved, sum(bounds), best.gap, best.steps, best.end.sweeps, best.end.fixed_point)
+    return WeightMatch(
+        {group.name: tables[group.name] for group in groups}, gains, WeightSearch(*figures, len(attempts))
+    )
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Attempt:
+    objective: float
+    end: Descended
+    gap: float | None
+    steps: int
+
+
+@dataclass(frozen=True)
 class _Search:
-    spec: PermutationSpec
-    state_a: Mapping[str, Tensor]
-    state_b: Mapping[str, Tensor]
-    tables: dict[str, Index]
+    pairing: Pairing
+    descent: Descent
+    identity: Mapping[str, Index]
+    bound: float
+    seed: int
+    progress: Progress | None
 
-    def terms(self, where: Sequence[Place]) -> list[Term]:
-        """Inner products of A's units with B's at every place, B's other axes moved; summed where axes agree."""
-        found: dict[tuple[str, ...], np.ndarray] = {}
-        for place in where:
-            a = place.matrix(self.state_a[place.name].detach())
-            b = place.matrix(place.others.apply(self.tables, self.state_b[place.name].detach()))
-            similarity = (a @ b.T).reshape(place.sizes * 2).double().cpu().numpy()
-            found[place.groups] = found[place.groups] + similarity if place.groups in found else similarity
-        return [Term(groups, matrix) for groups, matrix in found.items()]
+    def attempts(self) -> list[_Attempt]:
+        """From the barycentre, then from points near it, until the bound is reached."""
+        late = _late(self.descent.families)
+        core = [group.name for group in self.pairing.groups if group.name not in late]
+        problem = relax(self.pairing, core, self.identity, averaged=late)
+        found: list[_Attempt] = []
+        starts, enough = (STARTS, ENOUGH) if self.pairing.dtype == torch.float64 else (1, COARSE)
+        for number in range(starts):
+            start = problem.barycentre()
+            if number:
+                start = problem.toward(start, problem.flat(sample(problem.groups, self.seed + number)), NEAR)
+            relaxed = frank_wolfe(problem, start, self._report("weights, Frank-Wolfe"), enough=enough)
+            found.append(self.polish(dict(self.identity) | relaxed.tables, late, relaxed))
+            if found[-1].objective >= (1 - OPTIMAL) * self.bound:
+                break
+        return found
 
-    def improve(self, family: Family, where: Sequence[Place]) -> tuple[float, float]:
-        """Assign one family, the others held; what was gained, and the objective."""
-        terms = self.terms(where)
-        now = {group.name: self.tables[group.name] for group in family}
-        found = solve(family, terms, start=now, pinned=self._pinned())
-        before = objective(family, terms, now)
-        if found.value <= before:
-            return 0.0, before
-        self.tables.update(found)
-        return found.value - before, found.value
+    def polish(self, tables: Mapping[str, Index], late: Sequence[str] = (), relaxed: Relaxed | None = None) -> _Attempt:
+        """Coordinate descent from `tables`."""
+        end = self.descent.run(tables, late, self._report("weights, descent"))
+        gap, steps = (None, 0) if relaxed is None else (relaxed.gap, relaxed.steps)
+        return _Attempt(self.pairing.value(end.tables), end, gap, steps)
 
-    def gains(self, family: Family, where: Sequence[Place]) -> dict[str, tuple[float, float]]:
-        """Group -> its objective with the family at the identity and at the solution, the others at the solution."""
-        terms = self.terms(where)
-        identity = breakdown(family, terms, {group.name: group.identity() for group in family})
-        solution = breakdown(family, terms, {group.name: self.tables[group.name] for group in family})
-        return {group.name: (identity[group.name], solution[group.name]) for group in family}
+    def _report(self, stage: str) -> Callable[[int, int], None] | None:
+        progress = self.progress
+        return None if progress is None else lambda done, total: progress(stage, done, total)
 
-    def _pinned(self) -> dict[str, int]:
-        return {n: s for g in self.spec.groups for n, s in zip(g.depends_on, g.depends_sizes, strict=True)}
+
+def _late(families: Sequence[Family]) -> tuple[str, ...]:
+    """The groups of families above LARGE units, unless all families are."""
+    units = [max(group.size * group.count for group in family) for family in families]
+    if min(units, default=0) > LARGE:
+        return ()
+    return tuple(group.name for family, n in zip(families, units, strict=True) if n > LARGE for group in family)

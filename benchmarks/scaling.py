@@ -1,0 +1,122 @@
+"""How does the time to derive grow with depth, and what does it add to `torch.export` alone?
+
+GPT-2 of width 64 with 12, 24 and 48 layers, HuBERT-base, and the configuration of Llama-3-8B, all on meta. Every
+measurement is a process of its own on one thread: imports, and an export and a derivation of one linear layer, come
+before the clock; `peak_mb` is the largest resident size of the process, `before_mb` that size when the clock starts.
+Seconds are the least of the repetitions, since other work on the machine only adds to them.
+Writes `benchmarks/results/scaling.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RESULT = Path(__file__).parent / "results" / "scaling.json"
+DEPTHS = (12, 24, 48)
+LLAMA = {
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+}
+MODELS = (*(f"GPT-2, width 64, {depth} layers" for depth in DEPTHS), "HuBERT-base", "Llama-3-8B")
+STAGES = ("export", "derive")
+TIMEOUT = 300
+
+
+def build(name: str) -> tuple[nn.Module, dict[str, Any]]:
+    """A model on meta and example inputs."""
+    import torch
+    import transformers as hf
+
+    with torch.device("meta"):
+        tokens = {"input_ids": torch.zeros(1, 8, dtype=torch.long)}
+        if name == "HuBERT-base":
+            return hf.HubertModel(hf.HubertConfig()).eval(), {"input_values": torch.zeros(1, 16000)}
+        if name == "Llama-3-8B":
+            return hf.LlamaForCausalLM(hf.LlamaConfig(use_cache=False, **LLAMA)).eval(), tokens
+        layers = int(name.split()[-2])
+        return hf.GPT2LMHeadModel(hf.GPT2Config(use_cache=False, n_embd=64, n_head=4, n_layer=layers)).eval(), tokens
+
+
+def peak_mb() -> int:
+    """Largest resident size of this process so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def one(name: str, stage: str) -> dict[str, Any]:
+    """One measurement, in this process."""
+    import torch
+
+    import permgraph as pg
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    small, inputs = torch.nn.Linear(2, 3).eval(), {"input": torch.randn(1, 2)}
+    torch.export.export(small, (), inputs, strict=False)
+    pg.derive(small, (), inputs)
+    model, inputs = build(name)
+    before, start = peak_mb(), time.perf_counter()
+    with torch.no_grad():
+        if stage == "export":
+            program = torch.export.export(model, (), inputs, strict=False)
+            found = {"nodes": len(program.graph.nodes)}
+        else:
+            spec = pg.derive(model, (), inputs)
+            found = {"groups": len(spec.groups), "log10_order": spec.log10_order, "coverage": spec.coverage}
+    taken = time.perf_counter() - start
+    size = {"parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__}
+    return {"seconds": taken, "before_mb": before, "peak_mb": peak_mb(), **found, **size}
+
+
+def repeated(name: str, stage: str, repeat: int) -> list[dict[str, Any]]:
+    """The measurement in processes of its own."""
+    command = [sys.executable, __file__, "--one", name, stage]
+    runs = (subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT) for _ in range(repeat))
+    return [json.loads(run.stdout.splitlines()[-1]) for run in runs]
+
+
+def measure(name: str, repeat: int) -> dict[str, Any]:
+    """One row of the table."""
+    runs = {stage: repeated(name, stage, repeat) for stage in STAGES}
+    taken = {stage: min(run["seconds"] for run in runs[stage]) for stage in STAGES}
+    row: dict[str, Any] = {"name": name, "repeat": repeat, **runs["export"][0], **runs["derive"][0]}
+    row |= {f"{stage}_seconds": round(taken[stage], 3) for stage in STAGES}
+    row |= {f"{stage}_peak_mb": max(run["peak_mb"] for run in runs[stage]) for stage in STAGES}
+    del row["seconds"], row["peak_mb"]
+    return row | {"ratio": round(taken["derive"] / taken["export"], 3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "STAGE"), help="one measurement, printed as JSON")
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(*options.one)))
+        return
+    rows = []
+    for name in MODELS:
+        rows.append(measure(name, options.repeat))
+        print(rows[-1], flush=True)
+    torch_version = rows[0]["torch"]
+    for row in rows:
+        del row["torch"]
+    RESULT.write_text(json.dumps({"rows": rows, "torch": torch_version, "threads": 1}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""Writes `docs/zoo.md` and `docs/benchmarks.md` from `benchmarks/results/*.json`; every number comes from there.
+
+`--check` writes nothing and exits with 1 where a page is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DASH = "–"
+TEXT = ("held by", "outcome")
+OUTCOMES = ("right", "right, moves nothing", "wrong", "crashed", "timeout", "not expressible", "not installed")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: the first column and those of text to the left, the others to the right."""
+    marks = ["---:" if k and not name.endswith(TEXT) else "---" for k, name in enumerate(head)]
+    lines = [head, marks, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def seconds(value: float | None) -> str:
+    """Two digits below ten seconds, one above."""
+    if value is None:
+        return DASH
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def order(value: float | None) -> str:
+    """log10 of an order."""
+    return DASH if value is None else f"{value:,.1f}"
+
+
+def percent(value: float) -> str:
+    """A share."""
+    return f"{value:.1%}"
+
+
+def yes(value: bool) -> str:
+    """A truth value."""
+    return "yes" if value else "**no**"
+
+
+# The zoo
+
+ZOO = """# The zoo
+
+    python benchmarks/zoo_table.py   # measures
+    python benchmarks/tables.py      # writes this page
+
+Every model of `tests/zoo.py`. The *order* of a group G of permutations is given as log10 |G|; *expected* is the order
+worked out by hand from the architecture, never read off the program. *Moved* is the share of the parameter elements
+that some permutation moves; the last column says what holds most of the rest, with its share of all parameter elements.
+*Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random elements of the
+group. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads} thread, after one export.
+torch {torch}, transformers {transformers}.
+"""
+
+
+def zoo_page(data: dict[str, Any]) -> Iterator[str]:
+    """Summary, a table for each family, gaps."""
+    yield ZOO.format(**data)
+    families: dict[str, list[dict[str, Any]]] = data["families"]
+    every = [row for rows in families.values() for row in rows]
+    head = ("family", "models", "whole group", "certified", "largest error", "export, s", "derive, s", "ratio")
+    yield table(head, [_family(name, rows) for name, rows in [*families.items(), ("all", every)]])
+    for name, rows in families.items():
+        yield f"## {name}\n"
+        head = (
+            "model",
+            "parameters",
+            "groups",
+            "order",
+            "expected",
+            "moved",
+            "certified",
+            "export",
+            "derive",
+            "held by",
+        )
+        yield table(head, [_zoo_row(row) for row in rows])
+    yield "## Known gaps\n"
+    gaps = [row for row in every if row.get("known_gap") or "failure" in row or not row["whole_group"]]
+    yield "".join(f"- {_gap(row)}\n" for row in gaps) or "None.\n"
+
+
+def _family(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    done = [row for row in rows if "failure" not in row]
+    export, derive = (sum(row[f"{stage}_seconds"] for row in done) for stage in ("export", "derive"))
+    counts = (len(rows), sum(row["whole_group"] for row in done), sum(row["certified"] for row in done))
+    worst = max((row["error"] for row in done), default=0.0)
+    ratio = f"{derive / export:.2f}" if export else DASH
+    return [name, *map(str, counts), f"{worst:.0e}", f"{export:.1f}", f"{derive:.1f}", ratio]
+
+
+def _zoo_row(row: dict[str, Any]) -> list[str]:
+    if "failure" in row:
+        return [row["name"], *[DASH] * 8, row["failure"]]
+    orders = (order(row["log10_order"]), order(row["log10_expected"]))
+    return [
+        row["name"],
+        f"{row['parameters']:,}",
+        str(row["groups"]),
+        orders[0] if row["whole_group"] else f"**{orders[0]}**",
+        orders[1],
+        percent(row["coverage"]),
+        yes(row["certified"]),
+        seconds(row["export_seconds"]),
+        seconds(row["derive_seconds"]),
+        "; ".join(f"{reason} ({percent(share)})" for reason, share in row["pins"]),
+    ]
+
+
+def _gap(row: dict[str, Any]) -> str:
+    if "failure" in row:
+        return f"{row['name']}: {row['failure']}"
+    orders = f"order {order(row['log10_order'])} of {order(row['log10_expected'])}"
+    return f"{row['name']} ({orders}): {row['known_gap'] or 'not known before'}"
+
+
+# Benchmarks
+
+BENCHMARKS = """# Benchmarks
+
+    python benchmarks/tables.py      # writes this page from benchmarks/results/*.json
+
+Each section begins with the command that measures it. Times are of the machine they ran on; compare within a table.
+"""
+
+
+def benchmarks_page(results: dict[str, Any]) -> Iterator[str]:
+    """A section for each result that is there."""
+    yield BENCHMARKS
+    for name, section in SECTIONS.items():
+        if name in results:
+            yield from section(results[name])
+
+
+PEERS = """## Do the groups keep the function, and do they move anything?
+
+    pip install --no-deps --target DIR rebasin==0.0.47 torch-pruning==1.6.1 torchview graphviz
+    python benchmarks/peers.py --peers DIR
+
+Every tool derives its own groups for the same float64 model with generic parameters; random elements are applied and
+the outputs compared. *Share* is log10 of the order of its groups over the one expected by hand, where the outcome is
+right: a tool can be right and know a part of the group. rebasin's permutations are those that it would solve for.
+Torch-Pruning is made to remove channels, not to permute them: the sets of positions that go with each channel move onto
+each other; it is not told the number of heads, which a user has to know; *not expressible* where these sets do not fit
+onto each other. *Right, moves nothing* is kept for models where something could move. {timeout} s at most, {versions}.
+"""
+
+
+def peers_section(data: dict[str, Any]) -> Iterator[str]:
+    """Counts of outcomes, and a row for each model."""
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    yield PEERS.format(timeout=data["timeout"], versions=versions)
+    tools = list(data["rows"][0]["tools"])
+    counts = {tool: Counter(row["tools"][tool]["outcome"] for row in data["rows"]) for tool in tools}
+    kept = [outcome for outcome in OUTCOMES if any(counts[tool][outcome] for tool in tools)]
+    yield table(
+        ["of " + str(len(data["rows"])), *kept, "whole group", "seconds, all"], [_counts(data, t, kept) for t in tools]
+    )
+    head = ["model", "order expected", *[f"{tool}{what}" for tool in tools for what in (": outcome", ": share", ": s")]]
+    yield table(head, [_peer_row(row) for row in data["rows"]])
+    yield "Why, where a tool gave no groups:\n"
+    yield (
+        "".join(
+            f"- {row['name']}, {tool}: {one['outcome']}, {one['reason']}\n"
+            for row in data["rows"]
+            for tool, one in row["tools"].items()
+            if one.get("reason")
+        )
+        or "- nowhere\n"
+    )
+
+
+def _counts(data: dict[str, Any], tool: str, kept: list[str]) -> list[str]:
+    ones = [(row, row["tools"][tool]) for row in data["rows"]]
+    counts = Counter(one["outcome"] for _, one in ones)
+    whole = sum(_share(row, one) == percent(1) for row, one in ones)
+    taken = sum(one.get("seconds") or 0 for _, one in ones)
+    return [tool, *(str(counts[outcome]) for outcome in kept), str(whole), seconds(taken)]
+
+
+def _share(row: dict[str, Any], one: dict[str, Any]) -> str:
+    if not one["outcome"].startswith("right"):
+        return DASH
+    return percent(one["log10_order"] / row["log10_expected"] if row["log10_expected"] else 1)
+
+
+def _peer_row(row: dict[str, Any]) -> list[str]:
+    cells = [row["name"], order(row["log10_expected"])]
+    for one in row["tools"].values():
+        text = f"**{one['outcome']}**" if one["outcome"] == "wrong" else one["outcome"]
+        cells += [text, _share(row, one), seconds(one.get("seconds"))]
+    return cells
+
+
+SCALING = """## What does a derivation add to `torch.export`, and how does it grow with depth?
+
+    python benchmarks/scaling.py
+
+All on meta, {threads} thread, torch {torch}; each measurement in a process of its own, the least of {repeat}
+repetitions. *Before* is the peak of the process when the clock starts: interpreter and libraries.
+"""
+
+
+def scaling_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row for each model."""
+    yield SCALING.format(repeat=data["rows"][0]["repeat"], **data)
+    head = ("model", "parameters", "nodes", "groups", "order", "export, s", "derive, s", "ratio", "before, MB")
+    head = (*head, "peak of export, MB", "peak of derive, MB")
+    yield table(head, [_scaling_row(row) for row in data["rows"]])
+
+
+def _scaling_row(row: dict[str, Any]) -> list[str]:
+    integers = [f"{row[key]:,}" for key in ("parameters", "nodes", "groups")]
+    times = [seconds(row["export_seconds"]), seconds(row["derive_seconds"]), f"{row['ratio']:.2f}"]
+    sizes = [str(row[key]) for key in ("before_mb", "export_peak_mb", "derive_peak_mb")]
+    return [row["name"], *integers, order(row["log10_order"]), *times, *sizes]
+
+
+FULL = """## Where does the time of a HuBERT-base pair go?
+
+    python benchmarks/full_size.py
+
+Two models with random weights, a planted element, {audio_seconds:g} s of audio; {threads} threads, torch {torch}.
+"""
+
+
+def full_size_section(data: dict[str, Any]) -> Iterator[str]:
+    """Stages, then the other figures."""
+    yield FULL.format(**data)
+    rows = [[stage, seconds(one["seconds"]), f"{one['peak_mb']:.0f}"] for stage, one in data["stages"].items()]
+    yield table(("stage", "seconds", "peak, MB"), rows)
+    yield _figures(data, ("stages", "audio_seconds", "threads", "torch"))
+
+
+def _figures(data: dict[str, Any], leave_out: Sequence[str] = ()) -> str:
+    """Every scalar as a row."""
+    shown = {key: value for key, value in data.items() if key not in leave_out and not isinstance(value, dict | list)}
+    return table(("figure", "value"), [[key.replace("_", " "), _value(value)] for key, value in shown.items()])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+PLANTED = """## Is a planted element found by weights alone?
+
+    python benchmarks/planted.py
+
+B is A with noise (in units of the deviation of the weights), its units in random order. *Pairs*: recovered whole;
+*units*: the share of the units that went home. {threads} thread, torch {torch}.
+"""
+SIZE = ("blocks", "width", "hidden", "noise")
+
+
+def planted_section(data: dict[str, Any]) -> Iterator[str]:
+    """Residual MLPs, then the large models."""
+    yield PLANTED.format(**data)
+    rows = data.get("residual_mlp", [])
+    if rows:
+        searches = [key for key, value in rows[0].items() if isinstance(value, dict)]
+        head = [f"{s.replace('_', ' ')}: {what}" for s in searches for what in ("pairs", "units", "s")]
+        yield table([*SIZE, *head], [_planted_row(row, searches) for row in rows])
+    large = data.get("hubert_base", [])
+    keys = {key: None for row in large for key, value in row.items() if not isinstance(value, dict | list)}
+    head = [str(row.get("model", DASH)) for row in large]
+    figures = [key for key in keys if key != "model"]
+    if large:
+        yield table(
+            ("figure", *head),
+            [[key.replace("_", " "), *(_value(row.get(key, DASH)) for row in large)] for key in figures],
+        )
+
+
+def _planted_row(row: dict[str, Any], searches: list[str]) -> list[str]:
+    cells = [f"{row[key]:g}" for key in SIZE]
+    for search in searches:
+        one = row[search]
+        cells += [f"{one['recovered']} of {row['pairs']}", percent(one["units"]), seconds(one["seconds"])]
+    return cells
+
+
+SECTIONS = {
+    "peers": peers_section,
+    "scaling": scaling_section,
+    "full_size": full_size_section,
+    "planted": planted_section,
+}
+
+
+def pages() -> dict[Path, str]:
+    """Path -> text of every page whose results are there."""
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    found = {ROOT / "docs" / "benchmarks.md": "\n".join(benchmarks_page(results))}
+    if "zoo" in results:
+        found[ROOT / "docs" / "zoo.md"] = "\n".join(zoo_page(results["zoo"]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is stale")
+    options = parser.parse_args()
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    if options.check and stale:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        sys.exit(f"stale: {names}; run python benchmarks/tables.py")
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(pages()[path])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""`merge A B C …`: more than two models, moved into the space of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from permgraph.alignment import select
+from permgraph.cli.jobs import Matching, load_all, prepare, prove
+from permgraph.cli.record import moved_share, origin
+from permgraph.cli.session import Session, table
+from permgraph.errors import VerificationError
+from permgraph.folders import require_free
+from permgraph.merging.many import match_many, merge_many
+from permgraph.outputs import write_merged
+from permgraph.permutations import PermutationGroup, Permutations
+from permgraph.report import fold
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from permgraph.models import LoadedModel
+    from permgraph.spec import PermutationSpec
+    from permgraph.verification import Certificate
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Models, the element that moves each to the places of the first, and the worst of their certificates."""
+
+    models: Sequence[LoadedModel]
+    spec: PermutationSpec
+    elements: Sequence[Permutations]
+    certificate: Certificate
+
+
+def merge_all(session: Session, references: Sequence[str], out: Path, matching: Matching, weight: float) -> None:
+    """Write weight · A + (1 - weight) · the mean of the others, moved; print what moved."""
+    require_free(out, force=session.force)
+    shares = [weight, *[(1 - weight) / (len(references) - 1)] * (len(references) - 1)]
+    placed = _place(session, references, matching)
+    state = merge_many([m.model for m in placed.models], placed.elements, weights=shares, spec=placed.spec)
+    groups = select(placed.spec, matching.groups)
+    report = origin(session, placed.models, placed.spec, matching.data) | {
+        "method": matching.method or ("weights" if matching.data is None else "correlation"),
+        "merge": {"method": "linear", "weights": shares},
+        "groups": [group.name for group in groups],
+        "gains": None,
+        "certificate": asdict(placed.certificate),
+        "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
+    }
+    _write(session, out, state, placed, report, shares)
+    session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
+    session.say(_moved_table(groups, placed.elements, references))
+    session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
+    what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(shares, references, strict=True))
+    session.say(f"linear merge, {what}\nwritten to {out}")
+    session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})
+
+
+def _place(session: Session, references: Sequence[str], matching: Matching) -> Placed:
+    with session.progress() as progress:
+        models = load_all(session, references, progress)
+        options = prepare(session, models, matching, progress)
+        spec: PermutationSpec = options["spec"]
+        elements = match_many([model.model for model in models], **options, progress=progress)
+        proofs = [prove(spec, model, element, session.seed) for model, element in zip(models, elements, strict=True)]
+    worst = max(proofs, key=lambda proof: (not proof.ok, proof.max_error))
+    if not worst.ok:
+        raise VerificationError(f"the match is refused: {worst}; please report this model")
+    return Placed(models, spec, elements, worst)
+
+
+def _write(
+    session: Session,
+    out: Path,
+    state: Mapping[str, Tensor],
+    placed: Placed,
+    report: Mapping[str, Any],
+    shares: Sequence[float],
+) -> None:
+    first = placed.models[0]
+    card = f"Linear merge of {len(placed.models)} models with shares {', '.join(f'{share:.3g}' for share in shares)}."
+    write_merged(
+        out,
+        state,
+        report=report,
+        config=first.config,
+        architecture=first.architecture,
+        source=first.folder,
+        base_models=[model.reference for model in placed.models],
+        summary=f"{card} The others were moved to the places of the first.\n\nCertificate: {placed.certificate}.",
+        force=session.force,
+    )
+
+
+def _moved_table(groups: Sequence[PermutationGroup], found: Sequence[Permutations], references: Sequence[str]) -> Any:
+    rows = [
+        (pattern, *(f"{moved_share(element, names):.1%}" for element in found[1:]))
+        for pattern, names in fold(group.name for group in groups)
+    ]
+    return table(("group", *(Path(name).name for name in references[1:])), rows, title="Units moved to A's places")

@@ -1,0 +1,120 @@
+"""Coordinate descent: one family of nested groups after the other is assigned, the rest held, until none gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from permgraph.layout import Index
+from permgraph.matching.frank_wolfe import frank_wolfe
+from permgraph.matching.objective import Pairing
+from permgraph.matching.places import Family, Site, families
+from permgraph.matching.relaxation import Relaxation, relax
+
+MOST_SWEEPS = 50
+ENOUGH = 1e-7  # a family that gains less than this share of its own objective stays as it is
+
+
+@dataclass(frozen=True)
+class Descended:
+    """Where descent ended.
+
+    Attributes:
+        tables: of all groups.
+        gains: group -> the sum over its sites with its family at the identity, and with all at `tables`.
+        sweeps: how many times a family was assigned, on average.
+        fixed_point: whether no family could gain more with the others held.
+
+    """
+
+    tables: dict[str, Index]
+    gains: dict[str, tuple[float, float]]
+    sweeps: float
+    fixed_point: bool
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The families of a pairing, and the sites where each acts."""
+
+    pairing: Pairing
+    families: tuple[Family, ...]
+    near: tuple[tuple[Site, ...], ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, pairing: Pairing) -> Descent:
+        """All families that may move."""
+        found = tuple(families(pairing.groups))
+        near = tuple(
+            tuple(site for site in pairing.sites if not site.names.isdisjoint(g.name for g in f)) for f in found
+        )
+        return cls(pairing, found, near)
+
+    def run(
+        self,
+        tables: Mapping[str, Index],
+        first: Iterable[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Descended:
+        """From `tables`; families with a group in `first` go first, and one is assigned anew only if a neighbour moved.
+
+        Each assignment is the exact best response where the family acts once on every site, so F never falls.
+        Git Re-Basin (arXiv 2209.04836), algorithm 1, with nested assignment in place of a flat one.
+        """
+        now, early = dict(tables), set(first)
+        order = sorted(range(len(self.families)), key=lambda k: not any(g.name in early for g in self.families[k]))
+        waiting, done, gains = list(order), 0, dict[str, tuple[float, float]]()
+        while waiting and done < MOST_SWEEPS * len(order):
+            k = waiting.pop(0)
+            done += 1
+            problem = self.problem(k, now)
+            if better := improved(problem, now):
+                now |= better
+                waiting += [j for j in order if j != k and j not in waiting and self._meet(j, k)]
+            gains |= _gains(problem, now)
+            if progress is not None:
+                progress(done, done + len(waiting))
+        return Descended(now, gains, done / max(len(order), 1), not waiting)
+
+    def problem(self, k: int, tables: Mapping[str, Index]) -> Relaxation:
+        """F as a function of family k alone."""
+        return relax(self.pairing, {group.name for group in self.families[k]}, tables, where=self.near[k])
+
+    def _meet(self, j: int, k: int) -> bool:
+        """Whether two families act on one site, so that the move of one concerns the other."""
+        mine = {id(site) for site in self.near[k]}
+        return any(id(site) in mine and len(site.actions) > 1 for site in self.near[j])
+
+
+def improved(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, Index] | None:
+    """Better tables for the groups of a problem; None if there are none.
+
+    Nothing is assigned where the tables reach the problem's ceiling: on a true match every row's maximum is its match.
+    """
+    now = {group.name: tables[group.name] for group in problem.groups}
+    before = problem.at(problem.flat(now))
+    best, value = None, before + ENOUGH * abs(before)
+    if value >= problem.ceiling:
+        return None
+    for candidate in _candidates(problem, now):
+        reached = problem.at(problem.flat(candidate))
+        if reached > value:
+            best, value = candidate, reached
+    return best
+
+
+def _gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, tuple[float, float]]:
+    """Group -> its share of F at the identity of the family, and at `tables`."""
+    identity = problem.shares(problem.flat({group.name: group.identity() for group in problem.groups}))
+    reached = problem.shares(problem.flat(tables))
+    return {group.name: (identity[group.name], reached[group.name]) for group in problem.groups}
+
+
+def _candidates(problem: Relaxation, now: Mapping[str, Index]) -> Iterator[dict[str, Index]]:
+    """The assignment; where the family meets itself on a site, Frank-Wolfe from here and from the barycentre."""
+    if not problem.factors:
+        yield dict(problem.best(problem.linear, now))
+        return
+    centre = problem.barycentre()
+    for start in (problem.toward(centre, problem.flat(now), 1.0), centre):
+        yield frank_wolfe(problem, start).tables

@@ -1,0 +1,126 @@
+"""Exact nested assignment: the value of sending outer unit i to j is that of the best inner assignment of the pair."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from permgraph.matching.posing import Found, Problem, Solver, Term, moving_axes
+
+TOLERANCE = 1e-9
+"""What a unit earns by staying in place, relative to the largest |entry| of the matrix: it decides ties, no more."""
+
+
+def join(one: Found, other: Found) -> Found:
+    """Two parts as one."""
+    return Found(one.value + other.value, one.tables | other.tables, one.exact and other.exact)
+
+
+def parts_of(problem: Problem) -> Iterator[Problem]:
+    """Connected sets of groups: together in a term, or one dependent on the other."""
+    ties = [[name, *(d for d in deps if d in problem.groups)] for name, deps in problem.groups.items()]
+    ties += [[name for name in term.groups if name in problem.groups] for term in problem.terms]
+    label = {name: name for name in problem.groups}
+    for tie in ties:
+        merged = {label[name] for name in tie}
+        label = {name: label[tie[0]] if mark in merged else mark for name, mark in label.items()}
+    for mark in dict.fromkeys(label.values()):
+        groups = {name: deps for name, deps in problem.groups.items() if label[name] == mark}
+        yield replace(problem, groups=groups, terms=[t for t in problem.terms if any(n in groups for n in t.groups)])
+
+
+def shared_axis(part: Problem) -> str | None:
+    """A factor that no longer moves and that all groups depend on: each of its indices is a problem apart."""
+    for name in next(iter(part.groups.values())):
+        if (
+            name not in part.groups
+            and all(name in deps for deps in part.groups.values())
+            and all(t.groups.count(name) == 1 for t in part.terms)
+        ):
+            return name
+    return None
+
+
+def root_of(part: Problem) -> str | None:
+    """The group without dependence that all others depend on, if no term has it twice."""
+    for name, deps in part.groups.items():
+        if (
+            not deps
+            and all(name in other for key, other in part.groups.items() if key != name)
+            and all(t.groups.count(name) <= 1 for t in part.terms)
+        ):
+            return name
+    return None
+
+
+def _at(problem: Problem, name: str, a: int, b: int | None) -> Problem:
+    """The problem at index `a` of A's axis `name`, and `b` of B's where it moves."""
+    terms = []
+    for term in problem.terms:
+        axis = term.groups.index(name)
+        index: list[int | slice] = [slice(None)] * term.matrix.ndim
+        index[axis] = a
+        if b is not None:
+            index[len(term.groups) + moving_axes(problem, term).index(axis)] = b
+        terms.append(Term(term.groups[:axis] + term.groups[axis + 1 :], term.matrix[tuple(index)]))
+    groups = {key: tuple(d for d in deps if d != name) for key, deps in problem.groups.items() if key != name}
+    start = {
+        key: table.take(a, problem.groups[key].index(name))
+        for key, table in problem.start.items()
+        if name in problem.groups.get(key, ())
+    }
+    return Problem(groups, terms, problem.sizes, start)
+
+
+def _stack(problem: Problem, name: str, found: Sequence[Found]) -> dict[str, np.ndarray]:
+    """Joins the tables found at every index of `name` into tables that depend on it."""
+    inner = [key for key in problem.groups if key != name]
+    return {key: np.stack([f.tables[key] for f in found], axis=problem.groups[key].index(name)) for key in inner}
+
+
+def split(part: Problem, name: str, solve: Solver) -> Found:
+    """One problem for each index of a factor that no longer moves."""
+    found = [solve(_at(part, name, p, None)) for p in range(part.sizes[name])]
+    return Found(sum(f.value for f in found), _stack(part, name, found), all(f.exact for f in found))
+
+
+def nest(part: Problem, root: str, solve: Solver) -> Found:
+    """value[i, j] = the root's own terms + the best inner value of block (i, j); then one assignment over i and j."""
+    size = part.sizes[root]
+    value = _total([t.matrix for t in part.terms if t.groups == (root,)], size)
+    if len(part.groups) == 1:
+        perm = _assign(value)
+        return Found(_gathered(value, perm), {root: perm}, True)
+    inner = replace(part, terms=[t for t in part.terms if t.groups != (root,)])
+    found = [[solve(_at(inner, root, i, j)) for j in range(size)] for i in range(size)]
+    value = value + np.array([[f.value for f in row] for row in found])
+    perm = _assign(value)
+    chosen = [found[i][j] for i, j in enumerate(perm)]
+    tables = {root: perm} | _stack(part, root, chosen)
+    return Found(_gathered(value, perm), tables, all(f.exact for row in found for f in row))
+
+
+def _total(matrices: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """The sum in float64; a single matrix is passed on as it is, uncopied."""
+    if not matrices:
+        return np.zeros((size, size))
+    total = matrices[0]
+    for count, matrix in enumerate(matrices[1:]):
+        total = np.add(total, matrix, dtype=np.float64, out=total if count else None)
+    return total
+
+
+def _assign(value: np.ndarray) -> np.ndarray:
+    """argmax over perm of Σ_i value[i, perm[i]] + TOLERANCE * max |value| * (number of units that stay)."""
+    largest = max(float(value.max(initial=0)), -float(value.min(initial=0)))
+    if largest == 0:
+        return np.arange(len(value))
+    cost = np.negative(value, dtype=np.float64, order="C")
+    cost.flat[:: len(cost) + 1] -= TOLERANCE * largest
+    perm: np.ndarray = linear_sum_assignment(cost)[1].astype(np.int64, copy=False)
+    return perm
+
+
+def _gathered(value: np.ndarray, perm: np.ndarray) -> float:
+    return float(value[np.arange(len(perm)), perm].sum(dtype=np.float64))

@@ -1,0 +1,140 @@
+"""The objective over doubly stochastic matrices.
+
+The relaxed variable of an action is a doubly stochastic matrix over its flattened units, one for each tuple of axes
+(heads and dims: [H·k, H·k]); elements of the group are its vertices, and the vertex that is best for a linear function
+of all matrices is what `assignment.solve` finds. F extends as F(X) = Σ over sites Σ A[u, v, …, r] X1[u, u'] X2[v, v'] …
+B[u', v', …, r]: linear in each action, so along a line a polynomial whose degree is the most actions on one site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from permgraph.layout import Index
+from permgraph.matching.assignment import Solution, Term, solve
+from permgraph.matching.factors import Factor, Flat, Soft, products
+from permgraph.matching.objective import Pairing, norm
+from permgraph.matching.places import Axes, Site, unit_sources
+from permgraph.matching.soft import Mixture, inner_vertex
+from permgraph.permutations import PermutationGroup
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """F over some families, the rest held or averaged: linear terms, and factors of higher degree.
+
+    `bound`: Σ over sites of |A| |B|, which by Cauchy and Schwarz F does not exceed.
+    """
+
+    groups: tuple[PermutationGroup, ...]
+    sizes: dict[Axes, tuple[int, ...]]
+    linear: dict[Axes, Tensor]
+    factors: tuple[Factor, ...]
+    pinned: dict[str, int]
+    bound: float
+
+    @property
+    def degree(self) -> int:
+        """Of F along a line."""
+        return max((len(factor.actions) for factor in self.factors), default=1)
+
+    def gradient(self, soft: Soft) -> tuple[float, dict[Axes, Tensor]]:
+        """F(X), and its derivative by each matrix."""
+        found = {axes: matrix.clone() for axes, matrix in self.linear.items()}
+        value = sum(soft[axes].inner(matrix) for axes, matrix in self.linear.items())
+        for factor in self.factors:
+            for k, (axes, _) in enumerate(factor.actions):
+                part = factor.partial(soft, k)
+                value += soft[axes].inner(part) if k == 0 else 0.0
+                found[axes] = found[axes].add_(part) if axes in found else part
+        return value, found
+
+    def value(self, soft: Soft) -> float:
+        """F(X)."""
+        linear = sum(soft[axes].inner(matrix) for axes, matrix in self.linear.items())
+        return linear + sum(factor.value(soft) for factor in self.factors)
+
+    def at(self, flat: Flat) -> float:
+        """F at an element."""
+        linear = sum(inner_vertex(matrix, flat[axes]) for axes, matrix in self.linear.items())
+        return linear + sum(factor.at(flat) for factor in self.factors)
+
+    def shares(self, flat: Flat) -> dict[str, float]:
+        """Group -> the part of F at an element from the sites where the group acts; nested groups overlap."""
+        parts = [(set(axes), inner_vertex(matrix, flat[axes])) for axes, matrix in self.linear.items()]
+        parts += [({name for axes, _ in f.actions for name in axes}, f.at(flat)) for f in self.factors]
+        return {g.name: sum(value for names, value in parts if g.name in names) for g in self.groups}
+
+    @property
+    def ceiling(self) -> float:
+        """What no element exceeds: every unit of A with the unit of B that suits it best, where all is linear."""
+        if self.factors:
+            return self.bound
+        return sum(float(matrix.amax(1).sum(dtype=torch.float64)) for matrix in self.linear.values())
+
+    def flat(self, tables: Mapping[str, Index]) -> Flat:
+        """The sources of all flattened units under tables of the groups."""
+        depends = {group.name: group.depends_on for group in self.groups}
+        return {axes: unit_sources(axes, sizes, depends, tables) for axes, sizes in self.sizes.items()}
+
+    def best(self, matrices: Mapping[Axes, Tensor], start: Mapping[str, Index] | None = None) -> Solution:
+        """The element that maximises Σ <matrix, X>; a proven maximum where the assignment nests."""
+        terms = [Term(axes, matrix.reshape(self.sizes[axes] * 2).numpy()) for axes, matrix in matrices.items()]
+        return solve(self.groups, terms, start=start, pinned=self.pinned)
+
+    def barycentre(self) -> Soft:
+        """The mean of all elements."""
+        moving = {group.name for group in self.groups}
+        found = {}
+        for axes, sizes in self.sizes.items():
+            blocks = prod(size for name, size in zip(axes, sizes, strict=True) if name not in moving)
+            found[axes] = Mixture(prod(sizes), blocks, 1.0)
+        return found
+
+    def toward(self, soft: Soft, flat: Flat, step: float) -> Soft:
+        """(1 - step) · X + step · P for every matrix."""
+        return {axes: mixture.toward(flat[axes], step) for axes, mixture in soft.items()}
+
+
+def relax(
+    pairing: Pairing,
+    names: Collection[str],
+    tables: Mapping[str, Index],
+    *,
+    averaged: Collection[str] = (),
+    where: Sequence[Site] | None = None,
+) -> Relaxation:
+    """F as a function of the groups in `names`; groups in `averaged` at their barycentre, the others at `tables`."""
+    sizes: dict[Axes, tuple[int, ...]] = {}
+    linear: dict[Axes, Tensor] = {}
+    factors, bound = [], 0.0
+    for site in pairing.sites if where is None else where:
+        free = [k for k, action in enumerate(site.actions) if any(name in names for name in action.axes)]
+        if not free:
+            continue
+        mean = [k for k, x in enumerate(site.actions) if k not in free and any(name in averaged for name in x.axes)]
+        kept = {atom for k in free for atom in site.spans[k]}
+        flattened = {atom for k in mean for atom in site.spans[k]} - kept
+        a, b = _average(pairing.a(site), pairing.moved(site, tables, [*free, *mean]), flattened)
+        bound += norm(a) * norm(b)
+        sizes |= {site.actions[k].axes: site.sizes(site.actions[k]) for k in free}
+        if len(free) == 1:
+            axes, part = site.actions[free[0]].axes, products(a, b, site.spans[free[0]])
+            linear[axes] = linear[axes].add_(part) if axes in linear else part
+        else:
+            factors.append(Factor(a, b, tuple((site.actions[k].axes, site.spans[k]) for k in free)))
+    groups = tuple(group for group in pairing.groups if group.name in names)
+    return Relaxation(groups, sizes, linear, tuple(factors), pairing.pinned, bound)
+
+
+def _average(a: Tensor, b: Tensor, atoms: Collection[int]) -> tuple[Tensor, Tensor]:
+    """Both sides summed over the atoms of averaged actions: what the uniform matrix J/n between them leaves."""
+    for atom in sorted(atoms):
+        size = a.shape[atom]
+        a, b = a.sum(atom, keepdim=True), b.sum(atom, keepdim=True) / size
+    return a, b

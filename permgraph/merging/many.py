@@ -1,0 +1,198 @@
+"""More than two models: into one space, and into one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.alignment import METHODS as MATCHING
+from permgraph.alignment import agreed, require_pair, select
+from permgraph.capture import capture, require_same
+from permgraph.checkpoints import require_finite
+from permgraph.derivation import Derivation
+from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
+from permgraph.layout import Index
+from permgraph.matching.correlation import Batch, Pair, Progress, as_batch
+from permgraph.matching.points import find_points
+from permgraph.matching.universe import universe_by_correlation, universe_by_weights
+from permgraph.merging import METHODS
+from permgraph.permutations import Permutations, checked
+from permgraph.run import bind, one_sample
+from permgraph.spec import PermutationSpec
+from permgraph.verification import certify
+
+
+@dataclass(frozen=True, eq=False)
+class Placement(Permutations):
+    """The element that moves one of many models into the common space, with the specification of its groups."""
+
+    spec: PermutationSpec = field(repr=False)
+
+
+def match_many(
+    models: Sequence[nn.Module],
+    data: Iterable[Any] | None = None,
+    *,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    spec: PermutationSpec | None = None,
+    method: str | None = None,
+    groups: Sequence[str] | None = None,
+    outputs: str = "fixed",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Permutations, ...]:
+    """One element P_m a model, into a common space: `spec.apply(P_m, state_m)` lines all of them up.
+
+    The map from b to a is P_ab = compose(invert(P_a), P_b), so every cycle closes by construction. The first model is
+    the reference and its P the identity, which loses nothing: the objective does not change when all are moved alike.
+    Every moved model is proved to compute what it did. Data is read once for every pair of models, and kept if it
+    can be read only once; see `permgraph.matching.universe` for memory, and `align` for the arguments.
+
+    Raises:
+        SpecMismatchError: fewer than two models, models that differ in architecture, or `groups` that name nothing.
+        CheckpointError: a weight is not finite.
+        CalibrationError: the data is empty, not finite, constant or too short.
+        VerificationError: an element would change its model's function; nothing is returned.
+
+    """
+    method = method or ("weights" if data is None else "correlation")
+    if method not in MATCHING:
+        raise ValueError(f"method is one of {', '.join(MATCHING)}, not {method!r}")
+    if method == "correlation" and data is None:
+        raise CalibrationError('method "correlation" compares activations: give it calibration data')
+    states = _states(models)
+    batches = list(data) if isinstance(data, Iterator) else data
+    example = (tuple(args), dict(kwargs or {})) if args or kwargs or batches is None else _first(batches)
+    pairs = _pairs(models, states, example)
+    derivation = Derivation(pairs[0, 1].program(*example), spec.outputs if spec is not None else outputs, {})
+    spec = agreed(spec, derivation.spec)
+    chosen = select(spec, groups)
+    if method == "weights" or batches is None:
+        tables = universe_by_weights(spec, chosen, states, seed=seed, progress=progress)
+    else:
+        points = find_points(derivation, [group.name for group in chosen])
+        pinned = {n: s for g in spec.groups for n, s in zip(g.depends_on, g.depends_sizes, strict=True)}
+        tables = universe_by_correlation(chosen, points, pairs, batches, pinned=pinned, progress=progress)
+    found = tuple(Placement({**spec.identity(), **own}, spec) for own in tables)
+    _prove(models, states, found, one_sample(example), seed)
+    return found
+
+
+def _states(models: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
+    if len(models) < 2:
+        raise SpecMismatchError(f"{len(models)} model given: matching needs two or more of one architecture")
+    states = [dict(model.state_dict()) for model in models]
+    for number, state in enumerate(states):
+        require_finite(state, f"model {number + 1}")
+    for number, state in enumerate(states[1:], 2):
+        try:
+            require_pair(states[0], state)
+        except SpecMismatchError as error:
+            raise SpecMismatchError(f"models 1 (A) and {number} (B): {error}") from error
+    return states
+
+
+def _first(batches: Iterable[Any]) -> Batch:
+    for item in batches:
+        return as_batch(item)
+    raise CalibrationError("the calibration data is empty: give at least one batch")
+
+
+def _pairs(
+    models: Sequence[nn.Module], states: Sequence[Mapping[str, Tensor]], example: Batch
+) -> dict[tuple[int, int], Pair]:
+    """Every two models, once each has been seen to compute as the first; they share what was traced."""
+    first = Pair(models[0], models[1], states[0], states[1])
+    program = first.program(*example)
+    for model in models[2:]:
+        require_same(program, capture(model, *example))
+    return {
+        (a, b): Pair(models[a], models[b], states[a], states[b], first.programs)
+        for a, b in combinations(range(len(models)), 2)
+    }
+
+
+def _prove(
+    models: Sequence[nn.Module],
+    states: Sequence[Mapping[str, Tensor]],
+    found: Sequence[Placement],
+    example: Batch,
+    seed: int,
+) -> None:
+    """VerificationError unless each element, the identity aside, leaves the function of its model alone."""
+    program = capture(models[0], *example)
+    for number, (state, element) in enumerate(zip(states, found, strict=True)):
+        if number:
+            inputs = bind(program, *example)
+            certificate = certify(program, element.spec, state, inputs, element=element, trials=1, seed=seed)
+            if not certificate.ok:
+                raise VerificationError(f"the match of model {number + 1} is refused: {certificate}; please report it")
+
+
+def merge_many(
+    models: Sequence[nn.Module],
+    permutations: Sequence[Mapping[str, Index]],
+    *,
+    weights: Sequence[float] | None = None,
+    method: str = "linear",
+    spec: PermutationSpec | None = None,
+) -> dict[str, Tensor]:
+    """Σ weight_m · P_m θ_m as a new state dict, for permutations from `match_many` (or any others, with `spec`).
+
+    `weights` are the shares of the models, equal by default; they must sum to 1. Computed in float32 or wider, one
+    entry at a time, and returned in the first model's dtypes; what is not floating point is the first model's. Tied
+    weights stay tied. Methods other than "linear" know two models only: slerp has no one meaning for more.
+
+    Raises:
+        SpecMismatchError: models that differ in architecture, or permutations that do not fit them.
+        CheckpointError: a weight is not finite.
+        ValueError: an unknown method, one for two models given more, or weights that are not shares.
+
+    """
+    states = _states(models)
+    shares = _shares(weights, len(models))
+    if method not in METHODS:
+        raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+    if method != "linear" and len(models) > 2:
+        raise ValueError(f'method "{method}" merges two models, {len(models)} are given: use "linear"')
+    if len(permutations) != len(models):
+        raise SpecMismatchError(f"{len(permutations)} permutations for {len(models)} models: give one for each")
+    known = spec or next((p.spec for p in permutations if isinstance(p, Placement)), None)
+    if known is None:
+        raise SpecMismatchError("these permutations do not come from match_many: pass the specification as spec=")
+    known.check(states[0], "model 1")
+    tables = [checked(known.groups, own) for own in permutations]
+    done: dict[int, Tensor] = {}
+    for name, first in states[0].items():
+        if id(first) not in done:
+            moved = (known.apply_one(own, name, state[name]) for own, state in zip(tables, states, strict=True))
+            done[id(first)] = _merged(moved, shares, method)
+    return {name: done[id(first)] for name, first in states[0].items()}
+
+
+def _merged(moved: Iterable[Tensor], shares: Sequence[float], method: str) -> Tensor:
+    tensors = iter(moved)
+    first = next(tensors)
+    if not first.is_floating_point():
+        return first.clone()
+    wide = torch.promote_types(first.dtype, torch.float32)
+    if method != "linear":
+        return METHODS[method].merge(first.to(wide), next(tensors).to(first.device, wide), shares[0]).to(first.dtype)
+    total = shares[0] * first.to(wide)
+    for share, tensor in zip(shares[1:], tensors, strict=True):
+        total += share * tensor.to(first.device, wide)
+    return total.to(first.dtype)
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    if weights is None:
+        return [1 / count] * count
+    if len(weights) != count or not all(0 <= w <= 1 for w in weights) or abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f"weights are {count} shares between 0 and 1 that sum to 1, not {list(weights)}")
+    return list(weights)

@@ -1,0 +1,212 @@
+"""Many models: one space, cycles that close, and merges that give the original back."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from pairs import hubert, mlp, vectors
+from torch import nn
+
+import permgraph as pg
+from permgraph.matching import universe
+from permgraph.merging import many
+from permgraph.verification import Certificate
+
+
+def copies(model: nn.Module, spec: pg.PermutationSpec, count: int = 3, noise: float = 0.0) -> list[nn.Module]:
+    """The model and planted copies of it."""
+    torch.manual_seed(5)
+    found = [model]
+    for seed in range(1, count):
+        other = copy.deepcopy(model)
+        state = {k: v + noise * v.std() * torch.randn_like(v) for k, v in model.state_dict().items()}
+        other.load_state_dict(spec.apply(spec.sample(seed), state))
+        found.append(other)
+    return found
+
+
+def trio(noise: float = 0.0) -> tuple[pg.PermutationSpec, list[nn.Module]]:
+    model = mlp()
+    spec = pg.derive(model, (vectors()[0],))
+    return spec, copies(model, spec, noise=noise)
+
+
+def arguments(method: str) -> dict[str, object]:
+    return {"args": (vectors()[0],)} if method == "weights" else {"data": vectors()}
+
+
+def relative(spec: pg.PermutationSpec, found: tuple[pg.Permutations, ...], a: int, b: int) -> pg.Permutations:
+    """The element that moves model b to model a."""
+    return spec.compose(spec.invert(found[a]), found[b])
+
+
+@pytest.mark.parametrize("method", ["weights", "correlation"])
+def test_planted_copies_merge_into_the_original_and_cycles_close(method: str) -> None:
+    spec, models = trio()
+    found = pg.match_many(models, **arguments(method))
+    merged = pg.merge_many(models, found)
+    for name, value in models[0].state_dict().items():
+        torch.testing.assert_close(merged[name], value, rtol=1e-5, atol=1e-5)
+    cycle = spec.compose(
+        relative(spec, found, 0, 1), spec.compose(relative(spec, found, 1, 2), relative(spec, found, 2, 0))
+    )
+    assert cycle == spec.identity()
+    assert found[0] == spec.identity()
+    moved = spec.apply(relative(spec, found, 1, 2), models[2].state_dict())
+    for name, value in models[1].state_dict().items():
+        torch.testing.assert_close(moved[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["weights", "correlation"])
+def test_nested_groups_and_all_else_of_a_transformer(method: str) -> None:
+    planted = hubert()
+    models = copies(planted.a, planted.spec, count=2 if method == "correlation" else 3)
+    shares = [0.5, 0.25, 0.25] if len(models) == 3 else [0.5, 0.5]
+    given = {"kwargs": planted.batches[0]} if method == "weights" else {"data": planted.batches[:2]}
+    found = pg.match_many(models, spec=planted.spec, **given)
+    merged = pg.merge_many(models, found, weights=shares)
+    for name, value in planted.a.state_dict().items():
+        if name not in planted.spec.unreached:
+            torch.testing.assert_close(merged[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["weights", "correlation"])
+def test_noisy_copies_are_matched_and_the_answer_repeats(method: str) -> None:
+    spec, models = trio(noise=0.1)
+    one, two = (pg.match_many(models, **arguments(method)) for _ in range(2))
+    assert one == two
+    for seed in (1, 2):
+        assert one[seed] == spec.invert(spec.sample(seed))
+
+
+def test_two_models_are_matched_as_align_does() -> None:
+    _, models = trio(noise=0.1)
+    found = pg.match_many(models[:2], args=(vectors()[0],))
+    assert found[1] == pg.align(*models[:2], args=(vectors()[0],)).permutations
+
+
+def test_only_the_chosen_groups_move() -> None:
+    spec, models = trio()
+    first = spec.groups[0].name
+    for element in pg.match_many(models, args=(vectors()[0],), groups=[first])[1:]:
+        assert [name for name, share in element.moved.items() if share] == [first]
+
+
+def test_an_iterator_of_batches_is_enough_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, models = trio(noise=0.1)
+    whole = pg.match_many(models, vectors())
+    calls = []
+    monkeypatch.setattr(universe, "MEMORY", 1)
+    parts = pg.match_many(
+        models, iter(vectors()), progress=lambda stage, done, total: calls.append((stage, done, total))
+    )
+    assert whole == parts
+    assert ("pairs correlated", 6, 6) in calls
+
+
+def test_each_round_gains_and_no_other_place_is_better() -> None:
+    """No model alone can be placed better: the fixed point of block coordinate ascent."""
+    spec, models = trio(noise=1.0)
+    states = [model.state_dict() for model in models]
+    tables = universe.universe_by_weights(spec, spec.groups, states)
+    moved = [spec.apply(own, state) for own, state in zip(tables, states, strict=True)]
+    for model in (1, 2):
+        others = universe._mean([moved[k] for k in range(3) if k != model])
+        again = universe.match_weights(spec, spec.groups, others, states[model], start=tables[model])
+        assert all(np.array_equal(again.tables[name], tables[model][name]) for name in tables[model])
+
+
+def test_merge_many_weights_dtypes_and_plain_permutations() -> None:
+    spec, models = trio()
+    models = [model.half() for model in models]
+    identity = [spec.identity()] * 3
+    merged = pg.merge_many(models, identity, weights=[0.5, 0.3, 0.2], spec=spec)
+    states = [model.state_dict() for model in models]
+    expected = 0.5 * states[0]["0.bias"].float() + 0.3 * states[1]["0.bias"].float() + 0.2 * states[2]["0.bias"].float()
+    torch.testing.assert_close(merged["0.bias"], expected.half())
+    two = pg.merge_many(models[:2], identity[:2], spec=spec, method="slerp")
+    assert two["0.bias"].dtype == torch.float16
+
+
+def test_an_element_that_fails_its_proof_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, models = trio()
+    failed = Certificate(False, 1.0, 1e-8, ("0.units",), 1, 0)
+    monkeypatch.setattr(many, "certify", lambda *args, **kwargs: failed)
+    with pytest.raises(pg.VerificationError, match=r"model 2 is refused.*0\.units"):
+        pg.match_many(models, args=(vectors()[0],))
+
+
+X = vectors()[0]
+IDENTITY = {"units": np.arange(12)}
+REFUSED = {
+    "one model": (lambda a, b: pg.match_many([a], args=(X,)), pg.SpecMismatchError, "two or more"),
+    "another architecture": (
+        lambda a, b: pg.match_many([a, b, mlp(13)], args=(X,)),
+        pg.SpecMismatchError,
+        r"models 1 \(A\) and 3 \(B\).*\(13, 5\)",
+    ),
+    "no data": (lambda a, b: pg.match_many([a, b], []), pg.CalibrationError, "empty"),
+    "correlation without data": (
+        lambda a, b: pg.match_many([a, b], args=(X,), method="correlation"),
+        pg.CalibrationError,
+        "calibration",
+    ),
+    "an unknown method": (lambda a, b: pg.match_many([a, b], args=(X,), method="magic"), ValueError, "magic"),
+    "an unknown role": (
+        lambda a, b: pg.match_many([a, b], args=(X,), groups=["attention"]),
+        pg.SpecMismatchError,
+        "attention",
+    ),
+    "another function": (
+        lambda a, b: pg.match_many([a, b, nn.Sequential(a[0], nn.ReLU(), a[2], nn.ReLU(), a[4]).eval()], args=(X,)),
+        pg.SpecMismatchError,
+        "compute differently",
+    ),
+    "another specification": (
+        lambda a, b: pg.match_many([a, b], args=(X,), spec=pg.derive(mlp(13), (X,))),
+        pg.SpecMismatchError,
+        "derive it again",
+    ),
+    "merging one model": (lambda a, b: pg.merge_many([a], [{}]), pg.SpecMismatchError, "two or more"),
+    "shares that do not sum to 1": (
+        lambda a, b: pg.merge_many([a, b], [{}, {}], weights=[1, 1]),
+        ValueError,
+        "sum to 1",
+    ),
+    "slerp of three": (
+        lambda a, b: pg.merge_many([a, b, a], [{}, {}, {}], method="slerp"),
+        ValueError,
+        "merges two models, 3",
+    ),
+    "an unknown merge": (lambda a, b: pg.merge_many([a, b], [{}, {}], method="magic"), ValueError, "magic"),
+    "permutations of unknown origin": (
+        lambda a, b: pg.merge_many([a, b], [IDENTITY, IDENTITY]),
+        pg.SpecMismatchError,
+        "spec=",
+    ),
+    "too few permutations": (lambda a, b: pg.merge_many([a, b], [IDENTITY]), pg.SpecMismatchError, "one for each"),
+    "permutations that do not fit": (
+        lambda a, b: pg.merge_many([a, b], [IDENTITY, IDENTITY], spec=pg.derive(a, (X,))),
+        pg.SpecMismatchError,
+        "lacks: units",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    call, error, message = REFUSED[case]
+    with pytest.raises(error, match=message):
+        call(mlp(), mlp())
+
+
+def test_non_finite_weights_are_refused_by_name() -> None:
+    models = [mlp(), mlp(), mlp()]
+    with torch.no_grad():
+        models[2][2].weight[0, 0] = float("nan")
+    for call in (lambda: pg.match_many(models, args=(X,)), lambda: pg.merge_many(models, [{}, {}, {}])):
+        with pytest.raises(pg.CheckpointError, match=r"model 3.*2\.weight"):
+            call()
