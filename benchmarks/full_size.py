@@ -17,15 +17,15 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
-from permgraph.alignment import Alignment
-from permgraph.audio import AudioBatches
-from permgraph.capture import capture
-from permgraph.derivation import Derivation
+from permgraph.data.audio import AudioBatches
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.assignment import solve
 from permgraph.matching.correlation import Pair, correlation_terms
 from permgraph.matching.points import Point, find_points
-from permgraph.run import bind
-from permgraph.verification import certify
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.verification import certify
+from permgraph.tracing.capture import capture
+from permgraph.tracing.run import bind
 
 RESULT = Path(__file__).parent / "results" / "full_size.json"
 TIE = {("masked_spec_embed", 0): ("encoder.layer_norm.weight", 0)}

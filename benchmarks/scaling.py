@@ -85,7 +85,7 @@ def one(name: str, stage: str) -> dict[str, Any]:
 def repeated(name: str, stage: str, repeat: int) -> list[dict[str, Any]]:
     """The measurement in processes of its own."""
     command = [sys.executable, __file__, "--one", name, stage]
-    runs = (subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT) for _ in range(repeat))
+    runs = (subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True) for _ in range(repeat))
     return [json.loads(run.stdout.splitlines()[-1]) for run in runs]
 
 

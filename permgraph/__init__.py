@@ -16,28 +16,30 @@ from permgraph.errors import (
 )
 
 if TYPE_CHECKING:
-    from permgraph.alignment import Alignment, align
-    from permgraph.derivation import derive
+    from permgraph.matching.alignment import Alignment, align
     from permgraph.merging.many import match_many, merge_many
     from permgraph.merging.merge import merge
-    from permgraph.permutations import PermutationGroup, Permutations
-    from permgraph.spec import PermutationSpec
-    from permgraph.verification import Certificate, verify
+    from permgraph.models.loading import load
+    from permgraph.symmetry.derivation import derive
+    from permgraph.symmetry.permutations import PermutationGroup, Permutations
+    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.verification import Certificate, verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Alignment": "alignment",
-    "Certificate": "verification",
-    "PermutationGroup": "permutations",
-    "PermutationSpec": "spec",
-    "Permutations": "permutations",
-    "align": "alignment",
-    "derive": "derivation",
+    "Alignment": "matching.alignment",
+    "Certificate": "symmetry.verification",
+    "PermutationGroup": "symmetry.permutations",
+    "PermutationSpec": "symmetry.spec",
+    "Permutations": "symmetry.permutations",
+    "align": "matching.alignment",
+    "derive": "symmetry.derivation",
+    "load": "models.loading",
     "match_many": "merging.many",
     "merge": "merging.merge",
     "merge_many": "merging.many",
-    "verify": "verification",
+    "verify": "symmetry.verification",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "VerificationError",
     "align",
     "derive",
+    "load",
     "match_many",
     "merge",
     "merge_many",

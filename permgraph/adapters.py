@@ -41,13 +41,13 @@ class Adapter:
 
     def read_config(self, fields: Mapping[str, Any]) -> Any:
         """The transformers config for the fields of a `config.json`; no code that lies beside the weights is run."""
-        from permgraph.transformers_models import known_config
+        from permgraph.models.transformers_models import known_config
 
         return known_config(fields)
 
     def model_classes(self, config: Any) -> Sequence[type["nn.Module"]]:
         """Classes that a checkpoint of this config may hold; the first that it fits exactly is taken."""
-        from permgraph.transformers_models import candidate_classes
+        from permgraph.models.transformers_models import candidate_classes
 
         return candidate_classes(config)
 
@@ -57,7 +57,7 @@ class Adapter:
 
     def example_inputs(self, model: "nn.Module", *, seed: int = 0) -> Inputs:
         """Small `(args, kwargs)` with which `model` can be traced; a given seed gives the same inputs again."""
-        from permgraph.example_inputs import guess_inputs
+        from permgraph.models.example_inputs import guess_inputs
 
         return guess_inputs(model, seed=seed)
 
@@ -85,7 +85,7 @@ class Adapter:
         iterated again, gives the same batches for the same seed, and has a length.
         Raises CalibrationError for data that is absent, unreadable or useless.
         """
-        from permgraph.calibration import read_batches
+        from permgraph.data.calibration import read_batches
 
         return read_batches(data, model=model, folder=folder, seed=seed, batch_size=batch_size, limit=limit)
 

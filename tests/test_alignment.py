@@ -8,9 +8,9 @@ from pairs import PLANTED, hubert, mlp, plant, vectors
 from torch import nn
 
 import permgraph as pg
-from permgraph import alignment as alignment_module
+from permgraph.matching import alignment as alignment_module
 from permgraph.merging import METHODS, merge_method
-from permgraph.verification import Certificate
+from permgraph.symmetry.verification import Certificate
 
 
 @pytest.mark.parametrize("method", ["correlation", "weights"])

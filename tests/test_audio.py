@@ -3,7 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from permgraph.audio import AudioBatches, audio_files, plan_windows, read_piece, standardized
+from permgraph.data.audio import AudioBatches, audio_files, plan_windows, read_piece, standardized
 from permgraph.errors import CalibrationError
 
 RATE = 16_000
@@ -39,7 +39,7 @@ def test_short_clips_are_joined_and_nothing_is_padded(tmp_path):
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
 def test_a_plan_uses_no_frame_twice_and_fills_every_window(tmp_path, rate):
-    from permgraph.audio import _whole
+    from permgraph.data.audio import _whole
 
     for number, seconds in enumerate([0.13, 3.7, 1.0, 0.05, 2.31]):
         write(tmp_path / f"{number}.wav", seconds, rate, seed=number)

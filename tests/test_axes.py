@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from permgraph.axes import Axis, boxes, cut, freeze, product_of, split, sum_of, take, tie
+from permgraph.algebra.axes import Axis, boxes, cut, freeze, product_of, split, sum_of, take, tie
 
 SIZE = 24
 DIVISORS = (1, 2, 3, 4, 6, 8, 12, 24)

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from permgraph.checkpoints import file_sha256, input_hashes, open_checkpoint, require_finite
+from permgraph.checkpoints.folders import require_free, whole_folder
+from permgraph.checkpoints.reading import file_sha256, input_hashes, open_checkpoint, require_finite
+from permgraph.checkpoints.writing import save_checkpoint, write_merged
 from permgraph.errors import CheckpointError
-from permgraph.folders import require_free, whole_folder
-from permgraph.outputs import save_checkpoint, write_merged
 
 
 def weights() -> dict[str, Tensor]:

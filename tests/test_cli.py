@@ -281,7 +281,7 @@ def test_merge_of_models_made_by_python(tmp_path, monkeypatch):
 
 def test_the_choices_of_merge_are_those_of_the_engine():
     assert {choice.value for choice in merging.Merge} == set(METHODS)
-    from permgraph.alignment import METHODS as MATCHING
+    from permgraph.matching.alignment import METHODS as MATCHING
 
     assert {choice.value for choice in merging.Method} == set(MATCHING)
 
@@ -486,14 +486,14 @@ def broken(*_, **__):
 
 
 def test_an_interrupt_leaves_nothing_behind(given, tmp_path, monkeypatch):
-    monkeypatch.setattr("permgraph.outputs.write_weights", interrupted)
+    monkeypatch.setattr("permgraph.checkpoints.writing.write_weights", interrupted)
     result = run("merge", given / "a", given / "b", "--groups", "conv", "--out", tmp_path / "out", code=130)
     assert result.stderr == "interrupted\n"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unexpected_error_asks_for_a_report(given, tmp_path, monkeypatch):
-    monkeypatch.setattr("permgraph.outputs.write_weights", broken)
+    monkeypatch.setattr("permgraph.checkpoints.writing.write_weights", broken)
     words = ("merge", given / "a", given / "b", "--groups", "conv", "--out", tmp_path / "out")
     result = run(*words, code=1)
     assert result.stderr.startswith("error: unexpected RuntimeError: the\nThis is a bug in permgraph: please report it")

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from transformers import AutoModel, HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from permgraph.adapters import adapter_for, installed_adapters
+from permgraph.checkpoints.writing import write_merged
 from permgraph.errors import AdapterError, CheckpointError
-from permgraph.models import input_differences, load
-from permgraph.outputs import write_merged
+from permgraph.models.loading import input_differences, load
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,

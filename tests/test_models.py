@@ -28,11 +28,11 @@ from transformers import (
 
 from permgraph import adapters
 from permgraph.adapters import Adapter, adapter_for, installed_adapters
-from permgraph.calibration import read_batches
-from permgraph.checkpoints import open_checkpoint
+from permgraph.checkpoints.reading import open_checkpoint
+from permgraph.checkpoints.writing import write_merged
+from permgraph.data.calibration import read_batches
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError
-from permgraph.models import load
-from permgraph.outputs import write_merged
+from permgraph.models.loading import load
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 TEXT = SMALL | {"vocab_size": 50, "max_position_embeddings": 40}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from permgraph.errors import CalibrationError
-from permgraph.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
+from permgraph.matching.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
 
 SIZE = 7
 

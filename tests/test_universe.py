@@ -13,7 +13,7 @@ from torch import nn
 import permgraph as pg
 from permgraph.matching import universe
 from permgraph.merging import many
-from permgraph.verification import Certificate
+from permgraph.symmetry.verification import Certificate
 
 
 def copies(model: nn.Module, spec: pg.PermutationSpec, count: int = 3, noise: float = 0.0) -> list[nn.Module]:

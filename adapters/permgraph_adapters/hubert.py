@@ -76,7 +76,7 @@ class HubertAdapter(Adapter):
         """
         from transformers import HubertConfig, Wav2Vec2Config
 
-        from permgraph.transformers_models import config_of
+        from permgraph.models.transformers_models import config_of
 
         kind = Wav2Vec2Config if fields["model_type"] == "wav2vec2" else HubertConfig
         default = kind()
@@ -116,7 +116,7 @@ class HubertAdapter(Adapter):
 
     def input_facts(self, folder: Path | None, config: Any) -> dict[str, Any]:
         """`sampling_rate` (Hz) and `do_normalize`: the processor's file, else `config.json`, else 16000 and True."""
-        from permgraph.weight_files import read_json
+        from permgraph.checkpoints.weight_files import read_json
 
         found: dict[str, Any] = {}
         for name in ("config.json", "preprocessor_config.json"):
@@ -135,8 +135,8 @@ class HubertAdapter(Adapter):
         batch_size: int = 4,
         limit: int | None = None,
     ) -> Iterable[dict[str, "Tensor"]]:
-        """Windows of 5 s at the model's rate, normalized as its feature extractor does; see `permgraph.audio`."""
-        from permgraph.audio import AudioBatches
+        """Windows of 5 s at the model's rate, normalized as its feature extractor does; see `permgraph.data.audio`."""
+        from permgraph.data.audio import AudioBatches
 
         facts = self.input_facts(folder, None)
         return AudioBatches(

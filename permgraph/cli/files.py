@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from permgraph.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from permgraph.spec import PermutationSpec
+    from permgraph.symmetry.spec import PermutationSpec
 
 PALETTE = ("#8ecae6", "#ffb703", "#a7c957", "#f4978e", "#cdb4db", "#e9c46a", "#90dbf4", "#f1c0e8", "#b9fbc0", "#d4a373")
 PINNED = "#bbbbbb"

@@ -13,8 +13,8 @@ import typer
 from permgraph.cli.session import Session
 
 if TYPE_CHECKING:
-    from permgraph.models import LoadedModel
-    from permgraph.spec import PermutationSpec
+    from permgraph.models.loading import LoadedModel
+    from permgraph.symmetry.spec import PermutationSpec
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, timm:NAME or python:module:function.")]
 
@@ -92,7 +92,7 @@ def verify(
 
     Random elements are applied in float64; exit status 1 if one changes the outputs.
     """
-    from permgraph.verification import verify as prove
+    from permgraph.symmetry.verification import verify as prove
 
     loaded, spec, _ = _derive(session, model, outputs, weights=True)
     certificate = prove(loaded.model, loaded.args, loaded.kwargs, spec=spec, trials=trials, seed=session.seed)
@@ -107,8 +107,8 @@ def _derive(
 ) -> "tuple[LoadedModel, PermutationSpec, str]":
     with session.progress() as progress:
         progress("loading", 0, None)
-        from permgraph.derivation import derive
-        from permgraph.models import load
+        from permgraph.models.loading import load
+        from permgraph.symmetry.derivation import derive
 
         loaded = load(model, weights=weights)
         progress("deriving", 0, None)

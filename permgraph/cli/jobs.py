@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from permgraph.alignment import Alignment, align, require_pair, select
-from permgraph.capture import capture
+from permgraph.checkpoints.folders import require_free
+from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.record import gain_table, moved_share, record, summary
 from permgraph.cli.session import Progress, Session
-from permgraph.derivation import derive
-from permgraph.folders import require_free
-from permgraph.models import LoadedModel, input_differences, load
-from permgraph.outputs import write_merged
-from permgraph.permutations import Permutations
-from permgraph.run import bind
-from permgraph.spec import PermutationSpec
-from permgraph.verification import Certificate, certify
+from permgraph.matching.alignment import Alignment, align, require_pair, select
+from permgraph.models.loading import LoadedModel, input_differences, load
+from permgraph.symmetry.derivation import derive
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.verification import Certificate, certify
+from permgraph.tracing.capture import capture
+from permgraph.tracing.run import bind
 
 if TYPE_CHECKING:
     from torch import Tensor

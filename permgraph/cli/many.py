@@ -7,23 +7,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from permgraph.alignment import select
+from permgraph.checkpoints.folders import require_free
+from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.jobs import Matching, load_all, prepare, prove
 from permgraph.cli.record import moved_share, origin
 from permgraph.cli.session import Session, table
 from permgraph.errors import VerificationError
-from permgraph.folders import require_free
+from permgraph.matching.alignment import select
 from permgraph.merging.many import match_many, merge_many
-from permgraph.outputs import write_merged
-from permgraph.permutations import PermutationGroup, Permutations
-from permgraph.report import fold
+from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from permgraph.models import LoadedModel
-    from permgraph.spec import PermutationSpec
-    from permgraph.verification import Certificate
+    from permgraph.models.loading import LoadedModel
+    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.verification import Certificate
 
 
 @dataclass(frozen=True)

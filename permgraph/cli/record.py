@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from permgraph.cli.session import Session, table
-from permgraph.report import fold
+from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
-    from permgraph.alignment import Alignment
-    from permgraph.models import LoadedModel
-    from permgraph.permutations import Permutations
-    from permgraph.spec import PermutationSpec
+    from permgraph.matching.alignment import Alignment
+    from permgraph.models.loading import LoadedModel
+    from permgraph.symmetry.permutations import Permutations
+    from permgraph.symmetry.spec import PermutationSpec
 
 LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
 Row = tuple[str, str, str, str, str, str]
@@ -119,13 +119,13 @@ def _versions() -> dict[str, str | None]:
 
 
 def _model_hashes(model: LoadedModel) -> dict[str, str]:
-    from permgraph.checkpoints import input_hashes
+    from permgraph.checkpoints.reading import input_hashes
 
     return {} if model.folder is None else input_hashes(model.folder)
 
 
 def _data_hashes(data: Path) -> dict[str, str]:
-    from permgraph.checkpoints import file_sha256
+    from permgraph.checkpoints.reading import file_sha256
 
     paths = sorted(path for path in data.rglob("*") if path.is_file())
     return {path.relative_to(data).as_posix(): file_sha256(path) for path in paths}

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from permgraph.alignment import Alignment, select
+from permgraph.checkpoints.folders import require_free, whole_folder
 from permgraph.cli.jobs import Aligned, Matching, align_loaded, prove, write
 from permgraph.cli.record import gain_table, moved_share
 from permgraph.cli.session import Session, plain, table
 from permgraph.demo.probes import Probe, load_probes, scores
-from permgraph.folders import require_free, whole_folder
+from permgraph.matching.alignment import Alignment, select
 from permgraph.merging.merge import merge
-from permgraph.models import load
-from permgraph.permutations import Permutations
+from permgraph.models.loading import load
+from permgraph.symmetry.permutations import Permutations
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

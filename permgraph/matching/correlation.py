@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from permgraph.capture import Program, capture, require_same
 from permgraph.errors import CalibrationError
 from permgraph.matching.assignment import Term
+from permgraph.matching.moments import CrossMoments
 from permgraph.matching.points import Point
-from permgraph.moments import CrossMoments
-from permgraph.run import Runner, bind
+from permgraph.tracing.capture import Program, capture, require_same
+from permgraph.tracing.run import Runner, bind
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 Progress = Callable[[str, int, int | None], None]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from permgraph.layout import Index
 from permgraph.matching.frank_wolfe import frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.places import Family, Site, families
 from permgraph.matching.relaxation import Relaxation, relax
+from permgraph.symmetry.layout import Index
 
 MOST_SWEEPS = 50
 ENOUGH = 1e-7  # a family that gains less than this share of its own objective stays as it is

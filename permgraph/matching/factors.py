@@ -9,10 +9,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.layout import Index
 from permgraph.matching.objective import dot
 from permgraph.matching.places import Axes
 from permgraph.matching.soft import Mixture, gather
+from permgraph.symmetry.layout import Index
 
 Soft = dict[Axes, Mixture]
 Flat = dict[Axes, Index]

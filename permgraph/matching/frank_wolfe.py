@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from permgraph.layout import Index
 from permgraph.matching.factors import Flat, Soft
 from permgraph.matching.relaxation import Relaxation
 from permgraph.matching.soft import inner_vertex
+from permgraph.symmetry.layout import Index
 
 MOST_STEPS = 60
 ENOUGH = 1e-6  # a gap below this share of |F| is a stationary point, where nothing else is asked for

@@ -9,11 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from permgraph.layout import Index
 from permgraph.matching.places import Action, Axes, Site, sites, unit_sources
 from permgraph.matching.soft import gather
-from permgraph.permutations import PermutationGroup
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
 
 DOUBLE_BELOW = 2**20  # models with fewer moved elements are matched in float64
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.layout import Cell, Index, Move
-from permgraph.permutations import PermutationGroup
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.layout import Cell, Index, Move
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
 
 Family = tuple[PermutationGroup, ...]
 Axes = tuple[str, ...]

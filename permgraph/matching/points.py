@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.derivation import Derivation
 from permgraph.errors import CalibrationError
-from permgraph.layout import Cell, Layout, Move
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.layout import Cell, Layout, Move
 
 MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
 

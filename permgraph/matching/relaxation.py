@@ -15,13 +15,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.layout import Index
 from permgraph.matching.assignment import Solution, Term, solve
 from permgraph.matching.factors import Factor, Flat, Soft, products
 from permgraph.matching.objective import Pairing, norm
 from permgraph.matching.places import Axes, Site, unit_sources
 from permgraph.matching.soft import Mixture, inner_vertex
-from permgraph.permutations import PermutationGroup
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import PermutationGroup
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.layout import Index
 from permgraph.matching.assignment import Term, objective, solve
 from permgraph.matching.correlation import Pair, Progress, correlation_terms
 from permgraph.matching.places import families, unit_sources
 from permgraph.matching.points import Point
 from permgraph.matching.weights import match_weights
-from permgraph.permutations import PermutationGroup
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
 
 Tables = dict[str, Index]
 Place = Callable[[int, Sequence[int], Tables | None], Tables | None]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from permgraph.layout import Index
 from permgraph.matching.descent import Descended, Descent
 from permgraph.matching.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.places import Family
 from permgraph.matching.relaxation import relax
-from permgraph.permutations import PermutationGroup, sample
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import PermutationGroup, sample
+from permgraph.symmetry.spec import PermutationSpec
 
 Progress = Callable[[str, int, int | None], None]
 

@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.alignment import METHODS as MATCHING
-from permgraph.alignment import agreed, require_pair, select
-from permgraph.capture import capture, require_same
-from permgraph.checkpoints import require_finite
-from permgraph.derivation import Derivation
+from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
-from permgraph.layout import Index
+from permgraph.matching.alignment import METHODS as MATCHING
+from permgraph.matching.alignment import agreed, require_pair, select
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch
 from permgraph.matching.points import find_points
 from permgraph.matching.universe import universe_by_correlation, universe_by_weights
 from permgraph.merging import METHODS
-from permgraph.permutations import Permutations, checked
-from permgraph.run import bind, one_sample
-from permgraph.spec import PermutationSpec
-from permgraph.verification import certify
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import Permutations, checked
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.verification import certify
+from permgraph.tracing.capture import capture, require_same
+from permgraph.tracing.run import bind, one_sample
 
 
 @dataclass(frozen=True, eq=False)

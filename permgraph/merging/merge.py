@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from permgraph.alignment import Alignment, require_pair
+from permgraph.matching.alignment import Alignment, require_pair
 from permgraph.merging import METHODS, MergeMethod
 
 

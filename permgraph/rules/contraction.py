@@ -1,6 +1,6 @@
 """Sums of products: linear layers, matrix products, einsum."""
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, rule
 
 

@@ -1,6 +1,6 @@
 """Convolutions: channels split into groups; kernel and space keep their order."""
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, rule
 
 KERNEL = "the positions of a convolution's kernel have an order"

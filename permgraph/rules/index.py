@@ -1,6 +1,6 @@
 """Look-ups: an axis that is indexed by computed numbers is pinned; what stands beside it passes through."""
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, letters, rule
 from permgraph.rules.segments import join, slice_of
 

@@ -1,6 +1,6 @@
 """Normalisations: statistics are formed over some axes, a scale and a shift are applied on others."""
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 
 

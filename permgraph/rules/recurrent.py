@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, rule
 from permgraph.rules.segments import join, slice_of
 

@@ -1,6 +1,6 @@
 """The one table from ATen operation to rule; a second rule for an operation is an error.
 
-A rule takes a `Call` and says, in the notation of `permgraph.relations`, how the axes of its inputs and outputs
+A rule takes a `Call` and says, in the notation of `permgraph.algebra.relations`, how the axes of its inputs and outputs
 belong together. An operation without a rule pins everything it touches.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from permgraph.relations import Relation, Source, Value, relate
+from permgraph.algebra.relations import Relation, Source, Value, relate
 
 Rule = Callable[["Call"], None]
 RULES: dict[str, Rule] = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.views import regroup
 

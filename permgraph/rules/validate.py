@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from permgraph.layout import Cell, Index, Move
-from permgraph.permutations import Permutations
 from permgraph.rules.examples import EXAMPLES, Example
 from permgraph.rules.registry import RULES
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.layout import Cell, Index, Move
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.spec import PermutationSpec
 
 TOLERANCE = 1e-9
 Axis = tuple[str, int]
@@ -78,7 +78,7 @@ def judge(example: Example, trials: int = 5) -> Verdict:
     """Compare the claim of the rule with the operation."""
     call = OneCall(example).eval()
     # above this floor: the whole pipeline is needed to turn a rule into a group
-    spec: PermutationSpec = import_module("permgraph.derivation").derive(call, call.inputs, outputs="free")
+    spec: PermutationSpec = import_module("permgraph.symmetry.derivation").derive(call, call.inputs, outputs="free")
     state = {name: value.detach() for name, value in call.named_parameters()}
     before = call.results(state)
     wrong = []

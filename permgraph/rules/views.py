@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from permgraph.relations import Value
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, letters, rule
 
 BLOCKS = "a view into blocks that do not nest"

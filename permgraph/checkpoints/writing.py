@@ -11,9 +11,9 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, contiguous_format
 
-from permgraph.checkpoints import require_finite
-from permgraph.folders import whole_folder
-from permgraph.model_card import model_card
+from permgraph.checkpoints.folders import whole_folder
+from permgraph.checkpoints.model_card import model_card
+from permgraph.checkpoints.reading import require_finite
 
 MAX_SHARD_BYTES = 5_000_000_000
 PROCESSOR_FILES = (

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.checkpoints.weight_files import shorten
 from permgraph.errors import AdapterError, CheckpointError
-from permgraph.weight_files import shorten
 
 
 def known_config(fields: Mapping[str, Any]) -> Any:

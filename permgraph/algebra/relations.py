@@ -19,7 +19,7 @@ from math import prod
 
 from torch import Tensor
 
-from permgraph.axes import Axis, split, take, tie
+from permgraph.algebra.axes import Axis, split, take, tie
 
 _TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
 _ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from permgraph import permutations as elements
 from permgraph.errors import SpecMismatchError
-from permgraph.layout import Cell, Index, Layout, Leaf, Move
-from permgraph.permutations import PermutationGroup, Permutations
-from permgraph.tie_graph import TieGraph
+from permgraph.symmetry import permutations as elements
+from permgraph.symmetry.layout import Cell, Index, Layout, Leaf, Move
+from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.tie_graph import TieGraph
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from permgraph.explain import Explanation
+    from permgraph.symmetry.explain import Explanation
 
 FORMAT, VERSION = "permgraph.spec", 1
 
@@ -79,7 +79,7 @@ class PermutationSpec:
 
     def explain(self, axis: tuple[str, int], other: tuple[str, int] | None = None) -> Explanation:
         """Why two axes move together, or why one moves or is pinned; `str()` of the result is for people."""
-        from permgraph.explain import explain
+        from permgraph.symmetry.explain import explain
 
         return explain(self, axis, other)
 
@@ -176,7 +176,7 @@ class PermutationSpec:
             ) from error
 
     def __str__(self) -> str:
-        from permgraph.report import summary
+        from permgraph.symmetry.report import summary
 
         return summary(self)
 
@@ -187,7 +187,7 @@ class PermutationSpec:
         )
 
     def _repr_html_(self) -> str:
-        from permgraph.report import html_table
+        from permgraph.symmetry.report import html_table
 
         return html_table(self)
 

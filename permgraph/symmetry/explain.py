@@ -10,8 +10,8 @@ from itertools import pairwise
 import networkx as nx
 
 from permgraph.errors import SpecMismatchError
-from permgraph.permutations import PermutationGroup
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
 
 Axis = tuple[str, int]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from math import prod
 
-from permgraph.permutations import PermutationGroup
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
 
 MOST_PINS = 6
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from permgraph.axes import Axis
-from permgraph.capture import Program, capture
-from permgraph.groups import Grouping
-from permgraph.layout import Layout
-from permgraph.relations import Source, Value
-from permgraph.spec import PermutationSpec
-from permgraph.tie_graph import Node, TieGraph
-from permgraph.ties import Occurrence, resolve
-from permgraph.trace import trace
+from permgraph.algebra.axes import Axis
+from permgraph.algebra.relations import Source, Value
+from permgraph.algebra.ties import Occurrence, resolve
+from permgraph.symmetry.groups import Grouping
+from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.tie_graph import Node, TieGraph
+from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.trace import trace
 
 AxisTies = Mapping[tuple[str, int], tuple[str, int]]
 

@@ -15,8 +15,8 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
-from permgraph.axes import Axis, Box, boxes
-from permgraph.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
+from permgraph.algebra.axes import Axis, Box, boxes
+from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
 
 MAX_JOINT_CELLS = 200_000  # a relation that is cut finer than this pins its tensors
 MISFIT = "the parts of this axis are told apart here"

@@ -10,18 +10,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from permgraph.capture import capture
-from permgraph.checkpoints import require_finite
-from permgraph.derivation import Derivation
+from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
 from permgraph.matching.assignment import Term, breakdown, solve
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
 from permgraph.matching.points import find_points
 from permgraph.matching.weights import WeightSearch, match_weights
-from permgraph.permutations import PermutationGroup, Permutations
-from permgraph.run import bind, one_sample
-from permgraph.spec import PermutationSpec
-from permgraph.verification import Certificate, certify
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.verification import Certificate, certify
+from permgraph.tracing.capture import capture
+from permgraph.tracing.run import bind, one_sample
 
 METHODS = ("correlation", "weights")
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from permgraph.capture import Program, op_name, source_of
-from permgraph.relations import Relation, Source, Value, relate
+from permgraph.algebra.relations import Relation, Source, Value, relate
 from permgraph.rules import RULES, Call
 from permgraph.rules.elementwise import pointwise
 from permgraph.rules.registry import Rule, letters
+from permgraph.tracing.capture import Program, op_name, source_of
 
 DATA_ONLY = "computed from the inputs alone"
 SAME_IN_EVAL = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")

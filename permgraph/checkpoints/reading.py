@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.weight_files import StoredTensor, read_json, shorten, stored_tensors
 from permgraph.errors import CheckpointError
-from permgraph.weight_files import StoredTensor, read_json, shorten, stored_tensors
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 

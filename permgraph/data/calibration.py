@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from permgraph.audio import AudioBatches
+from permgraph.data.audio import AudioBatches
 from permgraph.errors import CalibrationError
-from permgraph.example_inputs import longest_text
+from permgraph.models.example_inputs import longest_text
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TEXT_SUFFIXES = (".txt", ".md")
@@ -49,7 +49,7 @@ def read_batches(
     """Batches for the main input of a transformers model, read from `data` by the processor in `folder`.
 
     Text is packed into rows of up to 128 tokens, without padding; images are resized by the image processor; audio is
-    cut into windows (see `permgraph.audio`) and turned into what the feature extractor makes of them.
+    cut into windows (see `permgraph.data.audio`) and turned into what the feature extractor makes of them.
     Raises CalibrationError for a model or a processor it cannot use, and for data that is absent or unreadable.
     """
     readers = {"input_ids": _text, "pixel_values": _images, "input_values": _sound, "input_features": _sound}
@@ -57,7 +57,7 @@ def read_batches(
     if folder is None or name not in readers:
         raise CalibrationError(
             f"{data}: nothing is known of how {type(model).__name__} reads files. Match by weights (leave the data "
-            "away), call permgraph.alignment with batches of your own, or write an adapter."
+            "away), call permgraph.align with batches of your own, or write an adapter."
         )
     return readers[name](data, model=model, folder=folder, seed=seed, batch_size=batch_size, limit=limit)
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from permgraph.capture import Program, capture
 from permgraph.errors import VerificationError
-from permgraph.layout import Index
-from permgraph.permutations import Permutations
-from permgraph.run import Runner, bind
-from permgraph.spec import PermutationSpec
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.run import Runner, bind
 
 TOLERANCE = 1e-8  # of the largest output; float64 leaves about 1e-13 on a hundred layers
 
@@ -74,7 +74,7 @@ def verify(
     """
     program = capture(model, args, kwargs)
     if spec is None:
-        from permgraph.derivation import Derivation
+        from permgraph.symmetry.derivation import Derivation
 
         spec = Derivation(program, "free", {}).spec
     state = model.state_dict()

@@ -13,7 +13,7 @@ from math import lgamma, log, prod
 import numpy as np
 
 from permgraph.errors import SpecMismatchError
-from permgraph.layout import Index
+from permgraph.symmetry.layout import Index
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
+from permgraph.algebra.relations import Source
 from permgraph.errors import CaptureError, SpecMismatchError
-from permgraph.relations import Source
 
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from permgraph.adapters import Adapter, adapter_for
-from permgraph.checkpoints import Checkpoint, open_checkpoint, require_finite
+from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
+from permgraph.checkpoints.weight_files import read_json
 from permgraph.errors import CalibrationError, CheckpointError
-from permgraph.references import call_python, create_timm, find_folder
-from permgraph.transformers_models import empty_model, load_weights
-from permgraph.weight_files import read_json
+from permgraph.models.references import call_python, create_timm, find_folder
+from permgraph.models.transformers_models import empty_model, load_weights
 
 Axis = tuple[str, int]
 

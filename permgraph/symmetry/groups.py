@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from permgraph.dependence import dependencies, fused, partners
-from permgraph.layout import Cell, Layout, Leaf, Move
-from permgraph.permutations import PermutationGroup
-from permgraph.roles import roles
-from permgraph.ties import Occurrence, Resolution, TensorLayout
-from permgraph.trace import Trace
+from permgraph.algebra.dependence import dependencies, fused, partners
+from permgraph.algebra.ties import Occurrence, Resolution, TensorLayout
+from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.roles import roles
+from permgraph.tracing.trace import Trace
 
 SUFFIX = {
     "residual": "residual",

@@ -11,8 +11,8 @@ from torch import Tensor, fx
 from torch.export._tree_utils import reorder_kwargs
 from torch.utils import _pytree as pytree
 
-from permgraph.capture import Program, op_name
 from permgraph.errors import SpecMismatchError
+from permgraph.tracing.capture import Program, op_name
 
 Parameters = Callable[[str], Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use."""

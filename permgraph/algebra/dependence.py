@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from permgraph.ties import Instance, Occurrence, Resolution, Slot
+from permgraph.algebra.ties import Instance, Occurrence, Resolution, Slot
 
 Partners = dict[Occurrence, dict[Occurrence, Occurrence]]
 

@@ -1,0 +1,1 @@
+"""Weight files and folders: read lazily, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""Calibration data: audio, images and text as batches."""

@@ -1,0 +1,1 @@
+"""Models by reference: local folders, hub ids, timm names, Python functions."""

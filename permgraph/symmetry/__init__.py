@@ -1,0 +1,1 @@
+"""The symmetry group of a model: derived, specified, explained, and proved."""
