@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from math import isclose, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def order(value: float | None) -> str:
 
 
 def percent(value: float) -> str:
-    """A share."""
-    return f"{value:.1%}"
+    """A share, where it is a number."""
+    return DASH if isnan(value) else f"{value:.1%}"
 
 
 def yes(value: bool) -> str:
@@ -60,7 +61,8 @@ Every model of `tests/zoo.py`. The *order* of a group G of permutations is given
 worked out by hand from the architecture, never read off the program. *Moved* is the share of the parameter elements
 that some permutation moves; the last column says what holds most of the rest, with its share of all parameter elements.
 *Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random elements of the
-group. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads} thread, after one export.
+group. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads} thread, after one export,
+measured once: single rows are noisy, `benchmarks/scaling.py` is not.
 torch {torch}, transformers {transformers}.
 """
 
@@ -150,11 +152,13 @@ PEERS = """## Do the groups keep the function, and do they move anything?
     python benchmarks/peers.py --peers DIR
 
 Every tool derives its own groups for the same float64 model with generic parameters; random elements are applied and
-the outputs compared. *Share* is log10 of the order of its groups over the one expected by hand, where the outcome is
-right: a tool can be right and know a part of the group. rebasin's permutations are those that it would solve for.
-Torch-Pruning is made to remove channels, not to permute them: the sets of positions that go with each channel move onto
-each other; it is not told the number of heads, which a user has to know; *not expressible* where these sets do not fit
-onto each other. *Right, moves nothing* is kept for models where something could move. {timeout} s at most, {versions}.
+the outputs compared. *Share* is log10 of the order of its groups over the largest known, by hand or by any tool that is
+right, where the outcome is right: a tool can be right and know a part of the group. *Right, moves nothing* is kept for
+models where something could move. rebasin's permutations are those that it would solve for. Torch-Pruning is made to
+remove channels, not to permute them: the sets of positions that go with each channel move onto each other, *not
+expressible* where they do not fit; it is not told the number of heads, which a user has to know. {timeout} s at most;
+seconds are those of deriving, where groups came. *Wrong (statistics)*: wrong, but right where all running means are 0
+and variances 1; the statistics of a norm stay behind, and can be computed anew. {versions}.
 """
 
 
@@ -166,9 +170,9 @@ def peers_section(data: dict[str, Any]) -> Iterator[str]:
     counts = {tool: Counter(row["tools"][tool]["outcome"] for row in data["rows"]) for tool in tools}
     kept = [outcome for outcome in OUTCOMES if any(counts[tool][outcome] for tool in tools)]
     yield table(
-        ["of " + str(len(data["rows"])), *kept, "whole group", "seconds, all"], [_counts(data, t, kept) for t in tools]
+        ["of " + str(len(data["rows"])), *kept, "whole group", "seconds"], [_counts(data, t, kept) for t in tools]
     )
-    head = ["model", "order expected", *[f"{tool}{what}" for tool in tools for what in (": outcome", ": share", ": s")]]
+    head = ["model", "largest order", *[f"{tool}{what}" for tool in tools for what in (": outcome", ": share", ": s")]]
     yield table(head, [_peer_row(row) for row in data["rows"]])
     yield "Why, where a tool gave no groups:\n"
     yield (
@@ -185,22 +189,29 @@ def peers_section(data: dict[str, Any]) -> Iterator[str]:
 def _counts(data: dict[str, Any], tool: str, kept: list[str]) -> list[str]:
     ones = [(row, row["tools"][tool]) for row in data["rows"]]
     counts = Counter(one["outcome"] for _, one in ones)
-    whole = sum(_share(row, one) == percent(1) for row, one in ones)
+    statistics = sum(one.get("statistics_only", False) for _, one in ones)
+    cells = [
+        str(counts[outcome]) + f" ({statistics} by statistics)" * (outcome == "wrong" and statistics > 0)
+        for outcome in kept
+    ]
+    whole = sum(isclose(_share(row, one), 1, rel_tol=1e-6) for row, one in ones)
     taken = sum(one.get("seconds") or 0 for _, one in ones)
-    return [tool, *(str(counts[outcome]) for outcome in kept), str(whole), seconds(taken)]
+    return [tool, *cells, str(whole), seconds(taken)]
 
 
-def _share(row: dict[str, Any], one: dict[str, Any]) -> str:
+def _share(row: dict[str, Any], one: dict[str, Any]) -> float:
+    """Of the largest order known; not a number where the outcome is not right."""
     if not one["outcome"].startswith("right"):
-        return DASH
-    return percent(one["log10_order"] / row["log10_expected"] if row["log10_expected"] else 1)
+        return nan
+    return one["log10_order"] / row["log10_largest"] if row["log10_largest"] else 1.0
 
 
 def _peer_row(row: dict[str, Any]) -> list[str]:
-    cells = [row["name"], order(row["log10_expected"])]
+    cells = [row["name"], order(row["log10_largest"])]
     for one in row["tools"].values():
-        text = f"**{one['outcome']}**" if one["outcome"] == "wrong" else one["outcome"]
-        cells += [text, _share(row, one), seconds(one.get("seconds"))]
+        outcome = one["outcome"] + " (statistics)" * one.get("statistics_only", False)
+        text = f"**{outcome}**" if one["outcome"] == "wrong" else outcome
+        cells += [text, percent(_share(row, one)), seconds(one.get("seconds"))]
     return cells
 
 
