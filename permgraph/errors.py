@@ -28,5 +28,9 @@ class CheckpointError(PermgraphError):
     """A checkpoint or an output folder is unreadable, truncated, unsafe, or in the way."""
 
 
+class OptionError(PermgraphError, ValueError):
+    """An argument has a value that is not among those it can have; the message lists them."""
+
+
 class AdapterError(PermgraphError):
     """An adapter is missing, clashes with another, or cannot represent this configuration."""

@@ -122,6 +122,7 @@ def test_an_alignment_that_fails_its_proof_is_refused(monkeypatch: pytest.Monkey
 REFUSED = {
     "no batch": (lambda a, b: pg.align(a, b, []), pg.CalibrationError, "empty"),
     "correlation without data": (lambda a, b: pg.align(a, b, method="correlation"), pg.CalibrationError, "calibration"),
+    "one tensor as data": (lambda a, b: pg.align(a, b, vectors()[0]), pg.CalibrationError, "put it in a list"),
     "not a batch": (lambda a, b: pg.align(a, b, ["text"]), pg.CalibrationError, "not str"),
     "too few frames": (lambda a, b: pg.align(a, b, [torch.randn(2, 5)]), pg.CalibrationError, "2 frames"),
     "constant data": (lambda a, b: pg.align(a, b, [torch.zeros(50, 5)]), pg.CalibrationError, "constant"),
@@ -145,9 +146,9 @@ REFUSED = {
         pg.SpecMismatchError,
         "derive it again",
     ),
-    "an unknown method": (lambda a, b: pg.align(a, b, vectors(), method="magic"), ValueError, "magic"),
-    "an unknown merge": (lambda a, b: pg.merge(a, b, method="magic"), ValueError, "magic"),
-    "a weight out of range": (lambda a, b: pg.merge(a, b, weight=1.5), ValueError, "A's share"),
+    "an unknown method": (lambda a, b: pg.align(a, b, vectors(), method="magic"), pg.OptionError, "magic"),
+    "an unknown merge": (lambda a, b: pg.merge(a, b, method="magic"), pg.OptionError, "magic"),
+    "a weight out of range": (lambda a, b: pg.merge(a, b, weight=1.5), pg.OptionError, "A's share"),
 }
 
 

@@ -151,3 +151,36 @@ def test_summary_folds_equal_layers() -> None:
     assert "0–18" in text
     assert len(text.splitlines()) < 12
     assert "<table>" in pg.derive(model, (torch.randn(2, 6),))._repr_html_()
+
+
+REFUSED = {
+    "not a module": (lambda m, x: pg.derive(lambda y: y, (x,)), pg.CaptureError, "function"),
+    "an unknown mode": (lambda m, x: pg.derive(m, (x,), outputs="maybe"), pg.OptionError, "maybe"),
+    "a tie to nothing": (
+        lambda m, x: pg.derive(m, (x,), tie={("0.bia", 0): ("0.bias", 0)}),
+        pg.SpecMismatchError,
+        "near",
+    ),
+    "a tie of sizes": (
+        lambda m, x: pg.derive(m, (x,), tie={("0.bias", 0): ("4.bias", 0)}),
+        pg.SpecMismatchError,
+        "units",
+    ),
+    "a tie of no axis": (
+        lambda m, x: pg.derive(m, (x,), tie={("0.bias", 1): ("0.bias", 0)}),
+        pg.SpecMismatchError,
+        "dim",
+    ),
+    "no axis": (lambda m, x: pg.derive(m, (x,)).explain("0.bias"), pg.SpecMismatchError, "tuple"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    call, error, message = REFUSED[case]
+    with pytest.raises(error, match=message):
+        call(mlp(), vectors()[0])
+
+
+def test_a_tensor_alone_is_the_only_argument() -> None:
+    assert pg.derive(mlp(), vectors()[0]).to_json() == pg.derive(mlp(), (vectors()[0],)).to_json()

@@ -83,3 +83,58 @@ def test_control_flow_on_values_is_refused_with_advice() -> None:
 def test_wrong_inputs_are_refused_with_the_signature() -> None:
     with pytest.raises(pg.CaptureError, match="Sequential"):
         pg.derive(mlp(), (torch.randn(2, 4),))
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model[2].bias[1] = float("nan")
+    with pytest.raises(pg.CheckpointError, match=r"2\.bias"):
+        pg.verify(model, (vectors()[0],))
+
+
+def test_a_model_that_writes_to_its_buffers_is_left_alone() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = mlp()
+            self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+            self.register_buffer("mean", torch.zeros(12))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            hidden = self.net[1](self.net[0](x))
+            self.mean.add_(hidden.mean(0))
+            return self.net[2:](hidden - self.mean)
+
+    model = Counting().eval()
+    assert pg.verify(model, (vectors()[0],), trials=1).ok
+    assert int(model.calls) == 0
+    assert not model.mean.any()
+
+
+def test_a_compiled_model_keeps_its_names() -> None:
+    compiled = torch.compile(mlp())
+    spec = pg.derive(compiled, (vectors()[0],))
+    assert ("_orig_mod.0.weight", 0) in spec.groups[0].axes
+    spec.apply(spec.sample(0), compiled.state_dict())
+
+
+def test_parameters_called_like_operations_and_inputs() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x, self.linear, self.add = (nn.Parameter(torch.randn(6)) for _ in range(3))
+            self.weight, self.mul = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(2, 6))
+            self.split = nn.ParameterList([torch.randn(3), torch.randn(3)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = nn.functional.linear(x, self.weight, self.linear) * self.x + self.add
+            left, right = hidden.split(3, dim=-1)
+            return torch.cat([left + self.split[0], right * self.split[1]], dim=-1) @ self.mul.T
+
+    model = Named().eval()
+    spec = pg.derive(model, (vectors()[0],))
+    assert pg.verify(model, (vectors()[0],), spec=spec).ok
+    assert sorted(group.size for group in spec.groups) == [3, 3]
+    assert {name for group in spec.groups for name, _ in group.axes} == {*spec.parameters}

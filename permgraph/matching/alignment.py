@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
-from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
+from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
 from permgraph.matching.assignment import Term, breakdown, solve
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
 from permgraph.matching.points import find_points
@@ -20,7 +20,7 @@ from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify
-from permgraph.tracing.capture import capture
+from permgraph.tracing.capture import as_args, capture
 from permgraph.tracing.run import bind, one_sample
 
 METHODS = ("correlation", "weights")
@@ -119,7 +119,7 @@ def align(
     """
     method = _method(method, data)
     batches, total, example = _batches(data)
-    given = (tuple(args), dict(kwargs or {}))
+    given = (as_args(args), dict(kwargs or {}))
     example = example or given
     state_a, state_b = (dict(model.state_dict()) for model in (model_a, model_b))
     require_pair(state_a, state_b)
@@ -141,7 +141,7 @@ def align(
         exact = tuple(tables) if search.proven else ()
         gains = {name: Gain(*values) for name, values in matched.gains.items()}
     permutations = Permutations({**spec.identity(), **tables})
-    certificate = _proof(pair, spec, permutations, one_sample(given if args or kwargs else example), seed)
+    certificate = _proof(pair, spec, permutations, one_sample(given if any(given) else example), seed)
     return Alignment(permutations, spec, gains, certificate, method, exact, state_b, search)
 
 
@@ -156,7 +156,7 @@ def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Ba
 def _method(method: str | None, data: Iterable[Any] | None) -> str:
     method = method or ("weights" if data is None else "correlation")
     if method not in METHODS:
-        raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        raise OptionError(f"method is one of {', '.join(METHODS)}, not {method!r}")
     if method == "correlation" and data is None:
         raise CalibrationError('method "correlation" compares activations: give it calibration data')
     return method
@@ -166,6 +166,8 @@ def _batches(data: Iterable[Any] | None) -> tuple[Iterable[Any], int | None, Bat
     """All batches, their number if known, and the first."""
     if data is None:
         return (), None, None
+    if isinstance(data, Tensor | Mapping | str):
+        raise CalibrationError(f"data is an iterable of batches, not one {type(data).__name__}: put it in a list")
     iterator = iter(data)
     try:
         first = next(iterator)

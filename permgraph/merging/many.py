@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
-from permgraph.errors import CalibrationError, SpecMismatchError, VerificationError
+from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
 from permgraph.matching.alignment import METHODS as MATCHING
 from permgraph.matching.alignment import agreed, require_pair, select
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch
@@ -63,7 +63,7 @@ def match_many(
     """
     method = method or ("weights" if data is None else "correlation")
     if method not in MATCHING:
-        raise ValueError(f"method is one of {', '.join(MATCHING)}, not {method!r}")
+        raise OptionError(f"method is one of {', '.join(MATCHING)}, not {method!r}")
     if method == "correlation" and data is None:
         raise CalibrationError('method "correlation" compares activations: give it calibration data')
     states = _states(models)
@@ -152,15 +152,15 @@ def merge_many(
     Raises:
         SpecMismatchError: models that differ in architecture, or permutations that do not fit them.
         CheckpointError: a weight is not finite.
-        ValueError: an unknown method, one for two models given more, or weights that are not shares.
+        OptionError: an unknown method, one for two models given more, or weights that are not shares.
 
     """
     states = _states(models)
     shares = _shares(weights, len(models))
     if method not in METHODS:
-        raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        raise OptionError(f"method is one of {', '.join(METHODS)}, not {method!r}")
     if method != "linear" and len(models) > 2:
-        raise ValueError(f'method "{method}" merges two models, {len(models)} are given: use "linear"')
+        raise OptionError(f'method "{method}" merges two models, {len(models)} are given: use "linear"')
     if len(permutations) != len(models):
         raise SpecMismatchError(f"{len(permutations)} permutations for {len(models)} models: give one for each")
     known = spec or next((p.spec for p in permutations if isinstance(p, Placement)), None)
@@ -194,5 +194,5 @@ def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
     if weights is None:
         return [1 / count] * count
     if len(weights) != count or not all(0 <= w <= 1 for w in weights) or abs(sum(weights) - 1) > 1e-6:
-        raise ValueError(f"weights are {count} shares between 0 and 1 that sum to 1, not {list(weights)}")
+        raise OptionError(f"weights are {count} shares between 0 and 1 that sum to 1, not {list(weights)}")
     return list(weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from permgraph.errors import OptionError
 from permgraph.matching.alignment import Alignment, require_pair
 from permgraph.merging import METHODS, MergeMethod
 
@@ -25,13 +26,13 @@ def merge(
     Raises:
         SpecMismatchError: the models are not of one architecture.
         CheckpointError: a weight is not finite.
-        ValueError: an unknown method, or a weight outside [0, 1].
+        OptionError: an unknown method, or a weight outside [0, 1].
 
     """
     if method not in METHODS:
-        raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        raise OptionError(f"method is one of {', '.join(METHODS)}, not {method!r}")
     if not 0 <= weight <= 1:
-        raise ValueError(f"weight is A's share, between 0 and 1, not {weight}")
+        raise OptionError(f"weight is A's share, between 0 and 1, not {weight}")
     state_a, state_b = model_a.state_dict(), model_b.state_dict()
     require_pair(state_a, state_b)
     done: dict[int, Tensor] = {}

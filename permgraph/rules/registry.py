@@ -103,7 +103,7 @@ class Call:
 
     def part(self, shape: Sequence[int]) -> Value:
         """A tensor that the operation forms on its way, such as a slice that is then squeezed."""
-        value = Value.fresh(f"{self.out.name}.part{len(self.parts)}", "activation", shape, self.source)
+        value = Value.fresh(f"{self.out.name}:part{len(self.parts)}", "activation", shape, self.source)
         self.parts.append(value)
         return value
 

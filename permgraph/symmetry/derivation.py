@@ -12,6 +12,7 @@ from torch import nn
 from permgraph.algebra.axes import Axis
 from permgraph.algebra.relations import Source, Value
 from permgraph.algebra.ties import Occurrence, resolve
+from permgraph.errors import OptionError
 from permgraph.symmetry.groups import Grouping
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.spec import PermutationSpec
@@ -56,7 +57,7 @@ class Derivation:
 
     def __post_init__(self) -> None:
         if self.outputs not in ("fixed", "free"):
-            raise ValueError(f'outputs is "fixed" or "free", not {self.outputs!r}')
+            raise OptionError(f'outputs is "fixed" or "free", not {self.outputs!r}')
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
         self.resolution = resolve(self.trace.values.values(), self.trace.relations)
         self.grouping = Grouping(self.trace, self.resolution)

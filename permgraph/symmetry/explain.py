@@ -65,6 +65,8 @@ def explain(spec: PermutationSpec, axis: Axis, other: Axis | None = None) -> Exp
 
 
 def _require(spec: PermutationSpec, axis: Axis) -> None:
+    if not (isinstance(axis, tuple) and len(axis) == 2):
+        raise SpecMismatchError(f"an axis is a tuple (parameter name, dimension), not {axis!r}")
     name, dim = axis
     if name not in spec.shapes:
         near = get_close_matches(name, spec.shapes, n=3, cutoff=0.4)

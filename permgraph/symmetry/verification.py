@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import VerificationError
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import Permutations
@@ -69,6 +70,7 @@ def verify(
     Raises:
         CaptureError: the model cannot be traced.
         SpecMismatchError: `spec` belongs to another model.
+        CheckpointError: a weight is not finite.
         VerificationError: the inputs are on the meta device, or the model's outputs are not finite.
 
     """
@@ -79,6 +81,7 @@ def verify(
         spec = Derivation(program, "free", {}).spec
     state = model.state_dict()
     spec.check(state, "the model")
+    require_finite(state, "the model")
     return certify(program, spec, state, bind(program, args, kwargs), trials=trials, seed=seed)
 
 

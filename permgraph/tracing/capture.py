@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,12 +61,14 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
     mode or cannot be exported.
     """
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"a model is a torch.nn.Module, not {type(model).__name__}; wrap it in one")
     outer, prefix, model = model, *_inner_module(model)
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
     model = _all_on_meta(model)
-    args, options = _to_device_of(model, (tuple(args), dict(kwargs or {})))
-    with caches_off(model), warnings.catch_warnings(), torch.no_grad():
+    args, options = _to_device_of(model, (as_args(args), dict(kwargs or {})))
+    with caches_off(model), quiet(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             exported = torch.export.export(model, args, options, strict=False)
@@ -74,7 +77,8 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     graph = _inline(exported.graph_module)
     names, shapes = _state_names(outer)
     parameters = tuple(name for name, _ in outer.named_parameters(remove_duplicate=False) if name in names)
-    feeds = _feeds(exported, names, prefix)
+    _tell_apart(graph.graph, names)
+    feeds = _feeds(exported, graph.graph, names, prefix)
     constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
     return Program(
         graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec
@@ -108,6 +112,22 @@ def _all_on_meta(model: nn.Module) -> nn.Module:
 def _to_device_of(model: nn.Module, inputs: Any) -> Any:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     return pytree.tree_map_only(Tensor, lambda t: t.to(device), inputs)
+
+
+def as_args(args: Any) -> tuple[Any, ...]:
+    """Positional inputs as a tuple; a tensor alone is the only one."""
+    return (args,) if isinstance(args, Tensor) else tuple(args)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log records: what a failed trace logs stands in the error already."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -161,12 +181,23 @@ def _state_names(model: nn.Module) -> tuple[dict[str, str], dict[str, tuple[int,
     return names, {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-def _feeds(exported: torch.export.ExportedProgram, names: Mapping[str, str], prefix: str) -> dict[str, Feed]:
+def _tell_apart(graph: fx.Graph, names: Mapping[str, str]) -> None:
+    """Give nodes that are called like an entry of the state dict another name: both name tensors of the trace."""
+    for node in graph.nodes:
+        while node.name in names:
+            node._rename(f"{node.name}_value")
+        if node.op == "placeholder":
+            node.target = node.name
+
+
+def _feeds(
+    exported: torch.export.ExportedProgram, graph: fx.Graph, names: Mapping[str, str], prefix: str
+) -> dict[str, Feed]:
     paths, _ = pytree.tree_flatten_with_path(exported.example_inputs)
     inputs = iter(_input_name(path) for path, _ in paths)
     feeds: dict[str, Feed] = {}
-    for spec in exported.graph_signature.input_specs:
-        name = spec.arg.name
+    places = [node.name for node in graph.nodes if node.op == "placeholder"]
+    for name, spec in zip(places, exported.graph_signature.input_specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
             feeds[name] = Feed("input", next(inputs))
         elif (key := f"{prefix}{spec.target}") in names:

@@ -12,7 +12,7 @@ from torch.export._tree_utils import reorder_kwargs
 from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.capture import Program, as_args, op_name
 
 Parameters = Callable[[str], Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use."""
@@ -23,7 +23,7 @@ REAL = (torch.float16, torch.bfloat16, torch.float32)
 def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Inputs by the names of the graph's placeholders. SpecMismatchError where their structure or shapes differ."""
     try:
-        flat, spec = pytree.tree_flatten((tuple(args), reorder_kwargs(dict(kwargs or {}), program.inputs_spec)))
+        flat, spec = pytree.tree_flatten((as_args(args), reorder_kwargs(dict(kwargs or {}), program.inputs_spec)))
     except (ValueError, KeyError, AssertionError) as error:
         raise SpecMismatchError(f"these inputs differ from those that the model was traced with: {error}") from error
     names = [name for name, feed in program.feeds.items() if feed.kind == "input"]

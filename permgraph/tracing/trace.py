@@ -5,12 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from permgraph.algebra.relations import Relation, Source, Value, relate
+from permgraph.errors import SpecMismatchError
 from permgraph.rules import RULES, Call
 from permgraph.rules.elementwise import pointwise
 from permgraph.rules.registry import Rule, letters
@@ -59,6 +61,13 @@ def _pinned(value: Value, why: str) -> Relation:
 
 
 def _joined(a: Value, dim: int, b: Value, other_dim: int) -> Relation:
+    for value, axis in ((a, dim), (b, other_dim)):
+        if not 0 <= axis < len(value.shape):
+            raise SpecMismatchError(f"tie: {value.name} has shape {value.shape}, so no dimension {axis}")
+    if a.shape[dim] != b.shape[other_dim]:
+        raise SpecMismatchError(
+            f"tie: {a.name}[{dim}] has {a.shape[dim]} units, {b.name}[{other_dim}] {b.shape[other_dim]}"
+        )
     left, right = letters(len(a.shape), "a"), letters(len(b.shape), "b")
     left[dim] = right[other_dim]
     return relate(f"{' '.join(left)}, {' '.join(right)}", [a, b], Source("tied by name"))
@@ -85,7 +94,10 @@ class _Walk:
             self.env[node] = None
 
     def stored(self, name: str) -> Value:
-        """The value of a parameter or buffer, made on first use."""
+        """The value of a parameter or buffer, made on first use. SpecMismatchError if there is none of this name."""
+        if name not in self.program.names:
+            near = get_close_matches(name, self.program.names, n=3)
+            raise SpecMismatchError(f"tie: no parameter {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
         name = self.program.names[name]
         if name not in self.result.values:
             self._keep(Value.fresh(name, "parameter", self.program.shapes[name], Source(name)))
@@ -125,7 +137,7 @@ class _Walk:
         single, examples = _outputs(node)
         arguments = _bind(node, self._resolve)
         outs = [
-            Value.fresh(node.name if single else f"{node.name}.{k}", "activation", _sizes(example), source)
+            Value.fresh(node.name if single else f"{node.name}:{k}", "activation", _sizes(example), source)
             if isinstance(example, Tensor)
             else None
             for k, example in enumerate(examples)
