@@ -19,7 +19,7 @@ from math import prod
 
 from torch import Tensor
 
-from permgraph.algebra.axes import Axis, split, take, tie
+from permgraph.algebra.axes import Axis, freeze, split, take, tie
 
 _TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
 _ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")
@@ -106,6 +106,11 @@ class Relation:
     limits: dict[str, tuple[Symmetry, str]] = field(default_factory=dict)
     contracted: frozenset[str] = frozenset()
     roles: dict[str, str] = field(default_factory=dict)
+
+    def freeze(self) -> None:
+        """Freeze the pinned variables: of positions no part is ever told apart, so later cuts need make no cells."""
+        for name, (_, why) in self.limits.items():
+            freeze(self.variables[name], f"{self.source}: {why}")
 
     def allow(self, variable: str, what: Symmetry, why: str) -> None:
         """Bound the symmetry of a variable; the meet of all bounds is what remains."""

@@ -18,7 +18,7 @@ from math import prod
 from permgraph.algebra.axes import Axis, Box, boxes
 from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
 
-MAX_JOINT_CELLS = 200_000  # a relation that is cut finer than this pins its tensors
+MAX_JOINT_CELLS = 20_000  # a relation that is cut finer than this pins its tensors
 MISFIT = "the parts of this axis are told apart here"
 
 Slot = tuple[str, int]

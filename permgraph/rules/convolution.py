@@ -29,6 +29,7 @@ def _convolve(call: Call, weight: str, groups: int, *, pointwise: bool) -> None:
     call.relate(
         f"{', '.join(operands)} -> {lead}(g o) {u}", *values, call.out, pin=pins, sizes={"g": groups, "i": per_group}
     )
+    call.relations[-1].freeze()
 
 
 def _is_pointwise(call: Call, x: Value, w: Value) -> bool:
@@ -90,6 +91,7 @@ def pooling(call: Call) -> None:
     whole = "adaptive_avg" in call.source.op and set(call.out.shape[-rank:]) == {1}
     for out in call.outs:
         call.relate(f"... {t} -> ... {u}", x, out, pin={} if whole else pins)
+        call.relations[-1].freeze()
 
 
 @rule("aten.grid_sampler", "aten.grid_sampler_2d")
