@@ -120,7 +120,9 @@ def gather(tensor: Tensor, spans: Sequence[tuple[int, ...]], indices: Sequence[I
     for span, index in zip(spans, indices, strict=True):
         shape = [tensor.shape[atom] for atom in span]
         grid = [tensor.shape[k] if k in span else 1 for k in range(rank)]
-        for atom, source in zip(span, np.unravel_index(index, shape), strict=True):
+        rest = index
+        for atom in reversed(span):
+            rest, source = np.divmod(rest, tensor.shape[atom])
             # The span is in the action's order, the grid in the tensor's.
             sources[atom] = source.reshape(shape).transpose(np.argsort(span)).reshape(grid)
     return tensor[tuple(torch.from_numpy(np.ascontiguousarray(source)) for source in sources)]
