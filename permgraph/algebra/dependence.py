@@ -8,7 +8,7 @@ factors that each occur only with the other are one index set, and the group is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from permgraph.algebra.ties import Instance, Occurrence, Resolution, Slot
 
@@ -51,7 +51,9 @@ def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, s
     return allowed
 
 
-def _common(instance: Instance, beside: Partners, find: object) -> Iterable[tuple[Occurrence, set[Occurrence]]]:
+def _common(
+    instance: Instance, beside: Partners, find: Callable[[Occurrence], Occurrence]
+) -> Iterable[tuple[Occurrence, set[Occurrence]]]:
     """For each slot of a relation: its class, and the classes that stand beside it wherever it stands."""
     together: dict[Slot, dict[Occurrence, Slot]] = {}
     owner: dict[Slot, Occurrence] = {}
@@ -66,7 +68,7 @@ def _common(instance: Instance, beside: Partners, find: object) -> Iterable[tupl
         for inner in instance.inner:
             if slot in inner:
                 near = {kind: other for kind, other in near.items() if other in inner}
-        yield find(owner[slot]), set(near)  # type: ignore[operator]
+        yield find(owner[slot]), set(near)
 
 
 def fused(allowed: Mapping[Occurrence, set[Occurrence]], free: Iterable[Occurrence]) -> list[tuple[Occurrence, ...]]:

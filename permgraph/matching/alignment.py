@@ -117,7 +117,7 @@ def align(
         VerificationError: the alignment would change B's function; nothing is returned.
 
     """
-    method = _method(method, data)
+    method = choose_method(method, data)
     batches, total, example = _batches(data)
     given = (as_args(args), dict(kwargs or {}))
     example = example or given
@@ -153,7 +153,8 @@ def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Ba
     return certificate
 
 
-def _method(method: str | None, data: Iterable[Any] | None) -> str:
+def choose_method(method: str | None, data: Iterable[Any] | None) -> str:
+    """The method asked for; by default correlation with data and weights without. OptionError for any other."""
     method = method or ("weights" if data is None else "correlation")
     if method not in METHODS:
         raise OptionError(f"method is one of {', '.join(METHODS)}, not {method!r}")

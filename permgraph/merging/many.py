@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
-from permgraph.matching.alignment import METHODS as MATCHING
-from permgraph.matching.alignment import agreed, require_pair, select
+from permgraph.matching.alignment import agreed, choose_method, require_pair, select
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch
 from permgraph.matching.points import find_points
 from permgraph.matching.universe import universe_by_correlation, universe_by_weights
@@ -23,7 +22,7 @@ from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import Permutations, checked
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import certify
-from permgraph.tracing.capture import capture, require_same
+from permgraph.tracing.capture import as_args, capture, require_same
 from permgraph.tracing.run import bind, one_sample
 
 
@@ -61,14 +60,11 @@ def match_many(
         VerificationError: an element would change its model's function; nothing is returned.
 
     """
-    method = method or ("weights" if data is None else "correlation")
-    if method not in MATCHING:
-        raise OptionError(f"method is one of {', '.join(MATCHING)}, not {method!r}")
-    if method == "correlation" and data is None:
-        raise CalibrationError('method "correlation" compares activations: give it calibration data')
+    method = choose_method(method, data)
     states = _states(models)
     batches = list(data) if isinstance(data, Iterator) else data
-    example = (tuple(args), dict(kwargs or {})) if args or kwargs or batches is None else _first(batches)
+    given = (as_args(args), dict(kwargs or {}))
+    example = given if any(given) or batches is None else _first(batches)
     pairs = _pairs(models, states, example)
     derivation = Derivation(pairs[0, 1].program(*example), spec.outputs if spec is not None else outputs, {})
     spec = agreed(spec, derivation.spec)
