@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
 from permgraph.matching.assignment import Term, breakdown, solve
+from permgraph.matching.comparison import Comparison, compare
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
 from permgraph.matching.points import find_points
 from permgraph.matching.weights import WeightSearch, match_weights
@@ -57,6 +58,7 @@ class Alignment:
         method: "correlation" or "weights".
         exact: groups whose assignment is a proven optimum of its objective.
         search: with weights, how the search ended: objective, bound, gap, and whether a fixed point was reached.
+        comparisons: with correlation, what each unit correlates with, unmoved and moved, point by point.
 
     """
 
@@ -68,6 +70,7 @@ class Alignment:
     exact: tuple[str, ...]
     _state_b: Mapping[str, Tensor] = field(repr=False)
     search: WeightSearch | None = None
+    comparisons: tuple[Comparison, ...] = ()
 
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
@@ -129,12 +132,12 @@ def align(
     spec = agreed(spec, derivation.spec)
     spec.check(state_b, "model B")
     chosen = select(spec, groups)
-    search = None
+    search, comparisons = None, tuple[Comparison, ...]()
     if method == "correlation":
         terms = correlation_terms(pair, find_points(derivation, [g.name for g in chosen]), batches, total, progress)
         found = solve(chosen, terms, pinned=_pinned_sizes(spec))
         gains = _correlations(chosen, terms, found)
-        tables, exact = dict(found), found.exact
+        tables, exact, comparisons = dict(found), found.exact, compare(chosen, terms, found)
     else:
         matched = match_weights(spec, chosen, state_a, state_b, seed=seed, progress=progress)
         tables, search = matched.tables, matched.search
@@ -142,7 +145,7 @@ def align(
         gains = {name: Gain(*values) for name, values in matched.gains.items()}
     permutations = Permutations({**spec.identity(), **tables})
     certificate = _proof(pair, spec, permutations, one_sample(given if any(given) else example), seed)
-    return Alignment(permutations, spec, gains, certificate, method, exact, state_b, search)
+    return Alignment(permutations, spec, gains, certificate, method, exact, state_b, search, comparisons)
 
 
 def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Batch, seed: int) -> Certificate:

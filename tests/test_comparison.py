@@ -1,0 +1,40 @@
+"""What an alignment keeps of its correlation matrices agrees with its gains, and its pictures show the matches."""
+
+import numpy as np
+import pytest
+from pairs import PLANTED, mlp, plant, vectors
+
+import permgraph as pg
+from permgraph.matching.comparison import PICTURE, pooled
+
+
+@pytest.mark.parametrize("name", ["mlp", "hubert", "llama", "gpt2"])
+def test_units_correlate_as_the_gains_say(name: str) -> None:
+    planted = PLANTED[name]()
+    found = pg.align(planted.a, planted.b, planted.batches, spec=planted.spec)
+    for group, gain in found.gains.items():
+        here = [c for c in found.comparisons if group in c.groups]
+        for end in ("identity", "solution"):
+            correlations = np.concatenate([getattr(c, end) for c in here])
+            assert correlations.mean() == pytest.approx(getattr(gain, end), abs=1e-5), (group, end)
+
+
+def test_the_picture_has_its_diagonal_where_units_are_matched() -> None:
+    planted = plant(mlp(200), vectors())
+    for comparison in pg.align(planted.a, planted.b, planted.batches).comparisons:
+        assert comparison.moved.shape == (PICTURE, PICTURE)
+        assert np.diag(comparison.moved) == pytest.approx(1.0, abs=1e-5)
+        assert np.diag(comparison.unmoved).min() < 0.99
+
+
+def test_a_picture_keeps_the_largest_of_each_block() -> None:
+    matrix = np.random.default_rng(0).standard_normal((10, 10))
+    small = pooled(matrix, 5)
+    assert small.shape == (5, 5)
+    assert small[1, 4] == pytest.approx(matrix[2:4, 8:10].max())
+    assert pooled(matrix, 10) == pytest.approx(matrix)
+
+
+def test_weights_leave_no_correlations() -> None:
+    planted = plant(mlp(), vectors())
+    assert pg.align(planted.a, planted.b, args=(planted.batches[0],)).comparisons == ()
