@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,15 +42,6 @@ def write(path: Path, text: str, *, force: bool = False) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error}. Choose a place with space and rights.") from error
-
-
-def html(spec: PermutationSpec, title: str) -> str:
-    """A page with the table of groups."""
-    style = "body{font-family:sans-serif}td,th{padding:.2em 1em;text-align:left}tr:nth-child(even){background:#eee}"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{style}</style></head>\n<body><h1>{escape(title)}</h1>\n{spec._repr_html_()}\n</body></html>\n"
-    )
 
 
 def dot(spec: PermutationSpec) -> str:

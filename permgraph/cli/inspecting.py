@@ -40,7 +40,9 @@ def inspect(
         str | None,
         typer.Option("--json", metavar="[FILE]", help="Write the specification; to stdout for - or without FILE."),
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table of groups.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to explore: blocks, groups, ties.")
+    ] = None,
     dot: Annotated[Path | None, typer.Option("--dot", metavar="FILE", help="Write the graph of ties.")] = None,
 ) -> None:
     """Show the permutation groups of a model.
@@ -48,6 +50,7 @@ def inspect(
     Its weights are not read.
     """
     from permgraph.cli import files
+    from permgraph.pages.inspection import inspection_page
 
     session = replace(session, json=session.json or json == "-")
     targets = {"json": None if json in (None, "-") else Path(json), "html": html, "dot": dot}
@@ -58,7 +61,7 @@ def inspect(
     session.say(f"{model}, outputs {mode}: {spec}")
     contents: dict[str, Callable[[], str]] = {
         "json": spec.to_json,
-        "html": partial(files.html, spec, model),
+        "html": partial(inspection_page, spec, model),
         "dot": partial(files.dot, spec),
     }
     for kind, path in targets.items():

@@ -89,7 +89,22 @@ def pinned_axes(spec: PermutationSpec) -> dict[str, list[str]]:
 
 
 def html_table(spec: PermutationSpec) -> str:
-    """The groups as an HTML table, for notebooks."""
+    """The groups, what is pinned and why, and how much moves, as HTML for notebooks."""
     head = "".join(f"<th>{name}</th>" for name in ("group", "role", "symmetry", "groups", "axes"))
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows(spec))
-    return f"<p>{escape(headline(spec))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows(spec))
+    bar = (
+        '<div style="height:6px;max-width:40em;border-radius:3px;background:rgba(128,128,128,.25)">'
+        f'<div style="height:6px;width:{spec.coverage:.2%};border-radius:3px;background:#2f86b5"></div></div>'
+    )
+    pins = "".join(
+        f"<li>{escape(why)}: <code>{escape(', '.join(axes[:MOST_PINS]))}</code>"
+        + (f" and {len(axes) - MOST_PINS} more</li>" if len(axes) > MOST_PINS else "</li>")
+        for why, axes in pinned_axes(spec).items()
+    )
+    return f"<p>{escape(headline(spec))}</p>{bar}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (
+        f"<details><summary>what is pinned, and why</summary><ul>{pins}</ul></details>" if pins else ""
+    )
+
+
+def _cell(text: str) -> str:
+    return f'<td style="text-align:left">{escape(text)}</td>'

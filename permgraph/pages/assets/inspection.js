@@ -1,0 +1,27 @@
+// Puts the page together once its data is unpacked.
+function fromAddress() {
+  const match = decodeURIComponent(location.hash.slice(1)).match(/^(.+):(\d+)$/);
+  const t = match ? D.names.indexOf(match[1]) : -1;
+  if (t < 0 || t >= D.tensors.length || +match[2] >= D.tensors[t].shape.length) return;
+  select([t, +match[2]]);
+  drawn.get(axisKey(t, +match[2]))?.scrollIntoView({ block: "center" });
+}
+
+function onKey(event) {
+  if (event.key === "Escape" && chosen) unselect();
+  if (event.key === "/" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+    event.preventDefault();
+    document.getElementById("filter").focus();
+  }
+}
+
+load().then(() => {
+  colourGroups();
+  drawHead();
+  document.getElementById("main").append(drawBlocks(), drawGroups(), drawPinned());
+  drawSide();
+  fromAddress();
+  addEventListener("keydown", onKey);
+  addEventListener("hashchange", fromAddress);
+  document.body.dataset.ready = "true";
+}, (error) => document.getElementById("main").append(`This page could not be unpacked: ${error}. Open it in a current browser.`));

@@ -1,0 +1,161 @@
+"""The inspection in a real browser: drawn, filtered, explained as Python explains it, by mouse and by keyboard."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from browser import browser, needs_browser, open_page, requests
+from pairs import PLANTED, mlp, vectors
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from torch import nn
+
+import permgraph as pg
+from permgraph.pages.inspection import inspection_page
+
+pytestmark = needs_browser
+QUERY = ("encoder.layers.1.attention.q_proj.weight", 0)
+KEY = ("encoder.layers.1.attention.k_proj.weight", 0)
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def spec() -> pg.PermutationSpec:
+    return PLANTED["hubert"]().spec
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, spec: pg.PermutationSpec, tmp_path: Path) -> webdriver.Chrome:
+    path = tmp_path / "page.html"
+    path.write_text(inspection_page(spec, "tiny"), encoding="utf-8")
+    open_page(driver, path)
+    return driver
+
+
+def texts(driver: webdriver.Chrome, selector: str) -> list[str]:
+    return [found.text for found in driver.find_elements(By.CSS_SELECTOR, selector)]
+
+
+def edge(driver: webdriver.Chrome, axis: tuple[str, int]):
+    return driver.find_element(By.CSS_SELECTOR, f'.edge[aria-label^="{axis[0]}[{axis[1]}]"]')
+
+
+def select(driver: webdriver.Chrome, axis: tuple[str, int]) -> None:
+    driver.execute_script("location.hash = arguments[0]", f"#{axis[0]}:{axis[1]}")
+    driver.execute_async_script("setTimeout(arguments[0], 50)")
+
+
+def chain(driver: webdriver.Chrome) -> list[tuple[str, str]]:
+    """(axis, operation) of each tie in the chain that is shown."""
+    places, ops = texts(driver, ".chain .place"), texts(driver, ".chain .op")
+    return list(zip(places[1:], ops, strict=True))
+
+
+def test_it_draws_without_an_error_or_a_request(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
+    assert texts(page, "h1") == ["tiny"]
+    assert texts(page, ".stats dd")[0] == str(len(spec.groups))
+    assert len(page.find_elements(By.CSS_SELECTOR, ".edge")) > 40
+    assert requests(page) == []
+    assert page.get_log("browser") == []
+
+
+def test_every_group_is_listed_and_the_table_filters(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
+    page.find_element(By.CSS_SELECTOR, ".controls [type=checkbox]").click()
+    assert texts(page, "tbody .link") == [group.name for group in spec.groups]
+    page.find_element(By.ID, "filter").send_keys("feed_forward")
+    assert texts(page, "tbody .link") == [g.name for g in spec.groups if g.role == "feed_forward"]
+    page.find_element(By.ID, "filter").clear()
+    page.find_element(By.ID, "filter").send_keys(Keys.SPACE, Keys.BACKSPACE)
+    for chip in page.find_elements(By.CSS_SELECTOR, ".chip"):
+        if chip.text.startswith("conv"):
+            chip.click()
+    assert texts(page, "tbody .link") == [g.name for g in spec.groups if g.role == "conv"]
+
+
+def test_the_chain_between_two_axes_is_the_one_that_explain_gives(
+    page: webdriver.Chrome, spec: pg.PermutationSpec
+) -> None:
+    select(page, QUERY)
+    assert texts(page, ".group-card.current .group-name") == ["encoder.layers.1.attention.qk"]
+    page.find_element(By.CSS_SELECTOR, f'.partners [data-to="{_number(page, KEY)}"]').click()
+    by_query_and_key = next(g.name for g in spec.groups if g.role == "attention.qk" and QUERY in g.axes)
+    shown = chain(page)
+    assert shown[-1][0] == "encoder.layers.1.attention.k_proj.weight[0]"
+    assert len(shown) == len(_expected(spec, QUERY, KEY, by_query_and_key))
+    assert "aten.scaled_dot_product_attention" in [op for _, op in shown]
+
+
+def _number(page: webdriver.Chrome, axis: tuple[str, int]) -> str:
+    return edge(page, axis).get_attribute("data-axis")
+
+
+def _expected(spec, one, other, group):
+    import networkx as nx
+
+    ends = [[k for k in spec.ties.at(axis) if spec.ties.nodes[k].group == group] for axis in (one, other)]
+    return min(
+        (nx.shortest_path(spec.graph, a, b) for a in ends[0] for b in ends[1] if nx.has_path(spec.graph, a, b)), key=len
+    )[1:]
+
+
+def test_a_pinned_axis_says_by_what(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
+    kernel = ("feature_extractor.conv_layers.3.conv.weight", 2)
+    select(page, kernel)
+    assert "the positions of a convolution's kernel have an order" in texts(page, ".pin-card")[0]
+    assert "aten.conv1d in feature_extractor.conv_layers.3.conv" in texts(page, ".pin-card")[0]
+    select(page, ("masked_spec_embed", 0))
+    assert "does not reach it" in texts(page, "aside")[0]
+
+
+def test_it_can_be_used_from_the_keyboard(page: webdriver.Chrome) -> None:
+    body = page.find_element(By.TAG_NAME, "body")
+    body.send_keys("/")
+    assert page.switch_to.active_element.get_attribute("id") == "filter"
+    first = page.find_element(By.CSS_SELECTOR, "button.edge:not(:has(.unknown))")
+    page.execute_script("arguments[0].focus()", first)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    assert page.find_elements(By.CSS_SELECTOR, ".edge.chosen") == [first]
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert page.find_elements(By.CSS_SELECTOR, ".edge.chosen") == []
+
+
+def test_the_slider_shows_each_of_the_equal_layers(page: webdriver.Chrome) -> None:
+    select(page, ("encoder.layers.1.feed_forward.intermediate_dense.weight", 0))
+    marked = [found.get_attribute("aria-label") for found in page.find_elements(By.CSS_SELECTOR, ".edge.with")]
+    assert [label.split(", ")[0] for label in marked] == [
+        "encoder.layers.1.feed_forward.intermediate_dense.weight[0]",
+        "encoder.layers.1.feed_forward.intermediate_dense.bias[0]",
+        "encoder.layers.1.feed_forward.output_dense.weight[1]",
+    ]
+
+
+MODELS = {
+    "mlp": lambda: pg.derive(mlp(), vectors()[0]),
+    "nothing to move": lambda: pg.derive(nn.Linear(3, 2).eval(), torch.randn(2, 3)),
+    "one parameter": lambda: pg.derive(nn.LayerNorm(4).eval(), torch.randn(2, 4)),
+    "no parameter": lambda: pg.derive(nn.GELU().eval(), torch.randn(2, 4)),
+    "gpt2": lambda: PLANTED["gpt2"]().spec,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dark", [False, True])
+def test_models_of_every_size_draw(name: str, dark: bool, driver: webdriver.Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    spec = MODELS[name]()
+    path.write_text(inspection_page(spec, name), encoding="utf-8")
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    open_page(driver, path)
+    for found in driver.find_elements(By.CSS_SELECTOR, ".blocks .edge"):
+        driver.execute_script("arguments[0].click()", found)
+        assert texts(driver, "aside h2") == [found.get_attribute("aria-label").split(", ")[0]]
+    assert driver.get_log("browser") == []
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
