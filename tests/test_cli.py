@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import permgraph
 from permgraph.cli import merging
 from permgraph.cli.app import app
-from permgraph.merging import METHODS
+from permgraph.merging import CORRECTIONS, LAYER_METHODS, METHODS
 
 RATE = 16_000
 TINY = {
@@ -280,7 +280,8 @@ def test_merge_of_models_made_by_python(tmp_path, monkeypatch):
 
 
 def test_the_choices_of_merge_are_those_of_the_engine():
-    assert {choice.value for choice in merging.Merge} == set(METHODS)
+    told = run("merge", "--help").stdout
+    assert all(name in told for name in (*METHODS, *LAYER_METHODS, *CORRECTIONS))
     from permgraph.matching.alignment import METHODS as MATCHING
 
     assert {choice.value for choice in merging.Method} == set(MATCHING)
@@ -297,6 +298,9 @@ USAGE = {
     "no output": (("merge", "x", "y"), "--out"),
     "weight too large": (("merge", "x", "y", "--out", "z", "--weight", "1.5"), "--weight"),
     "weight no number": (("merge", "x", "y", "--out", "z", "--weight", "much"), "--weight"),
+    "weight by role": (("merge", "x", "y", "--out", "z", "--weight", "attention=much"), "--weight"),
+    "weight by role of three": (("merge", "x", "y", "w", "--out", "z", "--weight", "conv=0.5"), "two models"),
+    "merge without data": (("merge", "x", "y", "--out", "z", "--merge", "regmean"), "--data"),
     "unknown merge": (("merge", "x", "y", "--out", "z", "--merge", "mean"), "mean"),
     "unknown method": (("align", "x", "y", "--out", "z", "--method", "guess"), "guess"),
     "correlation without data": (("align", "x", "y", "--out", "z", "--method", "correlation"), "--data"),
@@ -445,6 +449,24 @@ def test_unknown_role(given, tmp_path):
     result = run("merge", given / "a", given / "b", *words, code=1)
     require_error(result, r"no group has the name or role experts; the roles are .*feed_forward")
     assert not (tmp_path / "out").exists()
+
+
+def test_merge_by_least_squares_and_repair_with_shares_by_role(given, tmp_path):
+    words = ("--data", given / "clips", "--merge", "pleas+repair", "--weight", "feed_forward=0.25,default=0.75")
+    out = tmp_path / "out"
+    result = run("merge", given / "a", given / "b", *words, "--json", "--out", out)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["merge"]
+    assert found == {"method": "pleas+repair", "weight": {"feed_forward": 0.25, "default": 0.75}}
+    assert "share by feed_forward 0.25, default 0.75" in (out / "README.md").read_text()
+    AutoModel.from_pretrained(out)
+
+
+def test_merge_with_shares_from_correlation_is_told(given, tmp_path):
+    words = ("--data", given / "clips", "--weight", "correlation", "--out", tmp_path / "out")
+    result = run("merge", given / "a", given / "b", *words)
+    assert result.exit_code == 0, result.output
+    assert "share by correlation" in result.stdout
 
 
 def test_slerp_knows_two_models_only(given, tmp_path):

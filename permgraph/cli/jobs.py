@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def prepare(session: Session, models: Sequence[LoadedModel], matching: Matching,
     first = models[0]
     for other in models[1:]:
         require_pair(first.model.state_dict(), other.model.state_dict())
-    data = None if matching.data is None else first.calibration(matching.data, seed=session.seed, limit=matching.limit)
+    data = calibration(session, first, matching)
     progress("deriving", 0, 1)
     spec = derive(first.model, first.args, first.kwargs, outputs=first.outputs, tie=first.tie)
     select(spec, matching.groups)
@@ -84,6 +84,13 @@ def prepare(session: Session, models: Sequence[LoadedModel], matching: Matching,
     return example | {
         "data": data, "spec": spec, "method": matching.method, "groups": matching.groups, "seed": session.seed,
     }  # fmt: skip
+
+
+def calibration(session: Session, model: LoadedModel, matching: Matching) -> Iterable[Any] | None:
+    """The batches that `model`'s processor makes of the data, None where there is none."""
+    if matching.data is None:
+        return None
+    return model.calibration(matching.data, seed=session.seed, limit=matching.limit)
 
 
 def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed: int) -> Certificate:

@@ -10,6 +10,7 @@ from permgraph.cli.session import Session
 
 if TYPE_CHECKING:
     from permgraph.cli.jobs import Matching
+    from permgraph.merging.shares import Weight
 
 
 ALIGNED = "The second model, its units moved to the places of the first one's. Its function is unchanged."
@@ -20,13 +21,6 @@ class Method(enum.StrEnum):
 
     correlation = "correlation"
     weights = "weights"
-
-
-class Merge(enum.StrEnum):
-    """How two tensors become one."""
-
-    linear = "linear"
-    slerp = "slerp"
 
 
 A = Annotated[str, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")]
@@ -82,10 +76,23 @@ def merge(
     out: Out,
     data: Data = None,
     weight: Annotated[
-        float | None,
-        typer.Option("--weight", min=0, max=1, help="A's share; the others share the rest.  [default: equal shares]"),
+        str | None,
+        typer.Option(
+            "--weight",
+            metavar="SHARE",
+            help="A's share; the others share the rest. By role, as attention=0.5,conv=0.9,default=0.7; or "
+            "'correlation': the more of A the worse a group matched.  [default: equal shares]",
+        ),
     ] = None,
-    merge: Annotated[Merge, typer.Option("--merge", help="How two weights become one.")] = Merge.linear,
+    merge: Annotated[
+        str,
+        typer.Option(
+            "--merge",
+            metavar="HOW",
+            help="linear or slerp; with --data also regmean or pleas (least squares, layer by layer), and +repair or "
+            "+batch_norm after any of them, as in linear+repair.",
+        ),
+    ] = "linear",
     method: MethodOption = None,
     groups: Groups = None,
     limit: Limit = None,
@@ -96,28 +103,92 @@ def merge(
     A as its reference.
     """
     matching = _matching(data, method, groups, limit)
-    if more and merge is not Merge.linear:
-        raise typer.BadParameter(f"--merge {merge.value} merges two models, and {2 + len(more)} are given")
-    weight = 1 / (2 + len(more or ())) if weight is None else weight
+    if more and merge != "linear":
+        raise typer.BadParameter(f"--merge {merge} merges two models, and {2 + len(more)} are given")
+    share = 1 / (2 + len(more or ())) if weight is None else _weight(weight)
+    needs_data = _needs_data(merge, data)
     if more:
+        if not isinstance(share, float):
+            raise typer.BadParameter(
+                f"--weight {weight} is for two models, and {2 + len(more)} are given: give a number"
+            )
         from permgraph.cli.many import merge_all
 
-        merge_all(session, [a, b, *more], out, matching, weight)
+        merge_all(session, [a, b, *more], out, matching, share)
     else:
-        _merge_two(session, a, b, out, matching, weight, merge.value)
+        _merge_two(session, a, b, out, matching, share, merge, needs_data)
 
 
-def _merge_two(session: Session, a: str, b: str, out: Path, matching: "Matching", weight: float, method: str) -> None:
+def _merge_two(
+    session: Session,
+    a: str,
+    b: str,
+    out: Path,
+    matching: "Matching",
+    weight: "Weight",
+    method: str,
+    needs_data: bool,
+) -> None:
     from permgraph.cli import jobs
     from permgraph.merging.merge import merge as merged
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
-    state = merged(aligned.a.model, aligned.b.model, alignment=aligned.alignment, weight=weight, method=method)
-    shares = f"{method} merge, {weight:g} · {{}} + {1 - weight:g} · {{}}"
+    with session.progress() as progress:
+        data = jobs.calibration(session, aligned.a, matching) if needs_data else None
+        state = merged(
+            aligned.a.model,
+            aligned.b.model,
+            alignment=aligned.alignment,
+            weight=weight,
+            method=method,
+            data=data,
+            progress=progress,
+        )
+    shares = f"{method} merge, {_shares(weight)}"
     how = {"method": method, "weight": weight}
     card = f"{shares.format('A', 'B')}, B's units moved to the places of A's."
     report = jobs.write(session, out, state, aligned, like=aligned.a, what=card, merge=how, force=session.force)
     jobs.tell(session, out, aligned, report, shares.format(a, b))
+
+
+def _needs_data(method: str, data: Path | None) -> bool:
+    from permgraph.errors import OptionError
+    from permgraph.merging.merge import recipe
+
+    try:
+        needs_data = recipe(method).needs_data
+    except OptionError as error:
+        raise typer.BadParameter(f"--merge: {error}") from None
+    if needs_data and data is None:
+        raise typer.BadParameter(f"--merge {method} compares activations: give the calibration data with --data")
+    return needs_data
+
+
+def _weight(text: str) -> "Weight":
+    """`0.9`, `attention=0.5,conv=0.9` or `correlation`."""
+    try:
+        if "=" in text:
+            return {name.strip(): _share(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+        return text if text == "correlation" else _share(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"--weight {text!r} is no share between 0 and 1, no ROLE=SHARE,..., and not 'correlation'"
+        ) from None
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(share)
+    return share
+
+
+def _shares(weight: "Weight") -> str:
+    """What A and B contribute, with places for their names."""
+    if isinstance(weight, float):
+        return f"{weight:g} · {{}} + {1 - weight:g} · {{}}"
+    by = weight if isinstance(weight, str) else ", ".join(f"{name} {share:g}" for name, share in weight.items())
+    return f"{{}} with {{}}, the first one's share by {by}"
 
 
 def _matching(data: Path | None, method: Method | None, groups: str | None, limit: int | None) -> "Matching":

@@ -1,6 +1,28 @@
 """Merge methods, one file each."""
 
-from permgraph.merging import linear, slerp
-from permgraph.merging.registry import METHODS, MergeMethod, merge_method
+from permgraph.merging import batch_norm, linear, pleas, regmean, repair, slerp
+from permgraph.merging.registry import (
+    CORRECTIONS,
+    LAYER_METHODS,
+    METHODS,
+    MergeFunction,
+    correction,
+    layer_method,
+    merge_method,
+)
 
-__all__ = ["METHODS", "MergeMethod", "linear", "merge_method", "slerp"]
+__all__ = [
+    "CORRECTIONS",
+    "LAYER_METHODS",
+    "METHODS",
+    "MergeFunction",
+    "batch_norm",
+    "correction",
+    "layer_method",
+    "linear",
+    "merge_method",
+    "pleas",
+    "regmean",
+    "repair",
+    "slerp",
+]

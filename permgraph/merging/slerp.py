@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from permgraph.merging.registry import merge_method
+from permgraph.merging.registry import Share, merge_method
 
 
 @merge_method("slerp", reference="Shoemake, SIGGRAPH 1985")
-def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
+def slerp(a: Tensor, b: Tensor, weight: Share) -> Tensor:
     """Along the great arc between the directions of a and b, with the interpolated length; linear where they agree.
 
     (sin(weight · φ) a/|a| + sin((1 - weight) · φ) b/|b|) / sin φ · (weight |a| + (1 - weight) |b|), φ the angle.

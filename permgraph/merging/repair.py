@@ -1,0 +1,190 @@
+"""REPAIR: the mean and deviation of every unit of a merged model between those of its parents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from permgraph.merging.batch_norm import running_statistics
+from permgraph.merging.calibration import Calibration, kept
+from permgraph.merging.layers import AffineLayer, find_layers
+from permgraph.merging.registry import correction
+from permgraph.merging.shares import Shares
+from permgraph.tracing.capture import Program
+from permgraph.tracing.run import Runner
+
+NORM, WHOLE, SCALE = "statistics of the norm", "mean and deviation", "deviation alone: there is no bias"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What REPAIR does at each node: a layer to rescale, or the names of the statistics of a BatchNorm to take anew.
+
+    `said` has every linear or convolution layer and BatchNorm of the graph by its node: what is restored there, or
+    why nothing is.
+    """
+
+    layers: Mapping[str, AffineLayer]
+    norms: Mapping[str, tuple[str, str]]
+    said: Mapping[str, str]
+
+
+def plan(program: Program) -> Plan:
+    """What can be folded back into the weights exactly.
+
+    A layer with a bias takes back its mean and deviation, one without a bias only its deviation (its rows are scaled).
+    A layer that only a BatchNorm with running statistics reads is left to that norm, whose statistics are taken anew.
+    A layer whose weight or bias is used more than once, or computed from other parameters, is left alone.
+    """
+    nodes = {node.name: node for node in program.graph.graph.nodes}
+    norms = {node.name: names for node, names in running_statistics(program)}
+    layers = find_layers(program)
+    said = dict(layers.left) | dict.fromkeys(norms, NORM)
+    chosen = {}
+    for layer in (use for uses in layers.found.values() for use in uses):
+        if len(layers.found[layer.weight]) > 1:
+            said[layer.node] = f"{layer.weight} is used more than once"
+        elif [user.name for user in nodes[layer.node].users if user.name in norms] == [
+            *map(str, nodes[layer.node].users)
+        ]:
+            said[layer.node] = "left to the norm that reads it"
+        else:
+            said[layer.node] = SCALE if layer.bias is None else WHOLE
+            chosen[layer.node] = layer
+    return Plan(chosen, norms, {name: said[name] for name in nodes if name in said})
+
+
+@correction("repair", reference="arXiv 2211.08403")
+def repair(calibration: Calibration, merged: Mapping[str, Tensor], shares: Shares) -> dict[str, Tensor]:
+    """Each unit's mean and deviation on the data become share · A's + (1 - share) · B's (section 4.1, equation 3).
+
+    y ↦ s y + t with s = σ_target / σ and t = μ_target - s μ is folded into the rows and the bias of its layer, in the
+    order of the graph: statistics of the merged model are taken with all earlier layers repaired. For that, all batches
+    advance together, one operation at a time, so memory holds the live activations of all of them. `plan` says which
+    layers; a unit that is constant in the merged model is only shifted.
+    """
+    todo = plan(calibration.program)
+    goals = _goals(calibration, todo.layers, shares)
+    state = dict(merged)
+    for name, runs in _together(calibration, state, (*todo.layers, *todo.norms)):
+        if name in todo.layers:
+            _rescale(todo.layers[name], goals[name], state, runs)
+        else:
+            _renorm(todo.norms[name], state, runs)
+    names = [n for layer in todo.layers.values() for n in (layer.weight, layer.bias) if n is not None]
+    return {name: state[name] for name in (*names, *(name for pair in todo.norms.values() for name in pair))}
+
+
+class ChannelMoments:
+    """Streaming mean and variance of every channel over frames, in float64; joined as Chan, Golub and LeVeque do."""
+
+    def __init__(self) -> None:
+        self.frames, self.mean, self.squares = 0, torch.zeros(()), torch.zeros(())
+
+    def update(self, rows: Tensor, keep: Tensor | None) -> None:
+        """Add [frames, n]."""
+        rows = (rows if keep is None else rows[keep]).double()
+        count, total = len(rows), self.frames + len(rows)
+        if not count:
+            return
+        mean = rows.mean(0)
+        drift = mean - self.mean
+        self.squares = self.squares + (rows - mean).square().sum(0) + drift.square() * (self.frames * count / total)
+        self.mean, self.frames = self.mean + drift * (count / total), total
+
+    @property
+    def deviation(self) -> Tensor:
+        """Of the population."""
+        return (self.squares / max(self.frames, 1)).sqrt()
+
+
+Goal = tuple[Tensor, Tensor]
+"""Mean and deviation of each unit."""
+
+Run = tuple[Runner, fx.Node, Tensor | None]
+"""A batch that has come to a node, and the mask of its padding."""
+
+
+def _goals(calibration: Calibration, layers: Mapping[str, AffineLayer], shares: Shares) -> dict[str, Goal]:
+    sides = {name: (ChannelMoments(), ChannelMoments()) for name in layers}
+    for name, a, b, mask in calibration.activations(layers, "statistics of the parents"):
+        for moments, y in zip(sides[name], (a, b), strict=True):
+            rows = layers[name].outputs(y)
+            moments.update(rows, kept(mask, len(rows)))
+    goals: dict[str, Goal] = {}
+    for name, (own_a, own_b) in sides.items():
+        share = shares.of_rows(layers[name].weight, layers[name].out_dim)
+        mean = share * own_a.mean + (1 - share) * own_b.mean
+        goals[name] = mean, share * own_a.deviation + (1 - share) * own_b.deviation
+    return goals
+
+
+def _together(
+    calibration: Calibration, state: Mapping[str, Tensor], wanted: Sequence[str]
+) -> Iterator[tuple[str, list[Run]]]:
+    """All batches at each node wanted, before any goes on; `state` and the values at the node may be changed."""
+    if not wanted:
+        return
+    runners, masks, steps = [], [], []
+    for program, inputs, mask in calibration.inputs("statistics of the merged model"):
+        runners.append(calibration.runner(program, state))
+        masks.append(mask)
+        steps.append(runners[-1].steps(inputs))
+    for here in zip(*steps, strict=True):
+        nodes = [node for node, _ in here]
+        if nodes[0].name in wanted:
+            yield nodes[0].name, list(zip(runners, nodes, masks, strict=True))
+
+
+def _rescale(layer: AffineLayer, goal: Goal, state: dict[str, Tensor], runs: Sequence[Run]) -> None:
+    moments = ChannelMoments()
+    for runner, node, mask in runs:
+        rows = layer.outputs(runner.env[node])
+        moments.update(rows, kept(mask, len(rows)))
+    mean, deviation = goal
+    scale = torch.where(_alive(moments), deviation / moments.deviation.clamp(min=1e-300), 1.0)
+    shift = mean - scale * moments.mean if layer.bias is not None else torch.zeros_like(scale)
+    weight = state[layer.weight]
+    shape = [1] * weight.dim()
+    shape[layer.out_dim] = -1
+    state[layer.weight] = (weight.double() * scale.reshape(shape)).to(weight.dtype)
+    if layer.bias is not None:
+        bias = state[layer.bias]
+        state[layer.bias] = (bias.double() * scale + shift).to(bias.dtype)
+    for runner, node, _ in runs:
+        y = runner.env[node]
+        units = [1] * y.dim()
+        units[layer.channel] = -1
+        runner.env[node] = y * scale.reshape(units).to(y) + shift.reshape(units).to(y)
+
+
+def _alive(moments: ChannelMoments) -> Tensor:
+    """Units that vary by more than the rounding of float32."""
+    return moments.deviation > 1e-6 * (moments.mean.square() + moments.deviation.square()).sqrt()
+
+
+def _renorm(names: tuple[str, str], state: dict[str, Tensor], runs: Sequence[Run]) -> None:
+    moments = ChannelMoments()
+    for runner, node, _ in runs:
+        x = runner.env[node.all_input_nodes[0]]
+        moments.update(x.movedim(1, -1).flatten(0, -2), None)
+    variance = moments.squares / max(moments.frames - 1, 1)
+    for name, value in zip(names, (moments.mean, variance), strict=True):
+        state[name] = value.to(state[name])
+    for runner, node, _ in runs:
+        for place in node.all_input_nodes:
+            feed = runner.program.feeds.get(place.name)
+            if feed is not None and feed.name in names:
+                runner.env[place] = runner.cast(state[feed.name])
+        runner.env[node] = runner.run_node(node)
+
+
+def describe(said: Mapping[str, str]) -> dict[str, int]:
+    """How many layers of a plan have each fate."""
+    counts: dict[str, int] = {}
+    for what in said.values():
+        counts[what] = counts.get(what, 0) + 1
+    return counts

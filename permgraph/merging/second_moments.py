@@ -1,0 +1,100 @@
+"""Streamed second moments of what the layers of two models are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from permgraph.errors import CalibrationError
+from permgraph.merging.calibration import Calibration, kept
+from permgraph.merging.layers import AffineLayer, Layers, Sliding
+
+MOST = 2**25
+"""Elements of a matrix of patches that is multiplied at once."""
+
+
+@dataclass
+class SecondMoments:
+    """Sums over frames of x xᵀ, x = (inputs of a layer, 1): of A, of B moved to A, and of A with B.
+
+    Each is float64 [groups, n, n].
+    """
+
+    a: Tensor
+    b: Tensor
+    ab: Tensor
+    frames: int = 0
+
+    def without_bias(self) -> SecondMoments:
+        """The moments of the inputs alone."""
+        return SecondMoments(self.a[:, :-1, :-1], self.b[:, :-1, :-1], self.ab[:, :-1, :-1], self.frames)
+
+
+Source = tuple[str, Sliding | None]
+
+
+def gather(calibration: Calibration, layers: Layers) -> dict[str, SecondMoments]:
+    """Weight -> the moments of all its layers' inputs, from one pass over the data, padding left out.
+
+    Products are formed in the models' dtype (float32 or wider) and added in float64. Layers that read one activation,
+    such as three projections of attention, share one set. Memory: 24 n² bytes a set, n the inputs of a layer.
+    Raises CalibrationError for no data, and where an activation is not finite.
+    """
+    sources = {weight: tuple((use.source, use.sliding) for use in uses) for weight, uses in layers.found.items()}
+    wanted: dict[str, dict[tuple[Source, ...], AffineLayer]] = {}
+    for weight, places in sources.items():
+        for use in layers.found[weight]:
+            wanted.setdefault(use.source, {})[places] = use
+    found: dict[tuple[Source, ...], SecondMoments] = {}
+    for node, a, b, mask in calibration.activations(wanted, "second moments"):
+        for places, use in wanted[node].items():
+            for rows_a, rows_b, keep in _pieces(use, a, b, mask):
+                _add(found, places, _with_one(rows_a, keep), _with_one(rows_b, keep))
+    if not found and layers.found:
+        raise CalibrationError("the calibration data is empty: give at least one batch")
+    for places, one in found.items():
+        if not all(bool(m.isfinite().all()) for m in (one.a, one.b)):
+            raise CalibrationError(f"the activations at {places[0][0]} are not finite; check the data and the weights")
+    return {weight: found[places] for weight, places in sources.items()}
+
+
+def _pieces(use: AffineLayer, a: Tensor, b: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """Rows of A and B with the mask of their frames; patches of a few samples at a time, linear inputs at once."""
+    if use.sliding is None:
+        rows = use.rows(a), use.rows(b)
+        return [(*rows, kept(mask, rows[0].shape[1]))]
+    kernel = torch.Size(use.sliding.kernel).numel()
+    step = max(1, MOST // max(1, a[0].numel() * kernel))
+    pieces = []
+    for first in range(0, len(a), step):
+        chosen = slice(first, first + step)
+        rows = use.rows(a[chosen]), use.rows(b[chosen])
+        pieces.append((*rows, kept(None if mask is None else mask[chosen], rows[0].shape[1])))
+    return pieces
+
+
+def _with_one(rows: Tensor, keep: Tensor | None) -> Tensor:
+    rows = rows if keep is None else rows[:, keep]
+    return torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
+
+
+def _add(found: dict[tuple[Source, ...], SecondMoments], key: tuple[Source, ...], a: Tensor, b: Tensor) -> None:
+    products = [torch.bmm(x.transpose(1, 2), y) for x, y in ((a, a), (b, b), (a, b))]
+    if key not in found:
+        own_a, own_b, both = (torch.zeros_like(p, dtype=torch.float64) for p in products)
+        found[key] = SecondMoments(own_a, own_b, both)
+    one = found[key]
+    for total, product in zip((one.a, one.b, one.ab), products, strict=True):
+        total += product
+    one.frames += a.shape[1]
+
+
+def augmented(layers: Sequence[AffineLayer], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[groups, out, in + 1]: the matrix of a layer with its bias as the last column; [groups, out, in] without one."""
+    matrix = layers[0].matrix(weight)
+    if bias is None:
+        return matrix
+    return torch.cat([matrix, bias.reshape(*matrix.shape[:2], 1).to(matrix)], dim=2)
