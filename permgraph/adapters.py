@@ -34,7 +34,8 @@ class Adapter:
     """The values of `config.model_type` that this adapter is for."""
 
     outputs: Literal["fixed", "free"] = "fixed"
-    """Whether the outputs keep their basis, or may be permuted (an encoder whose residual stream is its output)."""
+    """Whether the outputs of the bare model (without a head) keep their basis, or may be permuted, as those of an
+    encoder whose residual stream is its output. Outputs of a head are always fixed."""
 
     switches: Mapping[str, Any] = {"use_cache": False, "output_attentions": False, "output_hidden_states": False}
     """Config fields, and the values they have while the model is traced; what is written has the originals."""
@@ -64,6 +65,12 @@ class Adapter:
     def tie(self, model: "nn.Module") -> dict[Axis, Axis]:
         """Axes of parameters that the forward pass does not reach, each with the axis that it has to move with."""
         return {}
+
+    def require_alike(self, config_a: Any, config_b: Any) -> None:
+        """Raise SpecMismatchError naming a field in which two configs differ and that changes the function.
+
+        By default nothing is refused here: models that compute differently are found when both are traced.
+        """
 
     def input_facts(self, folder: Path | None, config: Any) -> dict[str, Any]:
         """What two models must share to be fed the same batches (a sampling rate, a tokenizer), for a warning."""
@@ -108,14 +115,16 @@ def installed_adapters() -> tuple[InstalledAdapter, ...]:
 def adapter_for(model_type: str) -> Adapter:
     """The adapter that claims `model_type`, else the default one.
 
-    Raises AdapterError where two distributions claim it, and where nobody does but an installed adapter is broken
-    and might have.
+    Raises AdapterError where two distributions claim it or register adapters of one name, and where nobody claims it
+    but an installed adapter is broken and might have.
     """
     installed = installed_adapters()
     claims = [found for found in installed if found.adapter and model_type in found.adapter.model_types]
-    if len(claims) > 1:
+    rivals = [found for found in installed if claims and found.name == claims[0].name and found not in claims]
+    if len(claims) + len(rivals) > 1:
+        what = f"model type {model_type!r} is claimed" if len(claims) > 1 else f"the name {claims[0].name!r} is taken"
         raise AdapterError(
-            f"model type {model_type!r} is claimed by {' and '.join(_origin(found) for found in claims)}. "
+            f"{what} by {' and '.join(_origin(found) for found in (*claims, *rivals))}. "
             "It is not clear which to use: uninstall all but one."
         )
     if claims and claims[0].adapter:

@@ -142,9 +142,14 @@ def test_verify(given):
 
 
 def test_adapters():
-    assert "hubert, mert_model, wav2vec2" in run("adapters").stdout
+    text = run("adapters").stdout
+    assert "hubert, mert_model" in text
+    assert f"permgraph {permgraph.__version__}" in text
     found = only_json(run("adapters", "--json"))["adapters"]
     assert {"name", "distribution", "model_types", "outputs", "problem"} == set(found[0])
+    assert {item["name"] for item in found} >= {
+        "bert", "data2vec-audio", "hubert", "llama", "vit", "wav2vec2", "wavlm", "whisper",
+    }  # fmt: skip
 
 
 def test_version_and_help():
@@ -417,8 +422,11 @@ BAD = {
     "short data": (damage_short, r"2 clips hold 2\.00 s of audio, less than one window"),
     "few frames": (damage_few_frames, r"15 frames of calibration data for 1024 channels, at least \d+"),
     "not audio": (damage_not_audio, r"0\.wav: cannot be read as audio"),
-    "other sizes": (damage_other_sizes, r"not of one architecture: .* \(64, 32\) in A, \(48, 32\) in B"),
-    "other family": (damage_other_family, r"not of one architecture"),
+    "other sizes": (
+        damage_other_sizes,
+        r"not of one architecture: intermediate_size is 64 in .* A and 48 in that of B",
+    ),
+    "other family": (damage_other_family, r"not of one architecture: .*a has a HubertConfig and .*b a BertConfig"),
     "no config": (damage_no_config, r"a: has no config\.json"),
     "broken config": (damage_config, r"config\.json .* cannot be read"),
 }

@@ -6,7 +6,15 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModel, HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2Model
+from transformers import (
+    AutoModel,
+    HubertConfig,
+    HubertForCTC,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2ForPreTraining,
+    Wav2Vec2Model,
+)
 
 from permgraph.adapters import adapter_for, installed_adapters
 from permgraph.checkpoints.writing import write_merged
@@ -91,17 +99,28 @@ def test_both_families_files_and_spellings_load(tmp_path, fields, suffix, spelli
     assert not loaded.model.training
     assert torch.equal(output(loaded.model), output(model))
     assert loaded.outputs == "free"
-    assert loaded.outputs_free
     assert loaded.tie == {("masked_spec_embed", 0): ("encoder.layer_norm.weight", 0)}
     assert loaded.kwargs["input_values"].shape == (2, 16000)
     assert {t.dtype for t in loaded.model.state_dict().values()} == {torch.float32}
 
 
-def test_a_head_is_left_out_with_its_prefix(tmp_path):
+def test_a_ctc_head_stays_and_fixes_the_outputs(tmp_path):
     model = tiny(kind=HubertForCTC)
-    loaded = load(str(write_folder(tmp_path / "a", model.state_dict(), HUBERT_FIELDS)))
-    assert type(loaded.model) is HubertModel
-    assert torch.equal(output(loaded.model), output(model.hubert))
+    fields = HUBERT_FIELDS | {"architectures": ["HubertForCTC"]}
+    loaded = load(str(write_folder(tmp_path / "a", model.state_dict(), fields)))
+    assert type(loaded.model) is HubertForCTC
+    assert loaded.outputs == "fixed"
+    assert loaded.tie == {("hubert.masked_spec_embed", 0): ("hubert.encoder.layer_norm.weight", 0)}
+    assert torch.equal(output(loaded.model.hubert), output(model.hubert))
+
+
+def test_heads_of_pretraining_are_left_out(tmp_path):
+    torch.manual_seed(0)
+    model = Wav2Vec2ForPreTraining(Wav2Vec2Config(**TINY)).eval()
+    fields = {"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForPreTraining"]}
+    loaded = load(str(write_folder(tmp_path / "a", model.state_dict(), fields)))
+    assert type(loaded.model) is Wav2Vec2Model
+    assert torch.equal(output(loaded.model), output(model.wav2vec2))
 
 
 def test_wav2vec2_loads_as_itself(tmp_path):
@@ -273,6 +292,6 @@ def test_models_that_hear_differently_are_told_apart(tmp_path):
 
 
 def test_the_adapter_is_found_through_the_entry_point():
-    assert {type(adapter_for(name)).__name__ for name in ("hubert", "mert_model", "wav2vec2")} == {"HubertAdapter"}
+    assert {type(adapter_for(name)).__name__ for name in ("hubert", "mert_model")} == {"HubertAdapter"}
     (found,) = [found for found in installed_adapters() if found.name == "hubert"]
     assert found.distribution.startswith("permgraph ")

@@ -66,7 +66,8 @@ def outputs(model, kwargs):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_without_an_adapter_loads_runs_and_is_written_again(tmp_path, name):
+def test_a_model_without_an_adapter_loads_runs_and_is_written_again(tmp_path, monkeypatch, name):
+    install(monkeypatch)
     model = built(name)
     model.save_pretrained(tmp_path / "a")
     loaded = load(str(tmp_path / "a"))
@@ -226,6 +227,7 @@ def test_a_function_in_the_working_directory(tmp_path, monkeypatch):
 
 def test_timm_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.data", None)
     with pytest.raises(CheckpointError, match="pip install timm"):
         load("timm:resnet18")
 
@@ -296,6 +298,20 @@ def test_two_claims_are_refused_with_both_origins(monkeypatch):
     assert type(adapter_for("other")) is Adapter
 
 
+class Other(Adapter):
+    model_types = ("other",)
+
+
+def test_two_packages_with_one_name_are_refused_with_both_origins(monkeypatch):
+    points = [("one", f"{__name__}:Claimant"), ("two", f"{__name__}:Other")]
+    found = [EntryPoint("same", value, adapters.GROUP)._for(Elsewhere(name)) for name, value in points]
+    monkeypatch.setattr(adapters, "entry_points", lambda group: found)
+    for model_type in ("claimed", "other"):
+        with pytest.raises(AdapterError, match=r"the name 'same' is taken by 'same' of (one|two) 1 and 'same' of"):
+            adapter_for(model_type)
+    assert type(adapter_for("neither")) is Adapter
+
+
 @pytest.mark.parametrize(
     "value", ["no_such_package:Thing", f"{__name__}:Absent", f"{__name__}:Elsewhere", "json:dumps"]
 )
@@ -360,13 +376,23 @@ def test_images_are_read_by_the_image_processor(tmp_path):
 
 
 def test_sound_is_read_by_the_feature_extractor(tmp_path):
-    built("whisper").save_pretrained(tmp_path / "a")
+    torch.manual_seed(0)
+    WhisperModel(WhisperConfig(**WHISPER | {"max_source_positions": 50})).save_pretrained(tmp_path / "a")
     extractor = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 8, "chunk_length": 1}
     (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(extractor))
     (tmp_path / "sounds").mkdir()
     soundfile.write(tmp_path / "sounds" / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000 * 3), 16_000)
-    batches = load(str(tmp_path / "a")).calibration(tmp_path / "sounds", batch_size=3)
-    assert [tuple(batch["input_features"].shape) for batch in batches] == [(3, 8, 100)]
+    loaded = load(str(tmp_path / "a"))
+    (batch,) = loaded.calibration(tmp_path / "sounds", batch_size=3)
+    assert tuple(batch["input_features"].shape) == (3, 8, 100)
+    ids = batch["decoder_input_ids"]
+    assert ids.shape == (3, 20)
+    assert bool((ids[:, 0] == WHISPER["decoder_start_token_id"]).all())
+    stream = loaded.model(batch["input_features"], decoder_input_ids=ids).last_hidden_state
+    assert torch.equal((stream @ loaded.model.decoder.embed_tokens.weight.T).argmax(-1)[:, :-1], ids[:, 1:])
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(extractor | {"chunk_length": 2}))
+    with pytest.raises(CalibrationError, match="makes 200 frames of a window, and the model takes 100"):
+        list(load(str(tmp_path / "a")).calibration(tmp_path / "sounds", batch_size=1))
 
 
 def test_data_that_cannot_be_read_says_why(tmp_path):

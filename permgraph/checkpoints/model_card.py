@@ -10,7 +10,7 @@ def model_card(title: str, base_models: Sequence[str], *, transformers: bool, su
 
     Of a base model given by folder only the folder's name is written, never where it lies.
     """
-    names = [_public_name(model) for model in base_models]
+    names = [public_name(model) for model in base_models]
     front = ["---", *(["base_model:", *(f"- {json.dumps(name)}" for name in names)] if names else [])]
     front += ["tags:", "- merge", "- permgraph", *(["library_name: transformers"] if transformers else []), "---"]
     origin = f"Merged from {', '.join(f'`{name}`' for name in names)} with permgraph.\n\n" if names else ""
@@ -25,7 +25,8 @@ def model_card(title: str, base_models: Sequence[str], *, transformers: bool, su
     )
 
 
-def _public_name(reference: str) -> str:
+def public_name(reference: str) -> str:
+    """A reference without where on this machine it lies: a folder's own name, anything else as it is."""
     path = Path(reference).expanduser()
     is_path = path.exists() or path.is_absolute() or reference.startswith(("./", "../", "~"))
     return path.resolve().name if is_path else reference

@@ -56,7 +56,8 @@ def write_merged(
 ) -> Path:
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
 
-    `config` is a transformers config (None for a model without one), `architecture` its class name, `source` the
+    `config` is a transformers config (None for a model without one, timm's fields as they are), `architecture` its
+    class name, `source` the
     folder of A whose processor and tokenizer files are copied, `report` the contents of `permgraph.json` (a number
     that is not finite becomes null), `base_models` hub ids or folders (only a folder's own name is written),
     `summary` Markdown for the model card.
@@ -137,6 +138,8 @@ def _copy_processor(source: Path, folder: Path) -> None:
 
 
 def _config_fields(config: Any, architecture: str | None) -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        return dict(config)
     fields: dict[str, Any] = json.loads(config.to_json_string())
     for stale in ("auto_map", "_name_or_path", "torch_dtype"):
         fields.pop(stale, None)

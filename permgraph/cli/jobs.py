@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.record import gain_table, moved_share, record, summary
 from permgraph.cli.session import Progress, Session
 from permgraph.matching.alignment import Alignment, align, require_pair, select
-from permgraph.models.loading import LoadedModel, input_differences, load
+from permgraph.models.heads import Heads, common_part
+from permgraph.models.loading import LoadedModel, load, require_alike
 from permgraph.symmetry.derivation import derive
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
@@ -36,12 +37,14 @@ class Matching:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Two models and the alignment of the second with the first."""
+    """Two models, the part of them that is matched, and the alignment of the second's part with the first's."""
 
+    models: tuple[LoadedModel, LoadedModel]
     a: LoadedModel
     b: LoadedModel
     alignment: Alignment
     matching: Matching
+    heads: Heads = field(default_factory=Heads)
 
 
 def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching) -> Aligned:
@@ -54,18 +57,23 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
 
 def align_loaded(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Aligned:
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
-    options = prepare(session, (a, b), matching, progress)
-    return Aligned(a, b, align(a.model, b.model, **options, progress=progress), matching)
+    (part_a, part_b), heads = common_part((a, b))
+    options = prepare(session, (part_a, part_b), matching, progress)
+    found = align(part_a.model, part_b.model, **options, progress=progress)
+    return Aligned((a, b), part_a, part_b, found, matching, heads)
 
 
 def load_all(session: Session, references: Sequence[str], progress: Progress) -> list[LoadedModel]:
-    """The models of these names, with a warning where one expects other inputs than the first."""
+    """The models of these names, with a warning where one expects other inputs than the first.
+
+    Raises PermgraphError where one cannot be matched with the first, whatever its weights.
+    """
     models: list[LoadedModel] = []
     for done, reference in enumerate(references):
         progress("loading", done, len(references))
         models.append(load(reference))
-        for difference in input_differences(models[0], models[-1]):
-            session.warn(f"{difference}; both will be given the inputs of the first")
+        for difference in require_alike(models[0], models[-1]):
+            session.warn(difference)
     progress("loading", len(references), len(references))
     return models
 
@@ -112,8 +120,9 @@ def write(
     force: bool = False,
 ) -> dict[str, Any]:
     """Write `state` with the config and processor of `like`, the card and the record; returns the record."""
-    models = (aligned.a, aligned.b)
+    models = aligned.models
     report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
+    report["heads"] = str(aligned.heads) or None
     write_merged(
         out,
         state,
@@ -122,10 +131,15 @@ def write(
         architecture=like.architecture,
         source=like.folder,
         base_models=[model.reference for model in models],
-        summary=summary(aligned.alignment, what),
+        summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
         force=force,
     )
     return report
+
+
+def _sentence(heads: Heads) -> str:
+    text = str(heads)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any], what: str) -> None:
@@ -139,5 +153,5 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
         f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
         f"{share:.1%} of their units moved"
     )
-    session.say(f"{what}\nwritten to {out}")
+    session.say("\n".join(filter(None, (what, str(aligned.heads), f"written to {out}"))))
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

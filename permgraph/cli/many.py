@@ -15,12 +15,14 @@ from permgraph.cli.session import Session, table
 from permgraph.errors import VerificationError
 from permgraph.matching.alignment import select
 from permgraph.merging.many import match_many, merge_many
+from permgraph.models.heads import common_part
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from permgraph.models.heads import Heads
     from permgraph.models.loading import LoadedModel
     from permgraph.symmetry.spec import PermutationSpec
     from permgraph.symmetry.verification import Certificate
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placed:
-    """Models, the element that moves each to the places of the first, and the worst of their certificates."""
+    """Models, the parts that are merged, the element that moves each to the first's places, and the worst proof."""
 
     models: Sequence[LoadedModel]
+    parts: Sequence[LoadedModel]
+    heads: Heads
     spec: PermutationSpec
     elements: Sequence[Permutations]
     certificate: Certificate
@@ -41,13 +45,15 @@ def merge_all(session: Session, references: Sequence[str], out: Path, matching: 
     require_free(out, force=session.force)
     shares = [weight, *[(1 - weight) / (len(references) - 1)] * (len(references) - 1)]
     placed = _place(session, references, matching)
-    state = merge_many([m.model for m in placed.models], placed.elements, weights=shares, spec=placed.spec)
+    part = merge_many([m.model for m in placed.parts], placed.elements, weights=shares, spec=placed.spec)
+    state = placed.heads.into(placed.models[0].model.state_dict(), part)
     groups = select(placed.spec, matching.groups)
     report = origin(session, placed.models, placed.spec, matching.data) | {
         "method": matching.method or ("weights" if matching.data is None else "correlation"),
         "merge": {"method": "linear", "weights": shares},
         "groups": [group.name for group in groups],
         "gains": None,
+        "heads": str(placed.heads) or None,
         "certificate": asdict(placed.certificate),
         "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
     }
@@ -56,21 +62,22 @@ def merge_all(session: Session, references: Sequence[str], out: Path, matching: 
     session.say(_moved_table(groups, placed.elements, references))
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
     what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(shares, references, strict=True))
-    session.say(f"linear merge, {what}\nwritten to {out}")
+    session.say("\n".join(filter(None, (f"linear merge, {what}", str(placed.heads), f"written to {out}"))))
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})
 
 
 def _place(session: Session, references: Sequence[str], matching: Matching) -> Placed:
     with session.progress() as progress:
         models = load_all(session, references, progress)
-        options = prepare(session, models, matching, progress)
+        parts, heads = common_part(models)
+        options = prepare(session, parts, matching, progress)
         spec: PermutationSpec = options["spec"]
-        elements = match_many([model.model for model in models], **options, progress=progress)
-        proofs = [prove(spec, model, element, session.seed) for model, element in zip(models, elements, strict=True)]
+        elements = match_many([part.model for part in parts], **options, progress=progress)
+        proofs = [prove(spec, model, element, session.seed) for model, element in zip(parts, elements, strict=True)]
     worst = max(proofs, key=lambda proof: (not proof.ok, proof.max_error))
     if not worst.ok:
         raise VerificationError(f"the match is refused: {worst}; please report this model")
-    return Placed(models, spec, elements, worst)
+    return Placed(models, parts, heads, spec, elements, worst)
 
 
 def _write(

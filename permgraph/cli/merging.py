@@ -55,13 +55,15 @@ def align(
 ) -> None:
     """Move the units of B to the places of A's.
 
-    What is written has B's function, and can be merged with A by any tool.
+    What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, it is B's
+    base model alone.
     """
     matching = _matching(data, method, groups, limit)
     from permgraph.cli import jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
-    what = f"{b}, its units in the places of {a}'s; the function is unchanged"
+    part = "" if aligned.heads.whole else "the base model of "
+    what = f"{part}{b}, its units in the places of {a}'s; the function is unchanged"
     state = aligned.alignment.state_dict
     report = jobs.write(session, out, state, aligned, like=aligned.b, what=ALIGNED, force=session.force)
     jobs.tell(session, out, aligned, report, what)
@@ -100,7 +102,7 @@ def merge(
     """Align B with A and merge the two.
 
     What is written is weight · A + (1 - weight) · B, B moved to A. More than two models are moved into one space, with
-    A as its reference.
+    A as its reference. Heads are merged where all models have the same one with the same labels; else A keeps its own.
     """
     matching = _matching(data, method, groups, limit)
     if more and merge != "linear":
@@ -135,7 +137,7 @@ def _merge_two(
     aligned = jobs.load_and_align(session, a, b, out, matching)
     with session.progress() as progress:
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
-        state = merged(
+        part = merged(
             aligned.a.model,
             aligned.b.model,
             alignment=aligned.alignment,
@@ -144,10 +146,11 @@ def _merge_two(
             data=data,
             progress=progress,
         )
+    state = aligned.heads.into(aligned.models[0].model.state_dict(), part)
     shares = f"{method} merge, {_shares(weight)}"
     how = {"method": method, "weight": weight}
     card = f"{shares.format('A', 'B')}, B's units moved to the places of A's."
-    report = jobs.write(session, out, state, aligned, like=aligned.a, what=card, merge=how, force=session.force)
+    report = jobs.write(session, out, state, aligned, like=aligned.models[0], what=card, merge=how, force=session.force)
     jobs.tell(session, out, aligned, report, shares.format(a, b))
 
 

@@ -1,112 +1,83 @@
 """Calibration data for models without an adapter of their own: audio, images or text, by the model's own processor."""
 
-from collections.abc import Callable, Iterator
-from importlib import import_module
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from permgraph.data.audio import AudioBatches
+from permgraph.data.batches import Batches, Inputs, side_by_side
+from permgraph.data.images import image_batches
+from permgraph.data.text import TOKENS, token_rows
 from permgraph.errors import CalibrationError
-from permgraph.models.example_inputs import longest_text
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-TEXT_SUFFIXES = (".txt", ".md")
-TOKENS = 128
-VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
-
-
-class Batches:
-    """Batches `{name: tensor}` of `samples`, each made when it is needed; all have the same shape.
-
-    What does not fill a last batch is dropped; with fewer samples than `batch_size` the batch is smaller.
-    """
-
-    def __init__(self, name: str, samples: list[Any], make: Callable[[list[Any]], Tensor], batch_size: int) -> None:
-        self.name = name
-        self.batch_size = min(batch_size, len(samples))
-        self._samples = samples
-        self._make = make
-
-    def __len__(self) -> int:
-        """The number of batches."""
-        return len(self._samples) // self.batch_size
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for number in range(len(self)):
-            batch = self._make(self._samples[number * self.batch_size : (number + 1) * self.batch_size])
-            if not bool(torch.isfinite(batch).all()):
-                raise CalibrationError(f"batch {number} of {self.name} holds NaN or infinite values. Repair the files.")
-            yield {self.name: batch}
+from permgraph.models.example_inputs import longest_text, needed_inputs
+from permgraph.models.vocabulary import load_processor, tokenizer_in
 
 
 def read_batches(
     data: Path, *, model: nn.Module, folder: Path | None, seed: int = 0, batch_size: int = 4, limit: int | None = None
 ) -> Batches | AudioBatches:
-    """Batches for the main input of a transformers model, read from `data` by the processor in `folder`.
+    """Batches for the inputs of a transformers model, read from `data` by the processor in `folder`.
 
     Text is packed into rows of up to 128 tokens, without padding; images are resized by the image processor; audio is
-    cut into windows (see `permgraph.data.audio`) and turned into what the feature extractor makes of them.
+    cut into windows (see `permgraph.data.audio`) and turned into what the feature extractor makes of them. A decoder
+    is given the encoder's row of text, one place later; a model of text and images is given both, paired in order.
     Raises CalibrationError for a model or a processor it cannot use, and for data that is absent or unreadable.
     """
-    readers = {"input_ids": _text, "pixel_values": _images, "input_values": _sound, "input_features": _sound}
-    name = str(getattr(model, "main_input_name", ""))
-    if folder is None or name not in readers:
+    names = () if folder is None else needed_inputs(model)
+    main = [name for name in names if name in READERS]
+    decodes = "decoder_input_ids" in names
+    if folder is None or not main or {*names} - {*main} - {"decoder_input_ids"} or (decodes and main != ["input_ids"]):
         raise CalibrationError(
             f"{data}: nothing is known of how {type(model).__name__} reads files. Match by weights (leave the data "
-            "away), call permgraph.align with batches of your own, or write an adapter."
+            "away), give batches of your own (--data python:module:function, or permgraph.align), or write an adapter."
         )
-    return readers[name](data, model=model, folder=folder, seed=seed, batch_size=batch_size, limit=limit)
+    options: dict[str, Any] = {"model": model, "folder": folder, "seed": seed, "batch_size": batch_size, "limit": limit}
+    found = [READERS[name](data, **options) for name in main]
+    return found[0] if len(found) == 1 else side_by_side(found[0], found[1])
 
 
 def _text(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: int, limit: int | None) -> Batches:
-    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
-        # transformers would make up an empty vocabulary, and every token would be unknown.
-        raise CalibrationError(
-            f"{folder}: has no vocabulary ({', '.join(VOCABULARIES)}). Put the tokenizer files there."
-        )
-    tokenizer = _processor("AutoTokenizer", folder)
-    with_ends, plain = (tokenizer("a", add_special_tokens=ends)["input_ids"] for ends in (True, False))
-    start = next((i for i in range(len(with_ends)) if with_ends[i : i + len(plain)] == plain), 0)
-    head, tail = with_ends[:start], with_ends[start + len(plain) :]
-    size = longest_text(model, TOKENS) - len(head) - len(tail)
-    ids: list[int] = []
-    for path in _files(data, TEXT_SUFFIXES, "text"):
-        try:
-            ids += tokenizer(path.read_text(encoding="utf-8"), add_special_tokens=False, verbose=False)["input_ids"]
-        except (OSError, UnicodeDecodeError) as error:
-            raise CalibrationError(f"{path}: cannot be read as UTF-8 text: {error}. Convert or remove it.") from error
-    rows = [[*head, *ids[i : i + size], *tail] for i in range(0, len(ids) - size + 1, size)]
-    if not rows:
-        raise CalibrationError(f"{data}: {len(ids)} tokens of text are less than one row of {size}. Add text.")
-    return Batches("input_ids", _shuffled(rows, seed)[:limit], torch.tensor, batch_size)
+    rows = token_rows(data, tokenizer_in(folder), longest_text(model, TOKENS), seed=seed)[:limit]
+    start = _decoder_start(model) if "decoder_input_ids" in needed_inputs(model) else None
+
+    def make(rows: list[list[int]]) -> Inputs:
+        ids = torch.tensor(rows)
+        return {"input_ids": ids} if start is None else {"input_ids": ids, "decoder_input_ids": shifted(ids, start)}
+
+    return Batches(rows, make, batch_size)
+
+
+def shifted(ids: Tensor, start: int) -> Tensor:
+    """Token ids one place later, `start` before them: what a decoder is given that is to say `ids`."""
+    return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], dim=1)
+
+
+def _decoder_start(model: nn.Module) -> int:
+    config: Any = model.config
+    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    return int(next((value for name in names if (value := getattr(config, name, None)) is not None), 0))
 
 
 def _images(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: int, limit: int | None) -> Batches:
-    processor = _processor("AutoImageProcessor", folder)
+    processor = load_processor("AutoImageProcessor", folder)
 
-    def make(paths: list[Path]) -> Tensor:
-        pixels: Tensor = processor(images=[_image(path) for path in paths], return_tensors="pt")["pixel_values"]
-        return pixels
+    def pixels(images: list[Any]) -> Tensor:
+        values: Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
+        return values
 
-    return Batches("pixel_values", _shuffled(_files(data, IMAGE_SUFFIXES, "image"), seed)[:limit], make, batch_size)
-
-
-def _image(path: Path) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError) as error:
-        raise CalibrationError(f"{path}: cannot be read as an image: {error}. Repair or remove this file.") from error
+    return image_batches(data, "pixel_values", pixels, seed=seed, batch_size=batch_size, limit=limit)
 
 
-def _sound(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: int, limit: int | None) -> Batches:
-    extractor = _processor("AutoFeatureExtractor", folder)
+def sound_batches(
+    data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: int, limit: int | None
+) -> Batches:
+    """Windows of sound as the feature extractor in `folder` makes them, under the name of the model's main input."""
+    extractor = load_processor("AutoFeatureExtractor", folder)
     rate = int(extractor.sampling_rate)
     windows = AudioBatches(
         data, rate=rate, seconds=float(getattr(extractor, "chunk_length", None) or 5), batch_size=1, normalize=False,
@@ -114,31 +85,16 @@ def _sound(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size:
     )  # fmt: skip
     name = str(model.main_input_name)
 
-    def make(numbers: list[int]) -> Tensor:
+    def make(numbers: list[int]) -> Inputs:
         sounds = [windows.window(i) for i in numbers]
-        features: Tensor = extractor(sounds, sampling_rate=rate, return_tensors="pt")[name]
-        return features
+        return {name: extractor(sounds, sampling_rate=rate, return_tensors="pt")[name]}
 
-    return Batches(name, list(range(len(windows))), make, batch_size)
-
-
-def _processor(kind: str, folder: Path) -> Any:
-    try:
-        return getattr(import_module("transformers"), kind).from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # each processor has its own ways to fail
-        reason = (str(error).splitlines() or [""])[0]
-        raise CalibrationError(
-            f"{folder}: its processor ({kind}) cannot be loaded: {type(error).__name__}: {reason}. Put the tokenizer "
-            "or preprocessor files of the model beside its weights."
-        ) from error
+    return Batches(list(range(len(windows))), make, batch_size)
 
 
-def _files(data: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
-    found = sorted(path for path in data.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    if not found:
-        raise CalibrationError(f"{data}: no {what} files (looked for {', '.join(suffixes)} here and below). Add some.")
-    return found
-
-
-def _shuffled(items: list[Any], seed: int) -> list[Any]:
-    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
+READERS: dict[str, Callable[..., Batches]] = {
+    "input_ids": _text,
+    "pixel_values": _images,
+    "input_values": sound_batches,
+    "input_features": sound_batches,
+}

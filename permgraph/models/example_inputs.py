@@ -19,8 +19,7 @@ def guess_inputs(model: nn.Module, *, seed: int = 0) -> tuple[tuple[Any, ...], d
     """
     generator = torch.Generator().manual_seed(seed)
     accepted = inspect.signature(model.forward).parameters
-    main = str(getattr(model, "main_input_name", "input_ids"))
-    names = [name for name in dict.fromkeys([main, *_MAKERS]) if name == main or _is_needed(name, main, model)]
+    main, *_ = names = needed_inputs(model)
     unknown = [name for name in names if name not in _MAKERS or name not in accepted]
     if unknown:
         raise AdapterError(
@@ -28,6 +27,12 @@ def guess_inputs(model: nn.Module, *, seed: int = 0) -> tuple[tuple[Any, ...], d
             "Give the model as python:package.module:function, a function that returns (model, args, kwargs)."
         )
     return (), {name: _MAKERS[name](model, generator) for name in names}
+
+
+def needed_inputs(model: nn.Module) -> tuple[str, ...]:
+    """The names of the inputs that `model` cannot do without, its main input first."""
+    main = str(getattr(model, "main_input_name", "input_ids"))
+    return tuple(name for name in dict.fromkeys([main, *_MAKERS]) if name == main or _is_needed(name, main, model))
 
 
 def vocabulary(model: nn.Module) -> int:

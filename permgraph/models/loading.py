@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from permgraph.adapters import Adapter, adapter_for
 from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
 from permgraph.checkpoints.weight_files import read_json
-from permgraph.errors import CalibrationError, CheckpointError
-from permgraph.models.references import call_python, create_timm, find_folder
-from permgraph.models.transformers_models import empty_model, load_weights
+from permgraph.errors import CalibrationError, CheckpointError, SpecMismatchError
+from permgraph.models.references import call_python, find_folder, run_python
+from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_from_folder
+from permgraph.models.transformers_models import empty_model, has_head, load_weights
+from permgraph.models.vocabulary import require_one_vocabulary
 
 Axis = tuple[str, int]
 
@@ -23,8 +26,8 @@ class LoadedModel:
     """A model in eval mode and float32, ready to be traced with `args` and `kwargs`.
 
     `config` is the transformers config as it should be written again (None for other models), `folder` the checkpoint
-    on disk (None for a model made by code), `tie` what `derive` takes, `facts` what another model must share
-    to be fed the same batches.
+    on disk (None for a model made by code), `tie` and `outputs` what `derive` takes, `facts` what another model must
+    share to be fed the same batches.
     """
 
     reference: str
@@ -36,16 +39,7 @@ class LoadedModel:
     folder: Path | None = None
     config: Any = None
     facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def outputs(self) -> Literal["fixed", "free"]:
-        """ "free" or "fixed": what `derive` takes."""
-        return self.adapter.outputs
-
-    @property
-    def outputs_free(self) -> bool:
-        """Whether the outputs may be permuted."""
-        return self.adapter.outputs == "free"
+    outputs: Literal["fixed", "free"] = "fixed"
 
     @property
     def architecture(self) -> str:
@@ -55,7 +49,12 @@ class LoadedModel:
     def calibration(
         self, data: Path | str, *, seed: int = 0, batch_size: int = 4, limit: int | None = None
     ) -> Iterable[dict[str, Tensor]]:
-        """Batches of keyword inputs from the folder `data`; see `Adapter.calibration`. Raises CalibrationError."""
+        """Batches of inputs from the folder `data`, see `Adapter.calibration`, or made by `python:module:function`.
+
+        Raises CalibrationError.
+        """
+        if str(data).startswith("python:"):
+            return _batches_of(str(data), limit)
         if not Path(data).is_dir():
             raise CalibrationError(f"{data}: no such folder. Give a folder of audio, image or text files.")
         return self.adapter.calibration(
@@ -73,20 +72,40 @@ def load(reference: str, *, weights: bool = True) -> LoadedModel:
     if reference.startswith("python:"):
         return _from_python(reference, weights=weights)
     if reference.startswith("timm:"):
-        return _from_timm(reference, weights=weights)
+        model = create_timm(reference.removeprefix("timm:"), pretrained=weights)
+        return _timm_model(reference, model, None, None, weights=weights)
     return _from_folder(reference, find_folder(reference, weights=weights), weights=weights)
 
 
+def require_alike(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
+    """Refuse two models that cannot be matched whatever their weights; sentences of warning about what merely differs.
+
+    Raises SpecMismatchError naming the config field that changes the function, or the tokens that differ.
+    """
+    kinds = [type(model.config).__name__ for model in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise SpecMismatchError(
+            f"the two models are not of one architecture: {a.reference} has a {kinds[0]} and {b.reference} a {kinds[1]}"
+        )
+    a.adapter.require_alike(a.config, b.config)
+    return tuple(filter(None, (*input_differences(a, b), require_one_vocabulary(a, b))))
+
+
 def input_differences(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
-    """Sentences on what `a` and `b` expect differently of their inputs, for a warning before both see the same data."""
+    """Sentences on what `a` and `b` expect differently of their inputs."""
     names = [name for name in a.facts if name in b.facts and a.facts[name] != b.facts[name]]
     return tuple(
-        f"{name} is {a.facts[name]!r} in {a.reference} and {b.facts[name]!r} in {b.reference}" for name in names
+        f"{name} is {a.facts[name]!r} in {a.reference} and {b.facts[name]!r} in {b.reference}; both will be given the "
+        "inputs of the first"
+        for name in names
     )
 
 
 def _from_folder(reference: str, folder: Path, *, weights: bool) -> LoadedModel:
     fields = read_json(folder / "config.json")
+    if is_timm_config(fields):
+        model = timm_from_folder(folder, fields, weights=weights)
+        return _timm_model(reference, model, folder, fields, weights=weights)
     if not isinstance(fields.get("model_type"), str):
         raise CheckpointError(f"{folder / 'config.json'}: has no `model_type`. Give a folder of a transformers model.")
     adapter = adapter_for(fields["model_type"])
@@ -105,7 +124,8 @@ def _from_folder(reference: str, folder: Path, *, weights: bool) -> LoadedModel:
         model = empty_model(kinds[0], traced)
     args, kwargs = adapter.example_inputs(model)
     facts = adapter.input_facts(folder, config)
-    return LoadedModel(reference, model, args, kwargs, adapter, adapter.tie(model), folder, config, facts)
+    outputs = "fixed" if has_head(model) else adapter.outputs
+    return LoadedModel(reference, model, args, kwargs, adapter, adapter.tie(model), folder, config, facts, outputs)
 
 
 def _renamed(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, Tensor]:
@@ -124,12 +144,29 @@ def _from_python(reference: str, *, weights: bool) -> LoadedModel:
     model_type = str(getattr(getattr(model, "config", None), "model_type", ""))
     adapter = adapter_for(model_type) if model_type else Adapter()
     model = _prepared(model, reference, weights=weights)
-    return LoadedModel(reference, model, args, kwargs, adapter, adapter.tie(model))
+    outputs = "fixed" if model_type and has_head(model) else adapter.outputs
+    return LoadedModel(reference, model, args, kwargs, adapter, adapter.tie(model), outputs=outputs)
 
 
-def _from_timm(reference: str, *, weights: bool) -> LoadedModel:
-    model, inputs = create_timm(reference.removeprefix("timm:"), pretrained=weights)
-    return LoadedModel(reference, _prepared(model, reference, weights=weights), (inputs,), {}, Adapter())
+def _timm_model(reference: str, model: nn.Module, folder: Path | None, fields: Any, *, weights: bool) -> LoadedModel:
+    adapter = TimmAdapter()
+    args, kwargs = adapter.example_inputs(model)
+    facts = adapter.input_facts(folder, fields)
+    model = _prepared(model, reference, weights=weights)
+    return LoadedModel(reference, model, args, kwargs, adapter, folder=folder, config=fields, facts=facts)
+
+
+def _batches_of(reference: str, limit: int | None) -> Iterable[Any]:
+    try:
+        batches = run_python(reference.removeprefix("python:"))
+    except CheckpointError as error:
+        raise CalibrationError(str(error)) from error
+    if isinstance(batches, str | bytes | Tensor) or not isinstance(batches, Iterable):
+        raise CalibrationError(
+            f"{reference}: returned one {type(batches).__name__}, not an iterable of batches. Return a list of "
+            "tensors, of tuples of arguments, or of dicts of keywords."
+        )
+    return list(islice(batches, limit))
 
 
 def _prepared(model: nn.Module, reference: str, *, weights: bool) -> nn.Module:

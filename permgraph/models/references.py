@@ -1,4 +1,4 @@
-"""Resolves what a user typed for a model: a folder, a hub id, a function, a timm name."""
+"""Resolves what a user typed for a model or for data: a folder, a hub id, a function."""
 
 import importlib
 import re
@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from permgraph.errors import CheckpointError
 
@@ -75,6 +74,22 @@ def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]
 
     Raises CheckpointError where there is no such module or function, where it raises, or returns something else.
     """
+    result = run_python(target)
+    match result:
+        case (nn.Module() as model, tuple() as args, dict() as kwargs):
+            return model, args, kwargs
+    parts = result if isinstance(result, tuple) else (result,)
+    got = ", ".join(type(part).__name__ for part in parts)
+    raise CheckpointError(
+        f"python:{target}: returned ({got}), not (model, args, kwargs): an nn.Module, a tuple and a dict."
+    )
+
+
+def run_python(target: str) -> Any:
+    """What `package.module:function` returns; the working directory is searched too.
+
+    Raises CheckpointError where there is no such module or function, or where it raises.
+    """
     module_name, _, function_name = target.partition(":")
     where = f"python:{target}"
     if not module_name or not function_name:
@@ -82,7 +97,7 @@ def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        result = getattr(importlib.import_module(module_name), function_name)()
+        return getattr(importlib.import_module(module_name), function_name)()
     except Exception as error:  # whatever the user's code raises
         raise CheckpointError(
             f"{where}: {type(error).__name__}: {error}. The module must be importable from here, and the function must "
@@ -90,30 +105,3 @@ def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]
         ) from error
     finally:
         sys.path.remove(here)
-    match result:
-        case (nn.Module() as model, tuple() as args, dict() as kwargs):
-            return model, args, kwargs
-    parts = result if isinstance(result, tuple) else (result,)
-    got = ", ".join(type(part).__name__ for part in parts)
-    raise CheckpointError(f"{where}: returned ({got}), not (model, args, kwargs): an nn.Module, a tuple and a dict.")
-
-
-def create_timm(name: str, *, pretrained: bool) -> tuple[nn.Module, Tensor]:
-    """The timm model `name` and two images of the size it was made for.
-
-    Raises CheckpointError where timm is not installed, does not know the name, or cannot get the weights.
-    """
-    try:
-        timm: Any = importlib.import_module("timm")
-        timm_data: Any = importlib.import_module("timm.data")
-    except ImportError as error:
-        raise CheckpointError(f"timm:{name}: timm is not installed ({error}): pip install timm.") from error
-    try:
-        model = timm.create_model(name, pretrained=pretrained)
-        size = timm_data.resolve_model_data_config(model)["input_size"]
-    except Exception as error:  # timm, the hub and the network each have their own
-        raise CheckpointError(
-            f"timm:{name}: {type(error).__name__}: {error}. Check the name in timm.list_models(); weights come over "
-            "the network, so without one give the model as python:package.module:function."
-        ) from error
-    return model, torch.randn(2, *size, generator=torch.Generator().manual_seed(0))

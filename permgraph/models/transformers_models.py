@@ -63,6 +63,21 @@ def candidate_classes(config: Any) -> list[type[nn.Module]]:
     return classes
 
 
+def base_prefix(model: nn.Module) -> str:
+    """The attribute under which a model with a head holds its base model; "" for a bare model."""
+    prefix = getattr(model, "base_model_prefix", "")
+    return prefix if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
+
+
+def has_head(model: nn.Module) -> bool:
+    """Whether `model` is more than the bare model that transformers maps its config to."""
+    hf, config = _transformers(), getattr(model, "config", None)
+    if type(config) not in hf.MODEL_MAPPING:
+        return bool(base_prefix(model))
+    bare = hf.MODEL_MAPPING[type(config)]
+    return type(model) not in (bare if isinstance(bare, tuple | list) else (bare,))
+
+
 def empty_model(kind: type[nn.Module], config: Any) -> nn.Module:
     """`kind(config)` on the meta device: all shapes, no weights. Raises AdapterError where it cannot be built."""
     with _quiet():

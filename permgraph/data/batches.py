@@ -1,0 +1,65 @@
+"""Batches of one shape, each made when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from permgraph.errors import CalibrationError
+
+Inputs = dict[str, Tensor]
+
+
+class Batches:
+    """Batches `{name: tensor}` of `samples`, each made when it is needed; all have the same names and shapes.
+
+    What does not fill a last batch is dropped; with fewer samples than `batch_size` the batch is smaller.
+    Raises CalibrationError, while iterating, for values that are not finite.
+    """
+
+    def __init__(self, samples: list[Any], make: Callable[[list[Any]], Inputs], batch_size: int) -> None:
+        self.batch_size = min(batch_size, len(samples))
+        self.samples = samples
+        self.make = make
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self.samples) // self.batch_size
+
+    def __iter__(self) -> Iterator[Inputs]:
+        for number in range(len(self)):
+            batch = self.make(self.samples[number * self.batch_size : (number + 1) * self.batch_size])
+            for name, tensor in batch.items():
+                if not bool(torch.isfinite(tensor).all()):
+                    raise CalibrationError(
+                        f"batch {number} of {name} holds NaN or infinite values. Repair or remove the file behind it."
+                    )
+            yield batch
+
+
+def side_by_side(first: Batches, second: Batches) -> Batches:
+    """Batches with the inputs of both, pairing their samples in order, as many as the shorter has."""
+
+    def make(pairs: list[Any]) -> Inputs:
+        return first.make([pair[0] for pair in pairs]) | second.make([pair[1] for pair in pairs])
+
+    pairs = list(zip(first.samples, second.samples, strict=False))
+    return Batches(pairs, make, min(first.batch_size, second.batch_size))
+
+
+def files_with(data: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
+    """The files in a folder and all below it that end so, by path. Raises CalibrationError where there is none."""
+    found = sorted(path for path in data.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    if not found:
+        raise CalibrationError(f"{data}: no {what} files (looked for {', '.join(suffixes)} here and below). Add some.")
+    return found
+
+
+def shuffled(items: list[Any], seed: int) -> list[Any]:
+    """The same items in an order drawn from `seed`."""
+    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]

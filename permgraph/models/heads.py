@@ -1,0 +1,159 @@
+"""Checkpoints with heads: what all models share is matched and merged, everything else is the first model's own.
+
+The rule. The base models are always merged. A head (what lies outside `base_model_prefix`: a classifier, a CTC layer, a
+language model's output) is merged too where every model has the same class of head, of the same shapes and with the
+same labels; otherwise the first model keeps its head, and those of the others are left out. A pooler that only some
+base models have counts as a part of the head.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from permgraph.checkpoints.model_card import public_name
+from permgraph.models.loading import LoadedModel
+from permgraph.models.transformers_models import base_prefix
+from permgraph.models.vocabulary import vocabulary_of
+
+POOLER = "pooler"
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Which modules outside the common part were merged, which the first model kept, and what was left out of others.
+
+    `prefix` is that of the common part in the first model's state dict. `reason` says why heads were not merged.
+    """
+
+    prefix: str = ""
+    merged: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the common part is all of every model."""
+        return not self.reason
+
+    def into(self, first: Mapping[str, Tensor], part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first model's state dict with the common part replaced; a head that was tied to it stays tied."""
+        if self.whole:
+            return dict(part)
+        replaced = {f"{self.prefix}{name}": tensor for name, tensor in part.items()}
+        tied = {first[name].data_ptr(): tensor for name, tensor in replaced.items() if first[name].numel()}
+        return {name: replaced.get(name, tied.get(tensor.data_ptr(), tensor)) for name, tensor in first.items()}
+
+    def __str__(self) -> str:
+        if self.whole:
+            return f"heads merged: {', '.join(self.merged)}" if self.merged else ""
+        left = [f"{', '.join(modules)} of {reference}" for reference, modules in self.left_out.items() if modules]
+        parts = [
+            f"heads not merged ({self.reason})",
+            f"kept from the first model: {', '.join(self.kept)}" if self.kept else "",
+            f"left out: {'; '.join(left)}" if left else "",
+        ]
+        return "; ".join(part for part in parts if part)
+
+
+def common_part(models: Sequence[LoadedModel]) -> tuple[list[LoadedModel], Heads]:
+    """The models cut down to what is matched and merged, and what becomes of their heads.
+
+    All of them where their heads agree, or where nothing is shared (then matching names what differs); else the base
+    models, whose outputs are free, since what they feed is the first model's head.
+    """
+    models = list(models)
+    reason = next(filter(None, (_difference(models[0], other) for other in models[1:])), "")
+    bases = [_base(model.model) for model in models]
+    if not reason or len({type(base) for base in bases}) > 1:
+        return models, Heads(merged=_modules(models[0].model, _outside(models[0].model)))
+    if not all(_has_pooler(base) for base in bases):
+        bases = [_without_pooler(base) for base in bases]
+    parts = [_part(model, base) for model, base in zip(models, bases, strict=True)]
+    outside = [_modules(m.model, _outside(m.model, base)) for m, base in zip(models, bases, strict=True)]
+    left_out = {_name(model): names for model, names in zip(models[1:], outside[1:], strict=True)}
+    return parts, Heads(_prefix(models[0].model), (), outside[0], left_out, reason)
+
+
+def labels_of(model: LoadedModel) -> Any:
+    """What the outputs of the head stand for: tokens (CTC), classes, or None where the head has no names of its own."""
+    name = type(model.model).__name__
+    if name.endswith("ForCTC"):
+        return vocabulary_of(model.folder)
+    if "Classification" in name or "Detection" in name:
+        return {int(key): value for key, value in (getattr(model.config, "id2label", None) or {}).items()}
+    return None
+
+
+def _difference(a: LoadedModel, b: LoadedModel) -> str:
+    """Why the heads of two models cannot be merged; empty if they can."""
+    kinds = [type(model.model) for model in (a, b)]
+    if kinds[0] is not kinds[1]:
+        return f"{_name(a)} is a {kinds[0].__name__}, {_name(b)} a {kinds[1].__name__}"
+    shapes = [{name: tuple(m.model.state_dict()[name].shape) for name in _outside(m.model)} for m in (a, b)]
+    for name in dict.fromkeys([*shapes[0], *shapes[1]]):
+        if shapes[0].get(name) != shapes[1].get(name):
+            return f"{name} is {shapes[0].get(name)} in {_name(a)} and {shapes[1].get(name)} in {_name(b)}"
+    if _ties(a) != _ties(b):
+        return f"only one of {_name(a)} and {_name(b)} ties its head to the embeddings"
+    return f"the labels of {_name(a)} and {_name(b)} differ" if labels_of(a) != labels_of(b) else ""
+
+
+def _ties(model: LoadedModel) -> bool:
+    state = model.model.state_dict()
+    return len({tensor.data_ptr() for tensor in state.values()}) < len(state)
+
+
+def _name(model: LoadedModel) -> str:
+    return public_name(model.reference)
+
+
+def _base(model: nn.Module) -> nn.Module:
+    prefix = base_prefix(model)
+    return model.get_submodule(prefix) if prefix else model
+
+
+def _prefix(model: nn.Module) -> str:
+    prefix = base_prefix(model)
+    return f"{prefix}." if prefix else ""
+
+
+def _outside(model: nn.Module, part: nn.Module | None = None) -> list[str]:
+    """Names in the state dict that lie outside the base model, or outside `part` of it."""
+    prefix = _prefix(model)
+    inside = {f"{prefix}{name}" for name in (part or _base(model)).state_dict()}
+    return [name for name in model.state_dict() if name not in inside]
+
+
+def _modules(model: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
+    """The modules, below the base model's prefix or beside it, that these parameters belong to."""
+    prefix = _prefix(model)
+
+    def module(name: str) -> str:
+        inner = name.startswith(prefix) and prefix != ""
+        return (prefix if inner else "") + name.removeprefix(prefix if inner else "").split(".")[0]
+
+    return tuple(dict.fromkeys(module(name) for name in names))
+
+
+def _has_pooler(base: nn.Module) -> bool:
+    return getattr(base, POOLER, None) is not None
+
+
+def _without_pooler(base: nn.Module) -> nn.Module:
+    """The base model without its pooler; the user's module is not changed, and no weight copied."""
+    if not _has_pooler(base):
+        return base
+    bare = copy.copy(base)
+    bare._modules = {**base._modules, POOLER: None}
+    return bare
+
+
+def _part(model: LoadedModel, base: nn.Module) -> LoadedModel:
+    args, kwargs = model.adapter.example_inputs(base)
+    return replace(model, model=base, args=args, kwargs=kwargs, tie=model.adapter.tie(base), outputs="free")

@@ -1,0 +1,122 @@
+"""timm models: by name, or from a folder in timm's own format; images are read with the model's own data config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from permgraph.adapters import Adapter, Inputs
+from permgraph.checkpoints.reading import open_checkpoint, require_finite
+from permgraph.checkpoints.weight_files import shorten
+from permgraph.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from permgraph.data.batches import Batches
+
+
+class TimmAdapter(Adapter):
+    """Every timm model: one image tensor in, resized, cropped and normalized by the model's `pretrained_cfg`."""
+
+    def example_inputs(self, model: nn.Module, *, seed: int = 0) -> Inputs:
+        """Two images of noise, of the size that the model was made for."""
+        size = _data_config(model)["input_size"]
+        return (torch.randn(2, *size, generator=torch.Generator().manual_seed(seed)),), {}
+
+    def input_facts(self, folder: Path | None, config: Any) -> dict[str, Any]:
+        """What `pretrained_cfg` says of the images."""
+        fields = (config or {}).get("pretrained_cfg", {})
+        return {name: fields[name] for name in ("input_size", "mean", "std", "interpolation") if name in fields}
+
+    def calibration(
+        self,
+        data: Path,
+        *,
+        model: nn.Module,
+        folder: Path | None,
+        seed: int = 0,
+        batch_size: int = 4,
+        limit: int | None = None,
+    ) -> Batches:
+        """Batches `{"x": images}` made by `timm.data.create_transform` for this model, as in evaluation."""
+        from permgraph.data.images import image_batches
+
+        transform = import_module("timm.data").create_transform(**_data_config(model), is_training=False)
+
+        def pixels(images: list[Any]) -> torch.Tensor:
+            return torch.stack([transform(image) for image in images])
+
+        return image_batches(data, "x", pixels, seed=seed, batch_size=batch_size, limit=limit)
+
+
+def is_timm_config(fields: Mapping[str, Any]) -> bool:
+    """Whether the fields of a `config.json` are those of timm: an `architecture` and no `model_type`."""
+    return "model_type" not in fields and isinstance(fields.get("architecture"), str)
+
+
+def create_timm(name: str, *, pretrained: bool) -> nn.Module:
+    """The timm model `name`.
+
+    Raises CheckpointError where timm is not installed, does not know the name, or cannot get the weights.
+    """
+    timm = _timm(f"timm:{name}")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained)
+    except Exception as error:  # timm, the hub and the network each have their own
+        raise CheckpointError(
+            f"timm:{name}: {type(error).__name__}: {error}. Check the name in timm.list_models(); weights come over "
+            "the network, so without one give a folder with timm's config.json and model.safetensors."
+        ) from error
+    return model
+
+
+def timm_from_folder(folder: Path, fields: Mapping[str, Any], *, weights: bool) -> nn.Module:
+    """The model that timm's `config.json` describes, with the weights beside it.
+
+    Raises CheckpointError for an unknown architecture and for weights that do not fit, by name.
+    """
+    timm = _timm(folder)
+    known = {name: fields[name] for name in ("num_classes", "global_pool") if name in fields}
+    settings = {**known, "pretrained_cfg_overlay": fields.get("pretrained_cfg"), **(fields.get("model_args") or {})}
+    try:
+        model: nn.Module = timm.create_model(fields["architecture"], pretrained=False, **settings)
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: timm {timm.__version__} cannot build {fields['architecture']!r}: "
+            f"{type(error).__name__}: {error}. Correct that field, or install another timm."
+        ) from error
+    if weights:
+        _fill(model, folder, fields["architecture"])
+    return model
+
+
+def _fill(model: nn.Module, folder: Path, name: str) -> None:
+    checkpoint = open_checkpoint(folder)
+    state, own = dict(checkpoint), model.state_dict()
+    require_finite(state, folder)
+    wrong = {
+        "of another shape": [n for n, t in own.items() if n in state and state[n].shape != t.shape],
+        "missing from the files": [n for n in own if n not in state],
+        f"not in {name}": [n for n in state if n not in own],
+    }
+    found = "; ".join(f"{what}: {shorten(names)}" for what, names in wrong.items() if names)
+    if found:
+        raise CheckpointError(f"{folder}: the weights do not fit {name}: {found}. Use config.json and weights of one.")
+    model.load_state_dict(state)
+
+
+def _data_config(model: nn.Module) -> dict[str, Any]:
+    config: dict[str, Any] = import_module("timm.data").resolve_model_data_config(model)
+    return config
+
+
+def _timm(where: object) -> Any:
+    try:
+        import_module("timm.data")
+        return import_module("timm")
+    except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
+        raise CheckpointError(f"{where}: timm cannot be imported ({error}): pip install timm.") from error
