@@ -18,6 +18,7 @@ from permgraph.errors import (
 
 if TYPE_CHECKING:
     from permgraph.matching.alignment import Alignment, align
+    from permgraph.merging.barrier import Barrier, barrier
     from permgraph.merging.many import match_many, merge_many
     from permgraph.merging.merge import merge
     from permgraph.models.loading import load
@@ -30,11 +31,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Alignment": "matching.alignment",
+    "Barrier": "merging.barrier",
     "Certificate": "symmetry.verification",
     "PermutationGroup": "symmetry.permutations",
     "PermutationSpec": "symmetry.spec",
     "Permutations": "symmetry.permutations",
     "align": "matching.alignment",
+    "barrier": "merging.barrier",
     "derive": "symmetry.derivation",
     "load": "models.loading",
     "match_many": "merging.many",
@@ -46,6 +49,7 @@ _HOMES = {
 __all__ = [
     "AdapterError",
     "Alignment",
+    "Barrier",
     "CalibrationError",
     "CaptureError",
     "Certificate",
@@ -58,6 +62,7 @@ __all__ = [
     "SpecMismatchError",
     "VerificationError",
     "align",
+    "barrier",
     "derive",
     "load",
     "match_many",

@@ -65,9 +65,9 @@ def vit() -> nn.Module:
 
 
 def gpt2() -> nn.Module:
-    """Three layers of 64 over characters, the embedding tied to the head."""
+    """Two layers of 64 over characters, the embedding tied to the head."""
     config = GPT2Config(
-        n_embd=64, n_layer=3, n_head=4, vocab_size=len(CHARACTERS), n_positions=CONTEXT, use_cache=False,
+        n_embd=64, n_layer=2, n_head=4, vocab_size=len(CHARACTERS), n_positions=CONTEXT, use_cache=False,
         embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return Logits(GPT2LMHeadModel(config))
@@ -110,6 +110,6 @@ RECIPES = {
     "mlp": Recipe(mlp, fashion, 8, 128, 1e-3),
     "resnet": Recipe(resnet, fashion, 4, 128, 3e-3),
     "vit": Recipe(vit, fashion, 5, 128, 2e-3),
-    "gpt2": Recipe(gpt2, brown, 1, 64, 4e-3, next_loss, next_hits),
+    "gpt2": Recipe(gpt2, brown, 0.4, 64, 6e-3, next_loss, next_hits),
 }
-SEEDS = (0, 1, 2, 3)
+SEEDS = (0, 1, 2)

@@ -1,0 +1,142 @@
+"""Interpolation curves between two models, and the loss barrier on them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from permgraph.errors import OptionError
+from permgraph.matching.alignment import Alignment
+from permgraph.merging.merge import merge
+
+Judge = Callable[[nn.Module], float | tuple[float, float]]
+"""A model -> its loss, or its loss and its accuracy."""
+
+POINTS = 11
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """The loss along a path from B (weight 0) to A (weight 1).
+
+    Attributes:
+        weights: A's share at each point, rising from 0 to 1.
+        losses: the loss at each point; the ends are the two models themselves.
+        accuracies: the same for the accuracy, where it was given; None otherwise.
+
+    """
+
+    weights: tuple[float, ...]
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...] | None = None
+
+    @property
+    def excess(self) -> tuple[float, ...]:
+        """L(w) - (w L(1) + (1 - w) L(0)) at each point: 0 at the ends."""
+        first, last = self.losses[0], self.losses[-1]
+        return tuple(loss - (w * last + (1 - w) * first) for w, loss in zip(self.weights, self.losses, strict=True))
+
+    @property
+    def height(self) -> float:
+        """max over w of L(w) - (w L(1) + (1 - w) L(0)); never below 0, which the ends have.
+
+        Frankle et al. (arXiv 1912.05671) with the linear term of Entezari et al. (arXiv 2110.06296), definition 2.1.
+        """
+        return max(self.excess)
+
+    @property
+    def highest(self) -> float:
+        """The weight at which the barrier is reached."""
+        return self.weights[self.excess.index(self.height)]
+
+    def plot(self, path: Path | str | None = None, title: str = "") -> Any:
+        """The curve as a picture: see `plot_barriers`."""
+        return plot_barriers({"": self}, path, title=title)
+
+
+def barrier(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    judge: Judge,
+    *,
+    alignment: Alignment | None = None,
+    weights: int | Sequence[float] = POINTS,
+    method: str = "linear",
+    data: Iterable[Any] | None = None,
+) -> Barrier:
+    """The loss of every merge between B' and A, for any loss.
+
+    Args:
+        model_a: the reference; neither model is changed.
+        model_b: the other one, moved by `alignment` or merged as it stands.
+        judge: `judge(model)` is the loss of a model, lower is better, or (loss, accuracy).
+        alignment: how B is moved.
+        weights: how many points, evenly spread with both ends, or A's shares themselves; 0 and 1 are added.
+        method: how the points between are merged, as in `merge`.
+        data: calibration batches, for the methods that need them.
+
+    Raises:
+        OptionError: fewer than 3 points, a weight outside [0, 1], or a loss that is not finite at an end.
+        PermgraphError: what `merge` raises.
+
+    """
+    shares = _shares(weights)
+    batches = data if data is None or isinstance(data, Sequence) else list(data)
+    found: list[tuple[float, ...]] = []
+    for share in shares:
+        if share in (0.0, 1.0):
+            model = model_a if share else model_b
+        else:
+            state = merge(model_a, model_b, alignment=alignment, weight=share, method=method, data=batches)
+            model = copy.deepcopy(model_a)
+            model.load_state_dict(state)
+        judged = judge(model)
+        found.append(tuple(map(float, judged)) if isinstance(judged, tuple) else (float(judged),))
+    for name, end in (("B", found[0]), ("A", found[-1])):
+        if not isfinite(end[0]):
+            raise OptionError(f"the loss of model {name} is {end[0]}: a barrier needs two models with finite losses")
+    accuracies = tuple(one[1] for one in found) if len(found[0]) > 1 else None
+    return Barrier(shares, tuple(one[0] for one in found), accuracies)
+
+
+def _shares(weights: int | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(weights, int):
+        weights = [k / (weights - 1) for k in range(weights)] if weights > 2 else []
+    shares = tuple(sorted({0.0, 1.0, *map(float, weights)}))
+    if len(shares) < 3 or not (shares[0] == 0 and shares[-1] == 1):
+        raise OptionError(f"weights are 3 points or more, or shares between 0 and 1, not {weights}")
+    return shares
+
+
+def plot_barriers(barriers: Mapping[str, Barrier], path: Path | str | None = None, *, title: str = "") -> Any:
+    """Curves of loss over A's share, and of accuracy beside them where known, as a matplotlib figure.
+
+    Written to `path` where one is given, in the format of its suffix. Raises OptionError where matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OptionError("drawing needs matplotlib: pip install 'permgraph[plot]'") from None
+    sides = {"loss": {name: b.losses for name, b in barriers.items()}}
+    known = {name: b.accuracies for name, b in barriers.items() if b.accuracies is not None}
+    if known:
+        sides["accuracy"] = known
+    figure = Figure(figsize=(5 * len(sides), 4), layout="constrained")
+    for axes, (what, curves) in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides.items(), strict=True):
+        for name, values in curves.items():
+            axes.plot(barriers[name].weights, values, marker=".", label=name or None)
+        axes.set_xlabel("share of A")
+        axes.set_ylabel(what)
+    if any(barriers):
+        axes.legend(fontsize="small")
+    if title:
+        figure.suptitle(title)
+    if path is not None:
+        figure.savefig(path)
+    return figure
