@@ -295,7 +295,6 @@ ATTENTIONS = (
         "rotary, half, one view",
         attention(rotary="half", layout="3Hk"),
         D + H + 4 * K,
-        known_gap="rotation cuts queries in halves, and the values that lie in the same view of one weight with them",
     ),
     Row("QK-norm", attention(qk_norm=True), D + H + K + 4 * K),
     Row("ALiBi", attention(bias="alibi"), D + 8 * K),

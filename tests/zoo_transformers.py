@@ -199,7 +199,6 @@ ROWS = (
         "FalconForCausalLM",
         of("FalconForCausalLM", TEXT, text),
         RESIDUAL + 2 * (L(4) + L(8) + L(128)),
-        known_gap="rotation cuts queries in halves, and the values that lie in the same view of one weight with them",
     ),
     Row(
         "OPTForCausalLM",

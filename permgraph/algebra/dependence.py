@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from permgraph.algebra.ties import Instance, Occurrence, Resolution, Slot
+from permgraph.algebra.cells import Occurrence
+from permgraph.algebra.ties import Instance, Resolution, Slot
 
 Partners = dict[Occurrence, dict[Occurrence, Occurrence]]
 

@@ -9,13 +9,14 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from math import prod
 
-from permgraph.algebra.axes import Axis, Box, boxes
+from permgraph.algebra.axes import Box, boxes
+from permgraph.algebra.cells import Occurrence, TensorLayout
 from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
 
 MAX_JOINT_CELLS = 20_000  # a relation that is cut finer than this pins its tensors
@@ -23,16 +24,6 @@ MISFIT = "the parts of this axis are told apart here"
 
 Slot = tuple[str, int]
 """A leaf of a variable in one joint cell of a relation: (variable, position in its box)."""
-
-
-@dataclass(frozen=True, order=True)
-class Occurrence:
-    """One factor at one place: leaf `position` of dimension `dim` in cell `cell` of the tensor `tensor`."""
-
-    tensor: str
-    cell: tuple[int, ...]
-    dim: int
-    position: int
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,13 @@ class Pin:
 
 @dataclass
 class Instance:
-    """A relation read in one joint cell: for each operand, which occurrence carries which slot."""
+    """A relation read in one joint cell: for each operand, which occurrence carries which slot.
+
+    `choice` is the index of the box of each variable.
+    """
 
     relation: Relation
+    choice: tuple[int, ...]
     operands: list[dict[Slot, Occurrence]] = field(default_factory=list)
     inner: list[frozenset[Slot]] = field(default_factory=list)
 
@@ -96,6 +91,11 @@ class Factors:
         """Forbid the class of `occurrence` to move."""
         self.pins.append(Pin(occurrence, reason))
 
+    def forget(self) -> None:
+        """Compute classes and pins anew when they are next asked for."""
+        self.__dict__.pop("classes", None)
+        self.__dict__.pop("pinned", None)
+
     @cached_property
     def classes(self) -> dict[Occurrence, list[Occurrence]]:
         """Representative -> its class, both in first-seen order."""
@@ -120,29 +120,6 @@ class Resolution:
     factors: Factors
     layouts: dict[str, TensorLayout]
     instances: list[Instance]
-
-
-class TensorLayout:
-    """The boxes of each dimension of a tensor, and a lookup of them by place and shape."""
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
-        self.boxes: tuple[tuple[Box, ...], ...] = tuple(boxes(axis) for axis in value.axes)
-        self._index = [{(box.offset, box.shape): k for k, box in enumerate(dim)} for dim in self.boxes]
-
-    def find(self, dim: int, offset: int, shape: tuple[tuple[int, int], ...]) -> int | None:
-        """The index of the box at `offset` with these (size, stride) leaves, if there is one."""
-        return self._index[dim].get((offset, shape))
-
-    def cells(self) -> Iterator[tuple[int, ...]]:
-        """All cells, each as the index of its box on every dimension."""
-        return product(*(range(len(dim)) for dim in self.boxes))
-
-    def occurrences(self, cell: tuple[int, ...]) -> Iterator[tuple[Occurrence, Axis]]:
-        """The occurrences in a cell with the axis of each leaf."""
-        for dim, index in enumerate(cell):
-            for position, leaf in enumerate(self.boxes[dim][index].leaves):
-                yield Occurrence(self.value.name, cell, dim, position), leaf.axis.root()
 
 
 def resolve(values: Iterable[Value], relations: Sequence[Relation]) -> Resolution:
@@ -170,9 +147,9 @@ def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors
         return []
     found = []
     hidden: dict[tuple[int, tuple[Box, ...], Slot], Occurrence] = {}
-    for combination in product(*choices):
-        chosen = dict(zip(names, combination, strict=True))
-        instance = Instance(relation)
+    for choice in product(*(range(len(parts)) for parts in choices)):
+        chosen = {name: parts[k] for name, parts, k in zip(names, choices, choice, strict=True)}
+        instance = Instance(relation, choice)
         blurred: set[str] = set()
         for operand in relation.operands:
             instance.operands += _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred)

@@ -10,8 +10,10 @@ from typing import Any
 from torch import nn
 
 from permgraph.algebra.axes import Axis
+from permgraph.algebra.cells import Occurrence
+from permgraph.algebra.coarsening import coarsen
 from permgraph.algebra.relations import Source, Value
-from permgraph.algebra.ties import Occurrence, resolve
+from permgraph.algebra.ties import resolve
 from permgraph.errors import OptionError
 from permgraph.symmetry.groups import Grouping
 from permgraph.symmetry.layout import Layout
@@ -59,7 +61,7 @@ class Derivation:
         if self.outputs not in ("fixed", "free"):
             raise OptionError(f'outputs is "fixed" or "free", not {self.outputs!r}')
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
-        self.resolution = resolve(self.trace.values.values(), self.trace.relations)
+        self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations))
         self.grouping = Grouping(self.trace, self.resolution)
 
     @cached_property

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
+from permgraph.algebra.cells import Occurrence, TensorLayout
 from permgraph.algebra.dependence import dependencies, fused, partners
-from permgraph.algebra.ties import Occurrence, Resolution, TensorLayout
+from permgraph.algebra.ties import Resolution
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.roles import roles
@@ -102,8 +103,7 @@ class Grouping:
 
     def size_of(self, occurrence: Occurrence) -> int:
         """How many units an occurrence has."""
-        layout = self.resolution.layouts[occurrence.tensor]
-        return layout.boxes[occurrence.dim][occurrence.cell[occurrence.dim]].leaves[occurrence.position].size
+        return self.resolution.layouts[occurrence.tensor].size(occurrence)
 
     @cached_property
     def _role(self) -> dict[Bundle, str]:
@@ -170,7 +170,7 @@ class Grouping:
         boxes = [places.boxes[dim][index] for dim, index in enumerate(cell)]
         here = [occurrence for occurrence, _ in places.occurrences(cell)]
         index = {occurrence: k for k, occurrence in enumerate(here)}
-        leaves = tuple(Leaf(dim, leaf.size, leaf.stride) for dim, box in enumerate(boxes) for leaf in box.leaves)
+        leaves = tuple(Leaf(o.dim, places.size(o), places.stride(o)) for o in here)
         moves = []
         for occurrence in here:
             bundle = self.bundles.get(self.resolution.factors.find(occurrence))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.relations import Operand, Relation, Value
-from permgraph.algebra.ties import Occurrence, Resolution
+from permgraph.algebra.ties import Resolution
 from permgraph.tracing.trace import Trace
 
 PRIORITY = ("residual", "attention.heads", "attention.qk", "attention.vo", "conv", "feed_forward")

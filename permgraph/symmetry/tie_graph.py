@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.relations import Source
-from permgraph.algebra.ties import Occurrence
 
 if TYPE_CHECKING:
     import networkx as nx
