@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTForImageClassification
 
-from data import CHARACTERS, CONTEXT, Split, brown, fashion
+from benchmarks.pairs.data import CHARACTERS, CONTEXT, Split, brown, fashion
 
 
 class Block(nn.Module):

@@ -1,6 +1,6 @@
 """Trains the models of each architecture from different seeds into `data/pairs/`, one thread; resumable.
 
-nice python benchmarks/pairs/train.py [ARCHITECTURE ...]
+nice python -m benchmarks.pairs.train [ARCHITECTURE ...]
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 import time
 
 import torch
-from models import RECIPES, SEEDS, Recipe
 from torch import nn
 
-from data import DATA
+from benchmarks.pairs.data import DATA
+from benchmarks.pairs.models import RECIPES, SEEDS, Recipe
 
 FOLDER = DATA / "pairs"
 

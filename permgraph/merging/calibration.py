@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from permgraph.symmetry.layout import Cell, Leaf
 from permgraph.tracing.capture import Program
 from permgraph.tracing.run import REAL, Runner, bind
 
+T = TypeVar("T")
+
 
 @dataclass
 class Calibration:
@@ -25,6 +27,14 @@ class Calibration:
     pair: Pair
     batches: Iterable[Any]
     progress: Progress | None = None
+    _known: dict[Callable[[Calibration], Any], Any] = field(default_factory=dict, repr=False)
+
+    def once(self, compute: Callable[[Calibration], T]) -> T:
+        """`compute(self)`, kept: what does not depend on the share is observed once for all merges."""
+        if compute not in self._known:
+            self._known[compute] = compute(self)
+        found: T = self._known[compute]
+        return found
 
     @cached_property
     def program(self) -> Program:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from permgraph.merging.calibration import Calibration
-from permgraph.merging.layers import AffineLayer, find_layers
+from permgraph.merging.layers import AffineLayer
 from permgraph.merging.registry import LayerFunction
 from permgraph.merging.second_moments import augmented, gather
 from permgraph.merging.shares import Shares
@@ -18,17 +18,16 @@ RIDGE = 1e-3
 
 
 def merge_layers(function: LayerFunction, calibration: Calibration, shares: Shares) -> dict[str, Tensor]:
-    """The weights and biases of all layers of `find_layers`, merged by `function`, by the graph's names.
+    """The weights and biases of all layers that `find_layers` finds, merged by `function`, by the graph's names.
 
     Rows of one layer with other shares are solved apart; a bias goes with the rows of its weight. Solved in float64,
     returned in A's dtypes.
     """
-    layers = find_layers(calibration.program)
-    moments = gather(calibration, layers)
+    layers, moments = calibration.once(gather)
     result: dict[str, Tensor] = {}
     for number, (weight, uses) in enumerate(layers.found.items()):
         bias = uses[0].bias
-        own = moments.pop(weight) if bias is not None else moments.pop(weight).without_bias()
+        own = moments[weight] if bias is not None else moments[weight].without_bias()
         a, b = (_matrix(uses, state, weight, bias) for state in (calibration.pair.state_a, calibration.pair.state_b))
         merged = torch.empty_like(a)
         for share, rows in _by_share(uses[0], shares, weight, a):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from permgraph.merging import CORRECTIONS, LAYER_METHODS, METHODS, MergeFunction
 from permgraph.merging.calibration import Calibration
 from permgraph.merging.least_squares import merge_layers
 from permgraph.merging.registry import Share
-from permgraph.merging.shares import Weight, shares_of
+from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.symmetry.spec import PermutationSpec
 
 
@@ -85,30 +86,55 @@ def merge(
         OptionError: an unknown method, or a weight outside [0, 1].
 
     """
-    steps, shares = recipe(method), shares_of(weight, alignment, spec)
-    if steps.needs_data and data is None:
-        raise CalibrationError(f'method "{method}" compares activations: give it calibration data')
-    state_a, state_b = model_a.state_dict(keep_vars=True), model_b.state_dict(keep_vars=True)
-    require_pair(state_a, state_b)
-    aliases: dict[str, str] = {}
-    known = {id(tensor): name for name, tensor in reversed(state_a.items())}
-    result: dict[str, Tensor] = {}
-    tensors = METHODS.get(steps.first, METHODS["linear"]).merge
-    for name, a in state_a.items():
-        aliases[name] = first = known[id(a)]
-        if first == name:
-            b = state_b[name] if alignment is None else alignment.moved(name)
-            result[name] = _merged(tensors, a.detach(), b.detach().to(a.device), shares.of(name))
-    if steps.needs_data:
-        assert data is not None
-        batches = list(data) if isinstance(data, Iterator) else data
-        moved = dict(state_b) if alignment is None else alignment.state_dict
-        calibration = Calibration(Pair(model_a, model_b, state_a, moved), batches, progress)
+    return Mixture(model_a, model_b, alignment, data, spec, progress).at(weight, method)
+
+
+class Mixture:
+    """All merges of two models: what does not depend on share and method is done once.
+
+    The arguments are those of `merge`, and so are the errors.
+    """
+
+    def __init__(
+        self,
+        model_a: nn.Module,
+        model_b: nn.Module,
+        alignment: Alignment | None = None,
+        data: Iterable[Any] | None = None,
+        spec: PermutationSpec | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.models = model_a, model_b
+        self.alignment, self.spec, self.progress = alignment, spec, progress
+        self.batches = list(data) if isinstance(data, Iterator) else data
+        self.state_a, self.state_b = (model.state_dict(keep_vars=True) for model in self.models)
+        require_pair(self.state_a, self.state_b)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Both models on the data, B moved."""
+        if self.batches is None:
+            raise CalibrationError("this method compares activations: give it calibration data")
+        moved = self.state_b if self.alignment is None else self.alignment.state_dict
+        return Calibration(Pair(*self.models, self.state_a, moved), self.batches, self.progress)
+
+    def at(self, weight: Weight, method: str = "linear") -> dict[str, Tensor]:
+        """The merge with this share of A by this method, a new state dict."""
+        steps, shares = recipe(method), shares_of(weight, self.alignment, self.spec)
+        if steps.needs_data:
+            self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
+        first = {id(tensor): name for name, tensor in reversed(self.state_a.items())}
+        result = {name: self._tensor(name, steps.first, shares) for name in reversed(first.values())}
         if steps.first in LAYER_METHODS:
-            result |= merge_layers(LAYER_METHODS[steps.first].merge, calibration, shares)
+            result |= merge_layers(LAYER_METHODS[steps.first].merge, self.calibration, shares)
         for name in steps.corrections:
-            result |= CORRECTIONS[name].merge(calibration, result, shares)
-    return {name: result[first] for name, first in aliases.items()}
+            result |= CORRECTIONS[name].merge(self.calibration, result, shares)
+        return {name: result[first[id(tensor)]] for name, tensor in self.state_a.items()}
+
+    def _tensor(self, name: str, method: str, shares: Shares) -> Tensor:
+        a = self.state_a[name].detach()
+        b = self.state_b[name].detach() if self.alignment is None else self.alignment.moved(name)
+        return _merged(METHODS.get(method, METHODS["linear"]).merge, a, b.to(a.device), shares.of(name))
 
 
 def _merged(method: MergeFunction, a: Tensor, b: Tensor, share: Share) -> Tensor:

@@ -66,12 +66,11 @@ def repair(calibration: Calibration, merged: Mapping[str, Tensor], shares: Share
     advance together, one operation at a time, so memory holds the live activations of all of them. `plan` says which
     layers; a unit that is constant in the merged model is only shifted.
     """
-    todo = plan(calibration.program)
-    goals = _goals(calibration, todo.layers, shares)
+    todo, parents = calibration.once(_observed)
     state = dict(merged)
     for name, runs in _together(calibration, state, (*todo.layers, *todo.norms)):
         if name in todo.layers:
-            _rescale(todo.layers[name], goals[name], state, runs)
+            _rescale(todo.layers[name], _goal(todo.layers[name], parents[name], shares), state, runs)
         else:
             _renorm(todo.norms[name], state, runs)
     names = [n for layer in todo.layers.values() for n in (layer.weight, layer.bias) if n is not None]
@@ -101,6 +100,8 @@ class ChannelMoments:
         return (self.squares / max(self.frames, 1)).sqrt()
 
 
+Parents = tuple[ChannelMoments, ChannelMoments]
+
 Goal = tuple[Tensor, Tensor]
 """Mean and deviation of each unit."""
 
@@ -108,18 +109,21 @@ Run = tuple[Runner, fx.Node, Tensor | None]
 """A batch that has come to a node, and the mask of its padding."""
 
 
-def _goals(calibration: Calibration, layers: Mapping[str, AffineLayer], shares: Shares) -> dict[str, Goal]:
-    sides = {name: (ChannelMoments(), ChannelMoments()) for name in layers}
-    for name, a, b, mask in calibration.activations(layers, "statistics of the parents"):
+def _observed(calibration: Calibration) -> tuple[Plan, dict[str, Parents]]:
+    """The plan, and the moments of both parents' outputs at its layers."""
+    todo = plan(calibration.program)
+    sides = {name: (ChannelMoments(), ChannelMoments()) for name in todo.layers}
+    for name, a, b, mask in calibration.activations(todo.layers, "statistics of the parents"):
         for moments, y in zip(sides[name], (a, b), strict=True):
-            rows = layers[name].outputs(y)
+            rows = todo.layers[name].outputs(y)
             moments.update(rows, kept(mask, len(rows)))
-    goals: dict[str, Goal] = {}
-    for name, (own_a, own_b) in sides.items():
-        share = shares.of_rows(layers[name].weight, layers[name].out_dim)
-        mean = share * own_a.mean + (1 - share) * own_b.mean
-        goals[name] = mean, share * own_a.deviation + (1 - share) * own_b.deviation
-    return goals
+    return todo, sides
+
+
+def _goal(layer: AffineLayer, parents: Parents, shares: Shares) -> Goal:
+    share = shares.of_rows(layer.weight, layer.out_dim)
+    a, b = parents
+    return share * a.mean + (1 - share) * b.mean, share * a.deviation + (1 - share) * b.deviation
 
 
 def _together(

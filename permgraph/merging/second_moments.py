@@ -10,7 +10,7 @@ from torch import Tensor
 
 from permgraph.errors import CalibrationError
 from permgraph.merging.calibration import Calibration, kept
-from permgraph.merging.layers import AffineLayer, Layers, Sliding
+from permgraph.merging.layers import AffineLayer, Layers, Sliding, find_layers
 
 MOST = 2**25
 """Elements of a matrix of patches that is multiplied at once."""
@@ -36,13 +36,14 @@ class SecondMoments:
 Source = tuple[str, Sliding | None]
 
 
-def gather(calibration: Calibration, layers: Layers) -> dict[str, SecondMoments]:
-    """Weight -> the moments of all its layers' inputs, from one pass over the data, padding left out.
+def gather(calibration: Calibration) -> tuple[Layers, dict[str, SecondMoments]]:
+    """The layers, and for each weight the moments of all its layers' inputs; one pass over the data, no padding.
 
     Products are formed in the models' dtype (float32 or wider) and added in float64. Layers that read one activation,
     such as three projections of attention, share one set. Memory: 24 n² bytes a set, n the inputs of a layer.
     Raises CalibrationError for no data, and where an activation is not finite.
     """
+    layers = find_layers(calibration.program)
     sources = {weight: tuple((use.source, use.sliding) for use in uses) for weight, uses in layers.found.items()}
     wanted: dict[str, dict[tuple[Source, ...], AffineLayer]] = {}
     for weight, places in sources.items():
@@ -58,7 +59,7 @@ def gather(calibration: Calibration, layers: Layers) -> dict[str, SecondMoments]
     for places, one in found.items():
         if not all(bool(m.isfinite().all()) for m in (one.a, one.b)):
             raise CalibrationError(f"the activations at {places[0][0]} are not finite; check the data and the weights")
-    return {weight: found[places] for weight, places in sources.items()}
+    return layers, {weight: found[places] for weight, places in sources.items()}
 
 
 def _pieces(use: AffineLayer, a: Tensor, b: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor | None]]:
