@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.writing import write_merged
-from permgraph.cli.record import gain_table, moved_share, record, summary
+from permgraph.cli.record import REPORT, facts, gain_table, record, summary
 from permgraph.cli.session import Progress, Session
 from permgraph.matching.alignment import Alignment, align, require_pair, select
 from permgraph.models.heads import Heads, common_part
 from permgraph.models.loading import LoadedModel, load, require_alike
+from permgraph.pages.report import report_page
+from permgraph.pages.sections import moved_share
 from permgraph.symmetry.derivation import derive
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
@@ -119,10 +121,11 @@ def write(
     merge: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write `state` with the config and processor of `like`, the card and the record; returns the record."""
+    """Write `state`, config and processor of `like`, the card, the report and the record; returns the record."""
     models = aligned.models
     report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
     report["heads"] = str(aligned.heads) or None
+    page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report))
     write_merged(
         out,
         state,
@@ -132,6 +135,7 @@ def write(
         source=like.folder,
         base_models=[model.reference for model in models],
         summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
+        pages={REPORT: page},
         force=force,
     )
     return report

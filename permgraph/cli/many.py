@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.jobs import Matching, load_all, prepare, prove
-from permgraph.cli.record import moved_share, origin
+from permgraph.cli.record import REPORT, facts, origin
 from permgraph.cli.session import Session, table
 from permgraph.errors import VerificationError
 from permgraph.matching.alignment import select
 from permgraph.merging.many import match_many, merge_many
 from permgraph.models.heads import common_part
+from permgraph.pages.many import many_page
+from permgraph.pages.sections import moved_share
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.report import fold
 
@@ -99,7 +101,16 @@ def _write(
         source=first.folder,
         base_models=[model.reference for model in placed.models],
         summary=f"{card} The others were moved to the places of the first.\n\nCertificate: {placed.certificate}.",
+        pages={REPORT: _page(out, placed, report, card)},
         force=session.force,
+    )
+
+
+def _page(out: Path, placed: Placed, report: Mapping[str, Any], what: str) -> str:
+    names = [model["model"] for model in report["inputs"]["models"]]
+    elements = dict(zip(names[1:], placed.elements[1:], strict=True))
+    return many_page(
+        placed.spec, elements, report["groups"], placed.certificate, out.resolve().name, what, facts=facts(report)
     )
 
 

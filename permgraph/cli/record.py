@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from permgraph.cli.session import Session, table
+from permgraph.pages.sections import moved_share
 from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
     from permgraph.matching.alignment import Alignment
     from permgraph.models.loading import LoadedModel
-    from permgraph.symmetry.permutations import Permutations
     from permgraph.symmetry.spec import PermutationSpec
 
 LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
+REPORT = "report.html"
 Row = tuple[str, str, str, str, str, str]
 
 
@@ -72,6 +73,23 @@ def origin(session: Session, models: Sequence[LoadedModel], spec: PermutationSpe
     }
 
 
+def facts(record: Mapping[str, Any]) -> dict[str, str]:
+    """What the record says of its origin, name by name, for people."""
+    inputs, search = record["inputs"], record.get("search")
+    data = inputs["data"]
+    found = {f"model {chr(65 + k)}": model["model"] for k, model in enumerate(inputs["models"])}
+    found |= {"calibration data": f"{data['folder']}, {len(data['sha256'])} files"} if data else {}
+    found |= {"heads": record["heads"]} if record.get("heads") else {}
+    found |= {"search": ", ".join(f"{key} {_short(value)}" for key, value in search.items())} if search else {}
+    versions = {"permgraph": record["permgraph"], **record["versions"]}
+    found |= {"command": record["command"], "seed": str(record["seed"])}
+    return found | {"versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number)}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def gain_rows(alignment: Alignment) -> list[Row]:
     """(groups, role, objective at the identity, at the solution, gained, share of units moved), means over layers."""
     rows = []
@@ -89,14 +107,6 @@ def gain_table(alignment: Alignment) -> Any:
     unit = "mean correlation of matched units" if alignment.method == "correlation" else "inner product of weights"
     columns = ("group", "role", "unmoved", "aligned", "gained", "moved")
     return table(columns, gain_rows(alignment), title=f"What alignment gained: {unit}", left=2)
-
-
-def moved_share(permutations: Permutations, names: Sequence[str]) -> float:
-    """The share of the units of these groups that do not stay where they are."""
-    tables = [permutations[name] for name in names]
-    staying = sum(int(np.sum(index == np.arange(index.shape[-1]))) for index in tables)
-    total = sum(index.size for index in tables)
-    return 1 - staying / total if total else 0.0
 
 
 def summary(alignment: Alignment, what: str) -> str:

@@ -15,12 +15,13 @@ import torch
 
 from permgraph.checkpoints.folders import require_free, whole_folder
 from permgraph.cli.jobs import Aligned, Matching, align_loaded, prove, write
-from permgraph.cli.record import gain_table, moved_share
+from permgraph.cli.record import gain_table
 from permgraph.cli.session import Session, plain, table
 from permgraph.demo.probes import Probe, load_probes, scores
 from permgraph.matching.alignment import Alignment, select
 from permgraph.merging.merge import merge
 from permgraph.models.loading import load
+from permgraph.pages.sections import moved_share
 from permgraph.symmetry.permutations import Permutations
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What is kept of a correlation matrix once it is solved: each unit with its partner, and a small picture of it."""
+"""What is kept of a correlation matrix once it is solved: each unit with its partner, and a sample of the whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from permgraph.symmetry.layout import Index
 
 Array = npt.NDArray[np.float32]
 PICTURE = 96
-"""Pixels along an edge of a picture, at most."""
+"""Units along an edge of a picture, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,8 @@ class Comparison:
         groups: the groups, and the pinned factors, whose units meet there, outer to inner.
         identity: [n], correlation of each unit of A with the unit of B at its own place.
         solution: [n], correlation of each unit of A with the unit of B that is moved to its place.
-        unmoved: [m, m], the largest signed correlation in each block of units of A and units of B, m ≤ 96.
+        unmoved: [m, m], correlation of every k-th unit of A with every k-th unit of B, m ≤ 96. A sample, since the mean
+            of a block hides the matches and its maximum invents some.
         moved: [m, m], the same with B's units moved.
 
     """
@@ -46,12 +47,13 @@ def _compare(problem: Problem, term: Term, tables: Tables) -> Comparison:
     source = flat_source(problem, term, tables)
     matrix = term.matrix.reshape(source.size, source.size)
     units = np.arange(source.size)
+    some = units[:: -(-source.size // PICTURE)]
     return Comparison(
         term.groups,
         matrix[units, units].astype(np.float32),
         matrix[units, source].astype(np.float32),
-        pooled(matrix),
-        pooled(matrix[:, source]),
+        matrix[np.ix_(some, some)].astype(np.float32),
+        matrix[np.ix_(some, source[some])].astype(np.float32),
     )
 
 
@@ -66,9 +68,3 @@ def flat_source(problem: Problem, term: Term, tables: Tables) -> Index:
             own = tables[name][(*(grid[outer] for outer in outer_axes(problem, term, k)), grid[k])]
         source = source * sizes[k] + own
     return np.broadcast_to(source, sizes).reshape(-1)
-
-
-def pooled(matrix: npt.NDArray[np.float64], most: int = PICTURE) -> Array:
-    """[m, m], m = min(n, most): the largest entry of each block; a mean would hide a permutation among its zeros."""
-    edges = np.linspace(0, len(matrix), min(len(matrix), most) + 1).round().astype(np.int64)[:-1]
-    return np.maximum.reduceat(np.maximum.reduceat(matrix, edges, axis=0), edges, axis=1).astype(np.float32)

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from permgraph.pages.blocks import fold_equal, folded_paths, kind_of, looks_of, module_tree, segments, to_data
+from permgraph.pages.colours import HUES
 from permgraph.pages.page import packed, page
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.report import headline, html_table, pinned_axes
@@ -42,6 +43,7 @@ def inspection_data(spec: PermutationSpec, title: str) -> dict[str, Any]:
         "title": title,
         "headline": headline(spec),
         "outputs": spec.outputs,
+        "hues": HUES,
         "log10": round(spec.log10_order, 1),
         "elements": sum(prod(spec.shapes[name]) for name in spec.parameters),
         "coverage": spec.coverage,

@@ -17,9 +17,7 @@ const percent = (share) => (share === 1 ? "100%" : share > 0.9995 && share < 1 ?
 const symmetry = (group) => [`Sym(${group.size})`, group.count > 1 ? el("sup", {}, String(group.count)) : ""];
 
 // One hue a role; kinds of one role differ by steps in hue and lightness. OKLCH keeps them equally strong.
-const HUES = {
-  residual: 255, "attention.heads": 305, "attention.qk": 350, "attention.vo": 25, feed_forward: 75, conv: 150, other: 200,
-};
+const hue = (role) => D.hues[role] ?? D.hues.other;
 const STEPS = [[0, 0], [22, 0.09], [-20, -0.07], [12, -0.12], [-12, 0.12], [30, -0.04]];
 const colours = [];
 
@@ -30,7 +28,7 @@ function colourGroups() {
     if (!kinds.has(group.kind)) {
       const order = (perRole[group.role] = (perRole[group.role] ?? -1) + 1);
       const [turn, lift] = STEPS[order % STEPS.length];
-      kinds.set(group.kind, `oklch(calc(var(--tone) + ${lift}) 0.14 ${(HUES[group.role] ?? 200) + turn})`);
+      kinds.set(group.kind, `oklch(calc(var(--tone) + ${lift}) 0.14 ${hue(group.role) + turn})`);
     }
     colours.push(kinds.get(group.kind));
   }
@@ -38,7 +36,7 @@ function colourGroups() {
 
 const colourOf = (group) => (group < 0 ? "var(--still)" : colours[group]);
 const swatch = (group) => el("span.swatch", { style: `background:${colourOf(group)}`, "aria-hidden": "true" });
-const roleColour = (role) => `oklch(var(--tone) 0.14 ${HUES[role] ?? 200})`;
+const roleColour = (role) => `oklch(var(--tone) 0.14 ${hue(role)})`;
 
 // A dotted name that may break after its dots.
 const breakable = (name) => name.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);

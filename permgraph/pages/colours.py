@@ -1,0 +1,18 @@
+"""One hue a role, in OKLCH degrees, the same on every page."""
+
+from __future__ import annotations
+
+HUES = {
+    "residual": 255,
+    "attention.heads": 305,
+    "attention.qk": 350,
+    "attention.vo": 25,
+    "feed_forward": 75,
+    "conv": 150,
+    "other": 200,
+}
+
+
+def role_colour(role: str) -> str:
+    """A CSS colour, as light as the page's scheme wants it."""
+    return f"oklch(var(--tone) 0.14 {HUES.get(role, HUES['other'])})"

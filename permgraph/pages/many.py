@@ -1,0 +1,52 @@
+"""`report.html` of more than two models: how much of each was moved, group by group, and what was left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from permgraph.pages.page import page
+from permgraph.pages.sections import head, made, moved_share, section, still
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.report import fold
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.verification import Certificate
+
+
+def many_page(
+    spec: PermutationSpec,
+    elements: Mapping[str, Permutations],
+    groups: Sequence[str],
+    certificate: Certificate,
+    title: str,
+    what: str,
+    *,
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """The report of models moved into the space of the first; `elements` has the others, by name.
+
+    `groups` are those that were matched; `certificate` is the worst of all models; `facts` as in `report_page`.
+    """
+    stats = [
+        (f"{1 + len(elements)}", "models in one space"),
+        (f"{len(groups)} of {len(spec.groups)}", "groups matched"),
+    ]
+    sections = [
+        head(title, what, stats, certificate),
+        section("Units moved to the places of the first model", _moved_table(spec, elements, groups)),
+        still(spec, groups, list(elements.values())),
+        made(facts or {}),
+    ]
+    return page(f"{title} · permgraph", "".join(sections), styles=("base.css", "report.css"))
+
+
+def _moved_table(spec: PermutationSpec, elements: Mapping[str, Permutations], groups: Sequence[str]) -> str:
+    columns = "".join(f"<th>{escape(name)}</th>" for name in ("group", "role", "symmetry", *elements))
+    rows = []
+    for pattern, names in fold(groups):
+        group = spec[names[0]]
+        copies = f"<sup>{group.count}</sup>" if group.count > 1 else ""
+        shares = "".join(f'<td class="number">{moved_share(one, names):.1%}</td>' for one in elements.values())
+        words = f"<td>{escape(pattern)}</td><td>{escape(group.role)}</td><td>Sym({group.size}){copies}</td>"
+        rows.append(f"<tr>{words}{shares}</tr>")
+    return f"<table><thead><tr>{columns}</tr></thead>{''.join(rows)}</table>"

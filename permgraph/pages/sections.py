@@ -1,0 +1,60 @@
+"""What the reports share: a heading with its figures and certificate, sections, lists, and how it all was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.report import fold, pinned_axes
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.verification import Certificate
+
+
+def head(title: str, what: str, stats: Sequence[tuple[str, str]], certificate: Certificate) -> str:
+    """Title, one sentence, figures as (value, name), and the proof."""
+    shown = [*stats, (f"{certificate.max_error:.1e}", f"largest relative error, {certificate.tolerance:.0e} allowed")]
+    figures = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for value, name in shown)
+    verdict = "ok" if certificate.ok else "failed"
+    return (
+        f'<header><div class="title"><h1>{escape(title)}</h1><p class="brand">permgraph report</p></div>'
+        f'<p>{escape(what)}</p><dl class="stats">{figures}</dl>'
+        f'<p class="certificate {verdict}"><b>Certificate</b> {escape(str(certificate))}</p></header>'
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    """A part of the page under a heading."""
+    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def still(spec: PermutationSpec, matched: Iterable[str], elements: Sequence[Permutations]) -> str:
+    """Groups that were not to move, groups that stayed by themselves in all elements, and axes that nothing moves."""
+    matched = list(matched)
+    left = [group.name for group in spec.groups if group.name not in matched]
+    stayed = [name for name in matched if not any(element.moved[name] for element in elements)]
+    parts = [
+        *_list("not among the groups to move, or in no activation to compare", [p for p, _ in fold(left)]),
+        *_list("matched, and best at the identity", [p for p, _ in fold(stayed)]),
+    ]
+    for why, axes in pinned_axes(spec).items():
+        parts += _list(f"pinned: {why}", axes)
+    parts += _list("not reached by the forward pass", [p for p, _ in fold(spec.unreached)])
+    return section("What stayed at the identity", *(parts or ['<p class="quiet">Nothing did.</p>']))
+
+
+def _list(title: str, names: Sequence[str]) -> list[str]:
+    items = "".join(f"<li>{escape(name)}</li>" for name in names)
+    return [f'<h3>{escape(title)}</h3><ul class="names">{items}</ul>'] if names else []
+
+
+def made(facts: Mapping[str, str]) -> str:
+    """Inputs, command and versions, as given."""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    return section("How it was made", f'<dl class="facts">{rows}</dl>') if rows else ""
+
+
+def moved_share(element: Permutations, names: Iterable[str]) -> float:
+    """Share of the units of these groups that do not stay where they are."""
+    sizes = {name: element[name].size for name in names}
+    return sum(element.moved[name] * size for name, size in sizes.items()) / (sum(sizes.values()) or 1)

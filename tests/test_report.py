@@ -1,0 +1,110 @@
+"""The report of a merge: its figures are the alignment's, its pictures decode, and a browser draws it."""
+
+import base64
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import browser, needs_browser, requests
+from pairs import hubert, mlp, plant, vectors
+
+import permgraph as pg
+from permgraph.pages.charts import Line, line_chart, picture, ticks
+from permgraph.pages.many import many_page
+from permgraph.pages.report import report_page
+
+
+@pytest.fixture(scope="module")
+def aligned() -> pg.Alignment:
+    planted = hubert()
+    return pg.align(planted.a, planted.b, planted.batches, spec=planted.spec, groups=["conv", "attention", "residual"])
+
+
+def test_it_tells_gains_certificate_and_what_stayed(aligned: pg.Alignment) -> None:
+    page = report_page(aligned, "out", "a <b> merge", facts={"seed": "7"})
+    assert str(aligned.certificate) in page
+    assert "a &lt;b&gt; merge" in page
+    conv = "feature_extractor.conv_layers.0–6.conv.channels"
+    gains = [gain for name, gain in aligned.gains.items() if ".conv_layers." in name]
+    before, after = (np.mean([getattr(gain, end) for gain in gains]) for end in ("identity", "solution"))
+    row = re.search(rf"<tr><td>{conv}</td>.*?</tr>", page)[0]
+    assert f">{before:.3f}<" in row
+    assert f">{after:.3f}<" in row
+    stayed = page[page.index("What stayed at the identity") :]
+    assert "<li>encoder.layers.0–1.feed_forward.hidden</li>" in stayed
+    assert "a convolution&#x27;s kernel" in stayed or "a convolution's kernel" in stayed
+    assert "<li>masked_spec_embed</li>" in stayed
+    assert "<dt>seed</dt><dd>7</dd>" in page
+
+
+def test_every_kind_has_pictures_and_a_spectrum(aligned: pg.Alignment) -> None:
+    page = report_page(aligned, "out", "")
+    assert page.count("<polyline") == 2 * len(aligned.comparisons)
+    assert "encoder.layers.0–1.attention.heads × encoder.layers.0–1.attention.vo" in page
+    assert page.count('class="matrix"') >= 2 * 5
+
+
+def test_a_picture_is_a_png_of_the_matrix() -> None:
+    matrix = np.array([[1.0, 0.5], [-1.0, np.nan]])
+    data = base64.b64decode(re.search(r"base64,([^\"]+)", picture(matrix, "two"))[1])
+    assert data.startswith(b"\x89PNG")
+    at = data.index(b"IDAT")
+    (length,) = struct.unpack(">I", data[at - 4 : at])
+    assert zlib.decompress(data[at + 4 : at + 4 + length]) == bytes([0, 255, 128, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-1, 1, [-1, -0.5, 0, 0.5, 1]), (0, 7, [0, 2, 4, 6]), (0.31, 0.4, [0.32, 0.34, 0.36, 0.38, 0.4])],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_a_flat_line_can_be_drawn() -> None:
+    assert "NaN" not in line_chart([Line([0, 1], [2, 2], "red", "flat")], x_name="x", y_name="y").replace("nan", "NaN")
+
+
+def test_the_curve_is_drawn_where_a_loss_was_measured(aligned: pg.Alignment) -> None:
+    weights = (0.0, 0.5, 1.0)
+    barriers = {
+        "unmoved": pg.Barrier(weights, (1.0, 3.0, 1.0)),
+        "aligned": pg.Barrier(weights, (1.0, float("nan"), 1.0)),
+    }
+    without, page = (report_page(aligned, "out", "", barriers=given) for given in (None, barriers))
+    assert "Between the two models" not in without
+    assert "unmoved, barrier 2 at 0.5" in page
+    assert page.count("<circle") - without.count("<circle") == 5
+    assert "nan" not in re.search(r"Between the two models.*?</section>", page)[0]
+
+
+def test_weights_say_that_there_are_no_correlations() -> None:
+    planted = plant(mlp(), vectors())
+    page = report_page(pg.align(planted.a, planted.b, args=(planted.batches[0],)), "out", "")
+    assert "no activations were compared" in page
+    assert ">1.000<" in page  # recovered: the bound is reached
+
+
+def test_many_models_have_a_column_each(aligned: pg.Alignment) -> None:
+    spec = aligned.spec
+    elements = {"one": spec.identity(), "two": aligned.permutations}
+    page = many_page(spec, elements, list(aligned.gains), aligned.certificate, "out", "", facts={})
+    assert "<th>one</th><th>two</th>" in page
+    assert re.search(r"residual</td>.*?0\.0%</td><td class=\"number\">\d\d+\.\d%", page)
+
+
+@needs_browser
+def test_a_browser_draws_it_without_a_request(aligned: pg.Alignment, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report_page(aligned, "out", "what"), encoding="utf-8")
+    with browser(width=700) as driver:
+        driver.get(path.as_uri())
+        sizes = driver.execute_script("return [...document.images].map((image) => image.naturalWidth)")
+        assert sizes
+        assert all(sizes)
+        assert driver.get_log("browser") == []
+        assert requests(driver) == []
+        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
