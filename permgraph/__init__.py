@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from permgraph.symmetry.permutations import PermutationGroup, Permutations
     from permgraph.symmetry.spec import PermutationSpec
     from permgraph.symmetry.verification import Certificate, verify
+    from permgraph.tracing.forwards import Forwards
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "Alignment": "matching.alignment",
     "Barrier": "merging.barrier",
     "Certificate": "symmetry.verification",
+    "Forwards": "tracing.forwards",
     "PermutationGroup": "symmetry.permutations",
     "PermutationSpec": "symmetry.spec",
     "Permutations": "symmetry.permutations",
@@ -54,6 +56,7 @@ __all__ = [
     "CaptureError",
     "Certificate",
     "CheckpointError",
+    "Forwards",
     "OptionError",
     "PermgraphError",
     "PermutationGroup",

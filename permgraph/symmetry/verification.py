@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from permgraph.checkpoints.reading import require_finite
-from permgraph.errors import VerificationError
+from permgraph.errors import SpecMismatchError, VerificationError
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
@@ -98,6 +98,11 @@ def certify(
     """`verify` for a program that is captured already; with `element`, that one instead of random ones."""
     if any(isinstance(x, Tensor) and x.is_meta for x in pytree.tree_leaves(dict(inputs))):
         raise VerificationError("verification computes: give it inputs on a real device, not on meta")
+    if len(program.outputs) != len(spec.output_layouts):
+        raise SpecMismatchError(
+            f"the specification knows {len(spec.output_layouts)} outputs, this forward pass returns "
+            f"{len(program.outputs)}: derive it for the inputs and methods that it is verified with"
+        )
     trial = _Trial(program, spec, state, inputs)
     worst, failing = 0.0, dict[str, None]()
     for number in range(trials):
@@ -149,7 +154,7 @@ class _Trial:
             torch.manual_seed(seed)  # a model that draws masks draws the same before and after
             found = Runner(self.program, parameters, torch.float64).outputs(self.inputs)
         for leaf, (name, _) in zip(found, self.spec.output_layouts, strict=True):
-            if isinstance(leaf, Tensor) and not torch.isfinite(leaf).any():
+            if isinstance(leaf, Tensor) and leaf.numel() and not torch.isfinite(leaf).any():
                 raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")
         return found
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph.algebra.relations import Source
 from permgraph.errors import CaptureError, SpecMismatchError
+from permgraph.tracing.forwards import PREFIX, Forwards
 
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -63,7 +64,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     """
     if not isinstance(model, nn.Module):
         raise CaptureError(f"a model is a torch.nn.Module, not {type(model).__name__}; wrap it in one")
-    outer, prefix, model = model, *_inner_module(model)
+    owner, model, key = _unwrapped(model)
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
     model = _all_on_meta(model)
@@ -75,22 +76,27 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
         except Exception as error:
             raise CaptureError(_advice(model, error)) from error
     graph = _inline(exported.graph_module)
-    names, shapes = _state_names(outer)
-    parameters = tuple(name for name, _ in outer.named_parameters(remove_duplicate=False) if name in names)
+    names, shapes = _state_names(owner)
+    parameters = tuple(name for name, _ in owner.named_parameters(remove_duplicate=False) if name in names)
     _tell_apart(graph.graph, names)
-    feeds = _feeds(exported, graph.graph, names, prefix)
+    feeds = _feeds(exported, graph.graph, names, key)
     constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
     return Program(
         graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec
     )
 
 
-def _inner_module(model: nn.Module) -> tuple[str, nn.Module]:
-    """The module behind `torch.compile` or a data-parallel wrapper, and the prefix that it has in the state dict."""
+def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], str]]:
+    """The module that owns the names of the state dict, the one to export, and what turns a name there into one here.
+
+    A model behind `torch.compile` or a data-parallel wrapper is exported without it; `Forwards` is exported as it is.
+    """
+    if isinstance(model, Forwards):
+        return model.model, model, lambda name: name.removeprefix(PREFIX)
     for wrapper, attribute in WRAPPERS.items():
         if type(model).__name__ == wrapper:
-            return f"{attribute}.", getattr(model, attribute)
-    return "", model
+            return model, getattr(model, attribute), f"{attribute}.".__add__
+    return model, model, str
 
 
 def _all_on_meta(model: nn.Module) -> nn.Module:
@@ -191,7 +197,7 @@ def _tell_apart(graph: fx.Graph, names: Mapping[str, str]) -> None:
 
 
 def _feeds(
-    exported: torch.export.ExportedProgram, graph: fx.Graph, names: Mapping[str, str], prefix: str
+    exported: torch.export.ExportedProgram, graph: fx.Graph, names: Mapping[str, str], key: Callable[[str], str]
 ) -> dict[str, Feed]:
     paths, _ = pytree.tree_flatten_with_path(exported.example_inputs)
     inputs = iter(_input_name(path) for path, _ in paths)
@@ -200,9 +206,9 @@ def _feeds(
     for name, spec in zip(places, exported.graph_signature.input_specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
             feeds[name] = Feed("input", next(inputs))
-        elif (key := f"{prefix}{spec.target}") in names:
+        elif (entry := key(str(spec.target))) in names:
             kind = "parameter" if spec.kind is InputKind.PARAMETER else "buffer"
-            feeds[name] = Feed(kind, names[key])
+            feeds[name] = Feed(kind, names[entry])
         else:
             feeds[name] = Feed("constant", str(spec.target))
     return feeds
