@@ -50,7 +50,10 @@ class ResidualMLP(nn.Module):
 
 def noisy(state: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
     """The weights with normal noise, `noise` times the standard deviation of each tensor."""
-    return {k: v + noise * v.std(correction=0) * torch.randn_like(v) if noise else v for k, v in state.items()}
+    return {
+        k: v + noise * v.std(correction=0) * torch.randn_like(v) if noise and v.is_floating_point() else v
+        for k, v in state.items()
+    }
 
 
 def share(tables: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:

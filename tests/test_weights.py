@@ -246,3 +246,47 @@ def test_the_search_is_on_the_alignment_and_progress_is_told() -> None:
     assert found.search.fixed_point
     assert {"weights, Frank-Wolfe", "weights, descent"} <= set(stages)
     assert pg.align(planted.a, planted.b, planted.batches).search is None
+
+
+def test_kept_similarities_are_those_made_anew() -> None:
+    """After every move, of one group or of many, on networks with linear and with self-meeting sites."""
+    for build, shape in (*SELF_MEETING.values(), (lambda: ResidualMLP(2, 6, 8, inputs=2), (4, 2))):
+        torch.manual_seed(0)
+        spec, a, b, _ = pair(build(), torch.randn(shape), 0.5)
+        pairing = Pairing.of(spec, spec.groups, a, b)
+        descent, tables = Descent.of(pairing), dict(spec.identity())
+        assert any(axes in descent.kept.kept for site in pairing.sites for axes in [site.actions[0].axes])
+        for step, names in enumerate([[], *([g.name] for g in spec.groups), [g.name for g in spec.groups]]):
+            tables |= {name: spec.sample(step)[name] for name in names}
+            for k, family in enumerate(descent.families):
+                wanted = relax(pairing, [g.name for g in family], tables, where=descent.near[k])
+                found = descent.problem(k, tables)
+                assert found.bound == pytest.approx(wanted.bound)
+                for axes, matrix in wanted.linear.items():
+                    torch.testing.assert_close(found.linear[axes], matrix)
+
+
+def test_similarities_without_room_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, a, b, _ = residual(2, 0.5)
+    kept = match_weights(spec, spec.groups, a, b).search
+    monkeypatch.setattr("permgraph.matching.similarities.ROOM_AT_LEAST", 0)
+    monkeypatch.setattr("permgraph.matching.similarities.ROOM", 0.0)
+    assert not Descent.of(Pairing.of(spec, spec.groups, a, b)).kept.kept
+    assert match_weights(spec, spec.groups, a, b).search.objective == pytest.approx(kept.objective)
+
+
+def test_large_models_stop_after_a_step_that_gains_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unrelated weights: fewer steps, and an objective about as good; a planted element is still recovered."""
+    torch.manual_seed(0)
+    spec, a, _, _ = pair(ResidualMLP(2, 64, 96, inputs=8), torch.randn(4, 8))
+    b = {k: torch.randn_like(v) * v.std(correction=0) for k, v in a.items()}
+    careful = match_weights(spec, spec.groups, a, b).search
+    monkeypatch.setattr("permgraph.matching.objective.DOUBLE_BELOW", 0)
+    monkeypatch.setattr("permgraph.matching.weights.HURRIED", 0)
+    monkeypatch.setattr("permgraph.matching.descent.HURRIED", 0)
+    hurried = match_weights(spec, spec.groups, a, b).search
+    assert hurried.steps < careful.steps
+    assert hurried.starts == 1
+    assert hurried.objective > 0.9 * careful.objective
+    spec, a, b, inverse = residual(6, 0.5)
+    assert recovered(match_weights(spec, spec.groups, a, b).tables, inverse) == 1.0

@@ -62,6 +62,7 @@ def solve(
 
     Ties go to the identity: every unit that stays where it is earns 1e-9 of the largest |entry| of its matrix. So dead
     units stay, and, block by block, the identity wins wherever it is within size * 1e-9 * max |entry| of the best.
+    Ties beyond that go by fixed numbers, worth less than one such unit in all, and never by the solver's order.
 
     `pinned`: sizes of pinned factors that groups depend on and no term has. Raises CalibrationError when a matrix is
     not finite, SpecMismatchError when terms, groups, sizes and `start` disagree.

@@ -9,10 +9,13 @@ from permgraph.matching.frank_wolfe import frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.places import Family, Site, families
 from permgraph.matching.relaxation import Relaxation, relax
+from permgraph.matching.similarities import Similarities
 from permgraph.symmetry.layout import Index
 
 MOST_SWEEPS = 50
 ENOUGH = 1e-7  # a family that gains less than this share of its own objective stays as it is
+ENOUGH_IF_LARGE = 1e-4  # the same above HURRIED elements: one misplaced pair among 8192 true ones still gains more
+HURRIED = 2**24
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Descent:
     pairing: Pairing
     families: tuple[Family, ...]
     near: tuple[tuple[Site, ...], ...] = field(repr=False)
+    kept: Similarities = field(repr=False)
 
     @classmethod
     def of(cls, pairing: Pairing) -> Descent:
@@ -48,7 +52,7 @@ class Descent:
         near = tuple(
             tuple(site for site in pairing.sites if not site.names.isdisjoint(g.name for g in f)) for f in found
         )
-        return cls(pairing, found, near)
+        return cls(pairing, found, near, Similarities.of(pairing))
 
     def run(
         self,
@@ -63,22 +67,30 @@ class Descent:
         """
         now, early = dict(tables), set(first)
         order = sorted(range(len(self.families)), key=lambda k: not any(g.name in early for g in self.families[k]))
-        waiting, done, gains = list(order), 0, dict[str, tuple[float, float]]()
+        waiting, done, visited, gains = list(order), 0, set[int](), dict[str, tuple[float, float]]()
         while waiting and done < MOST_SWEEPS * len(order):
             k = waiting.pop(0)
             done += 1
             problem = self.problem(k, now)
-            if better := improved(problem, now):
+            if better := improved(problem, now, self.enough, again=k in visited):
                 now |= better
                 waiting += [j for j in order if j != k and j not in waiting and self._meet(j, k)]
+            visited.add(k)
             gains |= _gains(problem, now)
             if progress is not None:
                 progress(done, done + len(waiting))
         return Descended(now, gains, done / max(len(order), 1), not waiting)
 
+    @property
+    def enough(self) -> float:
+        """The least gain that moves a family, as a share of its own objective."""
+        return ENOUGH if self.pairing.size <= HURRIED else ENOUGH_IF_LARGE
+
     def problem(self, k: int, tables: Mapping[str, Index]) -> Relaxation:
         """F as a function of family k alone."""
-        return relax(self.pairing, {group.name for group in self.families[k]}, tables, where=self.near[k])
+        return relax(
+            self.pairing, {group.name for group in self.families[k]}, tables, where=self.near[k], kept=self.kept
+        )
 
     def _meet(self, j: int, k: int) -> bool:
         """Whether two families act on one site, so that the move of one concerns the other."""
@@ -86,17 +98,20 @@ class Descent:
         return any(id(site) in mine and len(site.actions) > 1 for site in self.near[j])
 
 
-def improved(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, Index] | None:
-    """Better tables for the groups of a problem; None if there are none.
+def improved(
+    problem: Relaxation, tables: Mapping[str, Index], enough: float = ENOUGH, *, again: bool = False
+) -> dict[str, Index] | None:
+    """Tables for the groups of a problem that are better by more than `enough` of F; None if there are none.
 
-    Nothing is assigned where the tables reach the problem's ceiling: on a true match every row's maximum is its match.
+    `again`: not the first visit, so that a family that meets itself is improved from where it is alone. Nothing is
+    assigned where the tables reach the problem's ceiling: on a true match every row's maximum is its match.
     """
     now = {group.name: tables[group.name] for group in problem.groups}
     before = problem.at(problem.flat(now))
-    best, value = None, before + ENOUGH * abs(before)
+    best, value = None, before + enough * abs(before)
     if value >= problem.ceiling:
         return None
-    for candidate in _candidates(problem, now):
+    for candidate in _candidates(problem, now, again):
         reached = problem.at(problem.flat(candidate))
         if reached > value:
             best, value = candidate, reached
@@ -110,11 +125,12 @@ def _gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, tuple[
     return {group.name: (identity[group.name], reached[group.name]) for group in problem.groups}
 
 
-def _candidates(problem: Relaxation, now: Mapping[str, Index]) -> Iterator[dict[str, Index]]:
-    """The assignment; where the family meets itself on a site, Frank-Wolfe from here and from the barycentre."""
+def _candidates(problem: Relaxation, now: Mapping[str, Index], again: bool) -> Iterator[dict[str, Index]]:
+    """The assignment; where the family meets itself on a site, Frank-Wolfe from here and, at first, the barycentre."""
     if not problem.factors:
         yield dict(problem.best(problem.linear, now))
         return
     centre = problem.barycentre()
-    for start in (problem.toward(centre, problem.flat(now), 1.0), centre):
+    here = problem.toward(centre, problem.flat(now), 1.0)
+    for start in (here,) if again else (here, centre):
         yield frank_wolfe(problem, start).tables

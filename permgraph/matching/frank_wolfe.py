@@ -37,12 +37,14 @@ def frank_wolfe(
     progress: Callable[[int, int], None] | None = None,
     *,
     enough: float = ENOUGH,
+    worthwhile: float = 0.0,
 ) -> Relaxed:
     """X <- X + γ (S - X), S = argmax <F'(X), S> over all families at once, γ = argmax of F on the segment.
 
     F is a polynomial in γ, so F and F' at 0, F at 1 and, where three actions meet on a site, at points between
-    determine it. F is not concave: the gap is 0 at stationary points and bounds nothing. The result is rounded to the
-    better of the last S and argmax <X, S>. Jaggi (ICML 2013), algorithm 1; for matching, C2M3 (arXiv 2405.17897).
+    determine it. F is not concave: the gap is 0 at stationary points and bounds nothing. It ends at a gap below
+    `enough` · |F|, or after a step that gained less than `worthwhile` · |F|. The result is rounded to the better of the
+    last S and argmax <X, S>. Jaggi (ICML 2013), algorithm 1; for matching, C2M3 (arXiv 2405.17897).
     """
     soft, gap, value, step = start, None, 0.0, 0
     best: dict[str, Index] = {}
@@ -53,23 +55,26 @@ def frank_wolfe(
         gap = sum(inner_vertex(slope[axes], target[axes]) - soft[axes].inner(slope[axes]) for axes in slope)
         if gap <= enough * abs(value):
             break
-        size = _step(problem, soft, target, value, gap)
+        size, reached = _step(problem, soft, target, value, gap)
         soft = problem.toward(soft, target, size)
         if progress is not None:
             progress(step, MOST_STEPS)
-        if size == 1 and (value := problem.at(target)) >= (1 - REACHED) * problem.bound:
-            return Relaxed(best, value, None, step)
+        if size == 1 and reached >= (1 - REACHED) * problem.bound:
+            return Relaxed(best, reached, None, step)
+        if reached - value < worthwhile * abs(value):
+            break
     rounded = dict(problem.best({axes: mixture.dense for axes, mixture in soft.items()}))
     tables = max((rounded, best), key=lambda tables: problem.at(problem.flat(tables)))
     return Relaxed(tables, value, gap, step)
 
 
-def _step(problem: Relaxation, soft: Soft, target: Flat, value: float, slope: float) -> float:
-    """argmax over γ in (0, 1] of F(X + γ (S - X)), from F, F' at 0 and F at degree - 1 more points."""
+def _step(problem: Relaxation, soft: Soft, target: Flat, value: float, slope: float) -> tuple[float, float]:
+    """argmax and max over γ in (0, 1] of F(X + γ (S - X)), from F, F' at 0 and F at degree - 1 more points."""
     points = np.linspace(0, 1, problem.degree)[1:] if problem.degree > 1 else np.array([])
     values = [problem.at(target) if p == 1 else problem.value(problem.toward(soft, target, p)) for p in points]
     rest = (np.array(values) - value - slope * points) / points**2
     curve = np.polynomial.Polynomial([value, slope, *np.linalg.solve(np.vander(points, increasing=True), rest)])
     roots = np.atleast_1d(curve.deriv().roots()).astype(complex)
     inside = [float(root.real) for root in roots if abs(root.imag) < 1e-9]
-    return max([1.0, *(root for root in inside if 0 < root < 1)], key=lambda point: float(curve(point)))
+    best = max([1.0, *(root for root in inside if 0 < root < 1)], key=lambda point: float(curve(point)))
+    return best, float(curve(best))

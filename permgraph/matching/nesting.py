@@ -4,12 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from permgraph.matching.posing import Found, Problem, Solver, Term, moving_axes
-
-TOLERANCE = 1e-9
-"""What a unit earns by staying in place, relative to the largest |entry| of the matrix: it decides ties, no more."""
+from permgraph.matching.potentials import assign
 
 
 def join(one: Found, other: Found) -> Found:
@@ -90,12 +87,12 @@ def nest(part: Problem, root: str, solve: Solver) -> Found:
     size = part.sizes[root]
     value = _total([t.matrix for t in part.terms if t.groups == (root,)], size)
     if len(part.groups) == 1:
-        perm = _assign(value)
+        perm = assign(value)
         return Found(_gathered(value, perm), {root: perm}, True)
     inner = replace(part, terms=[t for t in part.terms if t.groups != (root,)])
     found = [[solve(_at(inner, root, i, j)) for j in range(size)] for i in range(size)]
     value = value + np.array([[f.value for f in row] for row in found])
-    perm = _assign(value)
+    perm = assign(value)
     chosen = [found[i][j] for i, j in enumerate(perm)]
     tables = {root: perm} | _stack(part, root, chosen)
     return Found(_gathered(value, perm), tables, all(f.exact for row in found for f in row))
@@ -109,17 +106,6 @@ def _total(matrices: Sequence[np.ndarray], size: int) -> np.ndarray:
     for count, matrix in enumerate(matrices[1:]):
         total = np.add(total, matrix, dtype=np.float64, out=total if count else None)
     return total
-
-
-def _assign(value: np.ndarray) -> np.ndarray:
-    """argmax over perm of Σ_i value[i, perm[i]] + TOLERANCE * max |value| * (number of units that stay)."""
-    largest = max(float(value.max(initial=0)), -float(value.min(initial=0)))
-    if largest == 0:
-        return np.arange(len(value))
-    cost = np.negative(value, dtype=np.float64, order="C")
-    cost.flat[:: len(cost) + 1] -= TOLERANCE * largest
-    perm: np.ndarray = linear_sum_assignment(cost)[1].astype(np.int64, copy=False)
-    return perm
 
 
 def _gathered(value: np.ndarray, perm: np.ndarray) -> float:

@@ -41,6 +41,11 @@ class Pairing:
         small = sum(site.cell.size for site in found) < DOUBLE_BELOW
         return cls(tuple(groups), found, state_a, state_b, torch.float64 if small else torch.float32)
 
+    @property
+    def size(self) -> int:
+        """How many elements of a model the groups move."""
+        return sum(site.cell.size for site in self.sites)
+
     @cached_property
     def depends(self) -> dict[str, Axes]:
         """Group -> what selects its permutation."""
@@ -61,9 +66,13 @@ class Pairing:
 
     def moved(self, site: Site, tables: Mapping[str, Index], free: Collection[int] = ()) -> Tensor:
         """B's side with every action applied but those numbered in `free`."""
+        held = [action for k, action in enumerate(site.actions) if k not in free]
+        return self.at(site, {action.axes: self.index(action, site, tables) for action in held}, free)
+
+    def at(self, site: Site, sources: Mapping[Axes, Index], free: Collection[int] = ()) -> Tensor:
+        """B's side with the units of every action but those numbered in `free` taken from `sources`."""
         held = [k for k in range(len(site.actions)) if k not in free]
-        indices = [self.index(site.actions[k], site, tables) for k in held]
-        return gather(self.b(site), [site.spans[k] for k in held], indices)
+        return gather(self.b(site), [site.spans[k] for k in held], [sources[site.actions[k].axes] for k in held])
 
     def index(self, action: Action, site: Site, tables: Mapping[str, Index]) -> Index:
         """Flat sources of the units of an action."""
@@ -75,7 +84,11 @@ class Pairing:
 
     def bound(self, site: Site) -> float:
         """|A| |B| on a site: by Cauchy and Schwarz no element reaches more."""
-        return norm(self.a(site)) * norm(self.b(site))
+        return self._bounds[id(site)]
+
+    @cached_property
+    def _bounds(self) -> dict[int, float]:
+        return {id(site): norm(self.a(site)) * norm(self.b(site)) for site in self.sites}
 
 
 def dot(a: Tensor, b: Tensor) -> float:

@@ -19,6 +19,7 @@ from permgraph.matching.assignment import Solution, Term, solve
 from permgraph.matching.factors import Factor, Flat, Soft, products
 from permgraph.matching.objective import Pairing, norm
 from permgraph.matching.places import Axes, Site, unit_sources
+from permgraph.matching.similarities import Place, Similarities
 from permgraph.matching.soft import Mixture, inner_vertex
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup
@@ -108,26 +109,37 @@ def relax(
     *,
     averaged: Collection[str] = (),
     where: Sequence[Site] | None = None,
+    kept: Similarities | None = None,
 ) -> Relaxation:
-    """F as a function of the groups in `names`; groups in `averaged` at their barycentre, the others at `tables`."""
+    """F as a function of the groups in `names`; groups in `averaged` at their barycentre, the others at `tables`.
+
+    `kept`: the linear terms of earlier calls, to start from where nothing is averaged.
+    """
     sizes: dict[Axes, tuple[int, ...]] = {}
     linear: dict[Axes, Tensor] = {}
+    places: dict[Axes, list[Place]] = {}
     factors, bound = [], 0.0
     for site in pairing.sites if where is None else where:
         free = [k for k, action in enumerate(site.actions) if any(name in names for name in action.axes)]
         if not free:
             continue
-        mean = [k for k, x in enumerate(site.actions) if k not in free and any(name in averaged for name in x.axes)]
-        kept = {atom for k in free for atom in site.spans[k]}
-        flattened = {atom for k in mean for atom in site.spans[k]} - kept
-        a, b = _average(pairing.a(site), pairing.moved(site, tables, [*free, *mean]), flattened)
-        bound += norm(a) * norm(b)
         sizes |= {site.actions[k].axes: site.sizes(site.actions[k]) for k in free}
+        if kept is not None and len(free) == 1:
+            places.setdefault(site.actions[free[0]].axes, []).append((site, free[0]))
+            bound += pairing.bound(site)
+            continue
+        mean = [k for k, x in enumerate(site.actions) if k not in free and any(name in averaged for name in x.axes)]
+        whole = {atom for k in free for atom in site.spans[k]}
+        flattened = {atom for k in mean for atom in site.spans[k]} - whole
+        a, b = _average(pairing.a(site), pairing.moved(site, tables, [*free, *mean]), flattened)
+        bound += norm(a) * norm(b) if mean else pairing.bound(site)
         if len(free) == 1:
             axes, part = site.actions[free[0]].axes, products(a, b, site.spans[free[0]])
             linear[axes] = linear[axes].add_(part) if axes in linear else part
         else:
             factors.append(Factor(a, b, tuple((site.actions[k].axes, site.spans[k]) for k in free)))
+    if kept is not None:
+        linear = {axes: kept.at(axes, here, tables) for axes, here in places.items()}
     groups = tuple(group for group in pairing.groups if group.name in names)
     return Relaxation(groups, sizes, linear, tuple(factors), pairing.pinned, bound)
 

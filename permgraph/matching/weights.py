@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from permgraph.matching.descent import Descended, Descent
+from permgraph.matching.descent import HURRIED, Descended, Descent
 from permgraph.matching.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.places import Family
@@ -22,7 +22,8 @@ Progress = Callable[[str, int, int | None], None]
 STARTS = 2  # the barycentre, and a point near it; models above a million elements are matched from the first alone
 NEAR = 0.1  # the share of a random element in a further start; with half of it the search ends where it began
 LARGE = 1024  # a family of more units than this is averaged during Frank-Wolfe if there are smaller ones
-COARSE = 1e-3  # the gap, as a share of F, at which descent takes over on large models: going on takes most steps
+COARSE = 1e-3  # the gap, as a share of F, at which descent takes over on models above a million elements
+WORTHWHILE = 0.02  # above HURRIED elements, a step that gains less than this share of F is the last: it costs a sweep
 OPTIMAL = 1e-6  # a solution within this share of the bound ends the search
 
 
@@ -38,7 +39,8 @@ class WeightSearch:
             it met an element within 0.1 % of the bound, and left the rest to coordinate descent.
         steps: of Frank-Wolfe.
         sweeps: how many times each family was assigned in coordinate descent, on average.
-        fixed_point: whether no family can gain with the others held.
+        fixed_point: whether no family can gain with the others held; above 2²⁴ moved elements, whether none gains more
+            than 1e-4 of its own objective.
         starts: how many starts were tried.
 
     """
@@ -137,11 +139,13 @@ class _Search:
         problem = relax(self.pairing, core, self.identity, averaged=late)
         found: list[_Attempt] = []
         starts, enough = (STARTS, ENOUGH) if self.pairing.dtype == torch.float64 else (1, COARSE)
+        worthwhile = WORTHWHILE if self.pairing.size > HURRIED else 0.0
         for number in range(starts):
             start = problem.barycentre()
             if number:
                 start = problem.toward(start, problem.flat(sample(problem.groups, self.seed + number)), NEAR)
-            relaxed = frank_wolfe(problem, start, self._report("weights, Frank-Wolfe"), enough=enough)
+            report = self._report("weights, Frank-Wolfe")
+            relaxed = frank_wolfe(problem, start, report, enough=enough, worthwhile=worthwhile)
             found.append(self.polish(dict(self.identity) | relaxed.tables, late, relaxed))
             if found[-1].objective >= (1 - OPTIMAL) * self.bound:
                 break
