@@ -1,0 +1,60 @@
+"""The docs do what they say: their code runs, their notebooks give the outputs they show, their pictures are drawn."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from notebooks import load, run
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md") if "```python\n" in path.read_text(encoding="utf-8"))
+NOTEBOOKS = sorted(path.name for path in (DOCS / "notebooks").glob("*.ipynb"))
+VARIES = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
+
+
+def blocks(page: str) -> str:
+    """The Python of a page, its blocks one after the other, on the lines on which they stand."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    lines, inside = [], False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            inside = line == "```python"
+        lines.append(line if inside and not line.startswith("```") else "")
+    return "\n".join(lines)
+
+
+def test_there_are_pages_and_notebooks() -> None:
+    assert {"index.md", "concepts.md", "inspection.md", "add-an-op.md", "derivation.md"} <= set(PAGES)
+    assert NOTEBOOKS == ["adapter.ipynb", "inspect.ipynb", "merge.ipynb"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_runs(page: str) -> None:
+    exec(compile(blocks(page), page, "exec"), {"__name__": page})
+
+
+def test_the_derivation_is_short() -> None:
+    core = blocks("derivation.md").partition("class Block")[0]
+    assert len([line for line in core.splitlines() if line.strip()]) <= 150
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_gives_the_outputs_that_it_shows(name: str) -> None:
+    notebook = load(DOCS / "notebooks" / name)
+    stored = [cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for shown, given in zip(stored, run(notebook), strict=True):
+        assert [words(output) for output in shown] == [words(output) for output in given]
+
+
+def words(output: dict) -> str:
+    """What an output says, but for its numbers, which may differ with the machine."""
+    return VARIES.sub("#", "".join(output.get("text") or output["data"]["text/plain"]))
+
+
+def test_the_pictures_are_those_that_the_script_draws() -> None:
+    found = importlib.util.spec_from_file_location("draw", DOCS / "pictures" / "draw.py")
+    draw = importlib.util.module_from_spec(found)
+    found.loader.exec_module(draw)
+    for name, picture in draw.PICTURES.items():
+        assert (DOCS / "pictures" / name).read_text(encoding="utf-8") == picture(), name
