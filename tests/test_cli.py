@@ -177,7 +177,8 @@ def test_merge_writes_a_checkpoint_that_transformers_loads(given, tmp_path):
     assert f"written to {out}" in result.stdout
     assert not result.stderr
     assert sorted(path.name for path in out.iterdir()) == [
-        "README.md", "config.json", "model.safetensors", "permgraph.json", "preprocessor_config.json", "report.html",
+        "README.md", "config.json", "model.safetensors", "permgraph.json", "preprocessor_config.json", "recipe.toml",
+        "report.html",
     ]  # fmt: skip
     report = json.loads((out / "permgraph.json").read_text())
     model = AutoModel.from_pretrained(out)
@@ -281,7 +282,8 @@ def test_merge_of_models_made_by_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = only_json(run("merge", "python:cli_test_models:a", "python:cli_test_models:b", "--out", "out", "--json"))
     assert found["inputs"]["models"][0] == {"model": "python:cli_test_models:a", "sha256": {}}
-    assert sorted(os.listdir("out")) == ["README.md", "model.safetensors", "permgraph.json", "report.html"]
+    names = ["README.md", "model.safetensors", "permgraph.json", "recipe.toml", "report.html"]
+    assert sorted(os.listdir("out")) == names
 
 
 def test_the_choices_of_merge_are_those_of_the_engine():

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 from test_models import MODELS, built
+from typer.testing import CliRunner
 
+from permgraph.cli.app import app
 from permgraph.data import text
 from permgraph.data.calibration import read_batches
 from permgraph.errors import CalibrationError
@@ -152,3 +154,31 @@ def test_batches_made_by_a_function(tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
     with pytest.raises(CalibrationError, match="nothing is known of how Sequential reads files"):
         loaded.calibration(tmp_path / "files")
+
+
+def merged(folder, *words):
+    result = CliRunner().invoke(app, ["merge", *map(str, words), "--json", "--quiet", "--out", str(folder)])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_two_berts_are_matched_on_text(tmp_path):
+    """The class token, of which a pooler makes a cell of its own, is the same in all samples before any attention."""
+    for seed, name in enumerate("ab"):
+        folders.bert(tmp_path / name, seed=seed)
+    data = folders.sentences(tmp_path / "texts", 3000)
+    found = merged(tmp_path / "out", tmp_path / "a", tmp_path / "b", "--data", data)
+    assert found["method"] == "correlation"
+    assert found["gains"]["encoder.layer.0.hidden"]["solution"] > found["gains"]["encoder.layer.0.hidden"]["identity"]
+
+
+def test_two_vits_are_matched_on_images(tmp_path):
+    for seed, name in enumerate("ab"):
+        folders.vit(tmp_path / name, seed=seed, patch_size=4)
+    (tmp_path / "pictures").mkdir()
+    for number in range(48):
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    found = merged(tmp_path / "out", tmp_path / "a", tmp_path / "b", "--data", tmp_path / "pictures")
+    assert found["method"] == "correlation"
+    assert found["certificate"]["ok"]

@@ -24,7 +24,8 @@ HANDLED = {
 IGNORED = re.compile(
     r"""
     .*dropout.* | layerdrop | initializer_range | gradient_checkpointing | apply_spec_augment | mask_\w+   # training
-    | no_mask_\w+ | freeze_\w+ | ctc_\w+ | num_ctc_classes | num_negatives | contrastive_\w+ | diversity_\w+
+    | no_mask_\w+ | replace_prob | freeze_\w+
+    | ctc_\w+ | num_ctc_classes | num_negatives | contrastive_\w+ | diversity_\w+
     | (proj_)?codevector_dim | num_codevector\w+ | feature_extractor_cqt_bins
     | vocab_size | classifier_proj_size | use_weighted_layer_sum | tdnn_\w+ | xvector_\w+ | num_labels     # heads
     | id2label | label2id | problem_type | adapter_kernel_size | adapter_stride | num_adapter_layers

@@ -58,9 +58,9 @@ def write_merged(
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
 
     `config` is a transformers config (None for a model without one, timm's fields as they are), `architecture` its
-    class name, `source` the
-    folder of A whose processor and tokenizer files are copied, `report` the contents of `permgraph.json` (a number
-    that is not finite becomes null), `base_models` hub ids or folders (only a folder's own name is written),
+    class name, `source` the folder of A whose processor and tokenizer files are copied, `report` the contents of
+    `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids or folders (only a folder's own
+    name is written),
     `summary` Markdown for the model card, `pages` the text of more files by name.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """

@@ -6,14 +6,14 @@ import typer
 
 import permgraph
 from permgraph.cli import inspecting, listing, merging
-from permgraph.cli.shared import Debug, Force, Json, Quiet, Seed, command, shared_options
+from permgraph.cli.shared import Debug, Device, Force, Json, Quiet, Seed, command, shared_options
 
 app = typer.Typer(
     help="Derive, prove, match and merge the permutation symmetries of any PyTorch model's weights.\n\n"
     "MODEL, A and B are each a local Hugging Face folder, a hub id, timm:NAME, or python:package.module:function "
     "(which returns model, args, kwargs).",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -44,9 +44,10 @@ def options(
     force: Force = False,
     json: Json = False,
     seed: Seed = None,
+    device: Device = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Keep the options given before the command."""
-    ctx.obj = shared_options(debug, quiet, force, json, seed)
+    ctx.obj = shared_options(debug, quiet, force, json, seed, device)

@@ -110,10 +110,12 @@ def _derive(
 ) -> "tuple[LoadedModel, PermutationSpec, str]":
     with session.progress() as progress:
         progress("loading", 0, None)
+        from permgraph.models.devices import device_of
         from permgraph.models.loading import load
         from permgraph.symmetry.derivation import derive
 
         loaded = load(model, weights=weights)
+        loaded = loaded.on(device_of(session.device)) if weights else loaded
         progress("deriving", 0, None)
         mode: str = outputs.value if outputs is not None else loaded.outputs
         return loaded, derive(loaded.model, loaded.args, loaded.kwargs, outputs=mode, tie=loaded.tie), mode

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.writing import write_merged
+from permgraph.cli.recipes import FILE, Request, local_hashes, recipe_text
 from permgraph.cli.record import REPORT, facts, gain_table, record, summary
 from permgraph.cli.session import Progress, Session
 from permgraph.matching.alignment import Alignment, align, require_pair, select
+from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import Heads, common_part
 from permgraph.models.loading import LoadedModel, load, require_alike
 from permgraph.pages.report import report_page
@@ -35,6 +39,15 @@ class Matching:
     method: str | None = None
     groups: Sequence[str] | None = None
     limit: int | None = None
+
+
+def recipe_of(session: Session, request: Request, out: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The recipe of a merge as a file to lie in `out`; `inputs` are those of the record."""
+    found = local_hashes(request.models, [model["sha256"] for model in inputs["models"]])
+    if inputs["data"] is not None:
+        found |= local_hashes([str(request.data)], [inputs["data"]["sha256"]])
+    done = replace(request, seed=session.seed, device=session.device, threads=torch.get_num_threads(), sha256=found)
+    return {FILE: recipe_text(done, out)}
 
 
 @dataclass(frozen=True)
@@ -70,10 +83,10 @@ def load_all(session: Session, references: Sequence[str], progress: Progress) ->
 
     Raises PermgraphError where one cannot be matched with the first, whatever its weights.
     """
-    models: list[LoadedModel] = []
+    device, models = device_of(session.device), list[LoadedModel]()
     for done, reference in enumerate(references):
         progress("loading", done, len(references))
-        models.append(load(reference))
+        models.append(load(reference).on(device))
         for difference in require_alike(models[0], models[-1]):
             session.warn(difference)
     progress("loading", len(references), len(references))
@@ -100,7 +113,9 @@ def calibration(session: Session, model: LoadedModel, matching: Matching) -> Ite
     """The batches that `model`'s processor makes of the data, None where there is none."""
     if matching.data is None:
         return None
-    return model.calibration(matching.data, seed=session.seed, limit=matching.limit)
+    batches = model.calibration(matching.data, seed=session.seed, limit=matching.limit)
+    device = device_of(session.device)
+    return batches if device.type == "cpu" else MovedBatches(batches, device)
 
 
 def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed: int) -> Certificate:
@@ -120,6 +135,7 @@ def write(
     what: str,
     merge: Mapping[str, Any] | None = None,
     force: bool = False,
+    request: Request | None = None,
 ) -> dict[str, Any]:
     """Write `state`, config and processor of `like`, the card, the report and the record; returns the record."""
     models = aligned.models
@@ -135,7 +151,7 @@ def write(
         source=like.folder,
         base_models=[model.reference for model in models],
         summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
-        pages={REPORT: page},
+        pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report["inputs"])),
         force=force,
     )
     return report

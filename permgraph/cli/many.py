@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.writing import write_merged
-from permgraph.cli.jobs import Matching, load_all, prepare, prove
+from permgraph.cli.jobs import Matching, load_all, prepare, prove, recipe_of
 from permgraph.cli.record import REPORT, facts, origin
 from permgraph.cli.session import Session, table
 from permgraph.errors import VerificationError
@@ -24,6 +24,7 @@ from permgraph.symmetry.report import fold
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from permgraph.cli.recipes import Request
     from permgraph.models.heads import Heads
     from permgraph.models.loading import LoadedModel
     from permgraph.symmetry.spec import PermutationSpec
@@ -42,9 +43,10 @@ class Placed:
     certificate: Certificate
 
 
-def merge_all(session: Session, references: Sequence[str], out: Path, matching: Matching, weight: float) -> None:
+def merge_all(session: Session, asked: Request, out: Path, matching: Matching, weight: float) -> None:
     """Write weight · A + (1 - weight) · the mean of the others, moved; print what moved."""
     require_free(out, force=session.force)
+    references = asked.models
     shares = [weight, *[(1 - weight) / (len(references) - 1)] * (len(references) - 1)]
     placed = _place(session, references, matching)
     part = merge_many([m.model for m in placed.parts], placed.elements, weights=shares, spec=placed.spec)
@@ -59,7 +61,8 @@ def merge_all(session: Session, references: Sequence[str], out: Path, matching: 
         "certificate": asdict(placed.certificate),
         "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
     }
-    _write(session, out, state, placed, report, shares)
+    pages = recipe_of(session, asked, out, report["inputs"])
+    _write(session, out, state, placed, report, shares, pages)
     session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
     session.say(_moved_table(groups, placed.elements, references))
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
@@ -89,6 +92,7 @@ def _write(
     placed: Placed,
     report: Mapping[str, Any],
     shares: Sequence[float],
+    pages: dict[str, str],
 ) -> None:
     first = placed.models[0]
     card = f"Linear merge of {len(placed.models)} models with shares {', '.join(f'{share:.3g}' for share in shares)}."
@@ -101,7 +105,7 @@ def _write(
         source=first.folder,
         base_models=[model.reference for model in placed.models],
         summary=f"{card} The others were moved to the places of the first.\n\nCertificate: {placed.certificate}.",
-        pages={REPORT: _page(out, placed, report, card)},
+        pages={REPORT: _page(out, placed, report, card)} | pages,
         force=session.force,
     )
 

@@ -1,6 +1,7 @@
 """`align` and `merge`: B moved to A, and the two made one."""
 
 import enum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from permgraph.cli.session import Session
 
 if TYPE_CHECKING:
     from permgraph.cli.jobs import Matching
+    from permgraph.cli.recipes import Request
     from permgraph.merging.shares import Weight
 
 
@@ -40,6 +42,11 @@ Groups = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
+MaybeA = Annotated[
+    str | None, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")
+]
+MaybeB = Annotated[str | None, typer.Argument(metavar="B", help="The model that is moved.")]
+MaybeOut = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 
 
 def align(
@@ -58,7 +65,7 @@ def align(
     What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, it is B's
     base model alone.
     """
-    matching = _matching(data, method, groups, limit)
+    matching = _matching(data, None if method is None else method.value, groups, limit)
     from permgraph.cli import jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
@@ -71,11 +78,15 @@ def align(
 
 def merge(
     session: Session,
-    a: A,
-    b: B,
+    a: MaybeA = None,
+    b: MaybeB = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="C", help="More models; they are moved too.")] = None,
     *,
-    out: Out,
+    out: MaybeOut = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A recipe in TOML or YAML; what is typed here goes before it."),
+    ] = None,
     data: Data = None,
     weight: Annotated[
         str | None,
@@ -87,14 +98,14 @@ def merge(
         ),
     ] = None,
     merge: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--merge",
             metavar="HOW",
             help="linear or slerp; with --data also regmean or pleas (least squares, layer by layer), and +repair or "
-            "+batch_norm after any of them, as in linear+repair.",
+            "+batch_norm after any of them, as in linear+repair.  [default: linear]",
         ),
-    ] = "linear",
+    ] = None,
     method: MethodOption = None,
     groups: Groups = None,
     limit: Limit = None,
@@ -103,28 +114,72 @@ def merge(
 
     What is written is weight · A + (1 - weight) · B, B moved to A. More than two models are moved into one space, with
     A as its reference. Heads are merged where all models have the same one with the same labels; else A keeps its own.
+    A recipe that makes the same weights again, bit for bit on this machine, is written beside them.
     """
-    matching = _matching(data, method, groups, limit)
-    if more and merge != "linear":
-        raise typer.BadParameter(f"--merge {merge} merges two models, and {2 + len(more)} are given")
-    share = 1 / (2 + len(more or ())) if weight is None else _weight(weight)
-    needs_data = _needs_data(merge, data)
-    if more:
-        if not isinstance(share, float):
-            raise typer.BadParameter(
-                f"--weight {weight} is for two models, and {2 + len(more)} are given: give a number"
-            )
-        from permgraph.cli.many import merge_all
+    from permgraph.cli.recipes import Request
 
-        merge_all(session, [a, b, *more], out, matching, share)
-    else:
-        _merge_two(session, a, b, out, matching, share, merge, needs_data)
+    typed = Request(
+        models=tuple(name for name in (a, b, *(more or ())) if name is not None),
+        data=None if data is None else str(data),
+        weight=weight,
+        merge=merge,
+        method=None if method is None else method.value,
+        groups=groups,
+        limit=limit,
+        out=None if out is None else str(out),
+        seed=session.seed if "seed" in session.given else None,
+        device=session.device if "device" in session.given else None,
+    )
+    session, request = _prepared(session, typed, config)
+    if len(request.models) < 2:
+        raise typer.BadParameter("Missing argument 'B': two models are needed, here or in a --config FILE")
+    if request.out is None:
+        raise typer.BadParameter("Missing option '--out': the folder to write")
+    _merge(session, request, config)
+
+
+def _prepared(session: Session, typed: "Request", config: Path | None) -> "tuple[Session, Request]":
+    """The request with what the recipe adds to it, and the session with its seed and device."""
+    if config is None:
+        return session, typed
+    from permgraph.cli.recipes import read_recipe
+
+    request = typed.over(read_recipe(config))
+    if typed.models:  # other models than the recipe's have other files
+        request = replace(request, sha256=None)
+    if request.threads is not None:
+        import torch
+
+        torch.set_num_threads(request.threads)
+    seed, device = request.seed or 0, request.device or session.device
+    return replace(session, seed=seed, device=device), request
+
+
+def _merge(session: Session, request: "Request", config: Path | None) -> None:
+    how, count = request.merge or "linear", len(request.models)
+    data = None if request.data is None else Path(request.data)
+    matching = _matching(data, request.method, request.groups, request.limit)
+    if count > 2 and how != "linear":
+        raise typer.BadParameter(f"--merge {how} merges two models, and {count} are given")
+    share = 1 / count if request.weight is None else _weight(request.weight)
+    needs_data = _needs_data(how, data)
+    if config is not None:
+        from permgraph.cli.recipes import require_unchanged
+
+        require_unchanged(config, request)
+    if count == 2:
+        _merge_two(session, request, Path(str(request.out)), matching, share, how, needs_data)
+        return
+    if not isinstance(share, float):
+        raise typer.BadParameter(f"--weight {request.weight} is for two models, and {count} are given: give a number")
+    from permgraph.cli.many import merge_all
+
+    merge_all(session, request, Path(str(request.out)), matching, share)
 
 
 def _merge_two(
     session: Session,
-    a: str,
-    b: str,
+    request: "Request",
     out: Path,
     matching: "Matching",
     weight: "Weight",
@@ -134,6 +189,7 @@ def _merge_two(
     from permgraph.cli import jobs
     from permgraph.merging.merge import merge as merged
 
+    a, b = request.models
     aligned = jobs.load_and_align(session, a, b, out, matching)
     with session.progress() as progress:
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
@@ -150,7 +206,17 @@ def _merge_two(
     shares = f"{method} merge, {_shares(weight)}"
     how = {"method": method, "weight": weight}
     card = f"{shares.format('A', 'B')}, B's units moved to the places of A's."
-    report = jobs.write(session, out, state, aligned, like=aligned.models[0], what=card, merge=how, force=session.force)
+    report = jobs.write(
+        session,
+        out,
+        state,
+        aligned,
+        like=aligned.models[0],
+        what=card,
+        merge=how,
+        force=session.force,
+        request=request,
+    )
     jobs.tell(session, out, aligned, report, shares.format(a, b))
 
 
@@ -194,12 +260,12 @@ def _shares(weight: "Weight") -> str:
     return f"{{}} with {{}}, the first one's share by {by}"
 
 
-def _matching(data: Path | None, method: Method | None, groups: str | None, limit: int | None) -> "Matching":
+def _matching(data: Path | None, method: str | None, groups: str | None, limit: int | None) -> "Matching":
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
         raise typer.BadParameter("--groups names no role; leave it away to move all groups")
-    if method is Method.correlation and data is None:
+    if method == "correlation" and data is None:
         raise typer.BadParameter("--method correlation compares activations: give the calibration data with --data")
     from permgraph.cli.jobs import Matching
 
-    return Matching(data, None if method is None else method.value, roles, limit)
+    return Matching(data, method, roles, limit)

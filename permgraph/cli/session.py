@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int | None], None]
 WIDTH = 120
+PATIENCE = 2.0
+"""Seconds after which a job shows how far it is."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Session:
     """The options that all commands share, and the three ways to speak.
 
     Results for people go to stdout, or to stderr where `json` keeps stdout for the one object of `emit`; progress and
-    warnings go to stderr. `quiet` leaves results, warnings and errors. `command` is what was typed, as a list.
+    warnings go to stderr. `quiet` leaves results, warnings and errors. `command` is what was typed, as a list, and
+    `given` names the shared options in it.
     """
 
     json: bool = False
@@ -30,7 +34,9 @@ class Session:
     debug: bool = False
     force: bool = False
     seed: int = 0
+    device: str = "cpu"
     command: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
 
     @property
     def console(self) -> Console:
@@ -60,24 +66,37 @@ class Session:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A function (stage, done, total) that shows how far a job is; silent unless stderr is a terminal."""
+        """A function (stage, done, total) that shows how far a job is and how long it still takes.
+
+        It appears after two seconds; silent unless stderr is a terminal.
+        """
         console = _console(stderr=True)
         if self.quiet or not console.is_terminal:
             yield lambda stage, done, total: None
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bars(*columns, console=console, transient=True) as bars:
-            tasks: dict[str, Any] = {}
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        bars = Bars(
+            *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True
+        )
+        tasks: dict[str, Any] = {}
 
-            def show(stage: str, done: int, total: int | None) -> None:
-                if stage not in tasks:
-                    tasks[stage] = bars.add_task(stage, total=total)
-                bars.update(tasks[stage], completed=done, total=total)
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
 
+        appear = threading.Timer(PATIENCE, bars.start)
+        appear.daemon = True
+        appear.start()
+        try:
             yield show
+        finally:
+            appear.cancel()
+            appear.join()
+            bars.stop()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: int = 1) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from permgraph.cli.examples import EXAMPLES
 from permgraph.cli.session import Session
 from permgraph.errors import PermgraphError
 
@@ -17,13 +18,22 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random.  [default: 0]", show_default=False)]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Where to compute: cpu, cuda or cuda:N.  [default: cpu]", show_default=False),
+]
 
 
 def shared_options(
-    debug: Debug = False, quiet: Quiet = False, force: Force = False, json: Json = False, seed: Seed = None
+    debug: Debug = False,
+    quiet: Quiet = False,
+    force: Force = False,
+    json: Json = False,
+    seed: Seed = None,
+    device: Device = None,
 ) -> dict[str, Any]:
     """The options that all commands share, where they were given."""
-    given = {"debug": debug, "quiet": quiet, "force": force, "json": json, "seed": seed}
+    given = {"debug": debug, "quiet": quiet, "force": force, "json": json, "seed": seed, "device": device}
     return {name: value for name, value in given.items() if value not in (None, False)}
 
 
@@ -38,6 +48,12 @@ class Command(TyperCommand):
             if not following or (following[0].startswith("-") and following[0] != "-"):
                 args = [*args[: k + 1], "-", *args[k + 1 :]]
         return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples, each below what it is for, lines as they are typed."""
+        formatter.write("\nExamples:\n")
+        for purpose, line in EXAMPLES[str(self.name)]:
+            formatter.write(f"  {purpose}:\n    $ {line}\n")
 
     def _json_takes_a_file(self) -> bool:
         return any("--json" in parameter.opts and not getattr(parameter, "is_flag", False) for parameter in self.params)
@@ -58,7 +74,7 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
             arguments = {p.name: values.pop(p.name) for p in own}
             options = {**(ctx.obj or {}), **shared_options(**values)}
             typed = (str(ctx.info_name), *ctx.meta.get("permgraph.arguments", ()))
-            run_safely(function, Session(**options, command=typed), arguments)
+            run_safely(function, Session(**options, command=typed, given=frozenset(options)), arguments)
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         run.__annotations__ = {p.name: p.annotation for p in parameters}

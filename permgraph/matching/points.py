@@ -15,6 +15,8 @@ from permgraph.errors import CalibrationError
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.layout import Cell, Layout, Move
 
+FEWEST_FRAMES = 0.1
+"""Points with a smaller share of the frames of a group's widest point are left out: they would be noise beside it."""
 MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
 
 
@@ -90,10 +92,20 @@ def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
     anywhere = _by_group(derivation, _activations(derivation))
     chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
     for group in wanted:
-        places = _spread(reading[group]) if group in reading else anywhere.get(group, [])[-1:]
+        places = _spread(_telling(reading[group])) if group in reading else anywhere.get(group, [])[-1:]
         for point in places:
             chosen[point.node, point.cell.offsets] = point
     return list(chosen.values())
+
+
+def _telling(points: list[Point]) -> list[Point]:
+    """Without points that say next to nothing beside the others.
+
+    A model that picks out one position (the class token of BERT and ViT, for its pooler) cuts every activation in two:
+    that position, with one frame a sample, which before the first attention is the same in all samples; and the rest.
+    """
+    counts = [prod(point.cell.leaves[k].size for k in point.frame_leaves) for point in points]
+    return [point for point, count in zip(points, counts, strict=True) if count >= FEWEST_FRAMES * max(counts)]
 
 
 def _spread(points: list[Point]) -> list[Point]:

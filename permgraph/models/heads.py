@@ -156,4 +156,5 @@ def _without_pooler(base: nn.Module) -> nn.Module:
 
 def _part(model: LoadedModel, base: nn.Module) -> LoadedModel:
     args, kwargs = model.adapter.example_inputs(base)
-    return replace(model, model=base, args=args, kwargs=kwargs, tie=model.adapter.tie(base), outputs="free")
+    part = replace(model, model=base, args=args, kwargs=kwargs, tie=model.adapter.tie(base), outputs="free")
+    return part.on(next(base.parameters()).device)

@@ -1,13 +1,17 @@
 """From a reference on the command line to a model that can be traced, with its inputs and its adapter."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from permgraph.adapters import Adapter, adapter_for
 from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
@@ -40,6 +44,13 @@ class LoadedModel:
     config: Any = None
     facts: dict[str, Any] = field(default_factory=dict)
     outputs: Literal["fixed", "free"] = "fixed"
+
+    def on(self, device: torch.device) -> LoadedModel:
+        """The same model with its weights and example inputs on `device`; the weights are moved, not copied."""
+        if device.type == "cpu":
+            return self
+        args, kwargs = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), (self.args, self.kwargs))
+        return replace(self, model=self.model.to(device), args=args, kwargs=kwargs)
 
     @property
     def architecture(self) -> str:

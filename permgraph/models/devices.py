@@ -1,0 +1,50 @@
+"""Where to compute: a device by name, and batches moved to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from permgraph.errors import OptionError
+
+
+def device_of(name: str) -> torch.device:
+    """The device called `name`: `cpu`, `cuda` or `cuda:N`.
+
+    Raises OptionError where this PyTorch has no such device, and for those that cannot prove anything in float64.
+    """
+    count = torch.cuda.device_count()
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(f"--device {name}: is not a device. Give cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise OptionError(f"--device {name}: every alignment is proved in float64, on cpu or cuda. Give one of these.")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise OptionError(
+            f"--device {name}: PyTorch {torch.__version__} sees {count} CUDA devices. Give cpu, or install a PyTorch "
+            "for this machine's GPU."
+        )
+    return device
+
+
+class MovedBatches:
+    """The same batches with every tensor on `device`."""
+
+    def __init__(self, batches: Iterable[Any], device: torch.device) -> None:
+        self.batches = batches
+        self.device = device
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            yield pytree.tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
+
+    def __len__(self) -> int:
+        """The number of batches, where they have one."""
+        if isinstance(self.batches, Sized):
+            return len(self.batches)
+        raise TypeError("these batches have no length")

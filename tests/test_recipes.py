@@ -1,0 +1,242 @@
+"""A recipe runs a merge again, bit for bit; help has examples that parse; devices, progress and completion."""
+
+import importlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import folders
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from permgraph.cli import session as sessions
+from permgraph.cli.app import app
+from permgraph.cli.examples import EXAMPLES
+from permgraph.cli.recipes import Request, read_recipe, recipe_text
+from permgraph.cli.session import Session
+from permgraph.errors import OptionError
+from permgraph.models.devices import MovedBatches, device_of
+from permgraph.models.loading import load
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recipes")
+    for seed, name in enumerate("abc"):
+        folders.bert(root / name, seed=seed)
+    folders.sentences(root / "texts")
+    return root
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".yaml"])
+def test_a_recipe_makes_the_same_bytes(given, tmp_path, suffix):
+    words = ("--data", given / "texts", "--weight", 0.75, "--limit", 20, "--seed", 3, "--merge", "slerp")
+    run("merge", given / "a", given / "b", *words, "--groups", "attention,feed_forward", "--out", tmp_path / "out")
+    recipe = tmp_path / "out" / "recipe.toml"
+    assert str(given) not in recipe.read_text()
+    request = read_recipe(recipe)
+    assert [Path(name).name for name in request.models] == ["a", "b"]
+    assert (request.weight, request.limit, request.seed) == ("0.75", 20, 3)
+    assert request.threads == torch.get_num_threads()
+    if suffix == ".yaml":  # JSON is YAML
+        names = ("models", "data", "weight", "limit", "seed", "merge", "groups")
+        values = {name: getattr(request, name) for name in names} | {
+            "weight": 0.75,
+            "groups": ["attention", "feed_forward"],
+        }
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(json.dumps(values))
+    run("merge", "--config", recipe, "--out", tmp_path / "again")
+    assert weights(tmp_path / "again") == weights(tmp_path / "out")
+    first, again = (json.loads((tmp_path / name / "permgraph.json").read_text()) for name in ("out", "again"))
+    assert first["permutations"] == again["permutations"]
+    assert first["seed"] == again["seed"] == 3
+    run("merge", "--config", recipe, "--weight", 0.5, "--out", tmp_path / "other")
+    assert weights(tmp_path / "other") != weights(tmp_path / "out")
+    assert json.loads((tmp_path / "other" / "permgraph.json").read_text())["merge"]["weight"] == 0.5
+
+
+def test_three_models_have_a_recipe_too(given, tmp_path):
+    run("merge", given / "a", given / "b", given / "c", "--groups", "feed_forward", "--out", tmp_path / "out")
+    run("merge", "--config", tmp_path / "out" / "recipe.toml", "--out", tmp_path / "again")
+    assert weights(tmp_path / "again") == weights(tmp_path / "out")
+
+
+def test_a_recipe_by_hand_names_folders_beside_it(given, tmp_path):
+    recipe = given / "by hand.yml"
+    recipe.write_text(f"models: [a, b]\nweight: {{attention: 0.5, default: 0.9}}\nout: {tmp_path / 'out'}\n")
+    run("merge", "--config", recipe)
+    assert json.loads((tmp_path / "out" / "permgraph.json").read_text())["merge"]["weight"] == {
+        "attention": 0.5,
+        "default": 0.9,
+    }
+
+
+def test_inputs_that_are_no_longer_the_same_are_refused_by_name(given, tmp_path):
+    folders.bert(tmp_path / "b", seed=1)
+    run("merge", given / "a", tmp_path / "b", "--groups", "feed_forward", "--out", tmp_path / "out")
+    recipe = tmp_path / "out" / "recipe.toml"
+    folders.bert(tmp_path / "b", seed=9)
+    refused = run("merge", "--config", recipe, "--out", tmp_path / "again", code=1).stderr
+    assert f"{tmp_path / 'b' / 'model.safetensors'} has other bytes than when the recipe was written" in refused
+    assert "[sha256]" in refused
+    (tmp_path / "b" / "model.safetensors").unlink()
+    assert "is not there as" in run("merge", "--config", recipe, "--out", tmp_path / "again", code=1).stderr
+    assert not (tmp_path / "again").exists()
+    run("merge", given / "a", given / "c", "--config", recipe, "--out", tmp_path / "others")
+
+
+WRONG = {
+    "no file": ("absent.toml", None, r"absent\.toml: cannot be read as a recipe"),
+    "no TOML": ("r.toml", "models = [", "cannot be read as a recipe"),
+    "no YAML": ("r.yaml", "models: [", "cannot be read as a recipe"),
+    "neither": ("r.json", "{}", r"is a \.toml, \.yaml or \.yml file"),
+    "a list": ("r.yaml", "[a, b]", "holds a list, not a table"),
+    "unknown option": ("r.toml", 'model = "a"', r"unknown 'model'; a recipe has models, data, weight"),
+    "models as text": ("r.toml", 'models = "a"', "models is 'a', which cannot be read .*list of names"),
+    "models as numbers": ("r.toml", "models = [1, 2]", "list of names"),
+    "limit as text": ("r.toml", 'limit = "8"', "limit is '8', which cannot be read .*whole number"),
+    "seed as truth": ("r.toml", "seed = true", "seed is True"),
+    "weight as a list": ("r.toml", "weight = [0.5]", "weight is"),
+    "data as a number": ("r.toml", "data = 3", "data is 3, .*text is needed"),
+    "hashes as text": ("r.toml", 'sha256 = "abc"', "sha256 is 'abc'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_recipe_that_cannot_be_read_says_where(tmp_path, name):
+    file, text, message = WRONG[name]
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    with pytest.raises(OptionError, match=message) as caught:
+        read_recipe(tmp_path / file)
+    assert str(caught.value).startswith(str(tmp_path / file))
+    assert run("merge", "--config", tmp_path / file, "--out", tmp_path / "x", code=1).stderr.startswith("error: ")
+
+
+def test_yaml_needs_pyyaml(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "r.yaml").write_text("models: [a, b]")
+    with pytest.raises(OptionError, match="pip install pyyaml"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_a_recipe_without_two_models_or_a_place_is_a_usage_error(tmp_path):
+    (tmp_path / "r.toml").write_text('models = ["a"]')
+    assert "Missing argument 'B'" in run("merge", "--config", tmp_path / "r.toml", "--out", "x", code=2).stderr
+    (tmp_path / "r.toml").write_text('models = ["a", "b"]\nweight = 2')
+    assert "Missing option '--out'" in run("merge", "--config", tmp_path / "r.toml", code=2).stderr
+    assert "--weight" in run("merge", "--config", tmp_path / "r.toml", "--out", tmp_path / "x", code=2).stderr
+
+
+def test_names_that_are_no_folders_stay_as_they_are(tmp_path):
+    request = Request(models=("owner/name", "python:a.b:c", "timm:x"), data="python:a:b", seed=1)
+    (tmp_path / "r.toml").write_text(recipe_text(request, tmp_path))
+    assert read_recipe(tmp_path / "r.toml") == request
+
+
+# Help, devices, progress, completion.
+
+
+def test_every_command_has_examples_and_they_parse():
+    names = [command.callback.__name__ for command in app.registered_commands]
+    assert sorted(names) == sorted(EXAMPLES)
+    for name in names:
+        text = run(name, "--help").stdout
+        assert len(EXAMPLES[name]) >= 2
+        for purpose, line in EXAMPLES[name]:
+            assert f"  {purpose}:\n    $ {line}\n" in text
+            program, first, *words = shlex.split(line)
+            assert (program, first) == ("permgraph", name)
+            parser = importlib.import_module("typer.main").get_command(app).commands[name]
+            parser.make_context(name, words)
+
+
+DEVICES = {"gpu": "is not a device", "mps": "proved in float64", "meta": "proved in float64", "cuda:99": "sees . CUDA"}
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_device_that_is_not_there_is_refused(given, tmp_path, name):
+    with pytest.raises(OptionError, match=f"--device {name}: .*{DEVICES[name]}.* Give"):
+        device_of(name)
+    words = ("merge", given / "a", given / "b", "--device", name, "--out", tmp_path / "out")
+    assert f"--device {name}" in run(*words, code=1).stderr
+
+
+def test_on_the_cpu_nothing_is_moved(given):
+    loaded = load(str(given / "a"))
+    assert loaded.on(device_of("cpu")) is loaded
+    run("verify", given / "a", "--trials", 1, "--device", "cpu")
+
+
+def test_moved_batches_are_where_the_model_is():
+    batches = MovedBatches([{"x": torch.ones(2), "n": 3}], torch.device("meta"))
+    assert len(batches) == 1
+    ((batch),) = batches
+    assert batch["x"].is_meta
+    assert batch["n"] == 3
+    with pytest.raises(TypeError, match="no length"):
+        len(MovedBatches(iter([]), torch.device("meta")))
+
+
+class Terminal:
+    """What rich takes for a terminal."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "quiet", "shown"), [(0.0, False, False), (0.6, False, True), (0.6, True, False)])
+def test_progress_appears_with_patience_and_says_what_is_left(monkeypatch, seconds, quiet, shown):
+    terminal = Terminal()
+    monkeypatch.setattr(sessions, "PATIENCE", 0.2)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Session(quiet=quiet).progress() as progress:
+        progress("calibration", 1, 4)
+        time.sleep(seconds)
+        progress("calibration", 2, 4)
+    assert ("calibration" in terminal.text) is shown
+    assert ("left" in terminal.text) is shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_for_the_shells(shell):
+    code = "from permgraph.cli import main; main()"
+    environment = os.environ | {"_PERMGRAPH_COMPLETE": f"source_{shell}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "permgraph" in done.stdout, done.stderr
+    assert "_PERMGRAPH_COMPLETE" in done.stdout
+    words = {"COMP_WORDS": "permgraph in", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "permgraph in"}
+    environment = (
+        os.environ | words | {"_PERMGRAPH_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "inspect" in done.stdout, done.stderr
