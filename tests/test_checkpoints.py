@@ -267,6 +267,8 @@ def test_a_merged_folder_without_a_config(tmp_path):
         "weight": 0.5, "gain": None, "groups": [{"name": "g", "value": None}],
     }  # fmt: skip
     card = (folder / "README.md").read_text()
-    assert card.startswith('---\nbase_model:\n- "owner/name"\n- "a"\ntags:\n- merge\n- permgraph\n---\n')
+    assert card.startswith(
+        '---\nbase_model:\n- "owner/name"\n- "a"\nbase_model_relation: merge\ntags:\n- merge\n- permgraph\n---\n'
+    )
     assert "Hm." in card
     assert str(tmp_path) not in card

@@ -1,28 +1,59 @@
 """The model card (README.md) of a merged checkpoint."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+LOADING = {
+    "transformers": "from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained({title!r})",
+    "timm": 'import timm\n\nmodel = timm.create_model("local-dir:{title}", pretrained=True)',
+}
+LICENCE = ("license", "license_name", "license_link")
 
-def model_card(title: str, base_models: Sequence[str], *, transformers: bool, summary: str = "") -> str:
-    """Markdown with YAML front matter: `base_model`, `tags`, and `library_name` where transformers loads the folder.
+
+def model_card(
+    title: str,
+    base_models: Sequence[str],
+    *,
+    library: str = "",
+    licence: Mapping[str, str] | None = None,
+    summary: str = "",
+) -> str:
+    """Markdown with the hub's front matter: `base_model` and its relation, `tags`, `library_name`, `license`.
 
     Of a base model given by folder only the folder's name is written, never where it lies.
     """
     names = [public_name(model) for model in base_models]
-    front = ["---", *(["base_model:", *(f"- {json.dumps(name)}" for name in names)] if names else [])]
-    front += ["tags:", "- merge", "- permgraph", *(["library_name: transformers"] if transformers else []), "---"]
+    base = ["base_model:", *(f"- {json.dumps(name)}" for name in names), "base_model_relation: merge"] if names else []
+    fields = [f"{name}: {json.dumps(value)}" for name, value in (licence or {}).items()]
+    fields += [f"library_name: {library}"] if library else []
+    front = ["---", *base, "tags:", "- merge", "- permgraph", *fields, "---"]
     origin = f"Merged from {', '.join(f'`{name}`' for name in names)} with permgraph.\n\n" if names else ""
-    load = f'```python\nfrom transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{title}")\n```\n\n'
+    load = f"```python\n{LOADING[library].format(title=title)}\n```\n\n" if library else ""
     return (
         "\n".join(front)
         + f"\n\n# {title}\n\n{origin}"
         + (f"{summary.strip()}\n\n" if summary.strip() else "")
-        + (load if transformers else "")
+        + load
         + "`permgraph.json` has the permutations, the method, the seeds, the hashes of the inputs and the proof that\n"
         "every permutation left the function of the model unchanged.\n"
     )
+
+
+def shared_licence(folders: Iterable[Path | None]) -> dict[str, str]:
+    """The licence fields of the cards in these folders, where all of them say the same; else nothing."""
+    found = [_licence(folder) for folder in folders]
+    return found[0] if found and found[0] and all(other == found[0] for other in found) else {}
+
+
+def _licence(folder: Path | None) -> dict[str, str]:
+    card = None if folder is None else folder / "README.md"
+    if card is None or not card.is_file():
+        return {}
+    text = card.read_text(encoding="utf-8", errors="replace")
+    front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+    pairs = (line.partition(":") for line in front.splitlines())
+    return {name: value.strip().strip("'\"") for name, _, value in pairs if name in LICENCE and value.strip()}
 
 
 def public_name(reference: str) -> str:

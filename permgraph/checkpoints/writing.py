@@ -51,6 +51,7 @@ def write_merged(
     source: Path | str | None = None,
     base_models: Sequence[str] = (),
     summary: str = "",
+    licence: Mapping[str, str] | None = None,
     pages: Mapping[str, str] | None = None,
     force: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -60,8 +61,8 @@ def write_merged(
     `config` is a transformers config (None for a model without one, timm's fields as they are), `architecture` its
     class name, `source` the folder of A whose processor and tokenizer files are copied, `report` the contents of
     `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids or folders (only a folder's own
-    name is written),
-    `summary` Markdown for the model card, `pages` the text of more files by name.
+    name is written), `summary` Markdown for the model card, `licence` what it says of the licence, `pages` the text
+    of more files by name.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """
     require_finite(state_dict, "the weights to be written")
@@ -72,7 +73,9 @@ def write_merged(
         if config is not None:
             _write_json(partial / "config.json", _config_fields(config, architecture))
         _write_json(partial / "permgraph.json", _numbers_finite(report))
-        card = model_card(Path(folder).resolve().name, base_models, transformers=config is not None, summary=summary)
+        library = "" if config is None else "timm" if isinstance(config, Mapping) else "transformers"
+        title = Path(folder).resolve().name
+        card = model_card(title, base_models, library=library, licence=licence, summary=summary)
         for name, text in {"README.md": card, **(pages or {})}.items():
             (partial / name).write_text(text, encoding="utf-8")
     return Path(folder)

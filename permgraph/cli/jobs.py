@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from permgraph.checkpoints.folders import require_free
+from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.recipes import FILE, Request, local_hashes, recipe_text
 from permgraph.cli.record import REPORT, facts, gain_table, record, summary
@@ -151,6 +152,7 @@ def write(
         source=like.folder,
         base_models=[model.reference for model in models],
         summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
+        licence=shared_licence(model.folder for model in models),
         pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report["inputs"])),
         force=force,
     )

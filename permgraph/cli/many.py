@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from permgraph.checkpoints.folders import require_free
+from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.jobs import Matching, load_all, prepare, prove, recipe_of
 from permgraph.cli.record import REPORT, facts, origin
@@ -105,6 +106,7 @@ def _write(
         source=first.folder,
         base_models=[model.reference for model in placed.models],
         summary=f"{card} The others were moved to the places of the first.\n\nCertificate: {placed.certificate}.",
+        licence=shared_licence(model.folder for model in placed.models),
         pages={REPORT: _page(out, placed, report, card)} | pages,
         force=session.force,
     )

@@ -12,7 +12,7 @@ from permgraph.errors import CheckpointError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_SECONDS = 5.0
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "README.md"]
 
 
 def find_folder(reference: str, *, weights: bool = True) -> Path:

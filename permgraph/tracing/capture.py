@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from permgraph.algebra.relations import Source
 from permgraph.errors import CaptureError, SpecMismatchError
 from permgraph.tracing.forwards import PREFIX, Forwards
+from permgraph.tracing.wrappers import require_plain
 
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -62,9 +63,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
     mode or cannot be exported.
     """
-    if not isinstance(model, nn.Module):
-        raise CaptureError(f"a model is a torch.nn.Module, not {type(model).__name__}; wrap it in one")
-    owner, model, key = _unwrapped(model)
+    owner, model, key = _unwrapped(require_plain(model))
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
     model = _all_on_meta(model)
