@@ -11,6 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from torch import nn
+from zoo import ROWS
 
 import permgraph as pg
 from permgraph.pages.inspection import inspection_page
@@ -159,3 +160,28 @@ def test_models_of_every_size_draw(name: str, dark: bool, driver: webdriver.Chro
         assert texts(driver, "aside h2") == [found.get_attribute("aria-label").split(", ")[0]]
     assert driver.get_log("browser") == []
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+UNEXPLAINED = """
+const found = [];
+for (const edge of document.querySelectorAll(".blocks .edge")) {
+  edge.click();
+  const side = document.querySelector("aside");
+  const told = side.querySelector(".pin-card, .group-card") || side.innerText.includes("does not reach");
+  const alone = !side.innerText.includes("Moves together");
+  if (!edge.classList.contains("chosen") || !told || !(alone || side.querySelector(".tie"))) found.push(edge.ariaLabel);
+}
+return found;
+"""
+
+
+@pytest.mark.slow
+def test_every_axis_of_the_zoo_is_explained(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    for row in ROWS:
+        case = row.build()
+        spec = pg.derive(case.model, case.args, case.kwargs, outputs=row.outputs)
+        path.write_text(inspection_page(spec, row.name), encoding="utf-8")
+        open_page(driver, path)
+        assert driver.execute_script(UNEXPLAINED) == [], row.name
+        assert driver.get_log("browser") == [], row.name

@@ -21,7 +21,7 @@ function legend() {
 
 function drawBlock(block, isRoot = false) {
   const inside = el(isRoot ? "div.inside-block.root" : "div.inside-block", {});
-  if (block.tensors.length) inside.append(el("div.tensors", {}, block.tensors.map(drawTensor)));
+  if (block.tensors.length) inside.append(el("div.tensors", {}, bundles(block.tensors).map(drawTensors)));
   for (const run of block.runs) inside.append(run.length > 1 ? drawRun(run) : drawBlock(run[0]));
   if (isRoot) return inside;
   return el(block.runs.length ? "div.block" : "div.leaf", { role: "group", "aria-label": block.name }, el("div.block-name", {}, breakable(block.name)), inside);
@@ -57,19 +57,35 @@ function forget(block) {
 
 const extent = (n) => Math.round(9 + 4.4 * Math.log2(1 + n));
 
-function drawTensor(t) {
+// Vectors of one length in one module (a norm's weight, bias and statistics) share a caption; any other tensor has its own.
+function bundles(tensors) {
+  const found = new Map();
+  for (const t of tensors) {
+    const { shape, kind } = D.tensors[t];
+    push(found, shape.length === 1 && kind !== "unreached" && !graph.alias.has(t) ? `of ${shape}` : t, t);
+  }
+  return [...found.values()];
+}
+
+function drawTensors(tensors) {
+  const [t] = tensors;
   const { shape, axes, kind } = D.tensors[t];
-  const label = D.names[t].split(".").pop();
+  const names = tensors.map((one) => D.names[one].split(".").pop()).join(", ");
   const size = shape.length ? shape.map(count).join(" × ") : "scalar";
-  const glyph = el("div.glyph", {});
+  const more = axes.map((_, d) => d).filter((d) => d > 1 && shape[d] > 1).map((d) => drawEdge(t, d, "more"));
+  const note = graph.alias.has(t) ? `= ${D.names[graph.alias.get(t)]}` : kind === "unreached" ? kind : "";
+  return el("div.tensor", {}, el("div.glyphs", {}, tensors.map(drawGlyph)), more.length ? el("div.more-axes", {}, more) : "",
+    el("div.tensor-name", {}, breakable(names)), el("div.shape", {}, size), note ? el("div.note", {}, note) : "");
+}
+
+function drawGlyph(t) {
+  const { shape, axes, kind } = D.tensors[t];
+  const glyph = el(`div.glyph.${kind}`, { title: kind === "parameter" ? D.names[t] : `${D.names[t]}, ${kind}` });
   if (shape.length >= 2) glyph.append(drawEdge(t, 1, "top"));
   if (shape.length >= 1) glyph.append(drawEdge(t, 0, "left"));
   const width = shape.length > 1 ? extent(shape[1]) : 5;
   glyph.append(el("span.inside", { style: `width:${width}px;height:${shape.length ? extent(shape[0]) : 5}px;background:${tint(axes)}` }));
-  const more = axes.slice(2).map((_, k) => drawEdge(t, k + 2, "more"));
-  const note = graph.alias.has(t) ? `= ${D.names[graph.alias.get(t)]}` : kind === "parameter" ? "" : kind;
-  return el(`div.tensor.${kind}`, { title: D.names[t] }, glyph, more.length ? el("div.more-axes", {}, more) : "",
-    el("div.tensor-name", {}, label), el("div.shape", {}, size), note ? el("div.note", {}, note) : "");
+  return glyph;
 }
 
 function drawEdge(t, d, where) {
