@@ -40,19 +40,27 @@ MERT_KEYS = {
 }
 
 
-def encoder_config() -> HubertConfig:
-    """HuBERT base made narrow: 7 convolutions of 80, 4 layers of 144, 4 heads, feed-forward 576.
+SIZES = {
+    "small": {"hidden_size": 144, "num_hidden_layers": 4, "conv": 80},
+    "medium": {"hidden_size": 256, "num_hidden_layers": 6, "conv": 128},
+}
+"""Widths: 1.28 M and 5.9 M parameters; feed-forward four times the hidden size, 4 heads."""
+
+
+def encoder_config(size: str = "small") -> HubertConfig:
+    """HuBERT base made narrow: 7 convolutions, post-norm layers, 4 heads.
 
     Kernels, strides, GELU, the group norm of the first convolution, the positional convolution of
     128 taps in 16 groups and the post-norm layers are the base model's. Dropout is light: the model
     is small.
     """
+    fields = SIZES[size]
     return HubertConfig(
-        hidden_size=144,
-        num_hidden_layers=4,
+        hidden_size=fields["hidden_size"],
+        num_hidden_layers=fields["num_hidden_layers"],
         num_attention_heads=4,
-        intermediate_size=576,
-        conv_dim=(80,) * 7,
+        intermediate_size=4 * fields["hidden_size"],
+        conv_dim=(fields["conv"],) * 7,
         hidden_dropout=0.05,
         attention_dropout=0.0,
         activation_dropout=0.0,

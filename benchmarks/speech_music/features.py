@@ -100,13 +100,17 @@ def clusters(values: Floats, seed: int, sample: int = 40000) -> NDArray[np.uint8
     return vq(values, centres)[0].astype(np.uint8)
 
 
-TEACHERS: dict[str, tuple[Callable[[Floats], Floats], ...]] = {
-    "speech": (lambda audio: standardised(mfcc(audio)),),
-    "music": (lambda audio: standardised(timbre(audio)), semitones),
-}
-"""HuBERT's first teacher is the MFCC; MERT adds one for pitch, so music has two label streams."""
+def unscaled(values: Floats) -> Floats:
+    """As they are."""
+    return values
 
 
-def targets(domain: str, audio: Floats, seed: int) -> NDArray[np.uint8]:
-    """Cluster labels (frames, streams) of `audio`, one column for each teacher of `domain`."""
-    return np.stack([clusters(teacher(audio), seed) for teacher in TEACHERS[domain]], axis=1)
+Teacher = tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
+
+
+def teachers(domain: str) -> tuple[Teacher, ...]:
+    """(feature of audio, scaling of all its rows) for each label stream.
+
+    HuBERT's first teacher is the MFCC; MERT adds one for pitch, so music has two label streams.
+    """
+    return ((mfcc, standardised),) if domain == "speech" else ((timbre, standardised), (semitones, unscaled))

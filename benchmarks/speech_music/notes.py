@@ -1,4 +1,4 @@
-"""Notes and phrases on General MIDI instruments, rendered by `fluidsynth` from the FluidR3 bank (MIT).
+"""Notes and phrases on General MIDI instruments, rendered by `fluidsynth`, by default from the FluidR3 bank (MIT).
 
 A `Note` is (start seconds, length seconds, MIDI pitch). The programs of the probes and those of
 pretraining are disjoint.
@@ -52,9 +52,12 @@ def midi_file(program: int, notes: list[Note]) -> bytes:
     return header + b"MTrk" + struct.pack(">I", len(body)) + body
 
 
-def render(program: int, notes: list[Note], seconds: float) -> NDArray[np.float32]:
-    """`seconds` of `notes` on `program`: 16 kHz mono, peak 0.7, no reverb or chorus."""
-    bank = next(unpack_folder("fluid-soundfont-gm").rglob("FluidR3_GM.sf2"))
+BANKS = {"fluid-soundfont-gm": "FluidR3_GM.sf2", "timgm6mb-soundfont": "TimGM6mb.sf2"}
+
+
+def render(program: int, notes: list[Note], seconds: float, package: str = "fluid-soundfont-gm") -> NDArray[np.float32]:
+    """`seconds` of `notes` on `program` of a bank: 16 kHz mono, peak 0.7, no reverb or chorus."""
+    bank = next(unpack_folder(package).rglob(BANKS[package]))
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "notes.mid"), Path(folder, "notes.wav")
         midi.write_bytes(midi_file(program, notes))

@@ -1,10 +1,12 @@
-"""Unpacked packages to 16 kHz mono streams, cluster targets and a manifest.
+"""Unpacked packages to 16 kHz mono streams, the teachers' targets and a manifest.
 
-Writes, under ``data/prepared/<domain>/``: ``<split>.npy`` (int16 samples, the clips end to end),
-``<split>-targets.npy`` (uint8, frames by label streams) and ``manifest.json`` (source, path, split,
-offset and length of each clip). Clips whose samples are equal are kept once. The utterances of the
-split "probe" are listed in the manifest and enter no stream: the probes are made of them.
-Needs `ffmpeg` (for G.722) and `fluidsynth` on the path.
+    python -m benchmarks.speech_music.prepare --corpus shipped    # or full
+
+Writes, under ``data/prepared/<domain>/`` (``<domain>-full/``): ``<split>.npy`` (int16 samples, the clips end to end),
+``<split>-targets.npy`` (uint8, frames by label streams), for music ``<split>-semitones.npy`` (float16), and
+``manifest.json`` (source, path, split, offset, length and SHA-256 of each clip). Clips whose samples are equal are
+kept once. The recordings of the split "probe" are listed in the manifest and enter no stream: probes are made of them.
+Resumable: a package is decoded once, into ``parts/``. Needs `ffmpeg` (for G.722 and GSM) and `fluidsynth` on the path.
 """
 
 from __future__ import annotations
@@ -12,26 +14,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
+from rich.progress import track
 
-from benchmarks.speech_music.features import HOP, RATE, targets
-from benchmarks.speech_music.fetch import DATA, SPEECH_PACKAGES, unpack_folder
+from benchmarks.speech_music.features import HOP, RATE, clusters, semitones, teachers
 from benchmarks.speech_music.notes import PRETRAINING_PROGRAMS, random_phrase, render
-
-Recording = tuple[str, str, str, NDArray[np.float32]]
-"""(source, path, split, audio)."""
+from benchmarks.speech_music.packages import CORPORA, of
+from benchmarks.speech_music.recordings import Audio, folder_of, package_recordings, set_aside
 
 SPLITS = ("train", "heldout")
-PHRASE_SECONDS = 64.0
+PHRASE_SECONDS = 256.0
+RENDERED = "fluid-soundfont-gm"
+BLOCK_SECONDS = 1200
 UFOAI_TRACKS = (
     "Crystan-Battlescape01", "Crystan-Battlescape02", "Crystan-Battlescape03", "Crystan-Battlescape04",
     "Crystan-Battlescape05", "Crystan-Battlescape06", "Crystan-Credits", "Crystan-Geosphere02",
@@ -53,119 +52,122 @@ class Clip:
     split: str
     offset: int
     samples: int
+    sha256: str
 
 
-def mono16k(audio: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """`audio`, (samples,) or (samples, channels), averaged over channels and resampled to 16 kHz."""
-    audio = audio if audio.ndim == 1 else audio.mean(axis=1)
-    return audio if rate == RATE else soxr.resample(audio, rate, RATE)
+def rendered() -> Iterator[tuple[str, Audio]]:
+    """A random phrase on each program of General MIDI that pretraining may hear."""
+    for program in PRETRAINING_PROGRAMS:
+        score = random_phrase(np.random.default_rng(program), PHRASE_SECONDS)
+        yield f"program {program}", render(program, score, PHRASE_SECONDS)
 
 
-def read_audio(path: Path) -> NDArray[np.float32]:
-    """The file as 16 kHz mono; G.722 through ffmpeg, the rest through libsndfile."""
-    if path.suffix != ".g722":
-        return mono16k(*soundfile.read(path, dtype="float32"))
-    wanted = ["-f", "f32le", "-ac", "1", "-ar", str(RATE), "-"]
-    command = ["ffmpeg", "-v", "error", "-i", str(path), *wanted]
-    return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.float32)
+def recordings(package: str, corpus: str) -> Iterator[tuple[str, Audio]]:
+    """(name, audio) of all that pretraining on `corpus` takes from a package."""
+    if package == RENDERED:
+        return rendered()
+    only = UFOAI_TRACKS if (package, corpus) == ("ufoai-music", "shipped") else None
+    return package_recordings(package, lambda path: only is None or path.stem in only)
 
 
-def speech_sources() -> Iterator[Recording]:
-    """Every 12th festvox-ru utterance goes to the probes, a 20th of all recordings is held out."""
-    for package in SPEECH_PACKAGES:
-        folder = unpack_folder(package)
-        files = sorted(folder.rglob("*.wav")) + sorted(folder.rglob("*.g722"))
-        for index, path in enumerate(path for path in files if "/silence/" not in str(path)):
-            split = "heldout" if index % 20 == 5 else "train"
-            if package == "festvox-ru" and index % 12 == 0:
-                split = "probe"
-            yield package, str(path.relative_to(folder)), split, read_audio(path)
+def decoded(package: str, corpus: str, parts: Path) -> tuple[list[Clip], NDArray[np.int16]]:
+    """The package's clips, whose split is not yet known, and their samples; decoded once, then read from `parts`."""
+    index, stored = parts / f"{package}.json", parts / f"{package}.npy"
+    if not index.exists():
+        parts.mkdir(parents=True, exist_ok=True)
+        clips, pieces, offset = [], [], 0
+        for name, audio in track(recordings(package, corpus), description=package, total=None):
+            samples = (audio[: len(audio) // HOP * HOP] * 32767).clip(-32767, 32767).astype(np.int16)
+            clips.append(Clip(package, name, "", offset, len(samples), hashlib.sha256(samples.tobytes()).hexdigest()))
+            pieces.append(samples)
+            offset += len(samples)
+        np.save(stored, np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
+        index.write_text(json.dumps([asdict(clip) for clip in clips]))
+    return [Clip(**fields) for fields in json.loads(index.read_text())], np.load(stored, mmap_mode="r")
 
 
-def ufoai_folder() -> Path:
-    """The ufoai-music tracks, taken out of the package's archive once."""
-    folder = DATA / "unpacked" / "ufoai-music-tracks"
-    if not folder.exists():
-        with zipfile.ZipFile(next(unpack_folder("ufoai-music").rglob("0music.pk3"))) as archive:
-            archive.extractall(folder)
-    return folder
+def split_of(domain: str, clip: Clip, number: int, probes: set[str]) -> str:
+    """A 20th of the speech recordings and a 12th of the tracks and of the programs are held out.
+
+    `number` counts within the package (speech), through all tracks, or through the programs.
+    """
+    if clip.path in probes:
+        return "probe"
+    held_out = number % 20 == 5 if domain == "speech" else number % 12 == 3
+    return "heldout" if held_out else "train"
 
 
-def track_files() -> list[tuple[str, Path]]:
-    """(source, file) of every recorded track, sorted by name."""
-    singularity = sorted(unpack_folder("singularity-music").rglob("*.ogg"))
-    ufoai = sorted(p for p in ufoai_folder().rglob("*.ogg") if p.stem in UFOAI_TRACKS)
-    return [("singularity-music", p) for p in singularity] + [("ufoai-music", p) for p in ufoai]
-
-
-def music_sources() -> Iterator[Recording]:
-    """A twelfth of the tracks and a twelfth of the rendered programs are held out."""
-    for index, (source, path) in enumerate(track_files()):
-        yield source, path.name, "heldout" if index % 12 == 3 else "train", read_audio(path)
-    for index, program in enumerate(PRETRAINING_PROGRAMS):
-        notes = random_phrase(np.random.default_rng(program), PHRASE_SECONDS)
-        audio = render(program, notes, PHRASE_SECONDS)
-        split = "heldout" if index % 12 == 3 else "train"
-        yield "fluid-soundfont-gm", f"program {program}", split, audio
-
-
-SOURCES = {"speech": speech_sources, "music": music_sources}
-
-
-def collect(domain: str) -> tuple[list[Clip], dict[str, NDArray[np.int16]]]:
-    """Every clip once, and the stream of each split; clips begin on multiples of 320 samples."""
+def collect(domain: str, corpus: str, folder: Path) -> tuple[list[Clip], dict[str, list[NDArray[np.int16]]]]:
+    """Every clip once, and the pieces of each split; clips begin on multiples of 320 samples."""
+    packages = [package.name for package in of(corpus, domain)] + [RENDERED] * (domain == "music")
+    probes = {str(path.relative_to(folder_of())) for path in set_aside()}
     clips: list[Clip] = []
     pieces: dict[str, list[NDArray[np.int16]]] = {split: [] for split in SPLITS}
-    lengths = dict.fromkeys(SPLITS, 0)
-    seen = set[str]()
-    for source, path, split, audio in SOURCES[domain]():
-        samples = (audio[: len(audio) // HOP * HOP] * 32767).clip(-32767, 32767).astype(np.int16)
-        digest = hashlib.sha256(samples.tobytes()).hexdigest()
-        if digest in seen or not samples.any():
-            continue
-        seen.add(digest)
-        clips.append(Clip(source, path, split, lengths.get(split, 0), len(samples)))
-        if split in pieces:
-            pieces[split].append(samples)
-            lengths[split] += len(samples)
-    return clips, {split: np.concatenate(pieces[split]) for split in SPLITS}
+    lengths = dict.fromkeys((*SPLITS, "probe"), 0)
+    seen, number = set[str](), 0
+    for package in packages:
+        number = 0 if domain == "speech" or package == RENDERED else number
+        found, samples = decoded(package, corpus, folder / "parts")
+        for clip in found:
+            split, number = split_of(domain, clip, number, probes), number + 1
+            piece = samples[clip.offset : clip.offset + clip.samples]
+            if clip.sha256 in seen or not piece.any():
+                continue
+            seen.add(clip.sha256)
+            clips.append(Clip(clip.source, clip.path, split, lengths[split], clip.samples, clip.sha256))
+            lengths[split] += clip.samples
+            if split in pieces:
+                pieces[split].append(piece)
+    return clips, pieces
 
 
-def split_targets(domain: str, streams: dict[str, NDArray[np.int16]], seed: int) -> dict[str, NDArray[np.uint8]]:
-    """Targets of all splits from one clustering; one row for each hop of 320 samples."""
-    joined = np.concatenate([streams[split] for split in SPLITS] + [np.zeros(HOP, np.int16)])
-    labels = targets(domain, joined.astype(np.float32) / 32768, seed)
-    boundary = len(streams["train"]) // HOP
-    return {"train": labels[:boundary], "heldout": labels[boundary:]}
+def write_stream(path: Path, pieces: list[NDArray[np.int16]]) -> NDArray[np.int16]:
+    """The pieces end to end in one file, without a second copy in memory."""
+    stream = np.lib.format.open_memmap(path, "w+", np.int16, (sum(map(len, pieces)),))
+    offset = 0
+    for piece in pieces:
+        stream[offset : offset + len(piece)] = piece
+        offset += len(piece)
+    stream.flush()
+    return stream
 
 
-def write_streams(domain: str, folder: Path) -> None:
-    """Write the streams and the manifest of `domain`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    clips, streams = collect(domain)
-    for split, samples in streams.items():
-        np.save(folder / f"{split}.npy", samples)
-    (folder / "manifest.json").write_text(json.dumps([asdict(clip) for clip in clips], indent=1))
+def by_blocks(compute, stream: NDArray[np.int16]) -> NDArray[np.float32]:
+    """A feature of a whole stream, 20 minutes at a time; one row for each hop of 320 samples."""
+    size, rows = BLOCK_SECONDS * RATE, []
+    for first in range(0, len(stream), size):
+        block = stream[first : first + size]
+        rows.append(compute(np.concatenate([block, np.zeros(HOP, np.int16)]).astype(np.float32) / 32768))
+    return np.concatenate(rows)
 
 
-def write_targets(domain: str, folder: Path, seed: int = 0) -> None:
-    """Cluster the streams in `folder` and write the targets."""
-    streams = {split: np.load(folder / f"{split}.npy") for split in SPLITS}
-    for split, labels in split_targets(domain, streams, seed).items():
+def write_targets(domain: str, folder: Path, streams: dict[str, NDArray[np.int16]], seed: int = 0) -> None:
+    """Targets of all splits from one clustering for each teacher; for music the semitones too."""
+    boundary, columns = len(streams["train"]) // HOP, []
+    for teacher, scale in teachers(domain):
+        values = np.concatenate([by_blocks(teacher, streams[split]) for split in SPLITS])
+        columns.append(clusters(scale(values), seed))
+    for split, labels in zip(SPLITS, np.split(np.stack(columns, axis=1), [boundary]), strict=True):
         np.save(folder / f"{split}-targets.npy", labels)
         print(domain, split, f"{len(streams[split]) / RATE / 3600:.2f} h", labels.shape, flush=True)
+        if domain == "music":
+            np.save(folder / f"{split}-semitones.npy", by_blocks(semitones, streams[split]).astype(np.float16))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("domains", nargs="*", default=["speech", "music"])
-    parser.add_argument("--targets-only", action="store_true", help="keep the streams, cluster again")
+    parser.add_argument("--corpus", choices=CORPORA, default="shipped")
+    parser.add_argument("--skip-done", action="store_true", help="leave domains alone whose targets are there")
     options = parser.parse_args()
     for domain in options.domains:
-        folder = DATA / "prepared" / domain
-        if not options.targets_only:
-            write_streams(domain, folder)
-        write_targets(domain, folder)
+        folder = folder_of(domain, options.corpus)
+        if options.skip_done and (folder / f"{SPLITS[-1]}-targets.npy").exists():
+            continue
+        clips, pieces = collect(domain, options.corpus, folder)
+        streams = {split: write_stream(folder / f"{split}.npy", pieces[split]) for split in SPLITS}
+        (folder / "manifest.json").write_text(json.dumps([asdict(clip) for clip in clips], indent=1))
+        write_targets(domain, folder, streams)
 
 
 if __name__ == "__main__":

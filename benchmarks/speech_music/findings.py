@@ -1,0 +1,139 @@
+"""What was found, in sentences made from the figures alone, whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Result = dict[str, Any]
+SPEECH_KEPT = 970
+GAP_CLOSED = 0.5
+SEPARATE = {"random": "a random valid permutation", "scrambled": "an invalid scrambling", "noise": "noise"}
+SEPARATE["released"] = "the paper's released procedure"
+COMPONENTS = {
+    "cnn": "convolutions alone",
+    "cnn-ff": "convolutions and feed-forward",
+    "ff-attn": "feed-forward and attention",
+    "proposed": "all three (the paper's proposal)",
+    "qk": "with Q and K",
+    "cnn-all": "with Q, K and the residual stream",
+    "residual": "the residual stream alone",
+}
+
+
+def points(values: Sequence[float]) -> str:
+    """A difference of scores with its interval."""
+    return "{:+.0f} [{:+.0f}, {:+.0f}]".format(*values)
+
+
+def verdict(values: Sequence[float]) -> str:
+    """What an interval of a difference says."""
+    return "better" if values[1] > 0 else "worse" if values[2] < 0 else "not distinguishable"
+
+
+def row_of(result: Result, name: str) -> dict[str, Any] | None:
+    """A row by its name."""
+    return next((row for row in result["rows"] if row["name"] == name), None)
+
+
+def at(row: dict[str, Any], weight: float) -> dict[str, Any] | None:
+    """A row at a weight."""
+    return next((point for point in row["points"] if point["weight"] == weight), None)
+
+
+def aligned_rows(result: Result) -> list[dict[str, Any]]:
+    """All rows that are an alignment."""
+    return [row for row in result["rows"] if row["family"] != "control" and row["name"] != "linear"]
+
+
+def opening(results: dict[str, Result]) -> str:
+    """The first paragraph, on each pair in turn."""
+    return "\n\n".join(_opening(name, result) for name, result in results.items() if row_of(result, "proposed")) + "\n"
+
+
+def _opening(name: str, result: Result) -> str:
+    linear, proposed = row_of(result, "linear"), row_of(result, "proposed")
+    assert linear is not None
+    assert proposed is not None
+    best = proposed["best"]
+    gain = best["minus_linear"]
+    said = [
+        f'**Pair "{name}"** ({result["about"]["parameters"]:,} parameters each). At its own best weight '
+        f"({best['weight']:g}) the paper's alignment, done right, is {verdict(gain['average'])} than linear "
+        f"interpolation at its own ({linear['best']['weight']:g}): average {points(gain['average'])}, speech "
+        f"{points(gain['speech'])}, music {points(gain['music'])} points of 1000."
+    ]
+    said += [_at_equal_weight(result, weight) for weight in (0.5, 0.9)]
+    said.append(_components(result))
+    said.append(_aim(result))
+    return " ".join(part for part in said if part).replace("not distinguishable than", "not distinguishable from")
+
+
+def _at_equal_weight(result: Result, weight: float) -> str:
+    row = row_of(result, "proposed")
+    point = row and at(row, weight)
+    if not point or "minus_linear" not in point:
+        return ""
+    gain = point["minus_linear"]
+    said = f"At {weight:g} it is {verdict(gain['average'])} than linear (average {points(gain['average'])})"
+    contrasts = {c["control"]: c for c in result["contrasts"] if (c["row"], c["weight"]) == ("proposed", weight)}
+    parts = [
+        f"{verdict(contrasts[name]['average'])} than {title} ({points(contrasts[name]['average'])})"
+        for name, title in SEPARATE.items()
+        if name in contrasts
+    ]
+    if parts:
+        said += ", and at the same weight " + ", ".join(parts)
+    said = said.replace("not distinguishable than", "not distinguishable from")
+    return said + "."
+
+
+def _components(result: Result, weight: float = 0.5) -> str:
+    parts = []
+    for name, title in COMPONENTS.items():
+        row = row_of(result, name)
+        point = row and at(row, weight)
+        if point and "minus_linear" in point:
+            parts.append(f"{title} {points(point['minus_linear']['average'])}")
+    return f"Which groups matter, at {weight:g} against linear: {'; '.join(parts)}." if parts else ""
+
+
+def _aim(result: Result) -> str:
+    kept = [
+        (row, point) for row in aligned_rows(result) for point in row["points"] if point["speech"][0] >= SPEECH_KEPT
+    ]
+    a = result["A"]["music"][0]
+    if not kept:
+        return f"No aligned merge keeps {SPEECH_KEPT / 10:.0f} % of the speech score at any weight that was tried."
+    row, point = max(kept, key=lambda pair: pair[1]["music"][0])
+    said = (
+        f'Of the aligned merges that keep {SPEECH_KEPT / 10:.0f} % of the speech score, "{row["title"]}" at '
+        f"{point['weight']:g} has the best music score, {point['music'][0]:.0f}, where A alone has {a:.0f} and B 1000"
+    )
+    if a >= 1000:
+        return f"{said}: here A is no worse than B on the music tasks, and there is no gap to close."
+    share = (point["music"][0] - a) / (1000 - a)
+    reached = "reached" if share >= GAP_CLOSED else "not reached"
+    return f"{said}: {share:.0%} of the gap is closed, and the aim of half is {reached}."
+
+
+def conclusion(results: dict[str, Result]) -> str:
+    """What the matched correlations say about the limits of permutations."""
+    parts = ["## What would do more\n"]
+    for name, result in results.items():
+        if "layers" not in result:
+            continue
+        groups = result["layers"]["groups"]
+        for role in dict.fromkeys(group["role"] for group in groups):
+            own = [group for group in groups if group["role"] == role]
+            aligned, chance = (sum(g[key] for g in own) / len(own) for key in ("aligned", "random"))
+            parts.append(
+                f"- {name}, {role}: matched units correlate at {aligned:.2f} on held-out audio, against {chance:.2f} "
+                f"with an untrained encoder: {aligned**2:.0%} of the variance of a unit is its partner's."
+            )
+    parts.append(
+        "\nThe mean of two units of equal variance that correlate at r has (1 + r) / 2 of that variance; what is lost "
+        "is what only one of them knew. Where r is this low no permutation can make the mean compute what a parent "
+        "did: the encoders hold other features there, not the same ones in another order.\n"
+    )
+    return "\n".join(parts)

@@ -1,0 +1,151 @@
+"""Probes a frozen encoder by SUPERB's and MARBLE's protocol: a learned weighted sum of all hidden states, a small head.
+
+SUPERB: arXiv 2105.01051; MARBLE: arXiv 2306.10548. The hidden states are averaged over an example's frames; the head
+is one linear layer. A probe seed is a random nine tenths of the training groups; the tests are always the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.speech_music.probe_audio import FOLDER
+from benchmarks.speech_music.streams import normalised
+
+SECONDS_AT_ONCE = 32
+DECAY = 1e-3
+ITERATIONS = 60
+KEPT = 0.9
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task: examples (clip, first frame, last frame) of `clips`, a label and a group each."""
+
+    name: str
+    title: str
+    domain: str
+    scored: bool
+    clips: str
+    spans: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    test: NDArray[np.bool_]
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def chance(self) -> float:
+        """Test accuracy of the most frequent training label."""
+        guess = np.bincount(self.labels[~self.test]).argmax()
+        return float((self.labels[self.test] == guess).mean())
+
+
+@cache
+def tasks(folder: Path = FOLDER) -> tuple[Task, ...]:
+    """All tasks of `tasks.json`; labels that no training example has are left out."""
+    found = []
+    for clips, described in json.loads((folder / "tasks.json").read_text()).items():
+        for name, fields in described["tasks"].items():
+            trained = {row[3] for row in fields["examples"] if not row[5]}
+            rows = [row for row in fields["examples"] if row[3] in trained]
+            spans, test = np.array([row[:3] for row in rows]), np.array([row[5] for row in rows])
+            labels, groups = (np.unique([row[k] for row in rows], return_inverse=True)[1] for k in (3, 4))
+            about = (name, fields["title"], fields["domain"], fields["scored"], clips)
+            found.append(Task(*about, spans, labels, groups, test))
+    return tuple(found)
+
+
+@torch.inference_mode()
+def hidden_states(model: nn.Module, audio: Tensor, fp32: bool) -> Tensor:
+    """(clips, layers + 1, frames, width)."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=not fp32):
+        found = model(audio.to(device), output_hidden_states=True).hidden_states
+    return torch.stack([states.float() for states in found], dim=1)
+
+
+def batches(name: str, folder: Path = FOLDER) -> Iterator[tuple[int, Tensor]]:
+    """(number of the first clip, audio) of a set, so many clips at a time as last 32 s."""
+    clips = np.load(folder / f"{name}.npy", mmap_mode="r")
+    size = max(1, SECONDS_AT_ONCE * 16000 // clips.shape[1])
+    for first in range(0, len(clips), size):
+        yield first, torch.from_numpy(normalised(clips[first : first + size]))
+
+
+def features(model: nn.Module, name: str, spans: NDArray[np.int64], fp32: bool = False) -> Tensor:
+    """(examples, layers + 1, width): the hidden states averaged over each span of the set `name`, as float32."""
+    pooled: list[Tensor] = [torch.empty(0)] * len(spans)
+    for first, audio in batches(name):
+        states = hidden_states(model, audio, fp32)
+        sums = torch.nn.functional.pad(states.cumsum(dim=2), (0, 0, 1, 0)).cpu()
+        for k in np.flatnonzero((spans[:, 0] >= first) & (spans[:, 0] < first + len(audio))):
+            clip, begin, end = spans[k]
+            pooled[k] = (sums[clip - first, :, end] - sums[clip - first, :, begin]) / float(end - begin)
+    return torch.stack(pooled)
+
+
+def hits(task: Task, inputs: Tensor, seed: int) -> NDArray[np.bool_]:
+    """Which test examples a probe of this seed gets right."""
+    groups = np.unique(task.groups[~task.test])
+    rng = np.random.default_rng(seed)
+    if len(groups) < 20:  # so few that leaving one out would change the task; single examples are left out
+        train = ~task.test & (rng.random(len(task.test)) < KEPT)
+    else:
+        kept = rng.permutation(groups)[: round(KEPT * len(groups))]
+        train = ~task.test & np.isin(task.groups, kept)
+    fitted = inputs[torch.from_numpy(train)]
+    mean, deviation = fitted.mean(dim=0), fitted.std(dim=0) + 1e-5
+    head = fit((fitted - mean) / deviation, torch.from_numpy(task.labels[train]), task.classes)
+    logits = scores((inputs[torch.from_numpy(task.test)] - mean) / deviation, *head)
+    return logits.argmax(dim=1).numpy() == task.labels[task.test]
+
+
+def scores(inputs: Tensor, mixture: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W · (Σ softmax(mixture)[l] · inputs[:, l]) + b."""
+    return torch.einsum("l,nlc->nc", mixture.softmax(dim=0), inputs) @ weight.T + bias
+
+
+def fit(inputs: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(mixture, W, b) from zero by L-BFGS on cross-entropy + 1e-3 · |W|² / 2."""
+    mixture = torch.zeros(inputs.shape[1], requires_grad=True)
+    weight = torch.zeros(classes, inputs.shape[2], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    solver = torch.optim.LBFGS((mixture, weight, bias), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        loss = torch.nn.functional.cross_entropy(scores(inputs, mixture, weight, bias), labels)
+        loss = loss + DECAY / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(objective)
+    return mixture.detach(), weight.detach(), bias.detach()
+
+
+def probe(model: nn.Module, seeds: int, fp32: bool = False) -> Mapping[str, list[NDArray[np.bool_]]]:
+    """Task -> for each probe seed, which test examples are right. Tasks on one set share its features."""
+    by_clips: dict[str, list[Task]] = {}
+    for task in tasks():
+        by_clips.setdefault(task.clips, []).append(task)
+    found: dict[str, list[NDArray[np.bool_]]] = {}
+    for name, own in by_clips.items():
+        spans = np.unique(np.concatenate([task.spans for task in own]), axis=0)
+        pooled = features(model, name, spans, fp32)
+        row = {tuple(span): k for k, span in enumerate(spans.tolist())}
+        for task in own:
+            inputs = pooled[[row[tuple(span)] for span in task.spans.tolist()]]
+            found[task.name] = [hits(task, inputs, seed) for seed in range(seeds)]
+    return found

@@ -1,0 +1,134 @@
+"""The rows of the table: what B becomes before it is merged with A, and at which weights and with which seeds.
+
+`weight` is A's share throughout, as in arXiv 2506.11403: 0.9 in its headline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import permgraph as pg
+from benchmarks.speech_music import controls, released
+from benchmarks.speech_music.pair import Calibration, Encoders
+
+State = Mapping[str, Tensor]
+Move = Callable[[Encoders, int], State]
+
+SWEEP = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+FEW = (0.5, 0.7, 0.9)
+CONTROL_SEEDS = 3
+
+CONV = ("conv",)
+FF = ("feed_forward",)
+ATTENTION = ("attention.heads", "attention.vo")
+QK = ("attention.qk",)
+RESIDUAL = ("residual",)
+PROPOSED = (*CONV, *FF, *ATTENTION)
+EVERYTHING = (*PROPOSED, *QK, *RESIDUAL)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to make B': `family` is "paper", "ours", "control" or "calibration"; `method` how it is merged."""
+
+    name: str
+    title: str
+    family: str
+    move: Move
+    weights: tuple[float, ...] = SWEEP
+    seeds: int = 1
+    method: str = "linear"
+
+
+def matched(roles: tuple[str, ...], calibration: Calibration | None = None) -> Move:
+    """B aligned by correlation in the groups of `roles`."""
+    return lambda pair, _seed: pair.moved(pair.matched(roles, calibration and pair.like(calibration)))
+
+
+def by_weights(pair: Encoders, seed: int) -> State:
+    """B aligned in all groups by its weights, without any data."""
+    example = next(pair.calibration.batches())
+    found = pg.align(pair.a, pair.b, kwargs=example, spec=pair.spec, method="weights", seed=seed)
+    return pair.moved(found.permutations)
+
+
+def calibrated(name: str, title: str, domain: str, seconds: int) -> Row:
+    """The proposed groups on other calibration audio."""
+    return Row(name, title, "calibration", matched(PROPOSED, Calibration(domain, seconds)), FEW)
+
+
+ROWS = (
+    Row("linear", "linear (identity)", "paper", lambda pair, _seed: pair.pair.state_b),
+    Row("proposed", "proposed: CNN + ff + attn", "paper", matched(PROPOSED)),
+    Row("cnn", "CNN", "paper", matched(CONV)),
+    Row("cnn-ff", "CNN + ff", "paper", matched((*CONV, *FF))),
+    Row("cnn-all", "CNN + all: every verified group", "paper", matched(EVERYTHING)),
+    Row("ff-attn", "ff + attn", "paper", matched((*FF, *ATTENTION))),
+    Row("qk", "proposed, heads with Q and K matched", "ours", matched((*PROPOSED, *QK))),
+    Row("residual", "residual stream alone", "ours", matched(RESIDUAL), FEW),
+    Row("weights", "every group by weights, no data", "ours", by_weights),
+    Row("slerp", "proposed, slerp", "ours", matched(PROPOSED), FEW, method="slerp"),
+    calibrated("speech-only", "proposed, calibrated on speech only", "speech", 600),
+    calibrated("music-only", "proposed, calibrated on music only", "music", 600),
+    calibrated("10s", "proposed, 10 s of calibration", "both", 10),
+    calibrated("60s", "proposed, 1 min of calibration", "both", 60),
+    calibrated("3600s", "proposed, 1 h of calibration", "both", 3600),
+    Row(
+        "random",
+        "random valid element of the proposed groups",
+        "control",
+        lambda pair, seed: pair.moved(controls.random_valid(pair.spec, PROPOSED, seed)),
+        seeds=CONTROL_SEEDS,
+    ),
+    Row(
+        "random-all",
+        "random valid element of every group",
+        "control",
+        lambda pair, seed: pair.moved(controls.random_valid(pair.spec, EVERYTHING, seed)),
+        FEW,
+        CONTROL_SEEDS,
+    ),
+    Row(
+        "scrambled",
+        "random invalid scrambling of B",
+        "control",
+        lambda pair, seed: controls.scrambled(pair.spec, pair.pair.state_b, seed),
+        seeds=CONTROL_SEEDS,
+    ),
+    Row(
+        "noise",
+        "noise with B's mean and norm, tensor by tensor",
+        "control",
+        lambda pair, seed: controls.noise(pair.pair.state_b, seed),
+        seeds=CONTROL_SEEDS,
+    ),
+    Row(
+        "released",
+        "the paper's released procedure, defects included",
+        "control",
+        lambda pair, _seed: released.moved(pair.a, pair.b, pair.calibration.batches()),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One merged model of the table."""
+
+    row: Row
+    weight: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The name of its file."""
+        return f"{self.row.name}@{self.weight:g}#{self.seed}"
+
+
+def cells(only: tuple[str, ...] = ()) -> list[Cell]:
+    """All models of the table; those of one row and seed one after another, so that B is moved once for them."""
+    wanted = [row for row in ROWS if not only or row.name in only]
+    return [Cell(row, weight, seed) for row in wanted for seed in range(row.seeds) for weight in row.weights]

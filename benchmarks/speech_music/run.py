@@ -1,0 +1,133 @@
+"""Merge and probe one pair of encoders: every cell of the table, resumable, each in a file of its own.
+
+    python -m benchmarks.speech_music.run                      # the shipped pair
+    python -m benchmarks.speech_music.run --a facebook/hubert-base-ls960 --b m-a-p/MERT-v0-public --name full-size
+
+Writes ``data/experiments/<name>/<cell>.json``: for each task and probe seed how many test examples of each group were
+right. `summary.py` makes the tables from these. Several processes may share the work: `--share 1/2`, `--share 2/2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+import permgraph as pg
+from benchmarks.speech_music.export import ASSETS
+from benchmarks.speech_music.fetch import DATA
+from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
+from benchmarks.speech_music.probing import probe, tasks
+from benchmarks.speech_music.rows import ROWS, Cell, cells
+
+PROBE_SEEDS = 3
+
+
+def experiment_folder(name: str) -> Path:
+    """Where the cells of a pair lie."""
+    return DATA / "experiments" / name
+
+
+def counted(model: nn.Module, options: argparse.Namespace) -> dict[str, Any]:
+    """Task -> probe seed -> number of right test examples in each test group."""
+    before = time.process_time()
+    found = {}
+    for name, by_seed in probe(model.to(options.device), options.probe_seeds, options.fp32).items():
+        task = next(task for task in tasks() if task.name == name)
+        _, group = np.unique(task.groups[task.test], return_inverse=True)
+        found[name] = [np.bincount(group, weights=hit).astype(int).tolist() for hit in by_seed]
+    return {"right": found, "cpu_seconds": round(time.process_time() - before, 2)}
+
+
+def merged(pair: Encoders, state: Mapping[str, Tensor], cell: Cell) -> dict[str, Tensor]:
+    """A and B' at the cell's weight."""
+    return pg.merge(pair.a, pair.with_weights(state), weight=cell.weight, method=cell.row.method)
+
+
+def outstanding(options: argparse.Namespace, folder: Path) -> Iterator[Cell]:
+    """The cells of this process that have no file yet; looked up again before each, so that processes may overlap."""
+    k, of = map(int, options.share.split("/"))
+    rows = [row.name for row in ROWS]
+    for cell in cells(tuple(options.rows)):
+        mine = (rows.index(cell.row.name) + cell.seed) % of == k - 1
+        if mine and not (folder / f"{cell.key}.json").exists():
+            yield cell
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """One JSON file, replaced in one move."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n")
+    partial.replace(path)
+
+
+def run(options: argparse.Namespace) -> None:
+    """The two encoders, then the cells that are missing."""
+    folder = experiment_folder(options.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    pair = Encoders.load(options.a, options.b, calibration=Calibration(seconds=options.calibration_seconds))
+    about = {
+        "a": name_of(options.a),
+        "b": name_of(options.b),
+        "parameters": sum(p.numel() for p in pair.a.parameters()),
+    }
+    about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
+    about |= {"bfloat16": not options.fp32, "hidden": pair.a.config.hidden_size}
+    write(folder / "about.json", about | {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__})
+    for name, model in (("A", pair.a), ("B", pair.b)):
+        if not (folder / f"{name}.json").exists():
+            write(folder / f"{name}.json", counted(model, options))
+    last: tuple[str, int] | None = None
+    state: Mapping[str, Tensor] = {}
+    for cell in track(list(outstanding(options, folder)), description=options.name):
+        if (cell.row.name, cell.seed) != last:
+            last, state = (cell.row.name, cell.seed), cell.row.move(pair, cell.seed)
+        model = pair.with_weights(merged(pair, state, cell)).eval()
+        where = {"row": cell.row.name, "weight": cell.weight, "seed": cell.seed}
+        peak = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        write(folder / f"{cell.key}.json", where | counted(model, options) | peak)
+    if pair.certificates:
+        worst = {"certified": len(pair.certificates), "worst": max(pair.certificates.values())}
+        write(folder / f"certificates-{options.share.replace('/', '-')}.json", worst)
+
+
+def name_of(reference: str) -> str:
+    """A path inside the repository from its root; others by their last part."""
+    path = Path(reference).resolve()
+    root = ASSETS.parents[2]
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options that `full_size.py` shares."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--a", default=str(ASSETS / "speech"), help="folder of A, the speech encoder")
+    found.add_argument("--b", default=str(ASSETS / "music"), help="folder of B, the music encoder")
+    found.add_argument("--name", default="shipped", help="folder under data/experiments")
+    found.add_argument("--rows", nargs="*", default=[], help="only these rows (all)")
+    found.add_argument("--share", default="1/1", help="k/n: the k-th of n processes that share the rows")
+    found.add_argument("--calibration-seconds", type=int, default=DEFAULT_SECONDS)
+    found.add_argument("--probe-seeds", type=int, default=PROBE_SEEDS)
+    found.add_argument("--fp32", action="store_true", help="no bfloat16 in the encoders' forward pass")
+    found.add_argument("--device", default="cpu")
+    found.add_argument("--threads", type=int, default=1)
+    return found
+
+
+def main() -> None:
+    options = parser().parse_args()
+    torch.set_num_threads(options.threads)
+    run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""From the counts of every cell to scores with intervals: `benchmarks/results/speech_music.json`.
+
+    python -m benchmarks.speech_music.summary shipped [OTHER ...]
+
+A task's accuracy is that of its probes, averaged over probe seeds (and over a control's seeds). The speech score is
+1000 × the mean over speech tasks of accuracy / A's accuracy, the music score the same with B's, and the average their
+mean, after arXiv 2506.11403. Intervals are 95 % percentiles of a bootstrap that draws the test groups of every task,
+the probe seeds and a control's seeds anew; the same draws for all models, so that differences are paired. The best
+weight of a row is chosen anew in every draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speech_music.probing import Task, tasks
+from benchmarks.speech_music.rows import ROWS
+from benchmarks.speech_music.run import experiment_folder
+
+RESULT = Path(__file__).resolve().parents[1] / "results" / "speech_music.json"
+DRAWS = 2000
+SCORES = ("speech", "music", "average")
+CONTRASTS = (
+    *(("proposed", control) for control in ("random", "scrambled", "noise", "released")),
+    ("cnn-all", "random-all"),
+)
+Draws = NDArray[np.float64]
+"""(1 + DRAWS): the estimate, then the draws."""
+
+
+def interval(draws: Draws) -> list[float]:
+    """[estimate, low, high]."""
+    low, high = np.percentile(draws[1:], [2.5, 97.5])
+    return [round(float(x), 4) for x in (draws[0], low, high)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The cells of one pair and the draws that all of its models share."""
+
+    folder: Path
+    tasks: tuple[Task, ...]
+
+    @cached_property
+    def group_weights(self) -> dict[str, Draws]:
+        """Task -> (1 + DRAWS, groups): how often each test group is drawn; once in the estimate."""
+        rng = np.random.default_rng(0)
+        found = {}
+        for task in self.tasks:
+            count = len(np.unique(task.groups[task.test]))
+            drawn = rng.multinomial(count, np.full(count, 1 / count), DRAWS)
+            found[task.name] = np.concatenate([np.ones((1, count)), drawn])
+        return found
+
+    def seed_weights(self, count: int, stream: int) -> Draws:
+        """(1 + DRAWS, count): the share of each seed."""
+        drawn = np.random.default_rng((1, stream)).multinomial(count, np.full(count, 1 / count), DRAWS)
+        return np.concatenate([np.ones((1, count)), drawn]) / count
+
+    def accuracy(self, task: Task, files: Sequence[Mapping[str, Any]]) -> Draws:
+        """Accuracy on a task of one model, or of a control's models with their several seeds."""
+        right = np.array([one["right"][task.name] for one in files], float)  # control seeds, probe seeds, groups
+        _, sizes = np.unique(task.groups[task.test], return_counts=True)
+        weights = self.group_weights[task.name]
+        by_seed = np.einsum("rg,csg->rcs", weights, right) / (weights @ sizes)[:, None, None]
+        controls, probes = (self.seed_weights(n, k) for k, n in enumerate(right.shape[:2]))
+        return np.einsum("rcs,rc,rs->r", by_seed, controls, probes)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """One file of the folder."""
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+    @cached_property
+    def references(self) -> dict[str, Draws]:
+        """Task -> the accuracy that it is measured by: A's on speech, B's on music."""
+        own = {"speech": [self.read("A")], "music": [self.read("B")]}
+        return {task.name: self.accuracy(task, own[task.domain]) for task in self.tasks}
+
+    def scores(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Draws]:
+        """The three scores of a model."""
+        found: dict[str, Draws] = {}
+        for domain in ("speech", "music"):
+            scored = [task for task in self.tasks if task.domain == domain and task.scored]
+            ratios = [self.accuracy(task, files) / self.references[task.name] for task in scored]
+            found[domain] = 1000 * np.mean(ratios, axis=0)
+        return found | {"average": (found["speech"] + found["music"]) / 2}
+
+    def described(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Accuracies and scores of a model with their intervals."""
+        scores = {name: interval(draws) for name, draws in self.scores(files).items()}
+        return scores | {"tasks": {task.name: interval(self.accuracy(task, files)) for task in self.tasks}}
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, float], list[dict[str, Any]]]:
+        """(row, weight) -> its files, one for each of a control's seeds."""
+        found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+        for path in sorted(self.folder.glob("*@*.json")):
+            one = json.loads(path.read_text())
+            found.setdefault((one["row"], one["weight"]), []).append(one)
+        return found
+
+    def best(self, row: str) -> dict[str, Any]:
+        """The row at its best weight, beside `linear` at its own; and how much of the music gap it closes."""
+        weights = sorted(weight for name, weight in self.cells if name == row)
+        own, linear = (self._stacked(name, w) for name, w in ((row, weights), ("linear", None)))
+        at, there = (np.argmax(side["average"], axis=0) for side in (own, linear))
+        pick = np.arange(DRAWS + 1)
+        chosen = {name: own[name][at, pick] for name in SCORES}
+        gap = self.scores([self.read("A")])["music"]
+        return {
+            "weight": weights[at[0]],
+            **{name: interval(draws) for name, draws in chosen.items()},
+            "minus_linear": {name: interval(chosen[name] - linear[name][there, pick]) for name in SCORES},
+            "closed": interval((chosen["music"] - gap) / (1000 - gap)),
+        }
+
+    def _stacked(self, row: str, weights: Sequence[float] | None) -> dict[str, Draws]:
+        weights = weights or sorted(weight for name, weight in self.cells if name == row)
+        each = [self.scores(self.cells[row, weight]) for weight in weights]
+        return {name: np.stack([one[name] for one in each]) for name in SCORES}
+
+    def row(self, name: str) -> dict[str, Any]:
+        """All weights of a row, each with its difference from `linear` at the same weight."""
+        points = []
+        for weight in sorted(w for n, w in self.cells if n == name):
+            files = self.cells[name, weight]
+            point = {"weight": weight, "seeds": len(files), **self.described(files)}
+            if ("linear", weight) in self.cells and name != "linear":
+                own, linear = self.scores(files), self.scores(self.cells["linear", weight])
+                point["minus_linear"] = {score: interval(own[score] - linear[score]) for score in SCORES}
+            points.append(point)
+        return {"name": name, "points": points, "best": self.best(name)}
+
+    def contrasts(self) -> list[dict[str, Any]]:
+        """At every weight, an aligned row minus a control."""
+        found = []
+        for row, control in CONTRASTS:
+            for weight in sorted(w for name, w in self.cells if name == row):
+                if (control, weight) in self.cells:
+                    own, other = (self.scores(self.cells[name, weight]) for name in (row, control))
+                    differences = {score: interval(own[score] - other[score]) for score in SCORES}
+                    found.append({"row": row, "control": control, "weight": weight, **differences})
+        return found
+
+    def result(self) -> dict[str, Any]:
+        """Everything that the page shows of this pair."""
+        done = {row for row, _ in self.cells}
+        cpu = sum(one["cpu_seconds"] for files in self.cells.values() for one in files)
+        rows = [{"title": row.title, "family": row.family, **self.row(row.name)} for row in ROWS if row.name in done]
+        about = self.read("about") | {"models": sum(map(len, self.cells.values())), "cpu_minutes": round(cpu / 60, 1)}
+        extras = {name: self.read(name) for name in ("layers",) if (self.folder / f"{name}.json").exists()}
+        proofs = [json.loads(path.read_text()) for path in self.folder.glob("certificates-*.json")]
+        if proofs:
+            about["certified"] = sum(one["certified"] for one in proofs)
+            about["worst_certificate"] = max(one["worst"] for one in proofs)
+        return {
+            "about": about,
+            "tasks": [self._task(task) for task in self.tasks],
+            "A": self.described([self.read("A")]),
+            "B": self.described([self.read("B")]),
+            "rows": rows,
+            "contrasts": self.contrasts(),
+            **extras,
+        }
+
+    def _task(self, task: Task) -> dict[str, Any]:
+        counts = {"classes": task.classes, "tested": int(task.test.sum()), "fitted": int((~task.test).sum())}
+        about = {"name": task.name, "title": task.title, "domain": task.domain, "scored": task.scored}
+        return about | counts | {"groups": len(np.unique(task.groups[task.test])), "chance": round(task.chance, 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", help="folders of data/experiments")
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for name in parser.parse_args().names:
+        known[name] = Experiment(experiment_folder(name), tasks()).result()
+    RESULT.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
