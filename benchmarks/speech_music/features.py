@@ -19,6 +19,7 @@ WINDOW = 400
 PITCH_WINDOW = 4096
 BLOCK = 20000
 CLUSTERS = 128
+SEMITONES = 60
 
 Floats = NDArray[np.float32]
 
@@ -76,7 +77,7 @@ def timbre(audio: Floats) -> Floats:
     return cepstrum(audio, 20)[:, 1:]
 
 
-def semitones(audio: Floats, lowest: int = 36, count: int = 60) -> Floats:
+def semitones(audio: Floats, lowest: int = 36, count: int = SEMITONES) -> Floats:
     """Which notes sound: √energy in `count` semitone bands from MIDI `lowest`, scaled to length 1.
 
     (frames, count). Windows of 4096 samples (256 ms), because 25 ms does not part neighbouring semitones.

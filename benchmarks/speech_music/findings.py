@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.speech_music.summary import KEPT
+
 Result = dict[str, Any]
-SPEECH_KEPT = 970
 GAP_CLOSED = 0.5
 SEPARATE = {"random": "a random valid permutation", "scrambled": "an invalid scrambling", "noise": "noise"}
 SEPARATE["released"] = "the paper's released procedure"
@@ -99,22 +100,27 @@ def _components(result: Result, weight: float = 0.5) -> str:
 
 
 def _aim(result: Result) -> str:
-    kept = [
-        (row, point) for row in aligned_rows(result) for point in row["points"] if point["speech"][0] >= SPEECH_KEPT
-    ]
-    a = result["A"]["music"][0]
-    if not kept:
-        return f"No aligned merge keeps {SPEECH_KEPT / 10:.0f} % of the speech score at any weight that was tried."
-    row, point = max(kept, key=lambda pair: pair[1]["music"][0])
-    said = (
-        f'Of the aligned merges that keep {SPEECH_KEPT / 10:.0f} % of the speech score, "{row["title"]}" at '
-        f"{point['weight']:g} has the best music score, {point['music'][0]:.0f}, where A alone has {a:.0f} and B 1000"
+    names = {task["name"]: task["title"] for task in result["tasks"]}
+    rows = [row for row in result["rows"] if "transferred" in row["best"]]
+    if not rows:
+        return "B is better than A on no music task, so there is nothing to bring over."
+    aligned = max((row for row in aligned_rows(result) if row in rows), key=lambda row: row["best"]["transferred"][0])
+    others = [row for row in rows if row["name"] in ("linear", "random", "scrambled")]
+    ranked = ", ".join(f"{row['title']} {share(row['best']['transferred'])}" for row in others)
+    reached = "reached" if aligned["best"]["transferred"][0] >= 1000 * GAP_CLOSED else "not reached"
+    better = ", ".join(names[name] for name in result["gaps"])
+    return (
+        f"B is better than A on {len(result['gaps'])} of the music tasks ({better}); at weights that keep "
+        f"{KEPT / 10:.0f} % of the speech score, the best aligned merge (*{aligned['title']}*) brings over "
+        f"{share(aligned['best']['transferred'])} of that gap, "
+        f"{points(aligned['best']['transferred_minus_linear'])} thousandths from linear; beside it {ranked}. "
+        f"The aim of half is {reached}."
     )
-    if a >= 1000:
-        return f"{said}: here A is no worse than B on the music tasks, and there is no gap to close."
-    share = (point["music"][0] - a) / (1000 - a)
-    reached = "reached" if share >= GAP_CLOSED else "not reached"
-    return f"{said}: {share:.0%} of the gap is closed, and the aim of half is {reached}."
+
+
+def share(values: Sequence[float]) -> str:
+    """A share of 1000 with its interval, in percent."""
+    return "{:.0%} [{:.0%}, {:.0%}]".format(*(value / 1000 for value in values))
 
 
 def conclusion(results: dict[str, Result]) -> str:
@@ -132,8 +138,8 @@ def conclusion(results: dict[str, Result]) -> str:
                 f"with an untrained encoder: {aligned**2:.0%} of the variance of a unit is its partner's."
             )
     parts.append(
-        "\nThe mean of two units of equal variance that correlate at r has (1 + r) / 2 of that variance; what is lost "
-        "is what only one of them knew. Where r is this low no permutation can make the mean compute what a parent "
-        "did: the encoders hold other features there, not the same ones in another order.\n"
+        "\nThe mean of two units of equal variance that correlate at r has (1 + r) / 2 of that variance; what is "
+        "lost is what only one of them knew. Where r is this low no permutation can make the mean compute what a "
+        "parent did: the encoders hold other features there, not the same ones in another order.\n"
     )
     return "\n".join(parts)

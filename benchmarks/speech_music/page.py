@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.speech_music.findings import conclusion, opening
 from benchmarks.speech_music.pictures import draw
-from benchmarks.speech_music.summary import RESULT, SCORES
+from benchmarks.speech_music.summary import MEASURES, RESULT, SCORES
 
 DOCS = RESULT.parents[2] / "docs"
 PAGE = DOCS / "experiment.md"
@@ -35,7 +35,9 @@ A is the speech encoder, B the music encoder, `weight` A's share: 0.9 is the pap
 of the verified group (or by a control), merged with A, frozen and probed: a learned weighted sum of all hidden states,
 averaged over an example's frames, and one linear layer. A probe is fitted {probe_seeds} times, each time without a
 random tenth of its training groups. **Speech**: 1000 × the mean over the speech tasks of accuracy / A's; **music**: the
-same with B's; **average**: their mean. Brackets are 95 % intervals from a bootstrap over test groups, probe seeds and
+same with B's; **average**: their mean; **transfer**: 1000 × the share of the way from A's accuracy to B's, on the music
+tasks where B is better than A. *Transfer at 97 %*: the largest at a weight that keeps 97 % of the speech score, in
+percent; 0 where none does. Brackets are 95 % intervals from a bootstrap over test groups, probe seeds and
 control seeds; differences are paired. The best weight of a row is chosen anew in every draw, among the weights shown
 in the pictures.
 """
@@ -116,7 +118,7 @@ def tasks_table(result: Result) -> str:
 def score_table(result: Result) -> str:
     """Every row: the average at three weights, then its best weight against linear's own best."""
     head = ["B' is", *[f"speech / music / average at {w:g}" for w in SHOWN]]
-    head += ["best at", "average there", "minus linear's best: average", "speech", "music"]
+    head += ["best at", "average there", "minus linear's best: average", "speech", "music", "transfer at 97 %"]
     rows = []
     for family, title in FAMILIES.items():
         own = [row for row in result["rows"] if row["family"] == family]
@@ -134,28 +136,34 @@ def score_row(row: dict[str, Any]) -> list[str]:
     differences = [span(best["minus_linear"][score], sign=True) for score in ("average", "speech", "music")]
     if row["name"] == "linear":
         differences = ["–"] * 3
-    return [row["title"], *cells, f"{best['weight']:g}", span(best["average"]), *differences]
+    moved = span([x / 10 for x in best["transferred"]]) if "transferred" in best else "–"
+    return [row["title"], *cells, f"{best['weight']:g}", span(best["average"]), *differences, moved]
 
 
 def contrast_table(result: Result) -> str:
     """Differences at equal weight: from linear, then from every control."""
-    head = ("weight", "aligned row", "minus", "speech", "music", "average")
+    head = ("weight", "row", "minus", *MEASURES)
     titles = {row["name"]: row["title"] for row in result["rows"]}
     rows = []
     for name in ("proposed", "cnn-all", "random", "scrambled"):
         for point in next((row["points"] for row in result["rows"] if row["name"] == name), []):
             if "minus_linear" in point:
-                cells = [span(point["minus_linear"][score], sign=True) for score in SCORES]
+                cells = differences(point["minus_linear"])
                 rows.append([f"{point['weight']:g}", titles[name], titles["linear"], *cells])
     for one in result["contrasts"]:
-        cells = [span(one[score], sign=True) for score in SCORES]
+        cells = differences(one)
         rows.append([f"{one['weight']:g}", titles[one["row"]], titles[one["control"]], *cells])
     return table(head, rows)
 
 
+def differences(found: dict[str, Any]) -> list[str]:
+    """A cell for each measure."""
+    return [span(found[name], sign=True) if name in found else "–" for name in MEASURES]
+
+
 def task_rows(result: Result) -> str:
     """Accuracy on every task at three weights."""
-    names = [task["name"] for task in result["tasks"]]
+    names = [task["name"] for task in result["tasks"] if task["scored"]]
     wanted = ("linear", "proposed", "cnn", "cnn-all", "random", "scrambled", "noise", "released")
     rows = [[f"{side} alone", "", *[f"{result[side]['tasks'][n][0]:.3f}" for n in names]] for side in "AB"]
     for row in result["rows"]:

@@ -3,9 +3,9 @@
     python -m benchmarks.speech_music.prepare --corpus shipped    # or full
 
 Writes, under ``data/prepared/<domain>/`` (``<domain>-full/``): ``<split>.npy`` (int16 samples, the clips end to end),
-``<split>-targets.npy`` (uint8, frames by label streams), for music ``<split>-semitones.npy`` (float16), and
-``manifest.json`` (source, path, split, offset, length and SHA-256 of each clip). Clips whose samples are equal are
-kept once. The recordings of the split "probe" are listed in the manifest and enter no stream: probes are made of them.
+``<split>-targets.npy`` (uint8, frames by label streams), and ``manifest.json`` (source, path, split, offset, length
+and SHA-256 of each clip). Clips whose samples are equal are kept once. The recordings of the split "probe" are listed
+in the manifest and enter no stream: probes are made of them.
 Resumable: a package is decoded once, into ``parts/``. Needs `ffmpeg` (for G.722 and GSM) and `fluidsynth` on the path.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from benchmarks.speech_music.features import HOP, RATE, clusters, semitones, teachers
+from benchmarks.speech_music.features import HOP, RATE, clusters, teachers
 from benchmarks.speech_music.notes import PRETRAINING_PROGRAMS, random_phrase, render
 from benchmarks.speech_music.packages import CORPORA, of
 from benchmarks.speech_music.recordings import Audio, folder_of, package_recordings, set_aside
@@ -142,7 +142,7 @@ def by_blocks(compute, stream: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def write_targets(domain: str, folder: Path, streams: dict[str, NDArray[np.int16]], seed: int = 0) -> None:
-    """Targets of all splits from one clustering for each teacher; for music the semitones too."""
+    """Targets of all splits from one clustering for each teacher."""
     boundary, columns = len(streams["train"]) // HOP, []
     for teacher, scale in teachers(domain):
         values = np.concatenate([by_blocks(teacher, streams[split]) for split in SPLITS])
@@ -150,8 +150,6 @@ def write_targets(domain: str, folder: Path, streams: dict[str, NDArray[np.int16
     for split, labels in zip(SPLITS, np.split(np.stack(columns, axis=1), [boundary]), strict=True):
         np.save(folder / f"{split}-targets.npy", labels)
         print(domain, split, f"{len(streams[split]) / RATE / 3600:.2f} h", labels.shape, flush=True)
-        if domain == "music":
-            np.save(folder / f"{split}-semitones.npy", by_blocks(semitones, streams[split]).astype(np.float16))
 
 
 def main() -> None:

@@ -30,6 +30,9 @@ from benchmarks.speech_music.probing import probe, tasks
 from benchmarks.speech_music.rows import ROWS, Cell, cells
 
 PROBE_SEEDS = 3
+FREE = ("linear", "slerp")
+LAYER_CALIBRATION = Calibration("both", 120)
+"""What the merges by layer are calibrated on."""
 
 
 def experiment_folder(name: str) -> Path:
@@ -37,20 +40,22 @@ def experiment_folder(name: str) -> Path:
     return DATA / "experiments" / name
 
 
-def counted(model: nn.Module, options: argparse.Namespace) -> dict[str, Any]:
-    """Task -> probe seed -> number of right test examples in each test group."""
+def counted(model: nn.Module, options: argparse.Namespace, sanity: bool = False) -> dict[str, Any]:
+    """Task -> probe seed -> number of right test examples in each test group; `sanity`: tasks not scored too."""
     before = time.process_time()
+    asked = (task for task in tasks() if not options.tasks or task.name in options.tasks)
+    wanted = {task.name: task for task in asked if task.scored or sanity}
     found = {}
-    for name, by_seed in probe(model.to(options.device), options.probe_seeds, options.fp32).items():
-        task = next(task for task in tasks() if task.name == name)
-        _, group = np.unique(task.groups[task.test], return_inverse=True)
+    for name, by_seed in probe(model.to(options.device), wanted.values(), options.probe_seeds, options.fp32).items():
+        _, group = np.unique(wanted[name].groups[wanted[name].test], return_inverse=True)
         found[name] = [np.bincount(group, weights=hit).astype(int).tolist() for hit in by_seed]
     return {"right": found, "cpu_seconds": round(time.process_time() - before, 2)}
 
 
 def merged(pair: Encoders, state: Mapping[str, Tensor], cell: Cell) -> dict[str, Tensor]:
     """A and B' at the cell's weight."""
-    return pg.merge(pair.a, pair.with_weights(state), weight=cell.weight, method=cell.row.method)
+    heard = None if cell.row.method in FREE else list(pair.like(LAYER_CALIBRATION).batches())
+    return pg.merge(pair.a, pair.with_weights(state), weight=cell.weight, method=cell.row.method, data=heard)
 
 
 def outstanding(options: argparse.Namespace, folder: Path) -> Iterator[Cell]:
@@ -59,6 +64,7 @@ def outstanding(options: argparse.Namespace, folder: Path) -> Iterator[Cell]:
     rows = [row.name for row in ROWS]
     for cell in cells(tuple(options.rows)):
         mine = (rows.index(cell.row.name) + cell.seed) % of == k - 1
+        mine = mine and (not options.weights or cell.weight in options.weights)
         if mine and not (folder / f"{cell.key}.json").exists():
             yield cell
 
@@ -85,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
     write(folder / "about.json", about | {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__})
     for name, model in (("A", pair.a), ("B", pair.b)):
         if not (folder / f"{name}.json").exists():
-            write(folder / f"{name}.json", counted(model, options))
+            write(folder / f"{name}.json", counted(model, options, sanity=True))
     last: tuple[str, int] | None = None
     state: Mapping[str, Tensor] = {}
     for cell in track(list(outstanding(options, folder)), description=options.name):
@@ -114,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--b", default=str(ASSETS / "music"), help="folder of B, the music encoder")
     found.add_argument("--name", default="shipped", help="folder under data/experiments")
     found.add_argument("--rows", nargs="*", default=[], help="only these rows (all)")
+    found.add_argument("--weights", nargs="*", type=float, default=[], help="only these weights (all)")
+    found.add_argument("--tasks", nargs="*", default=[], help="only these tasks (all)")
     found.add_argument("--share", default="1/1", help="k/n: the k-th of n processes that share the rows")
     found.add_argument("--calibration-seconds", type=int, default=DEFAULT_SECONDS)
     found.add_argument("--probe-seeds", type=int, default=PROBE_SEEDS)

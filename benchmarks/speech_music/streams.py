@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.speech_music.features import HOP, WINDOW
+from benchmarks.speech_music.features import HOP, SEMITONES, WINDOW, semitones
 from benchmarks.speech_music.fetch import DATA
 
 MASK_START = 0.08
@@ -41,7 +41,7 @@ class Batch:
 class Stream:
     """Random crops of one split: `samples` int16, `targets` one row for each 320 samples.
 
-    `teacher` names the targets' file; `reconstruct`: with the semitones beside them. Crops start anywhere with equal
+    `teacher` names the targets' file; `reconstruct`: with the crops' semitones. Crops start anywhere with equal
     chance; `balanced`, each source (package) with equal chance.
     """
 
@@ -51,7 +51,7 @@ class Stream:
         folder = DATA / "prepared" / domain
         self.samples: NDArray[np.int16] = np.load(folder / f"{split}.npy", mmap_mode="r")
         self.targets: NDArray[np.uint8] = np.load(folder / f"{split}-{teacher}.npy")
-        self.notes = np.load(folder / f"{split}-semitones.npy", mmap_mode="r") if reconstruct else None
+        self.semitones = SEMITONES if reconstruct else 0
         clips = json.loads((folder / "manifest.json").read_text())
         self.regions = regions([c for c in clips if c["split"] == split], balanced)
 
@@ -60,11 +60,12 @@ class Stream:
         chosen = rng.integers(0, len(self.regions), size)
         starts = [int(rng.integers(first, last - frames)) for first, last in self.regions[chosen]]
         length = (frames - 1) * HOP + WINDOW
-        audio = normalised(np.stack([self.samples[s * HOP : s * HOP + length] for s in starts]))
+        crops = np.stack([self.samples[s * HOP : s * HOP + length] for s in starts])
         labels = np.stack([self.targets[s : s + frames] for s in starts]).astype(np.int64)
         notes = np.zeros((size, frames, 0), np.float32)
-        if self.notes is not None:
-            notes = np.stack([self.notes[s : s + frames] for s in starts]).astype(np.float32)
+        if self.semitones:
+            notes = np.stack([semitones(crop.astype(np.float32) / 32768) for crop in crops])
+        audio = normalised(crops)
         return Batch(*map(torch.from_numpy, (audio, labels, notes, span_mask(rng, size, frames))))
 
 

@@ -4,9 +4,10 @@
 
 A task's accuracy is that of its probes, averaged over probe seeds (and over a control's seeds). The speech score is
 1000 × the mean over speech tasks of accuracy / A's accuracy, the music score the same with B's, and the average their
-mean, after arXiv 2506.11403. Intervals are 95 % percentiles of a bootstrap that draws the test groups of every task,
-the probe seeds and a control's seeds anew; the same draws for all models, so that differences are paired. The best
-weight of a row is chosen anew in every draw.
+mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy to B's, averaged over the
+music tasks on which B is better than A: what merging can bring over. Intervals are 95 % percentiles of a bootstrap
+that draws the test groups of every task, the probe seeds and a control's seeds anew; the same draws for all models, so
+that differences are paired. The best weight of a row is chosen anew in every draw.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from benchmarks.speech_music.run import experiment_folder
 RESULT = Path(__file__).resolve().parents[1] / "results" / "speech_music.json"
 DRAWS = 2000
 SCORES = ("speech", "music", "average")
+TRANSFER = "transfer"
+MEASURES = (*SCORES, TRANSFER)
+KEPT = 970
+"""The speech score that a merge may not fall below where `transfer` is compared."""
 CONTRASTS = (
     *(("proposed", control) for control in ("random", "scrambled", "noise", "released")),
     ("cnn-all", "random-all"),
@@ -41,6 +46,12 @@ def interval(draws: Draws) -> list[float]:
     """[estimate, low, high]."""
     low, high = np.percentile(draws[1:], [2.5, 97.5])
     return [round(float(x), 4) for x in (draws[0], low, high)]
+
+
+def transferred(stacked: Mapping[str, Draws]) -> Draws:
+    """The largest transfer at a weight that keeps the speech score; 0 where none does, as A itself."""
+    allowed = np.where(stacked["speech"] >= KEPT, stacked[TRANSFER], 0.0)
+    return np.maximum(allowed.max(axis=0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -86,18 +97,32 @@ class Experiment:
         return {task.name: self.accuracy(task, own[task.domain]) for task in self.tasks}
 
     def scores(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Draws]:
-        """The three scores of a model."""
+        """The measures of a model."""
         found: dict[str, Draws] = {}
         for domain in ("speech", "music"):
             scored = [task for task in self.tasks if task.domain == domain and task.scored]
             ratios = [self.accuracy(task, files) / self.references[task.name] for task in scored]
             found[domain] = 1000 * np.mean(ratios, axis=0)
-        return found | {"average": (found["speech"] + found["music"]) / 2}
+        found["average"] = (found["speech"] + found["music"]) / 2
+        ways = [(self.accuracy(task, files) - low) / (high - low) for task, low, high in self.gaps]
+        return found | ({TRANSFER: 1000 * np.mean(ways, axis=0)} if ways else {})
+
+    @cached_property
+    def gaps(self) -> list[tuple[Task, Draws, Draws]]:
+        """The scored music tasks on which B is better than A, with both accuracies."""
+        found = []
+        for task in self.tasks:
+            if task.domain == "music" and task.scored:
+                low, high = (self.accuracy(task, [self.read(side)]) for side in "AB")
+                if interval(high - low)[1] > 0:
+                    found.append((task, low, high))
+        return found
 
     def described(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Accuracies and scores of a model with their intervals."""
         scores = {name: interval(draws) for name, draws in self.scores(files).items()}
-        return scores | {"tasks": {task.name: interval(self.accuracy(task, files)) for task in self.tasks}}
+        done = [task for task in self.tasks if task.name in files[0]["right"]]
+        return scores | {"tasks": {task.name: interval(self.accuracy(task, files)) for task in done}}
 
     @cached_property
     def cells(self) -> dict[tuple[str, float], list[dict[str, Any]]]:
@@ -109,24 +134,25 @@ class Experiment:
         return found
 
     def best(self, row: str) -> dict[str, Any]:
-        """The row at its best weight, beside `linear` at its own; and how much of the music gap it closes."""
+        """The row at its best weight, beside `linear` at its own."""
         weights = sorted(weight for name, weight in self.cells if name == row)
         own, linear = (self._stacked(name, w) for name, w in ((row, weights), ("linear", None)))
         at, there = (np.argmax(side["average"], axis=0) for side in (own, linear))
         pick = np.arange(DRAWS + 1)
-        chosen = {name: own[name][at, pick] for name in SCORES}
-        gap = self.scores([self.read("A")])["music"]
-        return {
+        found = {
             "weight": weights[at[0]],
-            **{name: interval(draws) for name, draws in chosen.items()},
-            "minus_linear": {name: interval(chosen[name] - linear[name][there, pick]) for name in SCORES},
-            "closed": interval((chosen["music"] - gap) / (1000 - gap)),
+            **{name: interval(own[name][at, pick]) for name in SCORES},
+            "minus_linear": {name: interval(own[name][at, pick] - linear[name][there, pick]) for name in SCORES},
         }
+        if TRANSFER in own:
+            mine, theirs = transferred(own), transferred(linear)
+            found |= {"transferred": interval(mine), "transferred_minus_linear": interval(mine - theirs)}
+        return found
 
     def _stacked(self, row: str, weights: Sequence[float] | None) -> dict[str, Draws]:
         weights = weights or sorted(weight for name, weight in self.cells if name == row)
         each = [self.scores(self.cells[row, weight]) for weight in weights]
-        return {name: np.stack([one[name] for one in each]) for name in SCORES}
+        return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
     def row(self, name: str) -> dict[str, Any]:
         """All weights of a row, each with its difference from `linear` at the same weight."""
@@ -136,7 +162,7 @@ class Experiment:
             point = {"weight": weight, "seeds": len(files), **self.described(files)}
             if ("linear", weight) in self.cells and name != "linear":
                 own, linear = self.scores(files), self.scores(self.cells["linear", weight])
-                point["minus_linear"] = {score: interval(own[score] - linear[score]) for score in SCORES}
+                point["minus_linear"] = {score: interval(own[score] - linear[score]) for score in own}
             points.append(point)
         return {"name": name, "points": points, "best": self.best(name)}
 
@@ -147,7 +173,7 @@ class Experiment:
             for weight in sorted(w for name, w in self.cells if name == row):
                 if (control, weight) in self.cells:
                     own, other = (self.scores(self.cells[name, weight]) for name in (row, control))
-                    differences = {score: interval(own[score] - other[score]) for score in SCORES}
+                    differences = {score: interval(own[score] - other[score]) for score in own}
                     found.append({"row": row, "control": control, "weight": weight, **differences})
         return found
 
@@ -165,6 +191,7 @@ class Experiment:
         return {
             "about": about,
             "tasks": [self._task(task) for task in self.tasks],
+            "gaps": [task.name for task, _, _ in self.gaps],
             "A": self.described([self.read("A")]),
             "B": self.described([self.read("B")]),
             "rows": rows,
@@ -183,7 +210,9 @@ def main() -> None:
     parser.add_argument("names", nargs="+", help="folders of data/experiments")
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for name in parser.parse_args().names:
-        known[name] = Experiment(experiment_folder(name), tasks()).result()
+        folder = experiment_folder(name)
+        done = json.loads((folder / "A.json").read_text())["right"]
+        known[name] = Experiment(folder, tuple(task for task in tasks() if task.name in done)).result()
     RESULT.write_text(json.dumps(known, indent=1) + "\n")
 
 

@@ -54,8 +54,10 @@ def loss_of(model: MaskedPredictor, batch: Batch, options: argparse.Namespace) -
 
 
 @torch.no_grad()
-def heldout(model: MaskedPredictor, stream: Stream, options: argparse.Namespace) -> dict[str, object]:
+def heldout(model: MaskedPredictor, stream: Stream | None, options: argparse.Namespace) -> dict[str, object]:
     """Loss and masked accuracy on the same held-out crops and masks every time, dropout off."""
+    if stream is None:
+        return {}
     model.eval()
     batches = (
         stream.batch(np.random.default_rng(k), options.batch, options.frames) for k in range(options.heldout_batches)
@@ -94,11 +96,11 @@ def resume(path: Path, model: nn.Module, adam: torch.optim.AdamW, device: str) -
     return int(stored["step"])
 
 
-def streams(options: argparse.Namespace) -> tuple[Stream, Stream]:
-    """The training and the held-out split."""
+def streams(options: argparse.Namespace) -> tuple[Stream, Stream | None]:
+    """The training and, if it is asked for, the held-out split."""
     wanted = {"teacher": options.teacher, "reconstruct": options.reconstruct > 0}
     training = Stream(options.domain, "train", balanced=options.balanced, **wanted)
-    return training, Stream(options.domain, "heldout", **wanted)
+    return training, Stream(options.domain, "heldout", **wanted) if options.heldout_batches else None
 
 
 def train(options: argparse.Namespace) -> Path:
@@ -107,8 +109,7 @@ def train(options: argparse.Namespace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     training, unseen = streams(options)
     torch.manual_seed(options.seed)
-    notes = 0 if training.notes is None else training.notes.shape[1]
-    model = MaskedPredictor(encoder_config(options.size), training.targets.shape[1], notes)
+    model = MaskedPredictor(encoder_config(options.size), training.targets.shape[1], training.semitones)
     if options.init is not None:
         model.encoder.load_state_dict(pg.load(str(options.init)).model.state_dict())
     model.to(options.device).train()

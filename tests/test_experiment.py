@@ -1,0 +1,165 @@
+"""The reference experiment's parts, on small networks and made-up counts; the page is that of its results."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import HubertConfig, HubertModel
+
+import permgraph as pg
+from benchmarks.speech_music import controls, page, released, rows, streams
+from benchmarks.speech_music.findings import verdict
+from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
+from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
+from benchmarks.speech_music.probing import Task, fit, hits, scores
+from benchmarks.speech_music.summary import Experiment
+
+CONFIG = HubertConfig(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=48,
+    conv_dim=(16,) * 7,
+    num_conv_pos_embedding_groups=4,
+    num_conv_pos_embeddings=16,
+)
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    """Two small encoders with nothing in common, and their group."""
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = HubertModel(CONFIG).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        found.append(model)
+    batch = {"input_values": torch.randn(2, 4000, generator=torch.Generator().manual_seed(2))}
+    return *found, pg.derive(found[0], (), batch, outputs="free"), batch
+
+
+def change(model, state, batch) -> float:
+    """How far the function moves, relative to its size."""
+    other = HubertModel(CONFIG).eval()
+    other.load_state_dict(state)
+    with torch.inference_mode():
+        before, after = model(**batch).last_hidden_state, other(**batch).last_hidden_state
+    return float((before - after).norm() / before.norm())
+
+
+@pytest.mark.parametrize("roles", [rows.CONV, rows.FF, rows.ATTENTION, rows.PROPOSED])
+def test_a_random_valid_control_keeps_the_function(encoders, roles) -> None:
+    _, b, spec, batch = encoders
+    element = controls.random_valid(spec, roles, 3)
+    assert element != spec.identity()
+    assert change(b, spec.apply(element, b.state_dict()), batch) < 1e-4
+
+
+def test_scrambling_and_noise_keep_the_scale_and_not_the_function(encoders) -> None:
+    _, b, spec, batch = encoders
+    state = b.state_dict()
+    scrambled, noise = controls.scrambled(spec, state, 0), controls.noise(state, 0)
+    for name, tensor in state.items():
+        assert torch.equal(scrambled[name].flatten().sort().values, tensor.flatten().sort().values)
+        if tensor.numel() > 500:
+            torch.testing.assert_close(noise[name].norm(), tensor.norm(), rtol=0.2, atol=0)
+    assert change(b, scrambled, batch) > 0.1
+    assert change(b, noise, batch) > 0.1
+
+
+@pytest.mark.parametrize("parts", [("feed_forward",), ("feed_forward", "attention"), released.PARTS])
+def test_the_released_procedure_changes_b(encoders, parts) -> None:
+    a, b, _, batch = encoders
+    moved = released.moved(a, b, [batch], parts)
+    assert change(b, moved, batch) > 0.05
+    assert all(not module._forward_hooks for module in b.modules())
+
+
+def test_head_order_recovers_heads_and_their_units() -> None:
+    rng = np.random.default_rng(0)
+    outer, inner = rng.permutation(3), [rng.permutation(4) for _ in range(3)]
+    order = np.concatenate([outer[i] * 4 + inner[i] for i in range(3)])
+    assert released.head_order(np.eye(12)[order], 3).tolist() == order.tolist()
+
+
+def task(test_share: float = 0.5, groups: int = 40) -> Task:
+    """Two classes, two examples a group."""
+    labels = np.arange(2 * groups) % 2
+    group = np.repeat(np.arange(groups), 2)
+    test = group < test_share * groups
+    spans = np.zeros((2 * groups, 3), np.int64)
+    return Task("t", "T", "speech", True, "c", spans, labels, group, test)
+
+
+def test_a_probe_finds_what_one_layer_holds_and_tests_on_the_other_groups() -> None:
+    one, rng = task(), torch.Generator().manual_seed(0)
+    inputs = torch.randn(80, 3, 8, generator=rng)
+    assert hits(one, inputs, 0).mean() < 0.8
+    inputs[:, 1, 0] = 4 * torch.from_numpy(one.labels).float()
+    found = hits(one, inputs, 0)
+    assert len(found) == one.test.sum()
+    assert found.mean() > 0.9
+    mixture, *_ = fit(inputs, torch.from_numpy(one.labels), 2)
+    assert int(mixture.argmax()) == 1
+    assert scores(inputs, *fit(inputs, torch.from_numpy(one.labels), 2)).shape == (80, 2)
+
+
+def experiment(tmp_path, gain: int) -> Experiment:
+    """A right on 30 of 40, linear on 20, an aligned row on 20 + gain."""
+
+    def counts(right: int) -> dict[str, list[list[int]]]:
+        return {name: [[2] * (right // 2) + [0] * (20 - right // 2)] * 2 for name in ("t", "m")}
+
+    both = (task(), replace(task(), name="m", domain="music"))
+    for name, right in (("A", 30), ("B", 30)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"right": counts(right)}))
+    for name, right in (("linear", 20), ("proposed", 20 + gain)):
+        for weight in (0.5, 0.9):
+            cell = {"row": name, "weight": weight, "seed": 0, "right": counts(right), "cpu_seconds": 1}
+            (tmp_path / f"{name}@{weight}#0.json").write_text(json.dumps(cell))
+    return Experiment(tmp_path, both)
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0, "not distinguishable"), (10, "better"), (-10, "worse")])
+def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, said) -> None:
+    best = experiment(tmp_path, gain).best("proposed")
+    difference = best["minus_linear"]["average"]
+    assert difference[0] == pytest.approx(1000 * gain / 30)
+    assert verdict(difference) == said
+    if gain == 0:
+        assert difference == [0, 0, 0]
+
+
+def test_streams_mask_and_the_losses_learn_what_they_say() -> None:
+    mask = streams.span_mask(np.random.default_rng(0), 4, 60)
+    assert mask.any(axis=1).all()
+    torch.manual_seed(0)
+    model = MaskedPredictor(replace_config(), 1, notes=5)
+    audio = torch.randn(4, 400 + 59 * 320)
+    batch = streams.Batch(audio, torch.zeros(4, 60, 1, dtype=torch.long), torch.randn(4, 60, 5), torch.from_numpy(mask))
+    logits, notes = model(batch.audio, batch.mask)
+    plain, hit = masked_loss(logits, None, batch, 0.5)
+    both, _ = masked_loss(logits, notes, batch, 0.5)
+    assert both > plain
+    assert hit.shape == (1,)
+
+
+def replace_config() -> HubertConfig:
+    """A copy: transformers writes into the one it is given."""
+    return HubertConfig(**{k: v for k, v in CONFIG.to_diff_dict().items() if k != "transformers_version"})
+
+
+def test_what_ships_is_trained_on_what_may_ship() -> None:
+    assert all(package.ships for domain in ("speech", "music", "bank") for package in of("shipped", domain))
+    assert set(names("shipped")) <= set(names("full")) <= {package.name for package in PACKAGES}
+    assert set(PROBES) <= set(names("shipped"))
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    if not page.RESULT.exists():
+        pytest.skip("no results yet")
+    assert page.PAGE.read_text() == page.page(json.loads(page.RESULT.read_text()))
