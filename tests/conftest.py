@@ -4,7 +4,13 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is first imported
 
+from pathlib import Path
+
+import messages
 import pytest
+
+FOLDER = os.environ.get("PERMGRAPH_MESSAGES")
+MESSAGES = pytest.StashKey[messages.Recorder]()
 
 THIRD_PARTY = (
     "ignore::DeprecationWarning:torch.*",
@@ -18,3 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for warning in THIRD_PARTY:
             item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if FOLDER:
+        config.stash[MESSAGES] = messages.Recorder()
+        config.stash[MESSAGES].start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if FOLDER:
+        config.stash[MESSAGES].write(Path(FOLDER))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ class TimmAdapter(Adapter):
         batch_size: int = 4,
         limit: int | None = None,
     ) -> Batches:
-        """Batches `{"x": images}` made by `timm.data.create_transform` for this model, as in evaluation."""
+        """Batches of images for the first argument, made by `timm.data.create_transform` as in evaluation."""
         from permgraph.data.images import image_batches
 
         transform = import_module("timm.data").create_transform(**_data_config(model), is_training=False)
@@ -50,7 +51,8 @@ class TimmAdapter(Adapter):
         def pixels(images: list[Any]) -> torch.Tensor:
             return torch.stack([transform(image) for image in images])
 
-        return image_batches(data, "x", pixels, seed=seed, batch_size=batch_size, limit=limit)
+        name = next(iter(signature(model.forward).parameters))
+        return image_batches(data, name, pixels, seed=seed, batch_size=batch_size, limit=limit)
 
 
 def is_timm_config(fields: Mapping[str, Any]) -> bool:
