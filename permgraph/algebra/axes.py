@@ -7,7 +7,8 @@ refinement of their structures. Only geometry lives here; which permutations are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import gcd, prod
@@ -148,6 +149,8 @@ def split(axis: Axis, sizes: Sequence[int], reason: str) -> list[Axis]:
 def _blocks_of_sum(root: Axis, sizes: Sequence[int], fresh: Sequence[Axis], reason: str) -> bool:
     """Rewrite a sum as (sum of outer segments) × block; every block gets the same geometry, not the same movement."""
     block = prod(sizes[1:])
+    if not _blocks_nest(root, block):
+        return False
     points = {0, sizes[0]}
     offset = 0
     for part in root.parts:
@@ -168,6 +171,19 @@ def _blocks_of_sum(root: Axis, sizes: Sequence[int], fresh: Sequence[Axis], reas
     return True
 
 
+def _blocks_nest(root: Axis, block: int) -> bool:
+    """Whether cuts at the multiples of `block` leave the innermost blocks of every segment whole, or divide them."""
+    offset = 0
+    for part in root.parts:
+        if part.root().form == "product":
+            inner, first = _chain(part)[-1].size, -offset % block
+            whole, divided = first % inner == 0 == block % inner, first == 0 == inner % block
+            if first < part.size and not (whole or divided):
+                return False
+        offset += part.size
+    return True
+
+
 def cut(axis: Axis, points: Iterable[int], reason: str) -> None:
     """Cut `axis` into segments at `points`; what cannot be cut there is frozen."""
     root = axis.root()
@@ -179,14 +195,29 @@ def cut(axis: Axis, points: Iterable[int], reason: str) -> None:
         root.refine("sum", [Axis(stop - start) for start, stop in pairwise(bounds)])
         root.cut_by = reason
     elif root.form == "sum":
-        offset = 0
-        for part in root.parts:
-            cut(part, [point - offset for point in inside], reason)
-            offset += part.size
-        if len(boxes(root)) > MAX_SEGMENTS:
-            freeze(root, reason)
+        _cut_sum(root, inside, reason)
     else:
         _cut_product(root, inside, reason)
+
+
+def _cut_sum(root: Axis, points: Sequence[int], reason: str) -> None:
+    offset, refined = 0, False
+    for part in root.parts:
+        inside = points[bisect_right(points, offset) : bisect_left(points, offset + part.size)]
+        if inside:
+            cut(part, [point - offset for point in inside], reason)
+            refined = True
+        offset += part.size
+    if refined and _count_boxes(root) > MAX_SEGMENTS:
+        freeze(root, reason)
+
+
+def _count_boxes(axis: Axis) -> int:
+    root = axis.root()
+    if root.form == "whole":
+        return 1
+    counts = [_count_boxes(part) for part in root.parts]
+    return sum(counts) if root.form == "sum" else prod(counts)
 
 
 def _cut_product(root: Axis, points: Sequence[int], reason: str) -> None:
@@ -271,8 +302,26 @@ def _tie_sums(a: Axis, b: Axis, reason: str) -> None:
         offset = 0
         for part in side.parts:
             points.append(offset := offset + part.size)
-    for start, stop in pairwise(sorted(set(points))):
-        tie(take(a, start, stop, reason), take(b, start, stop, reason), reason)
+    cut(a, points, reason)
+    cut(b, points, reason)
+    pieces_a, pieces_b = (dict(_segments(side, 0)) for side in (a, b))
+    for place in pairwise(sorted(set(points))):
+        tie(pieces_a.get(place) or take(a, *place, reason), pieces_b.get(place) or take(b, *place, reason), reason)
+
+
+def _segments(axis: Axis, offset: int) -> Iterator[tuple[tuple[int, int], Axis]]:
+    """(start, stop) and axis of the segments of a sum, those of sums inside it opened too."""
+    for part in axis.root().parts:
+        if part.root().form == "sum":
+            yield from _segments(part, offset)
+        yield (offset, offset := offset + part.size), part
+
+
+def settle(axis: Axis) -> None:
+    """Freeze a sum of which every segment is frozen, so that later cuts of it make no cells."""
+    root = axis.root()
+    if root.form == "sum" and not root.frozen and all(part.root().frozen for part in root.parts):
+        root.frozen = root.parts[0].root().frozen
 
 
 def _chain(axis: Axis) -> list[Axis]:

@@ -19,7 +19,7 @@ from math import prod
 
 from torch import Tensor
 
-from permgraph.algebra.axes import Axis, freeze, split, take, tie
+from permgraph.algebra.axes import Axis, freeze, settle, split, take, tie
 
 _TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
 _ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")
@@ -149,12 +149,16 @@ def relate(
     )
     for operand in operands:
         _tie_operand(operand, variables, str(source))
+    for axis in variables.values():
+        settle(axis)
     inner = tuple(frozenset(_names(part, variables)) for part in hidden.split(",") if hidden)
     inputs = {atom.variable for operand in operands[:-1] for dim in operand.dims for atom in dim}
     outputs = {atom.variable for dim in operands[-1].dims for atom in dim} if operands else set()
     relation = Relation(source, variables, operands, inner, contracted=frozenset(inputs - outputs))
     for name, why in (pin or {}).items():
         relation.allow(name, Symmetry.IDENTITY, why)
+        if inputs and name in outputs - inputs:  # an axis made here, of which nothing ever moves
+            freeze(variables[name], f"{source}: {why}")
     return relation
 
 

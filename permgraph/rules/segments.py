@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from permgraph.algebra.axes import freeze
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.views import regroup
@@ -149,6 +150,9 @@ def pad(call: Call) -> None:
         if before or after:
             inside[dim] = f"{names[dim]}[{before}:{before + x.shape[dim]}]"
     call.relate(f"{' '.join(inside)} -> {' '.join(names)}", x, call.out)
+    for old, new in zip(x.axes, call.out.axes, strict=True):
+        if old.root().frozen:  # the border of positions that keep their order keeps its order too
+            freeze(new, old.root().frozen)
 
 
 @rule("aten.roll")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
+from permgraph.algebra.axes import freeze
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, letters, rule
 
@@ -35,6 +36,10 @@ def regroup(call: Call, old: Value, new: Value) -> None:
     sizes: dict[str, int] = {}
     for run in _equal_runs(old.shape, new.shape):
         _name_pieces(run, (old.shape, new.shape), sides, sizes)
+    for value, side in zip((old, new), sides, strict=True):
+        for axis, dim in zip(value.axes, side, strict=True):
+            if dim and all(name.startswith("x") for name in dim):
+                freeze(axis, f"{call.source}: {BLOCKS}")  # before it is cut to pieces for nothing
     pattern = " -> ".join(" ".join(f"({' '.join(dim)})" for dim in side) for side in sides)
     pins = {name: BLOCKS for name in sizes if name.startswith("x")}
     call.relate(pattern, old, new, sizes=sizes, pin=pins)
