@@ -113,7 +113,7 @@ def _write(
 
 
 def _page(out: Path, placed: Placed, report: Mapping[str, Any], what: str) -> str:
-    names = [model["model"] for model in report["inputs"]["models"]]
+    names = [f"{chr(65 + k)}: {model['model']}" for k, model in enumerate(report["inputs"]["models"])]
     elements = dict(zip(names[1:], placed.elements[1:], strict=True))
     return many_page(
         placed.spec, elements, report["groups"], placed.certificate, out.resolve().name, what, facts=facts(report)
