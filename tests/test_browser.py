@@ -119,12 +119,19 @@ def test_it_can_be_used_from_the_keyboard(page: webdriver.Chrome) -> None:
     body = page.find_element(By.TAG_NAME, "body")
     body.send_keys("/")
     assert page.switch_to.active_element.get_attribute("id") == "filter"
-    first = page.find_element(By.CSS_SELECTOR, "button.edge:not(:has(.unknown))")
+    first = edge(page, ("encoder.layers.0.attention.q_proj.weight", 0))
     page.execute_script("arguments[0].focus()", first)
     page.switch_to.active_element.send_keys(Keys.ENTER)
     assert page.find_elements(By.CSS_SELECTOR, ".edge.chosen") == [first]
+    partner = page.find_elements(By.CSS_SELECTOR, ".partners .link")[-1]
+    name = partner.text
+    page.execute_script("arguments[0].focus()", partner)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    assert page.switch_to.active_element.text == name == texts(page, ".chain .end")[-1]
+    assert texts(page, ".chain .end")[0] in page.find_element(By.ID, "said").get_attribute("textContent")
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert page.find_elements(By.CSS_SELECTOR, ".edge.chosen") == []
+    assert page.switch_to.active_element == first
 
 
 def test_the_slider_shows_each_of_the_equal_layers(page: webdriver.Chrome) -> None:

@@ -21,7 +21,8 @@ def inspection_page(spec: PermutationSpec, title: str) -> str:
     plain = f"<noscript><p>This page draws with JavaScript; without it, the groups:</p>{html_table(spec)}</noscript>"
     body = (
         '<header id="head"></header><div id="frame"><main id="main">'
-        f'{plain}</main><aside id="side" aria-live="polite" aria-label="The selected axis"></aside></div>'
+        f'{plain}</main><aside id="side" aria-label="The selected axis"></aside></div>'
+        '<p id="said" role="status"></p>'
     )
     return page(
         f"{title} · permgraph",

@@ -17,10 +17,12 @@ function selectGroup(group) {
 }
 
 function unselect() {
+  const edge = drawn.get(axisKey(...chosen.axis));
   chosen = null;
   history.replaceState(null, "", location.pathname + location.search);
   drawSide();
   paint();
+  edge?.focus({ preventScroll: true });
 }
 
 // Marks on the drawn edges: the selected axis, its partner, all that move with them; the rest steps back.
@@ -34,10 +36,19 @@ function paint() {
   }
 }
 
+// The panel is drawn anew at each choice; whoever was in it with the keyboard stays at the same place.
 function drawSide() {
   const side = document.getElementById("side");
+  const held = side.contains(document.activeElement) ? document.activeElement.dataset.to : null;
   side.classList.toggle("empty", chosen === null);
   side.replaceChildren(...(chosen ? describe(chosen) : [el("p.quiet", {}, "Select an axis in the blocks, a group in the table, or a pinned axis: here is what moves with it, and why.")]));
+  if (held) side.querySelector(`[data-to="${held}"]`)?.focus();
+  document.getElementById("said").textContent = chosen ? summary(chosen) : "";
+}
+
+function summary({ axis, group }) {
+  const by = group === null ? "is pinned" : `moves by ${D.groups[group].name}, on ${D.groups[group].axes} axes`;
+  return `${axisName(...axis)} ${by}`;
 }
 
 function describe({ axis, group, other }) {
@@ -56,7 +67,7 @@ function describe({ axis, group, other }) {
 function groupCard(g, isCurrent, axis) {
   const group = D.groups[g];
   const on = group.on.map(([name, size]) => `${name.split(".").pop()} (${size})`).join(", ");
-  return el(`button.group-card${isCurrent ? ".current" : ""}`, { type: "button", "aria-pressed": String(isCurrent), onclick: () => select(axis, g) },
+  return el(`button.group-card${isCurrent ? ".current" : ""}`, { type: "button", "data-to": `group ${g}`, "aria-pressed": String(isCurrent), onclick: () => select(axis, g) },
     el("span.group-name", {}, swatch(g), breakable(group.name)),
     el("span", {}, ...symmetry(group), el("span.quiet", {}, ` · ${group.role} · on ${count(group.axes)} axes`)),
     on ? el("span.quiet", {}, `another permutation for every index of ${on}: these units stand in no tensor and in no operation without that index`) : "");
