@@ -125,15 +125,14 @@ def _interpolation(barriers: Mapping[str, Barrier]) -> str:
 
 def _kinds(alignment: Alignment) -> list[tuple[str, str, list[tuple[str, Comparison]]]]:
     """(pattern, role, comparisons with their names) of the points whose groups differ only in layer numbers."""
+    names = [" × ".join(n for n in c.groups if n in alignment.gains) for c in alignment.comparisons]
     found: dict[str, Comparison] = {}
-    seen: dict[str, int] = {}
-    for comparison in alignment.comparisons:
-        name = " × ".join(n for n in comparison.groups if n in alignment.gains)
-        seen[name] = seen.get(name, 0) + 1
-        found[name if seen[name] == 1 else f"{name} (point {seen[name]})"] = comparison
+    for k, (name, comparison) in enumerate(zip(names, alignment.comparisons, strict=True)):
+        point = f" (point {names[: k + 1].count(name)})" if names.count(name) > 1 else ""
+        found[name + point] = comparison
     return [
-        (pattern, _role(alignment, found[names[0]]), [(name, found[name]) for name in names])
-        for pattern, names in fold(found)
+        (pattern, _role(alignment, found[alike[0]]), [(name, found[name]) for name in alike])
+        for pattern, alike in fold(found)
     ]
 
 
