@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from math import prod
@@ -86,10 +86,12 @@ class Point:
 def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
     """The points for the groups named: at most MOST_POINTS each, activations in which the group is contracted.
 
-    A group that is contracted nowhere is compared at the last activation that carries it.
+    A group that is contracted nowhere is compared at the last activation that carries it. What depends on the weights
+    alone (a transposed weight, say) is no activation.
     """
-    reading = _by_group(derivation, _contracted(derivation))
-    anywhere = _by_group(derivation, _activations(derivation))
+    compared = _activations(derivation)
+    reading = _by_group(derivation, _contracted(derivation, compared))
+    anywhere = _by_group(derivation, ((t, cell) for t in compared for cell in derivation.resolution.layouts[t].cells()))
     chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
     for group in wanted:
         places = _spread(_telling(reading[group])) if group in reading else anywhere.get(group, [])[-1:]
@@ -127,27 +129,29 @@ def _by_group(derivation: Derivation, cells: Iterable[tuple[str, tuple[int, ...]
     return found
 
 
-def _contracted(derivation: Derivation) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _contracted(derivation: Derivation, compared: Collection[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Cells of activations in which an operation sums over a group."""
     free = {kind for kind, bundle in derivation.grouping.bundles.items() if bundle.free}
     for instance in derivation.resolution.instances:
         for operand in instance.operands:
             for (variable, _), occurrence in operand.items():
-                is_summed = variable in instance.relation.contracted and _is_activation(derivation, occurrence.tensor)
+                is_summed = variable in instance.relation.contracted and occurrence.tensor in compared
                 if is_summed and derivation.resolution.factors.find(occurrence) in free:
                     yield occurrence.tensor, occurrence.cell
 
 
-def _activations(derivation: Derivation) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for name, layout in derivation.resolution.layouts.items():
-        if _is_activation(derivation, name):
-            for cell in layout.cells():
-                yield name, cell
-
-
-def _is_activation(derivation: Derivation, tensor: str) -> bool:
-    value = derivation.trace.values[tensor]
-    return value.kind == "activation" and value.uses_parameters and tensor in derivation.node_names
+def _activations(derivation: Derivation) -> dict[str, None]:
+    """Names of the nodes that depend on inputs and on parameters, and have elements; in order."""
+    found, fed = dict[str, None](), set[str]()
+    for node in derivation.program.graph.graph.nodes:
+        feed = derivation.program.feeds.get(node.name)
+        if (feed is not None and feed.kind == "input") or any(before.name in fed for before in node.all_input_nodes):
+            fed.add(node.name)
+    for name in derivation.resolution.layouts:
+        value = derivation.trace.values[name]
+        if name in fed and value.kind == "activation" and value.uses_parameters and 0 not in value.shape:
+            found[name] = None
+    return found
 
 
 def _point(tensor: str, layout: Layout, index: tuple[int, ...], derivation: Derivation) -> Point:
