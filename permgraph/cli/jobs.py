@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matching:
-    """How B is to be matched with A: calibration data (None: by weights alone), method, roles or names of groups."""
+    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name."""
 
     data: Path | None = None
     method: str | None = None
     groups: Sequence[str] | None = None
     limit: int | None = None
+    mix: float | None = None
 
 
 def recipe_of(session: Session, request: Request, out: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -75,7 +76,7 @@ def align_loaded(session: Session, a: LoadedModel, b: LoadedModel, matching: Mat
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
     (part_a, part_b), heads = common_part((a, b))
     options = prepare(session, (part_a, part_b), matching, progress)
-    found = align(part_a.model, part_b.model, **options, progress=progress)
+    found = align(part_a.model, part_b.model, **options, mix=matching.mix, progress=progress)
     return Aligned((a, b), part_a, part_b, found, matching, heads)
 
 

@@ -35,6 +35,10 @@ MethodOption = Annotated[
     Method | None,
     typer.Option("--method", help="How to match units.  [default: correlation with --data, else weights]"),
 ]
+MixOption = Annotated[
+    float | None,
+    typer.Option("--mix", metavar="SHARE", help="Instead of --method: the share of activations, from 0 to 1."),
+]
 Groups = Annotated[
     str | None,
     typer.Option(
@@ -57,6 +61,7 @@ def align(
     out: Out,
     data: Data = None,
     method: MethodOption = None,
+    mix: MixOption = None,
     groups: Groups = None,
     limit: Limit = None,
 ) -> None:
@@ -65,7 +70,7 @@ def align(
     What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, it is B's
     base model alone.
     """
-    matching = _matching(data, None if method is None else method.value, groups, limit)
+    matching = _matching(data, None if method is None else method.value, groups, limit, mix)
     from permgraph.cli import jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
@@ -107,6 +112,7 @@ def merge(
         ),
     ] = None,
     method: MethodOption = None,
+    mix: MixOption = None,
     groups: Groups = None,
     limit: Limit = None,
 ) -> None:
@@ -124,6 +130,7 @@ def merge(
         weight=weight,
         merge=merge,
         method=None if method is None else method.value,
+        mix=mix,
         groups=groups,
         limit=limit,
         out=None if out is None else str(out),
@@ -158,9 +165,11 @@ def _prepared(session: Session, typed: "Request", config: Path | None) -> "tuple
 def _merge(session: Session, request: "Request", config: Path | None) -> None:
     how, count = request.merge or "linear", len(request.models)
     data = None if request.data is None else Path(request.data)
-    matching = _matching(data, request.method, request.groups, request.limit)
+    matching = _matching(data, request.method, request.groups, request.limit, request.mix)
     if count > 2 and how != "linear":
         raise typer.BadParameter(f"--merge {how} merges two models, and {count} are given")
+    if count > 2 and request.mix is not None:
+        raise typer.BadParameter(f"--mix is for two models, and {count} are given: take a --method")
     share = 1 / count if request.weight is None else _weight(request.weight)
     needs_data = _needs_data(how, data)
     if config is not None:
@@ -260,12 +269,20 @@ def _shares(weight: "Weight") -> str:
     return f"{{}} with {{}}, the first one's share by {by}"
 
 
-def _matching(data: Path | None, method: str | None, groups: str | None, limit: int | None) -> "Matching":
+def _matching(
+    data: Path | None, method: str | None, groups: str | None, limit: int | None, mix: float | None
+) -> "Matching":
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
         raise typer.BadParameter("--groups names no role; leave it away to move all groups")
     if method == "correlation" and data is None:
         raise typer.BadParameter("--method correlation compares activations: give the calibration data with --data")
+    if mix is not None and method is not None:
+        raise typer.BadParameter(f"give --method {method} or --mix {mix:g}, not both")
+    if mix is not None and not 0 <= mix <= 1:
+        raise typer.BadParameter(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
+    if mix and data is None:
+        raise typer.BadParameter(f"--mix {mix:g} compares activations: give the calibration data with --data")
     from permgraph.cli.jobs import Matching
 
-    return Matching(data, method, roles, limit)
+    return Matching(data, method, roles, limit, mix)

@@ -30,6 +30,7 @@ class Request:
     weight: str | None = None
     merge: str | None = None
     method: str | None = None
+    mix: float | None = None
     groups: str | None = None
     limit: int | None = None
     seed: int | None = None
@@ -154,6 +155,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "weight": _share,
     "merge": _text,
     "method": _text,
+    "mix": float,
     "groups": _commas,
     "limit": _count,
     "seed": _count,

@@ -90,6 +90,13 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+UNITS = {
+    "correlation": "mean correlation of matched units",
+    "weights": "inner product of weights",
+    "mix": "inner product of weights and correlation of units, as a share of the most there can be",
+}
+
+
 def gain_rows(alignment: Alignment) -> list[Row]:
     """(groups, role, objective at the identity, at the solution, gained, share of units moved), means over layers."""
     rows = []
@@ -104,7 +111,7 @@ def gain_rows(alignment: Alignment) -> list[Row]:
 
 def gain_table(alignment: Alignment) -> Any:
     """What every group gained, layers folded, as a rich table."""
-    unit = "mean correlation of matched units" if alignment.method == "correlation" else "inner product of weights"
+    unit = UNITS[alignment.method]
     columns = ("group", "role", "unmoved", "aligned", "gained", "moved")
     return table(columns, gain_rows(alignment), title=f"What alignment gained: {unit}", left=2)
 

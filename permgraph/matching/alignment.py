@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
-from permgraph.matching.assignment import Term, breakdown, solve
+from permgraph.matching.assignment import Term, solve
 from permgraph.matching.comparison import Comparison, compare
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
-from permgraph.matching.points import find_points
+from permgraph.matching.gains import Gain, correlation_gains, shares_of_bounds
+from permgraph.matching.points import find_points, weigh
 from permgraph.matching.weights import WeightSearch, match_weights
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
@@ -25,25 +26,7 @@ from permgraph.tracing.capture import as_args, capture
 from permgraph.tracing.run import bind, one_sample
 
 METHODS = ("correlation", "weights")
-
-
-@dataclass(frozen=True)
-class Gain:
-    """The objective of one group, summed over the places where it was compared.
-
-    With correlation: the sum of matched signed correlations, divided by the number of pairs that were matched, so
-    that 1 is the same function in another order. With weights: the sum of inner products of matched weights, at the
-    identity of the group's family with all others at the solution. `bound`: no element of the group reaches more.
-    """
-
-    identity: float
-    solution: float
-    bound: float
-
-    @property
-    def gained(self) -> float:
-        """Solution minus identity."""
-        return self.solution - self.identity
+MIX = "mix"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +38,10 @@ class Alignment:
         spec: the group.
         gains: group -> its objective at the identity and at the solution.
         certificate: the proof that this element leaves B's function unchanged.
-        method: "correlation" or "weights".
+        method: "correlation", "weights" or "mix".
         exact: groups whose assignment is a proven optimum of its objective.
-        search: with weights, how the search ended: objective, bound, gap, and whether a fixed point was reached.
-        comparisons: with correlation, what each unit correlates with, unmoved and moved, point by point.
+        search: with weights or a mix, how the search ended: objective, bound, gap, whether at a fixed point.
+        comparisons: with correlation or a mix, what each unit correlates with, unmoved and moved, point by point.
 
     """
 
@@ -91,6 +74,8 @@ def align(
     kwargs: Mapping[str, Any] | None = None,
     spec: PermutationSpec | None = None,
     method: str | None = None,
+    mix: float | None = None,
+    point_weights: Mapping[str, Sequence[float]] | None = None,
     groups: Sequence[str] | None = None,
     outputs: str = "fixed",
     seed: int = 0,
@@ -108,6 +93,10 @@ def align(
         kwargs: example keyword inputs.
         spec: the groups; derived with `outputs` by default.
         method: "correlation" (default with data) or "weights" (default without).
+        mix: instead of a method, the share of activations in what is maximised: 1 is correlation, 0 is weights, between
+            them (1 - mix) F / F_max + mix C / C_max, both at most 1 (MuDSC, arXiv 2403.01753).
+        point_weights: role or name of a group -> a weight for each of the points where its activations are compared,
+            first to last; 0 leaves a point out. All 1 by default.
         groups: roles or names of the groups to move ("attention" covers all roles that begin with it); the others
             stay at the identity. All by default.
         outputs: whether the model's outputs may be permuted, as in `derive`; ignored when `spec` is given.
@@ -116,11 +105,12 @@ def align(
 
     Raises:
         SpecMismatchError: the models differ in architecture, or `groups` names nothing.
+        OptionError: `method`, `mix` or `point_weights` is not what it can be.
         CalibrationError: the data is empty, not finite, constant or too short.
         VerificationError: the alignment would change B's function; nothing is returned.
 
     """
-    method = choose_method(method, data)
+    method, mix = _method_and_mix(method, mix, data)
     batches, total, example = _batches(data)
     given = (as_args(args), dict(kwargs or {}))
     example = example or given
@@ -132,19 +122,24 @@ def align(
     spec = agreed(spec, derivation.spec)
     spec.check(state_b, "model B")
     chosen = select(spec, groups)
-    search, comparisons = None, tuple[Comparison, ...]()
-    if method == "correlation":
-        terms = correlation_terms(pair, find_points(derivation, [g.name for g in chosen]), batches, total, progress)
-        found = solve(chosen, terms, pinned=_pinned_sizes(spec))
-        gains = _correlations(chosen, terms, found)
-        tables, exact, comparisons = dict(found), found.exact, compare(chosen, terms, found)
+    terms: list[Term] = []
+    if mix:
+        points = weigh(find_points(derivation, [g.name for g in chosen]), point_weights or {}, _covering(spec))
+        terms = correlation_terms(pair, points, batches, total, progress)
+    if mix == 1:
+        solution = solve(chosen, terms, pinned=_pinned_sizes(spec))
+        tables, exact, search = dict(solution), solution.exact, None
+        gains = correlation_gains(chosen, terms, solution)
     else:
-        matched = match_weights(spec, chosen, state_a, state_b, seed=seed, progress=progress)
+        matched = match_weights(
+            spec, chosen, state_a, state_b, seed=seed, activations=terms, mix=mix, progress=progress
+        )
         tables, search = matched.tables, matched.search
         exact = tuple(tables) if search.proven else ()
-        gains = {name: Gain(*values) for name, values in matched.gains.items()}
+        gains = shares_of_bounds(matched.gains) if mix else {k: Gain(*v) for k, v in matched.gains.items()}
     permutations = Permutations({**spec.identity(), **tables})
     certificate = _proof(pair, spec, permutations, one_sample(given if any(given) else example), seed)
+    comparisons = compare(chosen, terms, tables)
     return Alignment(permutations, spec, gains, certificate, method, exact, state_b, search, comparisons)
 
 
@@ -154,6 +149,20 @@ def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Ba
     if not certificate.ok:
         raise VerificationError(f"the alignment is refused: {certificate}; please report this model")
     return certificate
+
+
+def _method_and_mix(method: str | None, mix: float | None, data: Iterable[Any] | None) -> tuple[str, float]:
+    """The name of the method, and the share of activations in what is maximised."""
+    if mix is None:
+        method = choose_method(method, data)
+        return method, 1.0 if method == "correlation" else 0.0
+    if not 0 <= mix <= 1:
+        raise OptionError(f"mix is the share of activations, from 0 (weights alone) to 1 (correlation), not {mix}")
+    if method is not None:
+        raise OptionError(f"give method {method!r} or mix {mix}, not both: a mix of 0 is weights, one of 1 correlation")
+    if mix and data is None:
+        raise CalibrationError(f"a mix of {mix} compares activations: give it calibration data")
+    return ("correlation" if mix == 1 else MIX if mix else "weights"), float(mix)
 
 
 def choose_method(method: str | None, data: Iterable[Any] | None) -> str:
@@ -227,22 +236,12 @@ def _covers(wanted: str, group: PermutationGroup) -> bool:
     return wanted in (group.name, group.role) or group.role.startswith(f"{wanted}.")
 
 
+def _covering(spec: PermutationSpec) -> Callable[[str, str], bool]:
+    """Whether a name or role covers the group of a name; nothing covers a pinned factor."""
+    groups = {group.name: group for group in spec.groups}
+    return lambda wanted, name: name in groups and _covers(wanted, groups[name])
+
+
 def _pinned_sizes(spec: PermutationSpec) -> dict[str, int]:
     """Sizes of everything that some group depends on."""
     return {name: size for g in spec.groups for name, size in zip(g.depends_on, g.depends_sizes, strict=True)}
-
-
-def _correlations(
-    groups: Sequence[PermutationGroup], terms: Sequence[Term], found: Mapping[str, Any]
-) -> dict[str, Gain]:
-    identity = {group.name: group.identity() for group in groups}
-    before, after = breakdown(groups, terms, identity), breakdown(groups, terms, found)
-    pairs = {g.name: sum(_pairs(term) for term in terms if g.name in term.groups) for g in groups}
-    return {name: Gain(before[name] / pairs[name], after[name] / pairs[name], 1.0) for name in before if pairs[name]}
-
-
-def _pairs(term: Term) -> int:
-    count = 1
-    for size in term.matrix.shape[: len(term.groups)]:
-        count *= size
-    return count

@@ -46,6 +46,8 @@ def compare(groups: Sequence[Group], terms: Sequence[Term], tables: Tables) -> t
 def _compare(problem: Problem, term: Term, tables: Tables) -> Comparison:
     source = flat_source(problem, term, tables)
     matrix = term.matrix.reshape(source.size, source.size)
+    if term.weight != 1:
+        matrix = matrix / term.weight
     units = np.arange(source.size)
     some = units[:: -(-source.size // PICTURE)]
     return Comparison(

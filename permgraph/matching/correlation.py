@@ -41,7 +41,7 @@ def correlation_terms(
     """One term a point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
 
     Both models see the same batches in lockstep, and each activation is reduced to sums as soon as both have it, so
-    that nothing is kept but one set of moments. Several points of one group add up.
+    that nothing is kept but one set of moments. Several points of one group add up, each times its weight.
 
     Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
     Raises CalibrationError for no batches, values that are not finite, constant activations, or too few frames.
@@ -61,7 +61,10 @@ def correlation_terms(
 
 def _term(point: Point, moment: CrossMoments) -> Term:
     moment.require_signal()
-    return Term(point.groups, moment.correlation().reshape(point.sizes * 2))
+    matrix = moment.correlation().reshape(point.sizes * 2)
+    if point.weight != 1:
+        matrix *= point.weight
+    return Term(point.groups, matrix, point.weight)
 
 
 def _require_finite_input(args: tuple[Any, ...], kwargs: Mapping[str, Any], number: int) -> None:

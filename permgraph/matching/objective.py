@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from permgraph.matching.places import Action, Axes, Site, sites, unit_sources
+from permgraph.matching.posing import Term
+from permgraph.matching.prior import Prior, mixed
 from permgraph.matching.soft import gather
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup
@@ -27,6 +29,7 @@ class Pairing:
     state_a: Mapping[str, Tensor]
     state_b: Mapping[str, Tensor]
     dtype: torch.dtype
+    priors: tuple[Prior, ...] = ()
 
     @classmethod
     def of(
@@ -78,9 +81,15 @@ class Pairing:
         """Flat sources of the units of an action."""
         return unit_sources(action.axes, site.sizes(action), self.depends, tables)
 
-    def value(self, tables: Mapping[str, Index], where: Sequence[Site] | None = None) -> float:
-        """F at an element of the group, over all sites or some."""
-        return sum(dot(self.a(site), self.moved(site, tables)) for site in (self.sites if where is None else where))
+    def with_activations(self, terms: Sequence[Term], mix: float) -> Pairing:
+        """The same with a share `mix` of the objective from correlations; see `mixed`."""
+        most = sum(self.bound(site) for site in self.sites)
+        return replace(self, priors=mixed(self.groups, terms, mix, most, self.dtype))
+
+    def value(self, tables: Mapping[str, Index]) -> float:
+        """F at an element of the group, priors included."""
+        weights = sum(dot(self.a(site), self.moved(site, tables)) for site in self.sites)
+        return weights + sum(prior.at(self.depends, tables) for prior in self.priors)
 
     def bound(self, site: Site) -> float:
         """|A| |B| on a site: by Cauchy and Schwarz no element reaches more."""

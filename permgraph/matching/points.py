@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from math import prod
+from math import isfinite, prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.errors import CalibrationError
+from permgraph.errors import CalibrationError, OptionError
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.layout import Cell, Layout, Move
 
@@ -24,7 +24,7 @@ MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly 
 class Point:
     """A cell of an activation: the groups on it, outer to inner, and the leaves that each of them indexes.
 
-    Leaves that no group names (batch, time, space) are frames.
+    Leaves that no group names (batch, time, space) are frames. `weight` is what its correlations count.
     """
 
     node: str
@@ -32,6 +32,7 @@ class Point:
     cell: Cell
     groups: tuple[str, ...]
     units: tuple[tuple[int, ...], ...]
+    weight: float = 1.0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -108,6 +109,34 @@ def _telling(points: list[Point]) -> list[Point]:
     """
     counts = [prod(point.cell.leaves[k].size for k in point.frame_leaves) for point in points]
     return [point for point, count in zip(points, counts, strict=True) if count >= FEWEST_FRAMES * max(counts)]
+
+
+def weigh(
+    points: Sequence[Point], weights: Mapping[str, Sequence[float]], covers: Callable[[str, str], bool]
+) -> list[Point]:
+    """The points with the weights given for their groups, from the first point of a group to its last.
+
+    A key is what `covers(key, group)` takes: a name or a role. A point with two groups takes the later key's weight;
+    one of weight 0 is left out. Raises OptionError where a key covers no group, where a number is negative or not
+    finite, where there are not as many as a group has points, and where all weights of a group are 0.
+    """
+    found = {point: point.weight for point in points}
+    for key, values in weights.items():
+        names = [name for name in dict.fromkeys(n for point in points for n in point.groups) if covers(key, name)]
+        if not names:
+            raise OptionError(f"point_weights: {key!r} is the name or role of no group that is matched")
+        if any(not (isfinite(value) and value >= 0) for value in values) or not any(values):
+            raise OptionError(f"point_weights: {key!r} has {list(values)}; weights are at least 0, and one is above")
+        for name in names:
+            here = [point for point in points if name in point.groups]
+            if len(here) != len(values):
+                where = ", ".join(point.node for point in here)
+                raise OptionError(
+                    f"point_weights: {key!r} has {len(values)} weights, and {name} is compared at {len(here)} points: "
+                    f"{where}"
+                )
+            found |= dict(zip(here, map(float, values), strict=True))
+    return [replace(point, weight=weight) for point, weight in found.items() if weight > 0]
 
 
 def _spread(points: list[Point]) -> list[Point]:

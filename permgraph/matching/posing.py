@@ -37,11 +37,12 @@ class Term:
 
     `matrix` has shape (n1, ..., nm, n1, ..., nm), A's coordinates first; larger is better. `groups` names its m axes,
     outer to inner; a name that is no group's is a pinned factor, which never moves. Where a name occurs twice, an axis
-    that depends on it belongs to the nearest one on its left.
+    that depends on it belongs to the nearest one on its left. `weight` is what `matrix` was multiplied by.
     """
 
     groups: tuple[str, ...]
     matrix: np.ndarray
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ def relax(
 ) -> Relaxation:
     """F as a function of the groups in `names`; groups in `averaged` at their barycentre, the others at `tables`.
 
-    `kept`: the linear terms of earlier calls, to start from where nothing is averaged.
+    `kept`: the linear terms of earlier calls, to start from where nothing is averaged. Priors of averaged groups are
+    constant and left out.
     """
     sizes: dict[Axes, tuple[int, ...]] = {}
     linear: dict[Axes, Tensor] = {}
@@ -140,6 +141,12 @@ def relax(
             factors.append(Factor(a, b, tuple((site.actions[k].axes, site.spans[k]) for k in free)))
     if kept is not None:
         linear = {axes: kept.at(axes, here, tables) for axes, here in places.items()}
+    for prior in pairing.priors:
+        if any(name in names for name in prior.axes):
+            weights = linear.get(prior.axes)
+            linear[prior.axes] = prior.matrix if weights is None else weights + prior.matrix
+            sizes[prior.axes] = prior.sizes
+            bound += prior.bound
     groups = tuple(group for group in pairing.groups if group.name in names)
     return Relaxation(groups, sizes, linear, tuple(factors), pairing.pinned, bound)
 

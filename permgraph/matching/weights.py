@@ -12,6 +12,7 @@ from permgraph.matching.descent import HURRIED, Descended, Descent
 from permgraph.matching.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.places import Family
+from permgraph.matching.posing import Term
 from permgraph.matching.relaxation import relax
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup, sample
@@ -87,6 +88,8 @@ def match_weights(
     *,
     seed: int = 0,
     start: Mapping[str, Index] | None = None,
+    activations: Sequence[Term] = (),
+    mix: float = 0.0,
     progress: Progress | None = None,
 ) -> WeightMatch:
     """Frank-Wolfe from the barycentre over all groups jointly, rounded, then polished by coordinate descent.
@@ -94,22 +97,33 @@ def match_weights(
     Families above 1024 units (feed-forward layers of large models) are averaged while the others are found, and are
     assigned first in the descent. Small models get another start, drawn from `seed`, unless the bound is reached.
     The identity competes: where it is better than what was found, descent starts from there. With `start` there is no
-    Frank-Wolfe: descent alone, from these tables. Sources: Git Re-Basin (arXiv 2209.04836), C2M3 (arXiv 2405.17897).
+    Frank-Wolfe: descent alone, from these tables. A share `mix` of the objective, below 1, comes from `activations`,
+    the terms of correlation matching; all figures then include it.
+
+    Sources: Git Re-Basin (arXiv 2209.04836), C2M3 (arXiv 2405.17897).
     """
     pairing = Pairing.of(spec, groups, state_a, state_b)
-    identity = {group.name: group.identity() for group in spec.groups}
-    bounds = [pairing.bound(site) for site in pairing.sites]
-    search = _Search(pairing, Descent.of(pairing), identity, sum(bounds), seed, progress)
+    if mix:
+        pairing = pairing.with_activations(activations, mix)
+    identity = {group.name: group.identity() for group in groups}
+    bounds = [(site.names, pairing.bound(site)) for site in pairing.sites]
+    bounds += [(frozenset(prior.axes), prior.bound) for prior in pairing.priors]
+    most = sum(bound for _, bound in bounds)
+    search = _Search(pairing, Descent.of(pairing), identity, most, seed, progress)
     unmoved = pairing.value(identity)
-    attempts = search.attempts() if start is None else [search.polish(identity | dict(start))]
+    attempts = (
+        search.attempts()
+        if start is None
+        else [search.polish({name: start.get(name, table) for name, table in identity.items()})]
+    )
     if unmoved > max(attempt.objective for attempt in attempts):
         attempts.append(search.polish(identity))
     best = max(attempts, key=lambda attempt: attempt.objective)
     tables, gains = best.end.tables, {}
     for group in groups:
-        here = [b for site, b in zip(pairing.sites, bounds, strict=True) if group.name in site.names]
+        here = [bound for names, bound in bounds if group.name in names]
         gains[group.name] = (*best.end.gains[group.name], sum(here))
-    figures = (best.objective, unmoved, sum(bounds), best.gap, best.steps, best.end.sweeps, best.end.fixed_point)
+    figures = (best.objective, unmoved, most, best.gap, best.steps, best.end.sweeps, best.end.fixed_point)
     return WeightMatch(
         {group.name: tables[group.name] for group in groups}, gains, WeightSearch(*figures, len(attempts))
     )

@@ -8,8 +8,9 @@ from math import isfinite
 
 import numpy as np
 
-from permgraph.matching.alignment import Alignment, Gain
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.comparison import Comparison
+from permgraph.matching.gains import Gain
 from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour
@@ -63,6 +64,7 @@ def _stats(alignment: Alignment) -> list[tuple[str, str]]:
 UNITS = {
     "correlation": "Mean correlation of matched units",
     "weights": "Inner product of matched weights as a share of the bound that no permutation can pass",
+    "mix": "Inner product of matched weights and correlation of matched units, mixed, as a share of their bound",
 }
 
 

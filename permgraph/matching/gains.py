@@ -1,0 +1,54 @@
+"""What each group gained: its objective at the identity, at the solution, and what no element exceeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from permgraph.matching.assignment import Term, breakdown
+from permgraph.symmetry.permutations import PermutationGroup
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The objective of one group, summed over the places where it was compared.
+
+    With correlation: the sum of matched signed correlations, divided by the number of pairs that were matched, so
+    that 1 is the same function in another order. With weights: the sum of inner products of matched weights, at the
+    identity of the group's family with all others at the solution. With a mix: the mixed objective of the group as a
+    share of its bound, likewise. `bound`: no element of the group reaches more.
+    """
+
+    identity: float
+    solution: float
+    bound: float
+
+    @property
+    def gained(self) -> float:
+        """Solution minus identity."""
+        return self.solution - self.identity
+
+
+def correlation_gains(
+    groups: Sequence[PermutationGroup], terms: Sequence[Term], found: Mapping[str, Any]
+) -> dict[str, Gain]:
+    """Mean signed correlation of matched units, weighted as the terms are; none for groups compared nowhere."""
+    identity = {group.name: group.identity() for group in groups}
+    before, after = breakdown(groups, terms, identity), breakdown(groups, terms, found)
+    pairs = {g.name: sum(_pairs(term) for term in terms if g.name in term.groups) for g in groups}
+    return {name: Gain(before[name] / pairs[name], after[name] / pairs[name], 1.0) for name in before if pairs[name]}
+
+
+def _pairs(term: Term) -> float:
+    return term.weight * prod(term.matrix.shape[: len(term.groups)])
+
+
+def shares_of_bounds(figures: Mapping[str, tuple[float, float, float]]) -> dict[str, Gain]:
+    """(identity, solution, bound) of each group as shares of its bound."""
+    found = {}
+    for name, (identity, solution, bound) in figures.items():
+        unit = bound if bound > 0 else 1.0
+        found[name] = Gain(identity / unit, solution / unit, bound / unit)
+    return found
