@@ -10,6 +10,7 @@ from pairs import PLANTED, mlp, vectors
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from test_pages import deep_llama
 from torch import nn
 from zoo import ROWS
 
@@ -180,6 +181,19 @@ for (const edge of document.querySelectorAll(".blocks .edge")) {
 }
 return found;
 """
+
+
+@pytest.mark.slow
+def test_thirty_two_layers_are_one_screen(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(inspection_page(deep_llama(32), "llama"), encoding="utf-8")
+    open_page(driver, path, "#model.layers.31.mlp.up_proj.weight:0")
+    assert len(driver.find_elements(By.CSS_SELECTOR, ".blocks .edge")) < 40
+    assert texts(driver, ".layer-name") == ["31"]
+    assert texts(driver, ".group-card.current .group-name") == ["model.layers.31.mlp.hidden"]
+    assert len(texts(driver, "tbody .link")) == 5
+    driver.find_element(By.CSS_SELECTOR, '[data-group="residual"]').click()
+    assert texts(driver, ".partners summary")[0] == "model.layers.0–31.self_attn.q_proj.weight[1] ×32"
 
 
 @pytest.mark.slow
