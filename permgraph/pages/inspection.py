@@ -69,17 +69,16 @@ def _groups(spec: PermutationSpec, numbers: Mapping[str, int], folded: set[str])
             "size": group.size,
             "count": group.count,
             "role": group.role,
-            "on": [[name, size, numbers.get(name, -1)] for name, size in zip(*_depends(group), strict=True)],
+            "on": [
+                [name, size, numbers.get(name, -1)]
+                for name, size in zip(group.depends_on, group.depends_sizes, strict=True)
+            ],
             "log10": round(group.log10_order, 1),
             "kind": kind_of(group.name, folded),
             "axes": len(group.axes),
         }
         for group in spec.groups
     ]
-
-
-def _depends(group: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    return group.depends_on, group.depends_sizes
 
 
 def _tensor(spec: PermutationSpec, name: str, numbers: Mapping[str, int]) -> dict[str, Any]:

@@ -3,20 +3,37 @@ const drawn = new Map(); // axis key -> its button, for the layers that are on s
 const homes = new Map(); // tensor -> how to bring its layer on show
 
 function drawBlocks() {
-  const figure = el("section", { "aria-labelledby": "blocks-title" },
-    el("h2", { id: "blocks-title" }, "Blocks"), legend());
+  const figure = el(
+    "section",
+    { "aria-labelledby": "blocks-title" },
+    el("h2", { id: "blocks-title" }, "Blocks"),
+    legend(),
+  );
   figure.append(el("div.blocks", {}, drawBlock(D.tree, true)));
   return figure;
 }
 
 function legend() {
-  const sample = el("span.glyph.sample", { "aria-hidden": "true" },
+  const sample = el(
+    "span.glyph.sample",
+    { "aria-hidden": "true" },
     el("span.edge.top", {}, el("span.piece", { style: `background:${roleColour("residual")}` })),
     el("span.edge.left", {}, el("span.piece", { style: `background:${roleColour("feed_forward")}` })),
-    el("span.inside", { style: "width:34px;height:30px" }));
-  return el("p.legend", {}, sample, el("span", {},
-    "A tensor is a rectangle: its left edge is axis 0, its top edge axis 1, more axes are bars below. Edges of one group wear " +
-    "one colour and move together; two stripes are a product, such as heads and the units of each; ", el("span.hatch"), " is pinned. Select an edge to see why."));
+    el("span.inside", { style: "width:34px;height:30px" }),
+  );
+  return el(
+    "p.legend",
+    {},
+    sample,
+    el(
+      "span",
+      {},
+      "A tensor is a rectangle: its left edge is axis 0, its top edge axis 1, more axes are bars below. Edges of one group wear " +
+        "one colour and move together; two stripes are a product, such as heads and the units of each; ",
+      el("span.hatch"),
+      " is pinned. Select an edge to see why.",
+    ),
+  );
 }
 
 function drawBlock(block, isRoot = false) {
@@ -24,14 +41,26 @@ function drawBlock(block, isRoot = false) {
   if (block.tensors.length) inside.append(el("div.tensors", {}, bundles(block.tensors).map(drawTensors)));
   for (const run of block.runs) inside.append(run.length > 1 ? drawRun(run) : drawBlock(run[0]));
   if (isRoot) return inside;
-  return el(block.runs.length ? "div.block" : "div.leaf", { role: "group", "aria-label": block.name }, el("div.block-name", {}, breakable(block.name)), inside);
+  return el(
+    block.runs.length ? "div.block" : "div.leaf",
+    { role: "group", "aria-label": block.name },
+    el("div.block-name", {}, breakable(block.name)),
+    inside,
+  );
 }
 
 // Equal layers: one box, and a stepper that says which of them is on show.
 function drawRun(run) {
   const holder = el("div.block.stack", { role: "group", "aria-label": `${run.length} equal blocks` });
   const name = el("span.layer-name", {});
-  const slider = el("input", { type: "range", min: 0, max: run.length - 1, value: 0, "aria-label": "Which of the equal blocks is shown", oninput: () => show(+slider.value) });
+  const slider = el("input", {
+    type: "range",
+    min: 0,
+    max: run.length - 1,
+    value: 0,
+    "aria-label": "Which of the equal blocks is shown",
+    oninput: () => show(+slider.value),
+  });
   const place = el("div", {});
   const show = (k) => {
     forget(run[slider.shown ?? k]);
@@ -41,7 +70,16 @@ function drawRun(run) {
     paint();
   };
   run.forEach((block, k) => everyTensor(block, (t) => push(homes, t, () => slider.shown !== k && show(k))));
-  holder.append(el("div.block-name", {}, name, slider, el("span.times", {}, `${run.length} alike: ${pattern(run.map((block) => block.name))}`)), place);
+  holder.append(
+    el(
+      "div.block-name",
+      {},
+      name,
+      slider,
+      el("span.times", {}, `${run.length} alike: ${pattern(run.map((block) => block.name))}`),
+    ),
+    place,
+  );
   show(0);
   return holder;
 }
@@ -72,10 +110,20 @@ function drawTensors(tensors) {
   const { shape, axes, kind } = D.tensors[t];
   const names = tensors.map((one) => D.names[one].split(".").pop()).join(", ");
   const size = shape.length ? shape.map(count).join(" × ") : "scalar";
-  const more = axes.map((_, d) => d).filter((d) => d > 1 && shape[d] > 1).map((d) => drawEdge(t, d, "more"));
+  const more = axes
+    .map((_, d) => d)
+    .filter((d) => d > 1 && shape[d] > 1)
+    .map((d) => drawEdge(t, d, "more"));
   const note = graph.alias.has(t) ? `= ${D.names[graph.alias.get(t)]}` : kind === "unreached" ? kind : "";
-  return el("div.tensor", {}, el("div.glyphs", {}, tensors.map(drawGlyph)), more.length ? el("div.more-axes", {}, more) : "",
-    el("div.tensor-name", {}, breakable(names)), el("div.shape", {}, size), note ? el("div.note", {}, note) : "");
+  return el(
+    "div.tensor",
+    {},
+    el("div.glyphs", {}, tensors.map(drawGlyph)),
+    more.length ? el("div.more-axes", {}, more) : "",
+    el("div.tensor-name", {}, breakable(names)),
+    el("div.shape", {}, size),
+    note ? el("div.note", {}, note) : "",
+  );
 }
 
 function drawGlyph(t) {
@@ -84,17 +132,33 @@ function drawGlyph(t) {
   if (shape.length >= 2) glyph.append(drawEdge(t, 1, "top"));
   if (shape.length >= 1) glyph.append(drawEdge(t, 0, "left"));
   const width = shape.length > 1 ? extent(shape[1]) : 5;
-  glyph.append(el("span.inside", { style: `width:${width}px;height:${shape.length ? extent(shape[0]) : 5}px;background:${tint(axes)}` }));
+  glyph.append(
+    el("span.inside", {
+      style: `width:${width}px;height:${shape.length ? extent(shape[0]) : 5}px;background:${tint(axes)}`,
+    }),
+  );
   return glyph;
 }
 
 function drawEdge(t, d, where) {
   const pieces = D.tensors[t].axes[d] ?? [];
-  const said = pieces.length ? [...new Set(pieces.flatMap(([, acting]) => acting))].map((g) => (g < 0 ? "pinned" : D.groups[g].name)).join(", ") : "not reached";
-  const edge = el(`button.edge.${where}`, {
-    type: "button", title: `axis ${d}: ${said}`, "data-axis": axisKey(t, d),
-    "aria-label": `${axisName(t, d)}, ${count(D.tensors[t].shape[d])} units, ${said}`, onclick: () => select([t, d]),
-  }, !pieces.length ? el("span.piece.unknown") : "", pieces.map(([share, acting]) => el("span.piece", { style: `flex-grow:${share};background:${blend(acting, where)}` })));
+  const said = pieces.length
+    ? [...new Set(pieces.flatMap(([, acting]) => acting))].map((g) => (g < 0 ? "pinned" : D.groups[g].name)).join(", ")
+    : "not reached";
+  const edge = el(
+    `button.edge.${where}`,
+    {
+      type: "button",
+      title: `axis ${d}: ${said}`,
+      "data-axis": axisKey(t, d),
+      "aria-label": `${axisName(t, d)}, ${count(D.tensors[t].shape[d])} units, ${said}`,
+      onclick: () => select([t, d]),
+    },
+    !pieces.length ? el("span.piece.unknown") : "",
+    pieces.map(([share, acting]) =>
+      el("span.piece", { style: `flex-grow:${share};background:${blend(acting, where)}` }),
+    ),
+  );
   drawn.set(axisKey(t, d), edge);
   return edge;
 }
@@ -111,7 +175,10 @@ function blend(acting, where) {
 function tint(axes) {
   const [rows, columns] = [0, 1].map((d) => axes[d]?.[0][1].find((g) => g >= 0));
   const veil = (g) => (g === undefined ? "var(--shade)" : `color-mix(in oklab, ${colourOf(g)} 15%, transparent)`);
-  return [rows, columns].slice(0, Math.max(1, axes.length)).map((g) => `linear-gradient(${veil(g)}, ${veil(g)})`).join(",");
+  return [rows, columns]
+    .slice(0, Math.max(1, axes.length))
+    .map((g) => `linear-gradient(${veil(g)}, ${veil(g)})`)
+    .join(",");
 }
 
 function reveal(t) {

@@ -13,12 +13,26 @@ function el(tag, attributes = {}, ...children) {
 }
 
 const count = (n) => n.toLocaleString("en-US");
-const percent = (share) => (share === 1 ? "100%" : share > 0.9995 && share < 1 ? ">99.9%" : share > 0 && share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
+const percent = (share) =>
+  share === 1
+    ? "100%"
+    : share > 0.9995 && share < 1
+      ? ">99.9%"
+      : share > 0 && share < 0.0005
+        ? "<0.1%"
+        : `${(100 * share).toFixed(1)}%`;
 const symmetry = (group) => [`Sym(${group.size})`, group.count > 1 ? el("sup", {}, String(group.count)) : ""];
 
 // One hue a role; kinds of one role differ by steps in hue and lightness. OKLCH keeps them equally strong.
 const hue = (role) => D.hues[role] ?? D.hues.other;
-const STEPS = [[0, 0], [22, 0.09], [-20, -0.07], [12, -0.12], [-12, 0.12], [30, -0.04]];
+const STEPS = [
+  [0, 0],
+  [22, 0.09],
+  [-20, -0.07],
+  [12, -0.12],
+  [-12, 0.12],
+  [30, -0.04],
+];
 const colours = [];
 
 function colourGroups() {
@@ -51,7 +65,12 @@ function fold(items, nameOf) {
 function pattern(names) {
   const columns = names.map((name) => name.match(/\d+/g) ?? []);
   let k = 0;
-  return names[0].replace(/\d+/g, () => ranges([...new Set(columns.map((row) => +row[k]))].sort((a, b) => a - b), k++));
+  return names[0].replace(/\d+/g, () =>
+    ranges(
+      [...new Set(columns.map((row) => +row[k]))].sort((a, b) => a - b),
+      k++,
+    ),
+  );
 }
 
 function ranges(numbers) {

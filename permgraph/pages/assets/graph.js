@@ -19,7 +19,8 @@ async function load() {
   D.pinned.forEach(([t, d, why]) => graph.wholly.set(axisKey(t, d), why));
   graph.members = D.groups.map(() => []);
   D.tensors.forEach((entry, t) =>
-    entry.axes.forEach((_, d) => groupsOf(t, d).forEach((g) => graph.members[g].push([t, d]))));
+    entry.axes.forEach((_, d) => groupsOf(t, d).forEach((g) => graph.members[g].push([t, d]))),
+  );
 }
 
 function push(map, key, value) {
@@ -28,7 +29,8 @@ function push(map, key, value) {
 }
 
 const nodesOf = (t, d) => graph.at.get(axisKey(graph.alias.get(t) ?? t, d)) ?? [];
-const groupsOf = (t, d) => [...new Set((D.tensors[t].axes[d] ?? []).flatMap(([, acting]) => acting))].filter((g) => g >= 0);
+const groupsOf = (t, d) =>
+  [...new Set((D.tensors[t].axes[d] ?? []).flatMap(([, acting]) => acting))].filter((g) => g >= 0);
 const axisName = (t, d) => `${D.names[t]}[${d}]`;
 const isStill = (t, d) => (D.tensors[t].axes[d] ?? []).some(([, acting]) => acting.includes(-1));
 
@@ -89,6 +91,9 @@ function nearestPartner(axis, group) {
 
 // The chain from an axis to what pins it.
 function chainToPin(axis) {
-  const found = shortest(nodesOf(...axis).filter((node) => D.ties.group[node] < 0), (node) => graph.pin.has(node));
+  const found = shortest(
+    nodesOf(...axis).filter((node) => D.ties.group[node] < 0),
+    (node) => graph.pin.has(node),
+  );
   return found && { ...found, why: D.ties.reasons[graph.pin.get(found.end)] };
 }

@@ -15,13 +15,17 @@ function onKey(event) {
   }
 }
 
-load().then(() => {
-  colourGroups();
-  drawHead();
-  document.getElementById("main").append(drawBlocks(), drawGroups(), drawPinned());
-  drawSide();
-  fromAddress();
-  addEventListener("keydown", onKey);
-  addEventListener("hashchange", fromAddress);
-  document.body.dataset.ready = "true";
-}, (error) => document.getElementById("main").append(`This page could not be unpacked: ${error}. Open it in a current browser.`));
+load().then(
+  () => {
+    colourGroups();
+    drawHead();
+    document.getElementById("main").append(drawBlocks(), drawGroups(), drawPinned());
+    drawSide();
+    fromAddress();
+    addEventListener("keydown", onKey);
+    addEventListener("hashchange", fromAddress);
+    document.body.dataset.ready = "true";
+  },
+  (error) =>
+    document.getElementById("main").append(`This page could not be unpacked: ${error}. Open it in a current browser.`),
+);

@@ -41,7 +41,17 @@ function drawSide() {
   const side = document.getElementById("side");
   const held = side.contains(document.activeElement) ? document.activeElement.dataset.to : null;
   side.classList.toggle("empty", chosen === null);
-  side.replaceChildren(...(chosen ? describe(chosen) : [el("p.quiet", {}, "Select an axis in the blocks, a group in the table, or a pinned axis: here is what moves with it, and why.")]));
+  side.replaceChildren(
+    ...(chosen
+      ? describe(chosen)
+      : [
+          el(
+            "p.quiet",
+            {},
+            "Select an axis in the blocks, a group in the table, or a pinned axis: here is what moves with it, and why.",
+          ),
+        ]),
+  );
   if (held) side.querySelector(`[data-to="${held}"]`)?.focus();
   document.getElementById("said").textContent = chosen ? summary(chosen) : "";
 }
@@ -54,10 +64,18 @@ function summary({ axis, group }) {
 function describe({ axis, group, other }) {
   const [t, d] = axis;
   const size = D.tensors[t].shape[d];
-  const head = [el("div.side-head", {}, el("h2", {}, breakable(axisName(t, d))), el("button.close", { type: "button", "aria-label": "Close", onclick: unselect }, "×")),
-    el("p.quiet", {}, `${count(size)} units`)];
+  const head = [
+    el(
+      "div.side-head",
+      {},
+      el("h2", {}, breakable(axisName(t, d))),
+      el("button.close", { type: "button", "aria-label": "Close", onclick: unselect }, "×"),
+    ),
+    el("p.quiet", {}, `${count(size)} units`),
+  ];
   const groups = groupsOf(t, d);
-  if (D.tensors[t].kind === "unreached") head.push(el("p", {}, "The forward pass does not reach it: it is left as it is."));
+  if (D.tensors[t].kind === "unreached")
+    head.push(el("p", {}, "The forward pass does not reach it: it is left as it is."));
   const parts = [...head, ...groups.map((g) => groupCard(g, g === group, axis))];
   if (isStill(t, d) || !groups.length) parts.push(...pinCard(axis, groups.length > 0));
   if (group !== null) parts.push(...togetherCard(axis, group, other));
@@ -67,20 +85,40 @@ function describe({ axis, group, other }) {
 function groupCard(g, isCurrent, axis) {
   const group = D.groups[g];
   const on = group.on.map(([name, size]) => `${name.split(".").pop()} (${size})`).join(", ");
-  return el(`button.group-card${isCurrent ? ".current" : ""}`, { type: "button", "data-to": `group ${g}`, "aria-pressed": String(isCurrent), onclick: () => select(axis, g) },
+  return el(
+    `button.group-card${isCurrent ? ".current" : ""}`,
+    { type: "button", "data-to": `group ${g}`, "aria-pressed": String(isCurrent), onclick: () => select(axis, g) },
     el("span.group-name", {}, swatch(g), breakable(group.name)),
     el("span", {}, ...symmetry(group), el("span.quiet", {}, ` · ${group.role} · on ${count(group.axes)} axes`)),
-    on ? el("span.quiet", {}, `another permutation for every index of ${on}: these units stand in no tensor and in no operation without that index`) : "");
+    on
+      ? el(
+          "span.quiet",
+          {},
+          `another permutation for every index of ${on}: these units stand in no tensor and in no operation without that index`,
+        )
+      : "",
+  );
 }
 
 function pinCard(axis, inPart) {
   const found = D.tensors[axis[0]].axes.length ? chainToPin(axis) : null;
-  const why = found?.why ?? graph.wholly.get(axisKey(...axis)) ?? (D.tensors[axis[0]].kind === "unreached" ? null : "it has a single unit");
+  const why =
+    found?.why ??
+    graph.wholly.get(axisKey(...axis)) ??
+    (D.tensors[axis[0]].kind === "unreached" ? null : "it has a single unit");
   if (!why) return [];
   const [reason] = why.split(": ").slice(-1);
   const place = why.slice(0, -reason.length - 2);
-  return [el("div.pin-card", {}, el("strong", {}, inPart ? "Pinned in part" : "Pinned"), el("p", {}, reason), place ? el("p.quiet", {}, place) : ""),
-    found?.steps.length ? chain(axis, found.steps) : ""];
+  return [
+    el(
+      "div.pin-card",
+      {},
+      el("strong", {}, inPart ? "Pinned in part" : "Pinned"),
+      el("p", {}, reason),
+      place ? el("p.quiet", {}, place) : "",
+    ),
+    found?.steps.length ? chain(axis, found.steps) : "",
+  ];
 }
 
 function togetherCard(axis, group, other) {
@@ -88,11 +126,16 @@ function togetherCard(axis, group, other) {
   if (!partners.length) return [];
   const isChosen = (to) => other !== null && axisKey(...to) === axisKey(...other);
   const path = other && chainBetween(axis, other, group);
-  const list = el("ul.axes.partners", {}, fold(partners, ([t, d]) => axisName(t, d)).map((row) => axisRow(row, (to) => select(axis, group, to), isChosen)));
+  const list = el(
+    "ul.axes.partners",
+    {},
+    fold(partners, ([t, d]) => axisName(t, d)).map((row) => axisRow(row, (to) => select(axis, group, to), isChosen)),
+  );
   return [
     path ? el("h3", {}, "Tied to ", breakable(axisName(...other)), " by") : "",
     path ? chain(axis, path.steps) : "",
-    el("h3", {}, `Moves together with ${count(partners.length)} other ax${partners.length === 1 ? "is" : "es"}`), list,
+    el("h3", {}, `Moves together with ${count(partners.length)} other ax${partners.length === 1 ? "is" : "es"}`),
+    list,
   ];
 }
 
@@ -100,7 +143,15 @@ function togetherCard(axis, group, other) {
 function chain(axis, steps) {
   const items = [el("li.place.end", {}, breakable(axisName(...axis)))];
   steps.forEach((step, k) => {
-    items.push(el("li.tie", {}, el("span.op", {}, step.op), step.module ? el("span", {}, ` in ${step.module}`) : "", step.line ? el("span.line", {}, step.line) : ""));
+    items.push(
+      el(
+        "li.tie",
+        {},
+        el("span.op", {}, step.op),
+        step.module ? el("span", {}, ` in ${step.module}`) : "",
+        step.line ? el("span.line", {}, step.line) : "",
+      ),
+    );
     items.push(el(`li.place${k === steps.length - 1 ? ".end" : ""}`, {}, breakable(axisName(step.tensor, step.dim))));
   });
   return el("ol.chain", {}, items);
