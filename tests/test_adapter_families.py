@@ -159,7 +159,14 @@ PUBLISHED = {
         },
     },
     "mistral": {"sliding_window": 4096, "rope_theta": 10000.0, "num_key_value_heads": 8, "hidden_act": "silu"},
-    "qwen2": {"max_window_layers": 28, "use_sliding_window": False, "rope_theta": 1e6, "sliding_window": 131072},
+    "qwen2": {
+        "use_mrope": False,
+        "unsloth_version": "2024.9",
+        "max_window_layers": 28,
+        "use_sliding_window": False,
+        "rope_theta": 1e6,
+        "sliding_window": 131072,
+    },
     "whisper": {
         "activation_function": "gelu",
         "begin_suppress_tokens": [220, 50257],
@@ -211,6 +218,7 @@ REFUSED = [
     ("vit", "use_register_tokens", True),
     ("llama", "attn_logit_softcapping", 50.0),
     ("qwen2", "use_qk_norm", True),
+    ("qwen2", "use_mrope", True),
     ("whisper", "relative_positions", True),
     ("wavlm", "add_adapter", True),
     ("data2vec-audio", "output_hidden_size", 48),

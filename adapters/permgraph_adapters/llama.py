@@ -1,5 +1,7 @@
 """Llama and its kin: decoders with rotary positions, grouped-query attention and gated layers."""
 
+from typing import ClassVar
+
 from permgraph_adapters.native import NativeAdapter
 
 
@@ -9,3 +11,4 @@ class LlamaAdapter(NativeAdapter):
     model_types = ("llama", "mistral", "qwen2", "qwen3")
     spelled_otherwise = ("rope_theta", "rope_scaling")
     unused = ("pretraining_tp",)
+    must_be: ClassVar = {"use_mrope": False}

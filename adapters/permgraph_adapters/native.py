@@ -13,6 +13,7 @@ HARMLESS = re.compile(
     | apply_spec_augment | mask_(time|feature)_\w+ | use_cache
     | architectures | auto_map | transformers_version | torch_dtype | dtype | _name_or_path | tokenizer_class # house
     | processor_class | finetuning_task | task_specific_params | _attn_\w+ | attn_implementation | torchscript
+    | unsloth_\w+ | _from_model_config | xla_device | sentence_transformers
     | use_bfloat16 | return_dict | use_return_dict | output_attentions | output_hidden_states | output_past
     | (pad|bos|eos|sep|cls|mask|unk)_token_id | id2label | label2id | _?num_labels | problem_type
     | max_length | min_length | max_new_tokens | do_sample | early_stopping | num_beams | num_beam_groups     # writing
