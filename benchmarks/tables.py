@@ -10,9 +10,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from math import isclose, isnan, nan
 from pathlib import Path
 from typing import Any
+
+from user_tables import first_steps_section, mergekit_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -311,6 +314,8 @@ SECTIONS = {
     "scaling": scaling_section,
     "full_size": full_size_section,
     "planted": planted_section,
+    "first_steps": partial(first_steps_section, table=table),
+    "mergekit": partial(mergekit_section, table=table),
 }
 
 

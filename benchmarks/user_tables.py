@@ -1,0 +1,52 @@
+"""The sections of `docs/benchmarks.md` on what a user meets: the first commands, and mergekit beside permgraph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Table = Callable[[Sequence[str], list[list[str]]], str]
+
+STEPS = """## What does a new user need, and how fast do the first commands answer?
+
+    python benchmarks/first_steps.py
+
+The wheel ({bytes:,} bytes) is built and installed into an empty environment, two BERT-shaped folders are made, and the
+commands run as they are typed below; what they write is loaded by `AutoModel.from_pretrained`. `bert-base` is a config
+of that size. Seconds of the clock were taken on {cores} cores with a load of {load:.0f} to {after:.0f}; those of the
+processor are summed over threads.
+"""
+MERGEKIT = """## Does an aligned B feed mergekit, and what is that worth?
+
+    python benchmarks/mergekit_methods.py --peers DIR
+
+The real mergekit {mergekit} merges two small Llamas by its own methods: A with B as it stands, and A with what
+`permgraph align A B` wrote. They model characters of Python's standard library ({steps} steps of training). Figures are
+the loss on held-out modules in nats a character; less is better. *Fine-tuned*: both from one base, B's units then put
+in random order; *in A's order* is what mergekit makes of B before that. *Independent*: two seeds, no common base.
+"""
+
+
+def first_steps_section(data: dict[str, Any], table: Table) -> Iterator[str]:
+    """The walk from the wheel to a merged folder, and the least times of single commands."""
+    wheel = data["install"]
+    yield STEPS.format(bytes=wheel["wheel_bytes"], load=data["load"], after=data["load_after"], cores=data["cores"])
+    rows = [wheel, *data["walk"], *data["times"]]
+    cells = [[f"`{row['typed']}`", f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}"] for row in rows]
+    yield table(("typed", "clock, s", "processor, s"), cells)
+
+
+def mergekit_section(data: dict[str, Any], table: Table) -> Iterator[str]:
+    """Loss of what each method of mergekit made of each pair."""
+    yield MERGEKIT.format(**data)
+    for name, pair in data["pairs"].items():
+        kinds = list(next(iter(pair["methods"].values())))
+        own = ", ".join(f"{model} {loss:.3f}" for model, loss in pair["loss"].items())
+        yield f"**{name.capitalize()}.** Alone: {own}.\n"
+        yield table(
+            ("method", *kinds), [[f"`{m}`", *(_cell(found[k]) for k in kinds)] for m, found in pair["methods"].items()]
+        )
+
+
+def _cell(found: dict[str, Any]) -> str:
+    return f"{found['loss']:.3f}" if found["outcome"] == "merged" else found["outcome"]
