@@ -9,7 +9,7 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
-from benchmarks.speech_music import controls, page, released, rows, streams
+from benchmarks.speech_music import controls, everything, page, released, rows, run, streams, train
 from benchmarks.speech_music.findings import verdict
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
@@ -159,7 +159,25 @@ def test_what_ships_is_trained_on_what_may_ship() -> None:
     assert set(PROBES) <= set(names("shipped"))
 
 
+def test_the_manifest_is_understood_by_the_programs_it_calls() -> None:
+    manifest = json.loads(everything.MANIFEST.read_text())
+    for one in manifest["encoders"]:
+        assert train.options_of([one["domain"], "--run", one["run"], *one["options"]]).steps > 0
+    for pair in manifest["pairs"]:
+        options = run.parser().parse_args(
+            ["--name", pair["name"], "--a", pair["a"], "--b", pair["b"], *pair["options"]]
+        )
+        assert options.name == pair["name"]
+
+
+def test_cells_are_named_once_and_what_decides_comes_first() -> None:
+    found = rows.cells()
+    assert len({cell.key for cell in found}) == len(found)
+    families = [cell.row.family for cell in found]
+    assert families == sorted(families, key=rows.FIRST.index)
+
+
 def test_the_page_is_that_of_the_results() -> None:
     if not page.RESULT.exists():
         pytest.skip("no results yet")
-    assert page.PAGE.read_text() == page.page(json.loads(page.RESULT.read_text()))
+    assert page.PAGE.read_text() == page.page(*page.read())

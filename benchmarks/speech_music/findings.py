@@ -11,6 +11,7 @@ Result = dict[str, Any]
 GAP_CLOSED = 0.5
 SEPARATE = {"random": "a random valid permutation", "scrambled": "an invalid scrambling", "noise": "noise"}
 SEPARATE["released"] = "the paper's released procedure"
+THAN = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 COMPONENTS = {
     "cnn": "convolutions alone",
     "cnn-ff": "convolutions and feed-forward",
@@ -48,8 +49,9 @@ def aligned_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def opening(results: dict[str, Result]) -> str:
-    """The first paragraph, on each pair in turn."""
-    return "\n\n".join(_opening(name, result) for name, result in results.items() if row_of(result, "proposed")) + "\n"
+    """The first paragraph on each pair, and what follows from equal weights."""
+    shown = {name: result for name, result in results.items() if row_of(result, "proposed")}
+    return "\n\n".join(_opening(name, result) for name, result in shown.items()) + "\n"
 
 
 def _opening(name: str, result: Result) -> str:
@@ -58,35 +60,48 @@ def _opening(name: str, result: Result) -> str:
     assert proposed is not None
     best = proposed["best"]
     gain = best["minus_linear"]
-    said = [
+    head = (
         f'**Pair "{name}"** ({result["about"]["parameters"]:,} parameters each). At its own best weight '
-        f"({best['weight']:g}) the paper's alignment, done right, is {verdict(gain['average'])} than linear "
+        f"({best['weight']:g}) the paper's alignment, done right, is {THAN[verdict(gain['average'])]} linear "
         f"interpolation at its own ({linear['best']['weight']:g}): average {points(gain['average'])}, speech "
         f"{points(gain['speech'])}, music {points(gain['music'])} points of 1000."
+    )
+    parts = [head, _controls_at_best(result), _ceiling(result), _aim(result), _components(result)]
+    bullets = [_at_equal_weight(result, point["weight"]) for point in proposed["points"]]
+    return (
+        " ".join(part for part in parts if part) + "\n\nAt equal weights the aligned merge is\n\n" + "\n".join(bullets)
+    )
+
+
+def _controls_at_best(result: Result) -> str:
+    parts = [
+        f"{title} {points(row['best']['minus_linear']['average'])}"
+        for name, title in SEPARATE.items()
+        if (row := row_of(result, name))
     ]
-    said += [_at_equal_weight(result, weight) for weight in (0.5, 0.9)]
-    said.append(_components(result))
-    said.append(_aim(result))
-    return " ".join(part for part in said if part).replace("not distinguishable than", "not distinguishable from")
+    return f"Controls at their best weights, from linear's best average: {'; '.join(parts)}." if parts else ""
 
 
 def _at_equal_weight(result: Result, weight: float) -> str:
     row = row_of(result, "proposed")
     point = row and at(row, weight)
-    if not point or "minus_linear" not in point:
-        return ""
-    gain = point["minus_linear"]
-    said = f"At {weight:g} it is {verdict(gain['average'])} than linear (average {points(gain['average'])})"
-    contrasts = {c["control"]: c for c in result["contrasts"] if (c["row"], c["weight"]) == ("proposed", weight)}
-    parts = [
-        f"{verdict(contrasts[name]['average'])} than {title} ({points(contrasts[name]['average'])})"
-        for name, title in SEPARATE.items()
-        if name in contrasts
+    compared = {"linear": point["minus_linear"]} if point and "minus_linear" in point else {}
+    chosen = [c for c in result["contrasts"] if (c["row"], c["weight"]) == ("proposed", weight)]
+    compared |= {c["control"]: c for c in chosen if c["control"] in SEPARATE}
+    said = [
+        f"{what}: {sides}"
+        for measure, what in (("average", "average"), ("transfer", "transfer"))
+        if (sides := _sides({name: c[measure] for name, c in compared.items() if measure in c}))
     ]
-    if parts:
-        said += ", and at the same weight " + ", ".join(parts)
-    said = said.replace("not distinguishable than", "not distinguishable from")
-    return said + "."
+    return f"- at {weight:g}, {'. '.join(said)}"
+
+
+def _sides(differences: dict[str, Sequence[float]]) -> str:
+    grouped: dict[str, list[str]] = {}
+    for name, values in differences.items():
+        title = SEPARATE.get(name, "linear")
+        grouped.setdefault(THAN[verdict(values)], []).append(f"{title} ({points(values)})")
+    return "; ".join(f"{than} {', '.join(names)}" for than, names in grouped.items())
 
 
 def _components(result: Result, weight: float = 0.5) -> str:
@@ -97,6 +112,15 @@ def _components(result: Result, weight: float = 0.5) -> str:
         if point and "minus_linear" in point:
             parts.append(f"{title} {points(point['minus_linear']['average'])}")
     return f"Which groups matter, at {weight:g} against linear: {'; '.join(parts)}." if parts else ""
+
+
+def _ceiling(result: Result) -> str:
+    best = max(result["rows"], key=lambda row: row["best"]["average"][0])
+    found = best["best"]["minus_a"]["average"]
+    return (
+        f"The best average of all rows, *{best['title']}* at {best['best']['weight']:g}, is {THAN[verdict(found)]} A "
+        f"left alone ({points(found)})."
+    )
 
 
 def _aim(result: Result) -> str:

@@ -144,6 +144,8 @@ class Experiment:
             **{name: interval(own[name][at, pick]) for name in SCORES},
             "minus_linear": {name: interval(own[name][at, pick] - linear[name][there, pick]) for name in SCORES},
         }
+        alone = self.scores([self.read("A")])
+        found["minus_a"] = {name: interval(own[name][at, pick] - alone[name]) for name in SCORES}
         if TRANSFER in own:
             mine, theirs = transferred(own), transferred(linear)
             found |= {"transferred": interval(mine), "transferred_minus_linear": interval(mine - theirs)}

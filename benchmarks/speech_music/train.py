@@ -146,7 +146,8 @@ def append(path: Path, record: dict[str, object]) -> None:
         log.write(json.dumps(record) + "\n")
 
 
-def main() -> None:
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("domain", choices=("speech", "music"))
     parser.add_argument("--run", help="folder under data/runs (the domain)")
@@ -168,7 +169,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 autocast")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = options_of()
     torch.set_num_threads(options.threads)
     train(options)
 
