@@ -59,11 +59,11 @@ def span(values: Sequence[float], digits: int = 0, sign: bool = False) -> str:
 
 LIMITS = """## What this does not show
 
-- The encoders are small and little trained. B knows pitch better than A and no other music task: there is little else
-  that a merge could bring over, and the music score, measured by B, is above 1000 for A.
+- The encoders are small and little trained. Where A is as good as B on a music task, a merge has nothing to bring
+  over; where that is so on most, the music score, measured by B, is above 1000 for A.
 - One pair, one training seed each: the intervals are over test groups, probe seeds and control seeds, not over
   encoders.
-- Initials, tones, chords and families are near chance or near each other for both encoders, and widen the intervals.
+- Tasks on which both encoders are near chance, or near each other, widen the intervals and decide nothing.
 - Spoken words or digits are not among the tasks: the packages hold too few recordings of each word.
 - The released procedure is rebuilt from the description of its defects, not run from its own code.
 """
