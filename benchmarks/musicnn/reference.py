@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,21 +25,36 @@ def pattern(samples: int = 3, frames: int = 187, bands: int = 96) -> np.ndarray:
     return (1.5 + 0.7 * wave).astype(np.float32)
 
 
+LOGITS = "model/dense_1/BiasAdd"
+
+
+def forward_graph(tf: Any, meta: str) -> Any:
+    """What of a graph leads to the logits: training nodes carry shapes that today's TensorFlow refuses."""
+    definition = tf.compat.v1.MetaGraphDef()
+    definition.ParseFromString(Path(meta).read_bytes())
+    names = [node.name for node in definition.graph_def.node if node.name.endswith("dense_1/BiasAdd")]
+    assert names == [LOGITS], names
+    return tf.compat.v1.graph_util.extract_sub_graph(definition.graph_def, [LOGITS])
+
+
 def main() -> None:
     import tensorflow as tf
 
-    v1 = tf.compat.v1
     found = {}
     for training in ("MTT", "MSD"):
         prefix = f"{FOLDER}/{training}_musicnn/"
-        with tf.Graph().as_default() as graph, v1.Session() as session:
-            saver = v1.train.import_meta_graph(f"{prefix}.meta", clear_devices=True)
-            saver.restore(session, prefix)
-            feeds = {op.outputs[0]: op for op in graph.get_operations() if op.type == "Placeholder"}
-            x = next(t for t in feeds if t.dtype == tf.float32 and t.shape.rank == 3)
-            logits = next(op for op in graph.get_operations() if op.name.endswith("dense_1/BiasAdd")).outputs[0]
-            given = {x: pattern()} | {t: False for t in feeds if t.dtype == tf.bool}
-            found[training] = session.run(logits, given).tolist()
+        graph_def = forward_graph(tf, f"{prefix}.meta")
+        weights = tf.train.load_checkpoint(prefix)
+        with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+            tf.import_graph_def(graph_def, name="")
+            given = {}
+            for op in graph.get_operations():
+                if op.type == "Placeholder":
+                    is_input = op.outputs[0].dtype == tf.float32 and op.outputs[0].shape.rank == 3
+                    given[op.outputs[0]] = pattern() if is_input else False
+                elif op.type == "VariableV2":
+                    given[graph.get_tensor_by_name(f"{op.name}/read:0")] = weights.get_tensor(op.name)
+            found[training] = session.run(graph.get_tensor_by_name(f"{LOGITS}:0"), given).tolist()
     RESULT.write_text(json.dumps({"tensorflow": tf.__version__, "logits": found}) + "\n")
 
 
