@@ -497,3 +497,36 @@ def test_progress_is_told() -> None:
         "statistics of the parents",
         "statistics of the merged model",
     ]
+
+
+@pytest.mark.parametrize("name", ["mlp", "tail", "convs", "resnet", "gpt2"])
+def test_refit_fits_each_layer_on_the_merged_models_own_inputs(name: str) -> None:
+    two, share = Two(name), 0.3
+    plain, found = two.merged(weight=share), two.merged(method="refit", weight=share)
+    generator = torch.Generator().manual_seed(0)
+    gained = 0.0
+    for layer in find_layers(two.calibration.program).single:
+        rows = [_rows(two, layer, model) for model in (found, two.a, two.b)]
+        states = [model.state_dict() for model in (found, two.a, two.b)]
+        ys = [torch.einsum("gfi,goi->gfo", x, _whole(layer, s)) for x, s in zip(rows, states, strict=True)]
+        goal = share * ys[1] + (1 - share) * ys[2]
+        best, before = _whole(layer, states[0]), _whole(layer, plain.state_dict())
+        step = torch.randn(best.shape, generator=generator, dtype=torch.float64) * 0.3 * best.std()
+        if layer.bias is None:
+            step[..., -1] = 0
+        misfits = [
+            (torch.einsum("gfi,goi->gfo", rows[0], w) - goal).square().sum().item() for w in (best, before, best + step)
+        ]
+        assert misfits[0] <= misfits[1] * (1 + 1e-5), layer.weight
+        assert misfits[0] < misfits[2], layer.weight
+        gained += misfits[1] - misfits[0]
+    assert gained > 0.1
+
+
+def test_refit_brings_the_outputs_nearer_to_the_mean_of_the_parents() -> None:
+    two = Two("mlp")
+    x = torch.cat(two.batches)
+    goal = (two.a(x) + two.b(x)) / 2
+    misfits = [(two.merged(method=method)(x) - goal).square().mean().item() for method in ("linear", "pleas", "refit")]
+    assert misfits[2] < 0.5 * misfits[0]
+    assert misfits[2] < misfits[1]

@@ -9,6 +9,8 @@ The input is `pattern()`, made by a formula; logits are written to `benchmarks/r
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,10 @@ def pattern(samples: int = 3, frames: int = 187, bands: int = 96) -> np.ndarray:
 LOGITS = "model/dense_1/BiasAdd"
 
 
-def forward_graph(tf: Any, meta: str) -> Any:
+def forward_graph(tf: Any, meta: Path) -> Any:
     """What of a graph leads to the logits: training nodes carry shapes that today's TensorFlow refuses."""
     definition = tf.compat.v1.MetaGraphDef()
-    definition.ParseFromString(Path(meta).read_bytes())
+    definition.ParseFromString(meta.read_bytes())
     names = [node.name for node in definition.graph_def.node if node.name.endswith("dense_1/BiasAdd")]
     assert names == [LOGITS], names
     return tf.compat.v1.graph_util.extract_sub_graph(definition.graph_def, [LOGITS])
@@ -42,9 +44,13 @@ def main() -> None:
 
     found = {}
     for training in ("MTT", "MSD"):
-        prefix = f"{FOLDER}/{training}_musicnn/"
-        graph_def = forward_graph(tf, f"{prefix}.meta")
-        weights = tf.train.load_checkpoint(prefix)
+        folder = FOLDER / f"{training}_musicnn"
+        graph_def = forward_graph(tf, folder / ".meta")
+        with tempfile.TemporaryDirectory() as copy:  # TensorFlow does not find a checkpoint without a name
+            for kind in (".index", ".data-00000-of-00001"):
+                shutil.copy(folder / kind, Path(copy) / f"model{kind}")
+            reader = tf.train.load_checkpoint(f"{copy}/model")
+            weights = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
         with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
             tf.import_graph_def(graph_def, name="")
             given = {}
@@ -53,7 +59,7 @@ def main() -> None:
                     is_input = op.outputs[0].dtype == tf.float32 and op.outputs[0].shape.rank == 3
                     given[op.outputs[0]] = pattern() if is_input else False
                 elif op.type == "VariableV2":
-                    given[graph.get_tensor_by_name(f"{op.name}/read:0")] = weights.get_tensor(op.name)
+                    given[graph.get_tensor_by_name(f"{op.name}/read:0")] = weights[op.name]
             found[training] = session.run(graph.get_tensor_by_name(f"{LOGITS}:0"), given).tolist()
     RESULT.write_text(json.dumps({"tensorflow": tf.__version__, "logits": found}) + "\n")
 

@@ -47,12 +47,10 @@ def descent(a: nn.Module, b: nn.Module, batches: Batches) -> nn.Module:
     return loaded(b, spec.apply({**spec.identity(), **tables}, state))
 
 
-def ours(a: nn.Module, b: nn.Module, batches: Batches, *, method: str, without: str = "") -> nn.Module:
-    """`align` by a method, over all groups or all but those of one role."""
-    spec = pg.derive(a, (batches[0][:2],))
-    roles = sorted({group.role for group in spec.groups if group.role != without})
+def ours(a: nn.Module, b: nn.Module, batches: Batches, *, method: str) -> nn.Module:
+    """`align` by a method, over all groups."""
     data = None if method == "weights" else batches
-    found = pg.align(a, b, data, args=(batches[0][:2],), spec=spec, method=method, groups=roles)
+    found = pg.align(a, b, data, args=(batches[0][:2],), method=method)
     return loaded(b, found.state_dict)
 
 
@@ -93,19 +91,14 @@ def _rebase(a: nn.Module, b: nn.Module, x: Tensor, pipe: Connection) -> None:
 PEERS = ("plain average", "descent from the identity", "rebasin")
 
 
-def aligners(peers: str, has_stream: bool) -> dict[str, Aligner]:
-    """All that can run here; `peers` is the folder that rebasin is installed in, or empty.
-
-    With a residual stream, each of ours also with the stream left as it is (arXiv 2403.00986 found that better).
-    """
+def aligners(peers: str) -> dict[str, Aligner]:
+    """All that can run here; `peers` is the folder that rebasin is installed in, or empty."""
     found: dict[str, Aligner] = {"plain average": unmoved, "descent from the identity": descent}
     if peers:
         sys.path.append(peers)
         found["rebasin"] = rebasin
     for method in alignment.METHODS:
         found[method] = partial(ours, method=method)
-    for method in alignment.METHODS if has_stream else ():
-        found[f"{method}, stream left"] = partial(ours, method=method, without="residual")
     return found
 
 

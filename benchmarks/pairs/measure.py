@@ -5,7 +5,7 @@
     nice python -m benchmarks.pairs.measure [--peers DIR] [ARCHITECTURE ...]
 
 Every pair of the trained models; losses on held-out data that no method sees. The ends of every curve are the two
-models as trained, also where a peer breaks the one it moves. Writes `benchmarks/results/pairs.json`; resumable.
+models as trained, also where a peer breaks the one it moves. Writes `benchmarks/results/pairs_*.json`; resumable.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,15 @@ from benchmarks.pairs.models import RECIPES, SEEDS, Recipe
 from benchmarks.pairs.train import trained
 from permgraph.merging.merge import Mixture
 
-RESULT = Path(__file__).parents[1] / "results" / "pairs.json"
-MERGES = ("linear", "repair", "regmean", "pleas", "pleas+repair")
-WEIGHTS = (0.25, 0.5, 0.75)
-BATCHES, BATCH, TEST = 8, 128, 2000  # images; a text is as long as 4 of them
+RESULTS = Path(__file__).parents[1] / "results"
+MERGES = ("linear", "repair", "regmean", "pleas", "refit")
+WEIGHTS = (0.5,)
+BATCHES, BATCH, TEST = 6, 128, 2000  # images; a text is as long as 4 of them
 TEXT = 4
 
 
-def measured(name: str, pair: tuple[int, int], peers: str) -> list[dict[str, Any]]:
-    """A row for every way to move and to merge."""
+def measured(name: str, pair: tuple[int, int], peers: str, done: set[str]) -> Iterator[list[dict[str, Any]]]:
+    """For every way to move that is not done, a row for every way to merge."""
     recipe = RECIPES[name]
     data, part = recipe.data(), TEXT if name == "gpt2" else 1
     chosen = torch.randperm(len(data.train_x), generator=torch.Generator().manual_seed(0))
@@ -43,19 +44,20 @@ def measured(name: str, pair: tuple[int, int], peers: str) -> list[dict[str, Any
     test = data.test_x[: TEST // part], data.test_y[: TEST // part]
     a, b = (trained(name, seed) for seed in pair)
     ends = judged(recipe, b, *test), judged(recipe, a, *test)
-    rows = []
-    for way, align in aligners(peers, name != "mlp").items():
+    for way, align in aligners(peers).items():
+        if way in done:
+            continue
         row: dict[str, Any] = {"architecture": name, "pair": list(pair), "aligned": way}
         start = time.process_time()
         try:
             moved = align(a, b, batches)
         except PeerError as reason:
-            rows.append(row | {"failure": str(reason)})
+            yield [row | {"failure": str(reason)}]
             continue
         row |= {"seconds": time.process_time() - start, "function_error": function_error(moved, b, test[0][:64])}
-        rows += [row | one for one in merges(recipe, a, moved, batches, test, ends)]
-        print(name, pair, way, {r["merged"]: round(r["height"], 3) for r in rows if r["aligned"] == way}, flush=True)
-    return rows
+        rows = [row | one for one in merges(recipe, a, moved, batches, test, ends)]
+        print(name, pair, way, {row["merged"]: round(row["height"], 3) for row in rows}, flush=True)
+        yield rows
 
 
 def merges(
@@ -97,19 +99,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(RECIPES))
     parser.add_argument("--peers", default="", help="the folder that rebasin is installed in; absent: left out")
-    parser.add_argument("--pairs", type=int, default=None, help="at most so many pairs; nothing is written")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    settings = {"torch": torch.__version__, "test": TEST, "text": TEXT, "calibration": BATCHES * BATCH}
     for name in options.names:
-        for pair in list(combinations(SEEDS, 2))[: options.pairs]:
-            result = json.loads(RESULT.read_text()) if RESULT.exists() else {"rows": []}
-            done = {(row["architecture"], *row["pair"]) for row in result["rows"]}
-            if (name, *pair) in done and options.pairs is None:
-                continue
-            rows = measured(name, pair, options.peers)
-            if options.pairs is None:
-                settings = {"torch": torch.__version__, "test": TEST, "text": TEXT, "calibration": BATCHES * BATCH}
-                RESULT.write_text(json.dumps({**settings, "rows": result["rows"] + rows}, indent=0) + "\n")
+        path = RESULTS / f"pairs_{name}.json"
+        for pair in combinations(SEEDS, 2):
+            rows = json.loads(path.read_text())["rows"] if path.exists() else []
+            done = {row["aligned"] for row in rows if row["pair"] == list(pair)}
+            for new in measured(name, pair, options.peers, done):
+                rows += new
+                path.write_text(json.dumps({**settings, "rows": rows}, indent=0) + "\n")
 
 
 if __name__ == "__main__":

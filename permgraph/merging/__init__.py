@@ -1,6 +1,6 @@
 """Merge methods, one file each."""
 
-from permgraph.merging import batch_norm, linear, pleas, regmean, repair, slerp
+from permgraph.merging import batch_norm, linear, pleas, refit, regmean, repair, slerp
 from permgraph.merging.registry import (
     CORRECTIONS,
     LAYER_METHODS,
@@ -22,6 +22,7 @@ __all__ = [
     "linear",
     "merge_method",
     "pleas",
+    "refit",
     "regmean",
     "repair",
     "slerp",

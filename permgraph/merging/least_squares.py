@@ -10,7 +10,7 @@ from torch import Tensor
 from permgraph.merging.calibration import Calibration
 from permgraph.merging.layers import AffineLayer
 from permgraph.merging.registry import LayerFunction
-from permgraph.merging.second_moments import augmented, gather
+from permgraph.merging.second_moments import gather
 from permgraph.merging.shares import Shares
 
 RIDGE = 1e-3
@@ -26,36 +26,41 @@ def merge_layers(function: LayerFunction, calibration: Calibration, shares: Shar
     layers, moments = calibration.once(gather)
     result: dict[str, Tensor] = {}
     for number, (weight, uses) in enumerate(layers.found.items()):
-        bias = uses[0].bias
-        own = moments[weight] if bias is not None else moments[weight].without_bias()
-        a, b = (_matrix(uses, state, weight, bias) for state in (calibration.pair.state_a, calibration.pair.state_b))
+        own = moments[weight] if uses[0].bias is not None else moments[weight].without_bias()
+        a, b = (whole_matrix(uses[0], state) for state in (calibration.pair.state_a, calibration.pair.state_b))
         merged = torch.empty_like(a)
-        for share, rows in _by_share(uses[0], shares, weight, a):
+        for share, rows in by_share(uses[0], shares, a):
             merged[rows] = function(own, a, b, share)[rows]
-        result |= _entries(uses[0], merged, calibration.pair.state_a)
+        result |= entries(uses[0], merged, calibration.pair.state_a)
         if calibration.progress is not None:
             calibration.progress("least squares", number + 1, len(layers.found))
     return result
 
 
-def _matrix(uses: tuple[AffineLayer, ...], state: Mapping[str, Tensor], weight: str, bias: str | None) -> Tensor:
-    return augmented(uses, state[weight].detach(), None if bias is None else state[bias].detach()).double()
+def whole_matrix(layer: AffineLayer, state: Mapping[str, Tensor]) -> Tensor:
+    """[groups, out, in + 1]: the matrix of a layer with its bias as the last column; [groups, out, in] without one."""
+    matrix = layer.matrix(state[layer.weight].detach()).double()
+    if layer.bias is None:
+        return matrix
+    return torch.cat([matrix, state[layer.bias].detach().reshape(*matrix.shape[:2], 1).to(matrix)], dim=2)
 
 
-def _by_share(layer: AffineLayer, shares: Shares, weight: str, matrix: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """Each share with the [groups, out] that have it."""
-    rows = shares.of_rows(weight, layer.out_dim).expand(matrix.shape[0] * matrix.shape[1]).reshape(matrix.shape[:2])
-    for share in sorted(set(rows.flatten().tolist())):
-        yield share, rows == share
-
-
-def _entries(layer: AffineLayer, merged: Tensor, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def entries(layer: AffineLayer, matrix: Tensor, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weight and the bias that make this matrix, in the dtypes of `state`."""
     old = state[layer.weight]
     if layer.bias is None:
-        return {layer.weight: layer.restored(merged, old.shape).to(old)}
+        return {layer.weight: layer.restored(matrix, old.shape).to(old)}
     bias = state[layer.bias]
-    weight = layer.restored(merged[..., :-1], old.shape)
-    return {layer.weight: weight.to(old), layer.bias: merged[..., -1].reshape(bias.shape).to(bias)}
+    weight = layer.restored(matrix[..., :-1], old.shape)
+    return {layer.weight: weight.to(old), layer.bias: matrix[..., -1].reshape(bias.shape).to(bias)}
+
+
+def by_share(layer: AffineLayer, shares: Shares, matrix: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """Each share with the bool [groups, out] of the rows that have it."""
+    rows = shares.of_rows(layer.weight, layer.out_dim).expand(matrix.shape[0] * matrix.shape[1])
+    rows = rows.reshape(matrix.shape[:2])
+    for share in sorted(set(rows.flatten().tolist())):
+        yield share, rows == share
 
 
 def solve(moment: Tensor, target: Tensor, near: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def merge(
             "correlation", from how well each group matched (`correlation_shares`). See `Shares` for which share a
             tensor takes.
         method: "linear" or "slerp"; "regmean" or "pleas" for the linear and convolution layers, by least squares;
-            followed, as wanted, by "+repair" or "+batch_norm". "repair" alone is "linear+repair".
+            followed, as wanted, by "+repair", "+batch_norm" or "+refit". "repair" alone is "linear+repair".
         data: calibration batches, as for `align`, for every method but "linear" and "slerp". Read more than once.
         spec: the groups that a mapping names, where there is no alignment.
         progress: called as progress(stage, done, total).

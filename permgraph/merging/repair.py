@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from permgraph.merging.batch_norm import running_statistics
 from permgraph.merging.calibration import Calibration, kept
 from permgraph.merging.layers import AffineLayer, find_layers
+from permgraph.merging.lockstep import Stop, together
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
 from permgraph.tracing.capture import Program
-from permgraph.tracing.run import Runner
 
 NORM, WHOLE, SCALE = "statistics of the norm", "mean and deviation", "deviation alone: there is no bias"
 
@@ -68,11 +68,14 @@ def repair(calibration: Calibration, merged: Mapping[str, Tensor], shares: Share
     """
     todo, parents = calibration.once(_observed)
     state = dict(merged)
-    for name, runs in _together(calibration, state, (*todo.layers, *todo.norms)):
+    for name, batches in together(
+        calibration, [state], {**todo.layers, **todo.norms}, "statistics of the merged model"
+    ):
+        stops = [stop for (stop,) in batches]
         if name in todo.layers:
-            _rescale(todo.layers[name], _goal(todo.layers[name], parents[name], shares), state, runs)
+            _rescale(todo.layers[name], _goal(todo.layers[name], parents[name], shares), state, stops)
         else:
-            _renorm(todo.norms[name], state, runs)
+            _renorm(todo.norms[name], state, stops)
     names = [n for layer in todo.layers.values() for n in (layer.weight, layer.bias) if n is not None]
     return {name: state[name] for name in (*names, *(name for pair in todo.norms.values() for name in pair))}
 
@@ -105,9 +108,6 @@ Parents = tuple[ChannelMoments, ChannelMoments]
 Goal = tuple[Tensor, Tensor]
 """Mean and deviation of each unit."""
 
-Run = tuple[Runner, fx.Node, Tensor | None]
-"""A batch that has come to a node, and the mask of its padding."""
-
 
 def _observed(calibration: Calibration) -> tuple[Plan, dict[str, Parents]]:
     """The plan, and the moments of both parents' outputs at its layers."""
@@ -126,28 +126,11 @@ def _goal(layer: AffineLayer, parents: Parents, shares: Shares) -> Goal:
     return share * a.mean + (1 - share) * b.mean, share * a.deviation + (1 - share) * b.deviation
 
 
-def _together(
-    calibration: Calibration, state: Mapping[str, Tensor], wanted: Sequence[str]
-) -> Iterator[tuple[str, list[Run]]]:
-    """All batches at each node wanted, before any goes on; `state` and the values at the node may be changed."""
-    if not wanted:
-        return
-    runners, masks, steps = [], [], []
-    for program, inputs, mask in calibration.inputs("statistics of the merged model"):
-        runners.append(calibration.runner(program, state))
-        masks.append(mask)
-        steps.append(runners[-1].steps(inputs))
-    for here in zip(*steps, strict=True):
-        nodes = [node for node, _ in here]
-        if nodes[0].name in wanted:
-            yield nodes[0].name, list(zip(runners, nodes, masks, strict=True))
-
-
-def _rescale(layer: AffineLayer, goal: Goal, state: dict[str, Tensor], runs: Sequence[Run]) -> None:
+def _rescale(layer: AffineLayer, goal: Goal, state: dict[str, Tensor], stops: Sequence[Stop]) -> None:
     moments = ChannelMoments()
-    for runner, node, mask in runs:
-        rows = layer.outputs(runner.env[node])
-        moments.update(rows, kept(mask, len(rows)))
+    for stop in stops:
+        rows = layer.outputs(stop.value)
+        moments.update(rows, kept(stop.mask, len(rows)))
     mean, deviation = goal
     scale = torch.where(_alive(moments), deviation / moments.deviation.clamp(min=1e-300), 1.0)
     shift = mean - scale * moments.mean if layer.bias is not None else torch.zeros_like(scale)
@@ -158,11 +141,11 @@ def _rescale(layer: AffineLayer, goal: Goal, state: dict[str, Tensor], runs: Seq
     if layer.bias is not None:
         bias = state[layer.bias]
         state[layer.bias] = (bias.double() * scale + shift).to(bias.dtype)
-    for runner, node, _ in runs:
-        y = runner.env[node]
+    for stop in stops:
+        y = stop.value
         units = [1] * y.dim()
         units[layer.channel] = -1
-        runner.env[node] = y * scale.reshape(units).to(y) + shift.reshape(units).to(y)
+        stop.replace(y * scale.reshape(units).to(y) + shift.reshape(units).to(y))
 
 
 def _alive(moments: ChannelMoments) -> Tensor:
@@ -170,20 +153,16 @@ def _alive(moments: ChannelMoments) -> Tensor:
     return moments.deviation > 1e-6 * (moments.mean.square() + moments.deviation.square()).sqrt()
 
 
-def _renorm(names: tuple[str, str], state: dict[str, Tensor], runs: Sequence[Run]) -> None:
+def _renorm(names: tuple[str, str], state: dict[str, Tensor], stops: Sequence[Stop]) -> None:
     moments = ChannelMoments()
-    for runner, node, _ in runs:
-        x = runner.env[node.all_input_nodes[0]]
+    for stop in stops:
+        x = stop.input(stop.node.all_input_nodes[0].name)
         moments.update(x.movedim(1, -1).flatten(0, -2), None)
     variance = moments.squares / max(moments.frames - 1, 1)
     for name, value in zip(names, (moments.mean, variance), strict=True):
         state[name] = value.to(state[name])
-    for runner, node, _ in runs:
-        for place in node.all_input_nodes:
-            feed = runner.program.feeds.get(place.name)
-            if feed is not None and feed.name in names:
-                runner.env[place] = runner.cast(state[feed.name])
-        runner.env[node] = runner.run_node(node)
+    for stop in stops:
+        stop.again()
 
 
 def describe(said: Mapping[str, str]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,8 +52,8 @@ def gather(calibration: Calibration) -> tuple[Layers, dict[str, SecondMoments]]:
     found: dict[tuple[Source, ...], SecondMoments] = {}
     for node, a, b, mask in calibration.activations(wanted, "second moments"):
         for places, use in wanted[node].items():
-            for rows_a, rows_b, keep in _pieces(use, a, b, mask):
-                _add(found, places, _with_one(rows_a, keep), _with_one(rows_b, keep))
+            for rows_a, rows_b in pieces(use, (a, b), mask):
+                _add(found, places, rows_a, rows_b)
     if not found and layers.found:
         raise CalibrationError("the calibration data is empty: give at least one batch")
     for places, one in found.items():
@@ -62,24 +62,16 @@ def gather(calibration: Calibration) -> tuple[Layers, dict[str, SecondMoments]]:
     return layers, {weight: found[places] for weight, places in sources.items()}
 
 
-def _pieces(use: AffineLayer, a: Tensor, b: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """Rows of A and B with the mask of their frames; patches of a few samples at a time, linear inputs at once."""
-    if use.sliding is None:
-        rows = use.rows(a), use.rows(b)
-        return [(*rows, kept(mask, rows[0].shape[1]))]
-    kernel = torch.Size(use.sliding.kernel).numel()
-    step = max(1, MOST // max(1, a[0].numel() * kernel))
-    pieces = []
-    for first in range(0, len(a), step):
-        chosen = slice(first, first + step)
-        rows = use.rows(a[chosen]), use.rows(b[chosen])
-        pieces.append((*rows, kept(None if mask is None else mask[chosen], rows[0].shape[1])))
-    return pieces
-
-
-def _with_one(rows: Tensor, keep: Tensor | None) -> Tensor:
-    rows = rows if keep is None else rows[:, keep]
-    return torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
+def pieces(use: AffineLayer, inputs: Sequence[Tensor], mask: Tensor | None) -> Iterator[list[Tensor]]:
+    """[groups, frames, in + 1] of each input: its rows and a one, padding left out; patches of a few samples a time."""
+    kernel = 0 if use.sliding is None else torch.Size(use.sliding.kernel).numel()
+    step = max(1, MOST // max(1, inputs[0][0].numel() * kernel)) if kernel else len(inputs[0])
+    for first in range(0, len(inputs[0]), step):
+        part = slice(first, first + step)
+        rows = [use.rows(x[part]) for x in inputs]
+        keep = kept(None if mask is None else mask[part] if kernel else mask, rows[0].shape[1])
+        rows = rows if keep is None else [x[:, keep] for x in rows]
+        yield [torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2) for x in rows]
 
 
 def _add(found: dict[tuple[Source, ...], SecondMoments], key: tuple[Source, ...], a: Tensor, b: Tensor) -> None:
@@ -91,11 +83,3 @@ def _add(found: dict[tuple[Source, ...], SecondMoments], key: tuple[Source, ...]
     for total, product in zip((one.a, one.b, one.ab), products, strict=True):
         total += product
     one.frames += a.shape[1]
-
-
-def augmented(layers: Sequence[AffineLayer], weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[groups, out, in + 1]: the matrix of a layer with its bias as the last column; [groups, out, in] without one."""
-    matrix = layers[0].matrix(weight)
-    if bias is None:
-        return matrix
-    return torch.cat([matrix, bias.reshape(*matrix.shape[:2], 1).to(matrix)], dim=2)
