@@ -107,8 +107,8 @@ def merge(
         typer.Option(
             "--merge",
             metavar="HOW",
-            help="linear or slerp; with --data also regmean or pleas (least squares, layer by layer), and +repair or "
-            "+batch_norm after any of them, as in linear+repair.  [default: linear]",
+            help="linear or slerp; with --data also regmean or pleas (least squares, layer by layer), and +refit, "
+            "+repair or +batch_norm after any of them, as in linear+refit.  [default: linear]",
         ),
     ] = None,
     method: MethodOption = None,
