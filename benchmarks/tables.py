@@ -1,4 +1,4 @@
-"""Writes `docs/zoo.md` and `docs/benchmarks.md` from `benchmarks/results/*.json`; every number comes from there.
+"""Writes the pages of figures in `docs` from `benchmarks/results/*.json`; every number comes from there.
 
 `--check` writes nothing and exits with 1 where a page is stale.
 """
@@ -325,6 +325,9 @@ def pages() -> dict[Path, str]:
     found = {ROOT / "docs" / "benchmarks.md": "\n".join(benchmarks_page(results))}
     if "zoo" in results:
         found[ROOT / "docs" / "zoo.md"] = "\n".join(zoo_page(results["zoo"]))
+    from merging_pages import merging_pages  # it draws its tables with ours
+
+    found |= {ROOT / "docs" / name: text for name, text in merging_pages(results).items()}
     return found
 
 

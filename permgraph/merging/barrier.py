@@ -46,7 +46,7 @@ class Barrier:
     def height(self) -> float:
         """max over w of L(w) - (w L(1) + (1 - w) L(0)); never below 0, which the ends have.
 
-        Frankle et al. (arXiv 1912.05671) with the linear term of Entezari et al. (arXiv 2110.06296), definition 2.1.
+        Frankle et al. (arXiv 1912.05671) with the linear term of Entezari et al. (arXiv 2110.06296).
         """
         return max(self.excess)
 

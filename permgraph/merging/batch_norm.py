@@ -18,7 +18,7 @@ from permgraph.tracing.run import Parameters, Runner
 OPS = ("aten.batch_norm",)
 
 
-@correction("batch_norm", reference="arXiv 1803.05407, section 3.3")
+@correction("batch_norm", reference="arXiv 1803.05407")
 def re_estimate(calibration: Calibration, merged: Mapping[str, Tensor], shares: Shares) -> dict[str, Tensor]:
     """The running mean and variance of every BatchNorm as the equal-weight mean over batches, each normed by its own.
 

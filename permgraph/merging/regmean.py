@@ -11,7 +11,7 @@ from permgraph.merging.second_moments import SecondMoments
 def regmean(moments: SecondMoments, a: Tensor, b: Tensor, share: float) -> Tensor:
     """The W of least share · Σ |W x_A - A x_A|² + (1 - share) · Σ |W x_B - B x_B|² over the frames of each model.
 
-    W = (share G_A + (1 - share) G_B)⁻¹ (share G_A A + (1 - share) G_B B) with G = Σ x xᵀ (equation 2), held near the
+    W = (share G_A + (1 - share) G_B)⁻¹ (share G_A A + (1 - share) G_B B) with G = Σ x xᵀ, held near the
     interpolated matrix where the inputs leave W free, as in `least_squares.solve`; the paper shrinks G's off-diagonals
     to the same end.
     """

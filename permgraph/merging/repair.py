@@ -59,7 +59,7 @@ def plan(program: Program) -> Plan:
 
 @correction("repair", reference="arXiv 2211.08403")
 def repair(calibration: Calibration, merged: Mapping[str, Tensor], shares: Shares) -> dict[str, Tensor]:
-    """Each unit's mean and deviation on the data become share · A's + (1 - share) · B's (section 4.1, equation 3).
+    """Each unit's mean and deviation on the data become share · A's + (1 - share) · B's.
 
     y ↦ s y + t with s = σ_target / σ and t = μ_target - s μ is folded into the rows and the bias of its layer, in the
     order of the graph: statistics of the merged model are taken with all earlier layers repaired. For that, all batches
