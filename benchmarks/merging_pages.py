@@ -107,8 +107,9 @@ def pairs_page(pairs: dict[str, Any]) -> Iterator[str]:
 
 
 VERDICT = """The barrier of each pair. *Ours, no data*: weight matching and the linear merge. *Ours, with data*: the
-best of ours, any merge. *Best peer*: the lowest linear merge after plain average, descent and rebasin. *With our merging*: the
-lowest over the peers' alignments when permgraph's merges are used on them too. Lower is better.
+best of ours, any merge. *Best peer*: the lowest linear merge after plain average, descent and rebasin.
+*With our merging*: the lowest over the peers' alignments when permgraph's merges are used on them too.
+Lower is better.
 """
 
 
@@ -177,10 +178,11 @@ musicnn (arXiv 1909.06654, ISC licence) trained on MagnaTagATune (A) and on the 
 and the port's logits differ from those of the original graphs in TensorFlow by {worst:.0e} of the largest logit.
 
 The trunks are merged; A's head and B's head (its inputs moved as B's units are) read the merged trunk. *Kept*: the
-share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over {test}
-stretches of 3 s of tracks from {packages}; calibration is {calibration} stretches of other tracks. The {top}
-tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing of the parent is left.
-*Correlation*: of each tag's logit over the stretches with the parent's, mean over tags. torch {torch}.
+share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over
+{test} stretches of 3 s of tracks from {packages}; calibration is {calibration} stretches of other tracks. The {top}
+tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing of
+the parent is left. *Correlation*: of each tag's logit over the stretches with the parent's, mean over tags. torch
+{torch}.
 """
 
 
@@ -262,8 +264,8 @@ COMPARED = (
 MERGES = ("linear", "repair", "regmean", "pleas", "refit")
 MATCHING = """Both find every planted permutation; on models trained apart they differ, and the merge matters more:
 """
-COST = """`refit` and `repair` hold the live activations of all calibration batches; `regmean` and `pleas` stream them and
-hold second moments instead. All give an ordinary checkpoint.
+COST = """`refit` and `repair` hold the live activations of all calibration batches; `regmean` and `pleas` stream
+them and hold second moments instead. All give an ordinary checkpoint.
 """
 
 
