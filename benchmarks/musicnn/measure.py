@@ -90,26 +90,31 @@ def rows_of(way: str, align: Any, a: Musicnn, b: Musicnn, batches: list[Tensor],
     return rows
 
 
+def kept_rows() -> list[dict[str, Any]]:
+    """What was measured before."""
+    return json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="", help="the folder that rebasin is installed in; absent: left out")
+    parser.add_argument("--ways", nargs="*", default=WAYS, help="how to move B; ways may run side by side")
     options = parser.parse_args()
     torch.set_num_threads(1)
     calibration, test = music(*PER_TRACK)
     batches = [part for part in calibration.split(11) if len(part) == 11]
     a, b = musicnn("MTT"), musicnn("MSD")
-    result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"rows": []}
     own = {"A": logits(a, {"A": a.head}, test)["A"], "B": logits(b, {"B": b.head}, test)["B"]}
-    result |= {
+    settings = {
         "torch": torch.__version__, "packages": PACKAGES, "calibration": 11 * len(batches), "test": len(test),
         "top": TOP, "reference": reference(), "parameters": sum(p.numel() for p in a.parameters()),
         "constant": {side: agreement(x, x.mean(0, keepdim=True).expand_as(x))["kept"] for side, x in own.items()},
     }  # fmt: skip
     known = aligners(options.peers)
-    for way in WAYS:
-        if way in known and way not in {row["aligned"] for row in result["rows"]}:
-            result["rows"] += rows_of(way, known[way], a, b, batches, test)
-            RESULT.write_text(json.dumps(result, indent=0) + "\n")
+    for way in options.ways:
+        if way in known and way not in {row["aligned"] for row in kept_rows()}:
+            rows = rows_of(way, known[way], a, b, batches, test)
+            RESULT.write_text(json.dumps({**settings, "rows": kept_rows() + rows}, indent=0) + "\n")
 
 
 if __name__ == "__main__":

@@ -34,14 +34,19 @@ BATCHES, BATCH, TEST = 6, 128, 2000  # images; a text is as long as 4 of them
 TEXT = 4
 
 
-def measured(name: str, pair: tuple[int, int], peers: str, done: set[str]) -> Iterator[list[dict[str, Any]]]:
-    """For every way to move that is not done, a row for every way to merge."""
-    recipe = RECIPES[name]
-    data, part = recipe.data(), TEXT if name == "gpt2" else 1
+def inputs(name: str) -> tuple[Batches, tuple[Tensor, Tensor]]:
+    """Batches of the training set for calibration, and inputs and targets of the test set."""
+    data, part = RECIPES[name].data(), TEXT if name == "gpt2" else 1
     chosen = torch.randperm(len(data.train_x), generator=torch.Generator().manual_seed(0))
     size = BATCH // part
     batches = [data.train_x[chosen[k * size : (k + 1) * size]] for k in range(BATCHES)]
-    test = data.test_x[: TEST // part], data.test_y[: TEST // part]
+    return batches, (data.test_x[: TEST // part], data.test_y[: TEST // part])
+
+
+def measured(name: str, pair: tuple[int, int], peers: str, done: set[str]) -> Iterator[list[dict[str, Any]]]:
+    """For every way to move that is not done, a row for every way to merge."""
+    recipe = RECIPES[name]
+    batches, test = inputs(name)
     a, b = (trained(name, seed) for seed in pair)
     ends = judged(recipe, b, *test), judged(recipe, a, *test)
     for way, align in aligners(peers).items():
