@@ -25,11 +25,10 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     pairs = {name: results[f"pairs_{name}"] for name in NAMES if f"pairs_{name}" in results}
     found = {}
     if pairs:
-        found["pairs.md"] = "\n".join(pairs_page(pairs))
+        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {})))
+        found["how-to-choose.md"] = "\n".join(choosing_page(pairs, results.get("musicnn")))
     if "musicnn" in results:
         found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"]))
-    if pairs and "musicnn" in results:
-        found["how-to-choose.md"] = "\n".join(choosing_page(pairs, results["musicnn"]))
     return found
 
 
@@ -84,7 +83,7 @@ model. torch {torch}.
 """
 
 
-def pairs_page(pairs: dict[str, Any]) -> Iterator[str]:
+def pairs_page(pairs: dict[str, Any], curves: dict[str, Any]) -> Iterator[str]:
     """A section for each architecture, and a verdict."""
     settings = next(iter(pairs.values()))
     texts = {key: settings[name] // settings["text"] for key, name in (("text", "test"), ("texts", "calibration"))}
@@ -104,6 +103,8 @@ def pairs_page(pairs: dict[str, Any]) -> Iterator[str]:
     for name, data in pairs.items():
         yield f"## {NAMES[name]}\n"
         yield from _architecture(data["rows"])
+        if name in curves:
+            yield f"![Loss and accuracy along the way between the first two models](pictures/pairs_{name}.svg)\n"
 
 
 VERDICT = """The barrier of each pair. *Ours, no data*: weight matching and the linear merge. *Ours, with data*: the
@@ -221,9 +222,10 @@ def _kept(data: dict[str, Any], way: str, merged: str, key: str, weights: Sequen
 
 CHOOSING = """# Which method to use when
 
-    python benchmarks/tables.py      # writes this page from the figures of [pairs](pairs.md) and [musicnn](musicnn.md)
+    python benchmarks/tables.py      # writes this page from benchmarks/results/*.json
 
-Every figure below is measured: barriers are losses over the mean of the two models, half way, means over pairs.
+Every figure below is measured, and [pairs](pairs.md) has the rest: barriers are losses over the mean of the two models,
+half way, means over pairs.
 
 | you have | do | from the command line |
 | --- | --- | --- |
@@ -235,7 +237,7 @@ Every figure below is measured: barriers are losses over the mean of the two mod
 """
 
 
-def choosing_page(pairs: dict[str, Any], music: dict[str, Any]) -> Iterator[str]:
+def choosing_page(pairs: dict[str, Any], music: dict[str, Any] | None) -> Iterator[str]:
     """Advice, and the figures behind it."""
     yield CHOOSING
     yield "## Without data, and with some\n"
@@ -246,8 +248,9 @@ def choosing_page(pairs: dict[str, Any], music: dict[str, Any]) -> Iterator[str]
     yield MATCHING
     head = ("barrier: weights / correlation", *MERGES)
     yield table(head, [[name, *_matched(data["rows"])] for name, data in pairs.items()])
-    yield "## Two real models\n"
-    yield from _real(music)
+    if music is not None:
+        yield "## Two real models\n"
+        yield from _real(music)
     yield "## What it costs\n"
     head = ("CPU seconds to align", "descent from the identity", "correlation", "weights")
     yield table(head, [[name, *(_way(way, data["rows"])[2] for way in head[1:])] for name, data in pairs.items()])
