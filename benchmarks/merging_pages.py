@@ -22,7 +22,7 @@ T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}  # Student's t, two sides, by degre
 
 def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     """File name -> text of the pages whose results are there."""
-    pairs = {name: results[f"pairs_{name}"] for name in NAMES if f"pairs_{name}" in results}
+    pairs = {name: _whole(results[f"pairs_{name}"]) for name in NAMES if f"pairs_{name}" in results}
     found = {}
     if pairs:
         found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {})))
@@ -30,6 +30,15 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     if "musicnn" in results:
         found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"]))
     return found
+
+
+def _whole(data: dict[str, Any]) -> dict[str, Any]:
+    """The rows of those pairs for which every way was tried: means are over the same pairs."""
+    ways = {row["aligned"] for row in data["rows"]}
+    tried: dict[tuple[int, ...], set[str]] = {}
+    for row in data["rows"]:
+        tried.setdefault(tuple(row["pair"]), set()).add(row["aligned"])
+    return {**data, "rows": [row for row in data["rows"] if tried[tuple(row["pair"])] == ways]}
 
 
 def mean_of(rows: Sequence[Row], key: str) -> tuple[float, float | None]:
@@ -115,8 +124,7 @@ Lower is better.
 
 
 def _pairs(data: dict[str, Any]) -> list[list[int]]:
-    whole = {tuple(row["pair"]) for row in data["rows"] if row["aligned"] == "weights"}
-    return [list(pair) for pair in sorted(whole)]
+    return [list(pair) for pair in sorted({tuple(row["pair"]) for row in data["rows"]})]
 
 
 def _verdict(name: str, pair: list[int], rows: Sequence[Row]) -> list[str]:

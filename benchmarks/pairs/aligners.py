@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.matching import alignment
 from permgraph.matching.descent import Descent
 from permgraph.matching.objective import Pairing
 
@@ -47,10 +46,9 @@ def descent(a: nn.Module, b: nn.Module, batches: Batches) -> nn.Module:
     return loaded(b, spec.apply({**spec.identity(), **tables}, state))
 
 
-def ours(a: nn.Module, b: nn.Module, batches: Batches, *, method: str) -> nn.Module:
-    """`align` by a method, over all groups."""
-    data = None if method == "weights" else batches
-    found = pg.align(a, b, data, args=(batches[0][:2],), method=method)
+def ours(a: nn.Module, b: nn.Module, batches: Batches, *, mix: float) -> nn.Module:
+    """`align` over all groups; `mix` is the share of activations: 0 is by weights, 1 by correlation."""
+    found = pg.align(a, b, batches if mix else None, args=(batches[0][:2],), mix=mix)
     return loaded(b, found.state_dict)
 
 
@@ -97,8 +95,8 @@ def aligners(peers: str) -> dict[str, Aligner]:
     if peers:
         sys.path.append(peers)
         found["rebasin"] = rebasin
-    for method in alignment.METHODS:
-        found[method] = partial(ours, method=method)
+    for name, mix in {"correlation": 1.0, "weights": 0.0, "mix": 0.5}.items():
+        found[name] = partial(ours, mix=mix)
     return found
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
-from benchmarks.pairs.aligners import Batches, PeerError, aligners, function_error, loaded
+from benchmarks.pairs.aligners import Aligner, Batches, PeerError, aligners, function_error, loaded
 from benchmarks.pairs.models import RECIPES, SEEDS, Recipe
 from benchmarks.pairs.train import trained
 from permgraph.merging.merge import Mixture
@@ -43,15 +43,13 @@ def inputs(name: str) -> tuple[Batches, tuple[Tensor, Tensor]]:
     return batches, (data.test_x[: TEST // part], data.test_y[: TEST // part])
 
 
-def measured(name: str, pair: tuple[int, int], peers: str, done: set[str]) -> Iterator[list[dict[str, Any]]]:
-    """For every way to move that is not done, a row for every way to merge."""
+def measured(name: str, pair: tuple[int, int], ways: dict[str, Aligner]) -> Iterator[list[dict[str, Any]]]:
+    """For every way to move, a row for every way to merge."""
     recipe = RECIPES[name]
     batches, test = inputs(name)
     a, b = (trained(name, seed) for seed in pair)
     ends = judged(recipe, b, *test), judged(recipe, a, *test)
-    for way, align in aligners(peers).items():
-        if way in done:
-            continue
+    for way, align in ways.items():
         row: dict[str, Any] = {"architecture": name, "pair": list(pair), "aligned": way}
         start = time.process_time()
         try:
@@ -100,21 +98,27 @@ def judged(recipe: Recipe, model: nn.Module, x: Tensor, y: Tensor) -> tuple[floa
     return recipe.loss(logits, y).item(), recipe.hits(logits, y)
 
 
+def kept_rows(path: Path) -> list[dict[str, Any]]:
+    """What was measured before."""
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(RECIPES))
     parser.add_argument("--peers", default="", help="the folder that rebasin is installed in; absent: left out")
+    parser.add_argument("--ways", nargs="*", help="how to move B; all by default, and they may run side by side")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = {"torch": torch.__version__, "test": TEST, "text": TEXT, "calibration": BATCHES * BATCH}
     for name in options.names:
         path = RESULTS / f"pairs_{name}.json"
         for pair in combinations(SEEDS, 2):
-            rows = json.loads(path.read_text())["rows"] if path.exists() else []
-            done = {row["aligned"] for row in rows if row["pair"] == list(pair)}
-            for new in measured(name, pair, options.peers, done):
-                rows += new
-                path.write_text(json.dumps({**settings, "rows": rows}, indent=0) + "\n")
+            done = {row["aligned"] for row in kept_rows(path) if row["pair"] == list(pair)}
+            known = aligners(options.peers)
+            ways = {way: known[way] for way in known if way in (options.ways or known) and way not in done}
+            for new in measured(name, pair, ways):
+                path.write_text(json.dumps({**settings, "rows": kept_rows(path) + new}, indent=0) + "\n")
 
 
 if __name__ == "__main__":
