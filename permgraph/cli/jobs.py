@@ -15,9 +15,10 @@ from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.recipes import FILE, Request, local_hashes, recipe_text
 from permgraph.cli.record import REPORT, facts, gain_table, record, summary
 from permgraph.cli.session import Progress, Session
+from permgraph.errors import VerificationError
 from permgraph.matching.alignment import Alignment, align, require_pair, select
 from permgraph.models.devices import MovedBatches, device_of
-from permgraph.models.heads import Heads, common_part
+from permgraph.models.heads import Heads, common_part, on_the_whole
 from permgraph.models.loading import LoadedModel, load, require_alike
 from permgraph.pages.report import report_page
 from permgraph.pages.sections import moved_share
@@ -125,6 +126,23 @@ def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed
     program = capture(model.model, model.args, model.kwargs)
     inputs = bind(program, model.args, model.kwargs)
     return certify(program, spec, model.model.state_dict(), inputs, element=element, trials=1, seed=seed)
+
+
+def carried(session: Session, aligned: Aligned) -> tuple[Aligned, dict[str, Tensor]]:
+    """B as a whole, moved as its base model was: for heads of its own, where only base models were matched.
+
+    Raises VerificationError where that would change B's function.
+    """
+    b, found = aligned.models[1], aligned.alignment
+    spec = derive(b.model, b.args, b.kwargs, outputs=b.outputs, tie=b.tie)
+    element = on_the_whole(b, spec, found.spec, found.permutations)
+    certificate = prove(spec, b, element, session.seed)
+    if not certificate.ok:
+        raise VerificationError(f"the head of B cannot move along: {certificate}; align base models instead")
+    done = replace(found, certificate=certificate)
+    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), spec.apply(
+        element, b.model.state_dict()
+    )
 
 
 def write(

@@ -67,17 +67,19 @@ def align(
 ) -> None:
     """Move the units of B to the places of A's.
 
-    What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, it is B's
-    base model alone.
+    What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, only the
+    base models are matched, and B's own head moves along.
     """
     matching = _matching(data, None if method is None else method.value, groups, limit, mix)
     from permgraph.cli import jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
-    part = "" if aligned.heads.whole else "the base model of "
-    what = f"{part}{b}, its units in the places of {a}'s; the function is unchanged"
-    state = aligned.alignment.state_dict
-    report = jobs.write(session, out, state, aligned, like=aligned.b, what=ALIGNED, force=session.force)
+    what = f"{b}, its units in the places of {a}'s; the function is unchanged"
+    if aligned.heads.whole:
+        state = aligned.alignment.state_dict
+    else:
+        aligned, state = jobs.carried(session, aligned)
+    report = jobs.write(session, out, state, aligned, like=aligned.models[1], what=ALIGNED, force=session.force)
     jobs.tell(session, out, aligned, report, what)
 
 

@@ -19,6 +19,8 @@ from permgraph.checkpoints.model_card import public_name
 from permgraph.models.loading import LoadedModel
 from permgraph.models.transformers_models import base_prefix
 from permgraph.models.vocabulary import vocabulary_of
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.spec import PermutationSpec
 
 POOLER = "pooler"
 
@@ -28,6 +30,7 @@ class Heads:
     """Which modules outside the common part were merged, which the first model kept, and what was left out of others.
 
     `prefix` is that of the common part in the first model's state dict. `reason` says why heads were not merged.
+    `carried`: nothing was merged, and what lies outside the common part of the second model moved along with it.
     """
 
     prefix: str = ""
@@ -35,6 +38,7 @@ class Heads:
     kept: tuple[str, ...] = ()
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reason: str = ""
+    carried: bool = False
 
     @property
     def whole(self) -> bool:
@@ -52,6 +56,8 @@ class Heads:
     def __str__(self) -> str:
         if self.whole:
             return f"heads merged: {', '.join(self.merged)}" if self.merged else ""
+        if self.carried:
+            return f"base models matched ({self.reason}); the head of the second moved along"
         left = [f"{', '.join(modules)} of {reference}" for reference, modules in self.left_out.items() if modules]
         parts = [
             f"heads not merged ({self.reason})",
@@ -78,6 +84,23 @@ def common_part(models: Sequence[LoadedModel]) -> tuple[list[LoadedModel], Heads
     outside = [_modules(m.model, _outside(m.model, base)) for m, base in zip(models, bases, strict=True)]
     left_out = {_name(model): names for model, names in zip(models[1:], outside[1:], strict=True)}
     return parts, Heads(_prefix(models[0].model), (), outside[0], left_out, reason)
+
+
+def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpec, found: Permutations) -> Permutations:
+    """The element of the whole model's group `spec` that acts on its base model as `found` of `part` does.
+
+    A group of the whole is one of the part if it is of the same size and selection and acts on an axis of it; what is
+    the head's own stays where it is.
+    """
+    prefix = _prefix(model.model)
+    tables = dict(spec.identity())
+    for group in spec.groups:
+        axes = set(group.axes)
+        for other in part.groups:
+            inside = any((f"{prefix}{name}", dim) in axes for name, dim in other.axes)
+            if inside and other.table_shape == group.table_shape:
+                tables[group.name] = found[other.name]
+    return Permutations(tables)
 
 
 def labels_of(model: LoadedModel) -> Any:
