@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import vision
+import zoo_vision
 from judge import error
 from zoo import ROWS, Row
 from zoo_rows import Case
@@ -51,6 +53,13 @@ def check_laws(spec, state):
 
 def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.skipif(not vision.available(), reason="timm and torchvision are not installed; `make test` installs them")
+@pytest.mark.filterwarnings("ignore::Warning:timm.*", "ignore::Warning:torchvision.*")
+@pytest.mark.parametrize("row", parameters(zoo_vision.ROWS))
+def test_published_vision_models(row):
+    test_group_and_function(row)
 
 
 def test_names_are_unique():

@@ -296,6 +296,13 @@ ATTENTIONS = (
         attention(rotary="half", layout="3Hk"),
         D + H + 4 * K,
     ),
+    Row("rotary, pairs, one view", attention(rotary="pairs", layout="3Hk"), D + H + 4 * K),
+    Row(
+        "dtype of another tensor",
+        vectors(linear(5, 8), do(lambda x: x[:, :4].type_as(x[:, 4:]) + x[:, 4:].tanh()), linear(4, 3)),
+        L(4),
+    ),
+    Row("a constant that is the same everywhere", vectors(linear(5, 8), lambda: nets.Shifted(8), linear(8, 3)), L(8)),
     Row("QK-norm", attention(qk_norm=True), D + H + K + 4 * K),
     Row("ALiBi", attention(bias="alibi"), D + 8 * K),
     Row("position bias table", attention(bias="table"), D + HEADS),

@@ -54,6 +54,17 @@ class Product(nn.Module):
         return self.f(x) * self.g(x)
 
 
+class Shifted(nn.Module):
+    """Adds a constant that is no part of the state dict, the same for every unit."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.full((d,), 0.5), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift
+
+
 class Bias(nn.Module):
     """x + a bare parameter of any shape."""
 

@@ -6,8 +6,8 @@ continue it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 from permgraph.algebra.axes import Axis, Box, boxes
@@ -32,7 +32,7 @@ class TensorLayout:
         self.boxes: tuple[tuple[Box, ...], ...] = tuple(boxes(axis) for axis in value.axes)
         self._index = [{(box.offset, box.shape): k for k, box in enumerate(dim)} for dim in self.boxes]
         self.absorbed: set[tuple[int, ...]] = set()
-        self.grown: dict[Occurrence, int] = {}
+        self.grown: dict[Occurrence, tuple[int, int]] = {}
 
     def find(self, dim: int, offset: int, shape: tuple[tuple[int, int], ...]) -> int | None:
         """The index of the box at `offset` with these (size, stride) leaves, if there is one."""
@@ -51,28 +51,46 @@ class TensorLayout:
 
     def size(self, occurrence: Occurrence) -> int:
         """How many units an occurrence has."""
-        box = self.boxes[occurrence.dim][occurrence.cell[occurrence.dim]]
-        return self.grown.get(occurrence) or box.leaves[occurrence.position].size
+        return self._extent(occurrence)[0]
 
     def stride(self, occurrence: Occurrence) -> int:
         """How far apart on its dimension the units of an occurrence are."""
-        return self.boxes[occurrence.dim][occurrence.cell[occurrence.dim]].leaves[occurrence.position].stride
+        return self._extent(occurrence)[1]
 
-    def next(self, occurrence: Occurrence) -> Occurrence | None:
-        """The occurrence whose units go on where those of this one end, all else in the cell being alike."""
+    def _extent(self, occurrence: Occurrence) -> tuple[int, int]:
+        return self.grown.get(occurrence) or self._box(occurrence).shape[occurrence.position]
+
+    def _box(self, occurrence: Occurrence) -> Box:
+        return self.boxes[occurrence.dim][occurrence.cell[occurrence.dim]]
+
+    def offset(self, occurrence: Occurrence) -> int:
+        """Where on its dimension the first unit of an occurrence is."""
+        return self._box(occurrence).offset
+
+    def next(self, occurrence: Occurrence, *, in_turn: bool) -> Occurrence | None:
+        """The occurrence that goes on with this one (`goes_on`), all else in the cell being alike."""
         dim, cell = occurrence.dim, occurrence.cell
-        for k in range(len(self.boxes[dim])):
-            if continues(self.boxes[dim][cell[dim]], self.boxes[dim][k], occurrence.position):
-                return Occurrence(occurrence.tensor, (*cell[:dim], k, *cell[dim + 1 :]), dim, occurrence.position)
-        return None
+        k = next_box(self.boxes[dim], cell[dim], occurrence.position, in_turn=in_turn)
+        return None if k is None else replace(occurrence, cell=(*cell[:dim], k, *cell[dim + 1 :]))
 
 
-def continues(first: Box, second: Box, position: int) -> bool:
-    """Whether `second` begins where the leaf `position` of `first` ends, and differs from it in nothing else."""
-    leaf = first.leaves[position]
-    if second.offset != first.offset + leaf.size * leaf.stride or len(first.leaves) != len(second.leaves):
+def next_box(parts: Sequence[Box], current: int, position: int, *, in_turn: bool) -> int | None:
+    """The index of the nearest box that goes on with the leaf `position` of the current one."""
+    first = parts[current]
+    found = [k for k, box in enumerate(parts) if goes_on(first, box, position, in_turn=in_turn)]
+    return min(found, key=lambda k: parts[k].offset, default=None)
+
+
+def goes_on(first: Box, second: Box, position: int, *, in_turn: bool) -> bool:
+    """Whether `second` differs from `first` only in where the units of the leaf `position` are.
+
+    They begin where those of `first` end, or, `in_turn`, lie between them, as odd positions between even ones.
+    """
+    size, stride = first.shape[position]
+    step = second.offset - first.offset
+    if len(first.leaves) != len(second.leaves) or not (0 < step < stride if in_turn else step == size * stride):
         return False
     return all(
-        a[1] == b[1] and (k == position or a[0] == b[0])
+        a[1] == b[1] and (a[0] == b[0] or (k == position and not in_turn))
         for k, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))
     )

@@ -1,18 +1,18 @@
 """Parts of a cut axis that nothing tells apart are one again.
 
 An axis is cut everywhere when one operation on one tensor asks for it: rotation cuts the queries of a fused view in
-halves, and with them the values that lie in the same view. Where two consecutive parts belong to different free
-factors F and G, and every place and every operation that has F has G in the same way, all permutations of F and G
-together are allowed, not only those that keep the cut.
+halves, or in even and odd positions, and with them the values that lie in the same view. Where two parts that follow
+each other belong to different free factors F and G, and every place and every operation that has F has G in the same
+way, all permutations of F and G together are allowed, not only those that keep the cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from permgraph.algebra.axes import boxes
-from permgraph.algebra.cells import Occurrence, TensorLayout, continues
+from permgraph.algebra.cells import Occurrence, TensorLayout, next_box
 from permgraph.algebra.relations import Source
 from permgraph.algebra.ties import Instance, Resolution, Slot
 
@@ -22,33 +22,42 @@ Choice = tuple[int, ...]
 
 def coarsen(resolution: Resolution) -> Resolution:
     """The same factors, with those that continue each other alike everywhere made one."""
-    follower = dict(_Parts(resolution).pairs())
-    chains = [_chain(first, follower) for first in follower if first not in follower.values()]
+    classes, layouts = dict(resolution.factors.classes), resolution.layouts
+    chains = _chains(_Parts(resolution))
     if not chains:
         return resolution
-    factors, layouts, classes = resolution.factors, resolution.layouts, dict(resolution.factors.classes)
-    for chain in chains:
+    for chain, in_turn in chains:
         size = sum(layouts[kind.tensor].size(kind) for kind in chain)
         for occurrence in classes[chain[0]]:
-            layouts[occurrence.tensor].grown[occurrence] = size
+            layout = layouts[occurrence.tensor]
+            stride = layout.stride(occurrence)
+            layout.grown[occurrence] = size, stride // len(chain) if in_turn else stride
         for kind in chain[1:]:
-            factors.tie(chain[0], kind, UNCUT)
+            resolution.factors.tie(chain[0], kind, UNCUT)
             for occurrence in classes[kind]:
                 layouts[occurrence.tensor].absorbed.add(occurrence.cell)
-    factors.forget()
+    resolution.factors.forget()
     kept = [
         instance
         for instance in resolution.instances
         if not any(o.cell in layouts[o.tensor].absorbed for operand in instance.operands for o in operand.values())
     ]
-    return Resolution(factors, layouts, kept)
+    return Resolution(resolution.factors, layouts, kept)
 
 
-def _chain(first: Occurrence, follower: dict[Occurrence, Occurrence]) -> list[Occurrence]:
-    chain = [first]
-    while chain[-1] in follower and follower[chain[-1]] not in chain:
-        chain.append(follower[chain[-1]])
-    return chain
+def _chains(parts: _Parts) -> list[tuple[list[Occurrence], bool]]:
+    """Lists of factors each of which goes on with the one before, end to end or in turn; no factor is in two."""
+    found: list[tuple[list[Occurrence], bool]] = []
+    for in_turn in (False, True):
+        taken = {kind for chain, _ in found for kind in chain}
+        follower = {a: b for a, b in parts.pairs(in_turn=in_turn) if a not in taken and b not in taken}
+        for first in follower.keys() - set(follower.values()):
+            chain = [first]
+            while chain[-1] in follower:
+                chain.append(follower[chain[-1]])
+            if not in_turn or parts.fill(chain):
+                found.append((chain, in_turn))
+    return sorted(found)
 
 
 class _Parts:
@@ -57,10 +66,11 @@ class _Parts:
     def __init__(self, resolution: Resolution) -> None:
         self.layouts, self.find = resolution.layouts, resolution.factors.find
         self.classes, self.pinned = resolution.factors.classes, resolution.factors.pinned
-        self.instances = resolution.instances
+        self.instances, self.in_turn = resolution.instances, False
 
-    def pairs(self) -> Iterator[tuple[Occurrence, Occurrence]]:
-        """(F, G) where G goes on where F ends, everywhere alike."""
+    def pairs(self, *, in_turn: bool) -> Iterator[tuple[Occurrence, Occurrence]]:
+        """(F, G) where G goes on with F, everywhere alike."""
+        self.in_turn = in_turn
         tried: set[tuple[Occurrence, Occurrence]] = set()
         left, right = set[Occurrence](), set[Occurrence]()
         for pair in self._candidates():
@@ -72,13 +82,25 @@ class _Parts:
                 right.add(pair[1])
                 yield pair
 
+    def fill(self, chain: Sequence[Occurrence]) -> bool:
+        """Whether the units of factors in turn, put together, are evenly spaced wherever they stand."""
+        for occurrence in self.classes[chain[0]]:
+            layout, place, offsets = self.layouts[occurrence.tensor], occurrence, [0]
+            while len(offsets) < len(chain) and (after := layout.next(place, in_turn=True)) is not None:
+                place = after
+                offsets.append(layout.offset(place) - layout.offset(occurrence))
+            step = layout.stride(occurrence) // len(chain)
+            if offsets != [k * step for k in range(len(chain))] or step * len(chain) != layout.stride(occurrence):
+                return False
+        return True
+
     def _candidates(self) -> Iterator[tuple[Occurrence, Occurrence]]:
         for layout in self.layouts.values():
             if layout.value.kind != "parameter" or max(map(len, layout.boxes), default=1) == 1:
                 continue
             for cell in layout.cells():
                 for occurrence, _ in layout.occurrences(cell):
-                    after = layout.next(occurrence)
+                    after = layout.next(occurrence, in_turn=self.in_turn)
                     if after is not None:
                         pair = self.find(occurrence), self.find(after)
                         if pair[0] != pair[1] and not any(kind in self.pinned for kind in pair):
@@ -89,7 +111,7 @@ class _Parts:
             return False
         for occurrence in self.classes[first]:
             layout = self.layouts[occurrence.tensor]
-            after = layout.next(occurrence)
+            after = layout.next(occurrence, in_turn=self.in_turn)
             if after is None or self.find(after) != second or not self._beside_alike(layout, occurrence, after):
                 return False
         return True
@@ -129,13 +151,12 @@ class _Parts:
     def _next_instance(self, instance: Instance, slot: Slot) -> Instance | None:
         variable, position = slot
         place = list(instance.relation.variables).index(variable)
-        choices = boxes(instance.relation.variables[variable])
-        current = choices[instance.choice[place]]
-        for k, box in enumerate(choices):
-            if continues(current, box, position):
-                choice = (*instance.choice[:place], k, *instance.choice[place + 1 :])
-                return self._by_choice.get((id(instance.relation), choice))
-        return None
+        parts = boxes(instance.relation.variables[variable])
+        k = next_box(parts, instance.choice[place], position, in_turn=self.in_turn)
+        if k is None:
+            return None
+        choice = (*instance.choice[:place], k, *instance.choice[place + 1 :])
+        return self._by_choice.get((id(instance.relation), choice))
 
     @cached_property
     def _by_choice(self) -> dict[tuple[int, Choice], Instance]:

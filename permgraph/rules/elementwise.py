@@ -48,7 +48,6 @@ from permgraph.rules.registry import Call, rule
     "aten.special_expm1",
     "aten.subtract",
     "aten.true_divide",
-    "aten.type_as",
     "aten.where",
     "aten.zero",
 )
@@ -71,9 +70,10 @@ def pointwise(call: Call) -> None:
     "aten.lift_fresh_copy",
     "aten.to",
     "aten._to_copy",
+    "aten.type_as",
 )
 def copy(call: Call) -> None:
-    """The same elements; what is known of a constant stays known."""
+    """The same elements, of which a second tensor gives the dtype alone; what is known of a constant stays known."""
     x = next(call.tensors())
     call.relate("... -> ...", x, call.out)
     call.out.data = x.data

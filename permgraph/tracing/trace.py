@@ -124,7 +124,9 @@ class _Walk:
             name = feed.name if feed.kind == "buffer" else node.name
             value = Value.fresh(name, "constant", example.shape, source)
             value.uses_parameters = False
-            value.data = _integers(self.program.constants.get(feed.name))
+            if node not in self.written:
+                value.data = _integers(self.program.constants.get(feed.name))
+                value.uniform = _uniform(self.program.constants.get(feed.name))
             self.result.relations.append(_pinned(value, f"the constant {feed.name}"))
         value.boolean = example.dtype == torch.bool
         return self._keep(value)
@@ -186,6 +188,13 @@ def _follow(rule: Rule, call: Call) -> None:
 def _integers(tensor: Tensor | None) -> Tensor | None:
     known = tensor is not None and not tensor.is_meta and tensor.dtype == torch.int64
     return tensor if known else None
+
+
+def _uniform(tensor: Tensor | None) -> frozenset[int]:
+    """The dimensions along which a constant does not change, such as those of a bias that is always zero."""
+    if tensor is None or tensor.is_meta or not tensor.numel():
+        return frozenset()
+    return frozenset(dim for dim in range(tensor.dim()) if bool((tensor == tensor.narrow(dim, 0, 1)).all()))
 
 
 def find_rule(target: Any) -> Rule | None:
