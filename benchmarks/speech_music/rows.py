@@ -22,6 +22,7 @@ FEW = (0.5, 0.7, 0.9)
 TWO = (0.5, 0.9)
 CONTROL_SEEDS = 2
 RANDOM_SEEDS = 3
+MIXED_SECONDS = 120
 FIRST = ("paper", "control", "ours", "calibration")
 
 CONV = ("conv",)
@@ -63,6 +64,13 @@ def by_weights(pair: Encoders, seed: int) -> State:
     return pair.moved(found.permutations)
 
 
+def mixed(pair: Encoders, seed: int) -> State:
+    """B aligned in all groups by activations and weights, half and half (MuDSC, arXiv 2403.01753)."""
+    heard = list(pair.like(Calibration("both", MIXED_SECONDS)).batches())
+    found = pg.align(pair.a, pair.b, heard, spec=pair.spec, mix=0.5, seed=seed)
+    return pair.moved(found.permutations)
+
+
 def calibrated(name: str, title: str, domain: str, seconds: int) -> Row:
     """The proposed groups on other calibration audio."""
     return Row(name, title, "calibration", matched(PROPOSED, Calibration(domain, seconds)), TWO)
@@ -78,6 +86,7 @@ ROWS = (
     Row("qk", "proposed, heads with Q and K matched", "ours", matched((*PROPOSED, *QK))),
     Row("residual", "residual stream alone", "ours", matched(RESIDUAL), FEW),
     Row("weights", "every group by weights, no data", "ours", by_weights),
+    Row("mix", "every group by correlation and weights, half and half", "ours", mixed, FEW),
     Row("slerp", "proposed, slerp", "ours", matched(PROPOSED), FEW, method="slerp"),
     Row("pleas", "proposed, least squares (PLeaS)", "ours", matched(PROPOSED), FEW, method="pleas"),
     Row("regmean", "proposed, least squares (RegMean)", "ours", matched(PROPOSED), FEW, method="regmean"),
