@@ -36,6 +36,8 @@ MODULES = {
     "b": ("ast.py", "dis.py", "doctest.py", "pdb.py"),
     "held out": ("statistics.py", "fractions.py", "random.py", "heapq.py"),
 }
+ORDERED = "b in A's order"
+PAIRS = ("fine-tuned", "independent")
 CONTEXT, BATCH = 96, 32
 SIZES = {
     "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 3,
@@ -85,16 +87,16 @@ def loss(folder: Path) -> float:
 
 
 def fine_tuned(folder: Path, steps: int) -> dict[str, Path]:
-    base = train(fresh(0), "base", steps, 0, 3e-3)
-    base.save_pretrained(folder / "base")
-    for name, seed in (("a", 1), ("b", 2)):
-        model = AutoModelForCausalLM.from_pretrained(folder / "base")
-        train(model, name, steps // 4, seed, 5e-4).save_pretrained(folder / ("b in A's order" if name == "b" else "a"))
-    loaded = pg.load(str(folder / "b in A's order"))
+    paths = {"base": folder / "base", "a": folder / "a", "b": folder / "b", ORDERED: folder / "ordered"}
+    train(fresh(0), "base", steps, 0, 3e-3).save_pretrained(paths["base"])
+    for part, name, seed in (("a", "a", 1), ("b", ORDERED, 2)):
+        model = AutoModelForCausalLM.from_pretrained(paths["base"])
+        train(model, part, steps // 4, seed, 5e-4).save_pretrained(paths[name])
+    loaded = pg.load(str(paths[ORDERED]))
     spec = pg.derive(loaded.model, loaded.args, loaded.kwargs)
     loaded.model.load_state_dict(spec.apply(spec.sample(3), loaded.model.state_dict()))
-    loaded.model.save_pretrained(folder / "b")
-    return {name: folder / name for name in ("base", "a", "b", "b in A's order")}
+    loaded.model.save_pretrained(paths["b"])
+    return paths
 
 
 def independent(folder: Path, steps: int) -> dict[str, Path]:
@@ -131,7 +133,7 @@ def align(a: Path, b: Path, out: Path) -> None:
 def measure(pair: dict[str, Path], folder: Path) -> dict[str, Any]:
     align(pair["a"], pair["b"], folder / "aligned")
     inputs = {"as it stands": pair["b"], "aligned": folder / "aligned"}
-    inputs |= {"in A's order": pair["b in A's order"]} if "b in A's order" in pair else {}
+    inputs |= {"in A's order": pair[ORDERED]} if ORDERED in pair else {}
     found: dict[str, Any] = {"loss": {name: loss(path) for name, path in pair.items()}, "methods": {}}
     found["loss"]["aligned"] = loss(folder / "aligned")
     for method in METHODS:
@@ -146,16 +148,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, required=True, help="where mergekit was installed to")
     parser.add_argument("--steps", type=int, default=300, help="of training; fine-tuning takes a quarter")
+    parser.add_argument("--only", choices=PAIRS, help="measure this pair and keep the other's figures")
     options = parser.parse_args()
-    peers = options.peers.resolve()
-    sys.path.append(str(peers))
-    version = next(d.version for d in importlib.metadata.distributions(path=[str(peers)]) if d.name == "mergekit")
-    results: dict[str, Any] = {"mergekit": version, "torch": torch.__version__, "steps": options.steps, "pairs": {}}
-    for name, make in {"fine-tuned": fine_tuned, "independent": independent}.items():
-        with tempfile.TemporaryDirectory() as folder:
-            results["pairs"][name] = measure(make(Path(folder), options.steps), Path(folder))
-        print(name, json.dumps(results["pairs"][name], indent=1))
+    sys.path.append(str(options.peers.resolve()))
+    version = importlib.metadata.version("mergekit")
+    found = {}
+    for name, make in zip(PAIRS, (fine_tuned, independent), strict=True):
+        if options.only in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                found[name] = measure(make(Path(folder), options.steps), Path(folder))
+    before = json.loads(RESULT.read_text())["pairs"] if options.only and RESULT.is_file() else {}
+    results = {"mergekit": version, "torch": torch.__version__, "steps": options.steps, "pairs": before | found}
     RESULT.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
