@@ -309,6 +309,35 @@ def _planted_row(row: dict[str, Any], searches: list[str]) -> list[str]:
     return cells
 
 
+LARGE = """## What does weight matching cost at full size?
+
+    python benchmarks/large_pairs.py
+
+Random weights; B is A in random order, with noise or without, or drawn anew (*unrelated*: nothing to be found, the
+longest search). One thread, seconds of CPU, since the machine was busy; *sweeps*: these over what the products of one
+exact sweep take at the rate of a 1024 × 1024 product of the same run. *Memory*: the two models and what matching adds,
+in units of the two. *Recovered*: the share of the units that went home. torch {torch}.
+"""
+LARGE_COLUMNS = ("model", "pair", "CPU s", "sweeps", "memory", "recovered", "F over bound", "steps", "fixed point")
+
+
+def large_pairs_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row a model and kind of pair; rebasin beside where it was run."""
+    yield LARGE.format(**data)
+    peers = [row for row in data["rows"] if "rebasin" in row]
+    head = (*LARGE_COLUMNS, "rebasin, CPU s") if peers else LARGE_COLUMNS
+    yield table(head, [_large_row(row, bool(peers)) for row in data["rows"]])
+
+
+def _large_row(row: dict[str, Any], peers: bool) -> list[str]:
+    cells = [row["model"], row["pair"], f"{row['cpu_seconds']:.1f}", f"{row['sweeps']:.1f}"]
+    cells += [f"{1 + row['memory_added_over_models']:.2f}"]
+    cells += [DASH if row["recovered"] is None else percent(row["recovered"]), f"{row['objective_over_bound']:.3f}"]
+    cells += [str(row["steps"]), yes(row["fixed_point"])]
+    taken = row.get("rebasin_cpu_seconds")
+    return [*cells, row.get("rebasin", DASH) if taken is None else f"{taken:.1f}"] if peers else cells
+
+
 SECTIONS = {
     "peers": peers_section,
     "scaling": scaling_section,
@@ -316,6 +345,7 @@ SECTIONS = {
     "planted": planted_section,
     "first_steps": partial(first_steps_section, table=table),
     "mergekit": partial(mergekit_section, table=table),
+    "large_pairs": large_pairs_section,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,8 @@ def correlation_terms(
     """One term a point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
 
     Both models see the same batches in lockstep, and each activation is reduced to sums as soon as both have it, so
-    that nothing is kept but one set of moments. Several points of one group add up, each times its weight.
+    that nothing is kept but one set of moments. Several points of one group add up, each times its
+    weight; one that no input reaches (a class token before the first layer) says nothing where others do.
 
     Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
     Raises CalibrationError for no batches, values that are not finite, constant activations, or too few frames.
@@ -56,15 +57,22 @@ def correlation_terms(
             progress("calibration", count, total)
     if not count:
         raise CalibrationError("the calibration data is empty: give at least one batch")
-    return [_term(point, moments.pop(k)) for k, point in enumerate(points)]
+    return list(_terms(points, moments))
 
 
-def _term(point: Point, moment: CrossMoments) -> Term:
-    moment.require_signal()
-    matrix = moment.correlation().reshape(point.sizes * 2)
-    if point.weight != 1:
-        matrix *= point.weight
-    return Term(point.groups, matrix, point.weight)
+def _terms(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
+    """A term a point; one where all is constant is left out if every group there has another that tells units apart."""
+    still = [k for k, point in enumerate(points) if moments[k].is_still]
+    told = {name for k, point in enumerate(points) if k not in still for name in point.groups}
+    for k, point in enumerate(points):
+        moment = moments.pop(k)
+        if k in still and told.issuperset(point.groups):
+            continue
+        moment.require_signal()
+        matrix = moment.correlation().reshape(point.sizes * 2)
+        if point.weight != 1:
+            matrix *= point.weight
+        yield Term(point.groups, matrix, point.weight)
 
 
 def _require_finite_input(args: tuple[Any, ...], kwargs: Mapping[str, Any], number: int) -> None:

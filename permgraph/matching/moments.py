@@ -101,6 +101,11 @@ class CrossMoments:
         scale_a, scale_b = self._scales()
         return scale_a == 0, scale_b == 0
 
+    @property
+    def is_still(self) -> bool:
+        """Whether all channels of A, or all of B, are constant up to rounding, over enough frames to tell."""
+        return self.frames >= minimum_frames(self.size) and any(dead.all() for dead in self.dead())
+
     def require_frames(self, minimum: int | None = None) -> None:
         """Raises CalibrationError when fewer than `minimum` frames were kept, `minimum_frames` by default."""
         minimum = minimum_frames(self.size) if minimum is None else minimum

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from math import isfinite, prod
@@ -91,8 +92,10 @@ def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
     alone (a transposed weight, say) is no activation.
     """
     compared = _activations(derivation)
-    reading = _by_group(derivation, _contracted(derivation, compared))
-    anywhere = _by_group(derivation, ((t, cell) for t in compared for cell in derivation.resolution.layouts[t].cells()))
+    reading = _by_group(derivation, compared, _contracted(derivation, compared))
+    anywhere = _by_group(
+        derivation, compared, ((t, cell) for t in compared for cell in derivation.resolution.layouts[t].cells())
+    )
     chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
     for group in wanted:
         places = _spread(_telling(reading[group])) if group in reading else anywhere.get(group, [])[-1:]
@@ -146,19 +149,21 @@ def _spread(points: list[Point]) -> list[Point]:
     return [points[k] for k in index]
 
 
-def _by_group(derivation: Derivation, cells: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, list[Point]]:
+def _by_group(
+    derivation: Derivation, compared: Mapping[str, str], cells: Iterable[tuple[str, tuple[int, ...]]]
+) -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = {}
     layouts: dict[str, Layout] = {}
     for tensor, index in dict.fromkeys(cells):
         if tensor not in layouts:
             layouts[tensor] = derivation.grouping.layout(tensor)
-        point = _point(tensor, layouts[tensor], index, derivation)
+        point = replace(_point(tensor, layouts[tensor], index, derivation), node=compared[tensor])
         for group in point.groups:
             found.setdefault(group, []).append(point)
     return found
 
 
-def _contracted(derivation: Derivation, compared: Collection[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _contracted(derivation: Derivation, compared: Mapping[str, str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Cells of activations in which an operation sums over a group."""
     free = {kind for kind, bundle in derivation.grouping.bundles.items() if bundle.free}
     for instance in derivation.resolution.instances:
@@ -169,17 +174,21 @@ def _contracted(derivation: Derivation, compared: Collection[str]) -> Iterator[t
                     yield occurrence.tensor, occurrence.cell
 
 
-def _activations(derivation: Derivation) -> dict[str, None]:
-    """Names of the nodes that depend on inputs and on parameters, and have elements; in order."""
-    found, fed = dict[str, None](), set[str]()
+def _activations(derivation: Derivation) -> dict[str, str]:
+    """Tensor -> the node that computes it: tensors that depend on inputs and on parameters, and have elements."""
+    carriers, fed = dict[str, str](), set[str]()
     for node in derivation.program.graph.graph.nodes:
         feed = derivation.program.feeds.get(node.name)
         if (feed is not None and feed.kind == "input") or any(before.name in fed for before in node.all_input_nodes):
             fed.add(node.name)
+            carriers[node.name] = node.name
+            if node.target is operator.getitem:
+                carriers[f"{node.args[0].name}:{node.args[1]}"] = node.name
+    found = {}
     for name in derivation.resolution.layouts:
         value = derivation.trace.values[name]
-        if name in fed and value.kind == "activation" and value.uses_parameters and 0 not in value.shape:
-            found[name] = None
+        if name in carriers and value.kind == "activation" and value.uses_parameters and 0 not in value.shape:
+            found[name] = carriers[name]
     return found
 
 

@@ -154,18 +154,18 @@ def _sums(
     found: Sequence[Tables],
 ) -> list[Term]:
     """s[u, j] = Σ over the other models of the correlation of the unit they have at u with unit j of `model`."""
-    sums: list[Term] = []
+    sums: dict[tuple[str, ...], Term] = {}
     for other in others:
-        for k, term in enumerate(terms[min(other, model), max(other, model)]):
+        for term in terms[min(other, model), max(other, model)]:
             sizes = term.matrix.shape[: len(term.groups)]
             matrix = term.matrix.reshape(np.prod(sizes, dtype=int), -1)
             rows = unit_sources(term.groups, sizes, depends, found[other])
             moved = (matrix if other < model else matrix.T)[rows].reshape(term.matrix.shape)
-            if k < len(sums):
-                sums[k].matrix[...] += moved
+            if term.groups in sums:
+                sums[term.groups].matrix[...] += moved
             else:
-                sums.append(Term(term.groups, moved.astype(np.float64)))
-    return sums
+                sums[term.groups] = Term(term.groups, moved.astype(np.float64))
+    return list(sums.values())
 
 
 def _parts(
