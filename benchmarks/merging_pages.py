@@ -88,7 +88,7 @@ models, which allows for pairs that share one; wide, with three). Methods that n
 *Descent from the identity* is Git Re-Basin's weight matching over permgraph's groups; rebasin 0.0.47 has its own
 groups. *Repair*, *regmean*, *pleas* and *refit* are permgraph's, also where the alignment is a peer's or none.
 *Function changed*: by how much moving B changed its outputs, relative; a peer that changes them merges A with another
-model. torch {torch}.
+model. *Similarity*: the cosine of all weights of A with those of B moved. torch {torch}.
 """
 
 
@@ -108,7 +108,9 @@ def pairs_page(pairs: dict[str, Any], curves: dict[str, Any]) -> Iterator[str]:
         "with our merging",
         "outcome",
     )
-    yield table(head, [_verdict(name, pair, data["rows"]) for name, data in pairs.items() for pair in _pairs(data)])
+    verdicts = [_verdict(name, pair, data["rows"]) for name, data in pairs.items() for pair in _pairs(data)]
+    yield table(head, verdicts)
+    yield _counted(verdicts)
     for name, data in pairs.items():
         yield f"## {NAMES[name]}\n"
         yield from _architecture(data["rows"])
@@ -142,6 +144,23 @@ def _verdict(name: str, pair: list[int], rows: Sequence[Row]) -> list[str]:
     return [f"{name} {pair[0]}, {pair[1]}", *cells, plain["aligned"], f"{lent:.3f}", outcome]
 
 
+def _counted(verdicts: Sequence[Sequence[str]]) -> str:
+    """In how many pairs ours is at or below, with and without data, and with our merging lent to the peers."""
+    rows = [[float(cell) for cell in (*line[1:4], line[5])] for line in verdicts]
+    counts = [sum(row[mine] <= row[theirs] for row in rows) for mine, theirs in ((0, 2), (1, 2), (1, 3))]
+    above = [line[0] for line, row in zip(verdicts, rows, strict=True) if row[0] > row[2]]
+    text = (
+        f"Of {len(rows)} pairs ours is at or below every peer in {counts[0]} without data, in {counts[1]} with data, "
+        f"and in {counts[2]} where the peers are merged as ours are.\n"
+    )
+    if above:
+        text += (
+            f"\nWithout data it is above for {'; '.join(above)}. Weight matching looks for the largest *similarity* "
+            "(below), and finds more of it than descent does; the loss half way is another thing.\n"
+        )
+    return text
+
+
 def _architecture(rows: Sequence[Row]) -> Iterator[str]:
     merges, ways = order_of(rows, "merged"), order_of(rows, "aligned")
     for key, what, digits in (("height", "barrier", 3), ("middle", "accuracy", 3)):
@@ -153,7 +172,8 @@ def _architecture(rows: Sequence[Row]) -> Iterator[str]:
                 line.append(shown(mean_of(own, key), digits) if own else DASH)
             cells.append(line)
         yield table((what, *merges), cells)
-    yield table(("moved by", "pairs", "CPU seconds", "function changed"), [_way(way, rows) for way in ways])
+    head = ("moved by", "pairs", "CPU seconds", "function changed", "similarity")
+    yield table(head, [_way(way, rows) for way in ways])
     ends = {row["pair"][k]: row for row in rows if "losses" in row for k in (0, 1)}
     own = [_end(row, model) for model, row in sorted(ends.items())]
     yield "The models: " + "; ".join(f"loss {loss:.3f}, accuracy {hits:.3f}" for loss, hits in own) + ".\n"
@@ -170,11 +190,13 @@ def _end(row: Row, model: int) -> tuple[float, float]:
 def _way(way: str, rows: Sequence[Row]) -> list[str]:
     own = {tuple(row["pair"]): row for row in rows if row["aligned"] == way and "seconds" in row}
     if not own:
-        return [way, "0", DASH, DASH]
+        return [way, "0", DASH, DASH, DASH]
     worst = max(row["function_error"] for row in own.values())
     spent = sum(row["seconds"] for row in own.values()) / len(own)
+    known = [row["similarity"] for row in own.values() if "similarity" in row]
+    alike = f"{sum(known) / len(known):.3f}" if len(known) == len(own) else DASH
     cost = DASH if way == "rebasin" else seconds(spent)  # it runs in a process of its own, whose time is not counted
-    return [way, str(len(own)), cost, f"{worst:.0e}" if worst < 1e-3 else f"**{worst:.2g}**"]
+    return [way, str(len(own)), cost, f"{worst:.0e}" if worst < 1e-3 else f"**{worst:.2g}**", alike]
 
 
 MUSICNN = """# Two real models: musicnn, MTT with MSD
@@ -254,13 +276,13 @@ def choosing_page(pairs: dict[str, Any], music: dict[str, Any] | None) -> Iterat
     yield "".join(_advice(name, data["rows"]) for name, data in pairs.items())
     yield "## By weights or by correlation?\n"
     yield MATCHING
-    head = ("barrier: weights / correlation", *MERGES)
+    head = ("barrier: weights / correlation / mix", *MERGES)
     yield table(head, [[name, *_matched(data["rows"])] for name, data in pairs.items()])
     if music is not None:
         yield "## Two real models\n"
         yield from _real(music)
     yield "## What it costs\n"
-    head = ("CPU seconds to align", "descent from the identity", "correlation", "weights")
+    head = ("CPU seconds to align", "descent from the identity", "correlation", "weights", "mix")
     yield table(head, [[name, *(_way(way, data["rows"])[2] for way in head[1:])] for name, data in pairs.items()])
     yield COST
 
@@ -293,14 +315,14 @@ def _compared(rows: Sequence[Row]) -> list[str]:
 def _matched(rows: Sequence[Row]) -> list[str]:
     cells = []
     for merged in MERGES:
-        both = [_heights(rows, way, merged) for way in ("weights", "correlation")]
+        both = [_heights(rows, way, merged) for way in ("weights", "correlation", "mix")]
         cells.append(" / ".join(f"{mean_of(own, 'height')[0]:.3f}" if own else DASH for own in both))
     return cells
 
 
 def _advice(name: str, rows: Sequence[Row]) -> str:
     """The lowest barrier, what it leaves of the models' accuracy, and the best that no data gives."""
-    known = {(r["aligned"], r["merged"]) for r in rows if "merged" in r and r["aligned"] not in PEERS}
+    known = list(dict.fromkeys((r["aligned"], r["merged"]) for r in rows if r["aligned"] not in PEERS))
     best = min(known, key=lambda one: mean_of(_heights(rows, *one), "height")[0])
     own = _heights(rows, *best)
     left, _ = mean_of(own, "height")

@@ -58,9 +58,17 @@ def measured(name: str, pair: tuple[int, int], ways: dict[str, Aligner]) -> Iter
             yield [row | {"failure": str(reason)}]
             continue
         row |= {"seconds": time.process_time() - start, "function_error": function_error(moved, b, test[0][:64])}
+        row |= {"similarity": similarity(a, moved)}
         rows = [row | one for one in merges(recipe, a, moved, batches, test, ends)]
         print(name, pair, way, {row["merged"]: round(row["height"], 3) for row in rows}, flush=True)
         yield rows
+
+
+def similarity(a: nn.Module, b: nn.Module) -> float:
+    """The cosine of all weights of A with all of B: what weight matching makes as large as it can."""
+    with torch.no_grad():
+        x, y = (torch.cat([p.flatten().double() for p in model.parameters()]) for model in (a, b))
+    return (x @ y / (x.norm() * y.norm())).item()
 
 
 def merges(
