@@ -290,3 +290,31 @@ def test_large_models_stop_after_a_step_that_gains_little(monkeypatch: pytest.Mo
     assert hurried.objective > 0.9 * careful.objective
     spec, a, b, inverse = residual(6, 0.5)
     assert recovered(match_weights(spec, spec.groups, a, b).tables, inverse) == 1.0
+
+
+class Tied(nn.Module):
+    """W[n, n] on one stream, used as it is and transposed: one group twice on one tensor, and a Gram matrix of it."""
+
+    def __init__(self, width: int = 5) -> None:
+        super().__init__()
+        self.embed, self.weight = nn.Linear(2, width), nn.Parameter(torch.randn(width, width))
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return self.head(x + torch.tanh(x @ self.weight @ self.weight.T))
+
+
+@pytest.mark.parametrize("build", [lambda: Square(5), Tied], ids=["square", "used transposed too"])
+def test_a_group_twice_on_one_tensor_reaches_the_best_of_all_elements(build) -> None:
+    """The step is quadratic there; a small group has its best element on unrelated weights, the others held."""
+    torch.manual_seed(0)
+    spec, a, _, _ = pair(build(), torch.randn(4, 2))
+    group = next(g for g in spec.groups if {("weight", 1), ("square.weight", 1)} & set(g.axes))
+    for seed in range(12):
+        torch.manual_seed(seed)
+        b = {k: torch.randn_like(v) * v.std(correction=0) for k, v in a.items()}
+        pairing = Pairing.of(spec, [group], a, b)
+        best = max(pairing.value({group.name: np.array(p)}) for p in itertools.permutations(range(group.size)))
+        found = match_weights(spec, [group], a, b).search
+        assert found.objective == pytest.approx(best)

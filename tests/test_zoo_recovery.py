@@ -57,9 +57,15 @@ def another(value: Any, seed: int) -> Any:
     return value
 
 
+DEAD = ("squeeze and excitation",)
+"""Rows with several units that ReLU never lets through on this data: activations cannot tell these apart."""
+
+
 @pytest.mark.parametrize("method", ["weights", "correlation"])
 @pytest.mark.parametrize("row", list(rows()))
-def test_a_planted_element_is_recovered_exactly(row: Row, method: str) -> None:
+def test_a_planted_element_is_recovered_exactly(row: Row, method: str, request: pytest.FixtureRequest) -> None:
+    if method == "correlation" and row.name in DEAD:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="units dead on this data are alike by activations"))
     case, spec = derived(row)
     a = told_apart(case.model)
     b = copy.deepcopy(a)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
+
+import numpy as np
 
 from permgraph.matching.frank_wolfe import frank_wolfe
 from permgraph.matching.objective import Pairing
@@ -16,6 +19,7 @@ MOST_SWEEPS = 50
 ENOUGH = 1e-7  # a family that gains less than this share of its own objective stays as it is
 ENOUGH_IF_LARGE = 1e-4  # the same above HURRIED elements: one misplaced pair among 8192 true ones still gains more
 HURRIED = 2**24
+ENUMERATED = 6
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,16 @@ def _gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, tuple[
 
 
 def _candidates(problem: Relaxation, now: Mapping[str, Index], again: bool) -> Iterator[dict[str, Index]]:
-    """The assignment; where the family meets itself on a site, Frank-Wolfe from here and, at first, the barycentre."""
+    """The assignment; where the family meets itself on a site, Frank-Wolfe from here and, at first, the barycentre.
+
+    A group of at most ENUMERATED units that meets itself has all its elements tried.
+    """
     if not problem.factors:
         yield dict(problem.best(problem.linear, now))
+        return
+    if len(problem.groups) == 1 and problem.groups[0].count == 1 and problem.groups[0].size <= ENUMERATED:
+        (group,) = problem.groups
+        yield from ({group.name: np.array(element)} for element in permutations(range(group.size)))
         return
     centre = problem.barycentre()
     here = problem.toward(centre, problem.flat(now), 1.0)
