@@ -223,17 +223,15 @@ def musicnn_page(data: dict[str, Any]) -> Iterator[str]:
     constant = data["constant"]
     worst = max(data["reference"].values())
     packages = ", ".join(data["packages"])
-    yield MUSICNN.format(**{**data, "packages": packages, "worst": worst, "a": constant["A"], "b": constant["B"]})
-    for key, what in (("kept", "Tags kept"), ("correlation", "Correlation of logits")):
-        yield f"## {what}: of A / of B\n"
-        weights = sorted({row["weight"] for row in data["rows"] if "weight" in row})
-        head = ("moved by", "merged by: outcome", *(f"A's share {weight:g}" for weight in weights))
-        yield table(head, [_kept(data, *one, key, weights) for one in _ways(data["rows"])])
-    rows = {row["aligned"]: row for row in data["rows"] if "seconds" in row}
-    yield table(
-        ("moved by", "CPU seconds", "function changed"),
-        [[way, seconds(row["seconds"]), f"{row['function_error']:.0e}"] for way, row in rows.items()],
+    yield MUSICNN.format(
+        **{"note": "", **data, "packages": packages, "worst": worst, "a": constant["A"], "b": constant["B"]}
     )
+    weights = sorted({row["weight"] for row in data["rows"] if "weight" in row})
+    head = ("moved by", "merged by: outcome", *(f"A's share {weight:g}" for weight in weights))
+    for key, what in (("kept", "Tags kept"), ("correlation", "Correlation of logits")):
+        if all(key in row["A"] for row in data["rows"] if "weight" in row):
+            yield f"## {what}: of A / of B\n"
+            yield table(head, [_kept(data, *one, key, weights) for one in _ways(data["rows"])])
     reasons = [f"{row['aligned']}: {row['failure']}" for row in data["rows"] if "failure" in row]
     if reasons:
         yield "No permutation: " + "; ".join(reasons) + ".\n"
@@ -245,9 +243,9 @@ def _ways(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def _kept(data: dict[str, Any], way: str, merged: str, key: str, weights: Sequence[float]) -> list[str]:
     cells = {r["weight"]: r for r in data["rows"] if (r["aligned"], r.get("merged")) == (way, merged)}
-    pairs = [(cells[w]["A"][key], cells[w]["B"][key]) for w in weights]
     show = percent if key == "kept" else "{:.2f}".format
-    return [way, merged, *(f"{show(a)} / {show(b)}" for a, b in pairs)]
+    pairs = [f"{show(cells[w]['A'][key])} / {show(cells[w]['B'][key])}" if w in cells else DASH for w in weights]
+    return [way, merged, *pairs]
 
 
 CHOOSING = """# Which method to use when
@@ -335,14 +333,17 @@ def _advice(name: str, rows: Sequence[Row]) -> str:
 
 
 def _real(music: dict[str, Any]) -> Iterator[str]:
-    """Tags kept half way, by how B was moved and how the two were merged."""
-    rows = [row for row in music["rows"] if row.get("weight") == 0.5]
+    """The merge that keeps most tags of both."""
+    rows = [row for row in music["rows"] if "weight" in row]
     best = max(rows, key=lambda row: min(row["A"]["kept"], row["B"]["kept"]))
+    plain = max(
+        (row for row in rows if row["aligned"] == PEERS[0] and row["merged"] == WITHOUT_DATA),
+        key=lambda row: min(row["A"]["kept"], row["B"]["kept"]),
+    )
     constant = music["constant"]
     yield (
-        f"musicnn, MTT with MSD, half way: {best['aligned']} with {best['merged']} keeps most of both, "
-        f"{best['A']['kept']:.1%} of A's tags and {best['B']['kept']:.1%} of B's; a constant would keep "
-        f"{constant['A']:.1%} and {constant['B']:.1%}.\n"
+        f"[musicnn](musicnn.md), MTT with MSD: {best['aligned']} with {best['merged']} at A's share {best['weight']:g} "
+        f"keeps most of both, {best['A']['kept']:.1%} of A's tags and {best['B']['kept']:.1%} of B's; the plain average "
+        f"at its best {plain['A']['kept']:.1%} and {plain['B']['kept']:.1%}; a constant {constant['A']:.1%} and "
+        f"{constant['B']:.1%}.\n"
     )
-    head = ("moved by", "merged by: outcome", "tags of A", "tags of B")
-    yield table(head, [[r["aligned"], r["merged"], *(percent(r[s]["kept"]) for s in ("A", "B"))] for r in rows])
