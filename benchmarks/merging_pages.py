@@ -213,8 +213,7 @@ The trunks are merged; A's head and B's head (its inputs moved as B's units are)
 share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over
 {test} stretches of 3 s of tracks from {packages}; calibration is {calibration} stretches of other tracks. The {top}
 tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing of
-the parent is left. *Correlation*: of each tag's logit over the stretches with the parent's, mean over tags. torch
-{torch}.
+the parent is left. {note}torch {torch}.
 """
 
 
@@ -227,7 +226,7 @@ def musicnn_page(data: dict[str, Any]) -> Iterator[str]:
         **{"note": "", **data, "packages": packages, "worst": worst, "a": constant["A"], "b": constant["B"]}
     )
     weights = sorted({row["weight"] for row in data["rows"] if "weight" in row})
-    head = ("moved by", "merged by: outcome", *(f"A's share {weight:g}" for weight in weights))
+    head = ("moved by", "merged by", *(f"A's share {weight:g}" for weight in weights))
     for key, what in (("kept", "Tags kept"), ("correlation", "Correlation of logits")):
         if all(key in row["A"] for row in data["rows"] if "weight" in row):
             yield f"## {what}: of A / of B\n"
@@ -343,7 +342,7 @@ def _real(music: dict[str, Any]) -> Iterator[str]:
     constant = music["constant"]
     yield (
         f"[musicnn](musicnn.md), MTT with MSD: {best['aligned']} with {best['merged']} at A's share {best['weight']:g} "
-        f"keeps most of both, {best['A']['kept']:.1%} of A's tags and {best['B']['kept']:.1%} of B's; the plain average "
-        f"at its best {plain['A']['kept']:.1%} and {plain['B']['kept']:.1%}; a constant {constant['A']:.1%} and "
-        f"{constant['B']:.1%}.\n"
+        f"keeps most of both, {best['A']['kept']:.1%} of A's tags and {best['B']['kept']:.1%} of B's; the plain "
+        f"average at its best {plain['A']['kept']:.1%} and {plain['B']['kept']:.1%}; a constant "
+        f"{constant['A']:.1%} and {constant['B']:.1%}.\n"
     )
