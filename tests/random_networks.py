@@ -107,6 +107,27 @@ def cut(rng: random.Random, d: int) -> tuple[nn.Module, int]:
     return layer, layer(torch.zeros(1, d)).shape[-1]
 
 
+def constants(rng: random.Random, d: int) -> tuple[nn.Module, int]:
+    """Something the same everywhere beside something else the same everywhere, or in a border."""
+    at = rng.randrange(1, d)
+    how = rng.choice(
+        [
+            lambda x: x + torch.cat([torch.ones(at), torch.zeros(d - at)]).to(x),
+            lambda x: x * F.pad(torch.ones(at), (0, d - at), value=0.5).to(x),
+            lambda x: x * torch.cat([x[..., :1] * 0 + 1, x[..., :1]], -1).repeat_interleave(d, -1)[..., :d],
+        ]
+    )
+    return nets.Apply(how), d
+
+
+def gauged(rng: random.Random, d: int) -> tuple[nn.Module, int]:
+    return nets.Statistics(-1, nn.Linear(2, rng.choice([1, d]))), d
+
+
+def surveyed(rng: random.Random, c: int) -> tuple[nn.Module, int]:
+    return nets.Statistics(1, nn.Conv2d(2, rng.choice([1, c]), 3, padding=1)), c
+
+
 def bare(rng: random.Random, d: int) -> tuple[nn.Module, int]:
     return rng.choice([nets.Bias, nets.Scale])(*rng.choice([(d,), (1, d), (1, 1, d)])), d
 
@@ -179,8 +200,9 @@ def gathered(rng: random.Random, c: int) -> tuple[nn.Module, int]:
 
 SEQUENCE: tuple[Block, ...] = (
     dense, perceptron, gated, attention, joined, regrouped, cut, bare, recurrent, mixed, repeated,
+    constants, gauged,
 )  # fmt: skip
-IMAGE: tuple[Block, ...] = (conv, norm, block, grown, squeezed, shuffled, gathered)
+IMAGE: tuple[Block, ...] = (conv, norm, block, grown, squeezed, shuffled, gathered, surveyed)
 
 
 def build(seed: int) -> Case:

@@ -302,6 +302,21 @@ ATTENTIONS = (
         vectors(linear(5, 8), do(lambda x: x[:, :4].type_as(x[:, 4:]) + x[:, 4:].tanh()), linear(4, 3)),
         L(4),
     ),
+    Row(
+        "mean beside maximum",
+        images(conv(3, 8, 3), lambda: nets.Statistics(1, nn.Conv2d(2, 1, 3, padding=1)), head(8)),
+        L(8),
+    ),
+    Row(
+        "constants side by side",
+        vectors(linear(5, 6), do(lambda x: x + torch.cat([torch.ones(4), torch.zeros(2)])), linear(6, 3)),
+        L(4) + L(2),
+    ),
+    Row(
+        "a border around a constant",
+        vectors(linear(5, 6), do(lambda x: x + nn.functional.pad(torch.ones(4), (0, 2))), linear(6, 3)),
+        L(4) + L(2),
+    ),
     Row("a constant that is the same everywhere", vectors(linear(5, 8), lambda: nets.Shifted(8), linear(8, 3)), L(8)),
     Row("QK-norm", attention(qk_norm=True), D + H + K + 4 * K),
     Row("ALiBi", attention(bias="alibi"), D + 8 * K),

@@ -54,6 +54,18 @@ class Product(nn.Module):
         return self.f(x) * self.g(x)
 
 
+class Statistics(nn.Module):
+    """Gates units by their mean and their maximum, side by side: two numbers that are never exchanged."""
+
+    def __init__(self, dim: int, mix: nn.Module) -> None:
+        super().__init__()
+        self.dim, self.mix = dim, mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([x.mean(self.dim, keepdim=True), x.amax(self.dim, keepdim=True)], self.dim)
+        return x * self.mix(both).sigmoid()
+
+
 class Shifted(nn.Module):
     """Adds a constant that is no part of the state dict, the same for every unit."""
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from permgraph.algebra.axes import boxes
 from permgraph.algebra.cells import Occurrence, TensorLayout, next_box
 from permgraph.algebra.relations import Source
-from permgraph.algebra.ties import Instance, Resolution, Slot
+from permgraph.algebra.ties import Instance, Resolution, Slot, within
 
 UNCUT = Source("parts that nothing tells apart")
 Choice = tuple[int, ...]
@@ -153,7 +153,8 @@ class _Parts:
         place = list(instance.relation.variables).index(variable)
         parts = boxes(instance.relation.variables[variable])
         k = next_box(parts, instance.choice[place], position, in_turn=self.in_turn)
-        if k is None:
+        apart = [atom for atom in instance.relation.told_apart if atom.variable == variable]
+        if k is None or any(within(parts[k], atom) != within(parts[instance.choice[place]], atom) for atom in apart):
             return None
         choice = (*instance.choice[:place], k, *instance.choice[place + 1 :])
         return self._by_choice.get((id(instance.relation), choice))

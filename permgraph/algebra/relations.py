@@ -19,7 +19,7 @@ from math import prod
 
 from torch import Tensor
 
-from permgraph.algebra.axes import Axis, freeze, settle, split, take, tie
+from permgraph.algebra.axes import Axis, cut, freeze, settle, split, take, tie
 
 _TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
 _ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")
@@ -97,14 +97,20 @@ class Operand:
 
 @dataclass
 class Relation:
-    """The index law of one operation: variables with their axes, and the operands that carry them."""
+    """The index law of one operation: variables with their axes, and the operands that carry them.
+
+    `segmented` are the variables of which some operand is a part. `told_apart` are the parts that are uniform: their
+    operands carry no atom of them, and nothing else shows where they end.
+    """
 
     source: Source
     variables: dict[str, Axis]
     operands: tuple[Operand, ...]
     inner: tuple[frozenset[str], ...] = ()
-    limits: dict[str, tuple[Symmetry, str]] = field(default_factory=dict)
     contracted: frozenset[str] = frozenset()
+    segmented: frozenset[str] = frozenset()
+    told_apart: tuple[Atom, ...] = ()
+    limits: dict[str, tuple[Symmetry, str]] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
 
     def freeze(self) -> None:
@@ -137,24 +143,25 @@ def relate(
     expanded = [_expand(dims, value) for dims, value in zip(written, values, strict=True)]
     known = _solve_sizes(expanded, values, dict(sizes or {}))
     variables = {name: Axis(size) for name, size in known.items()}
+    written_out = [_dims(dims, value, known) for dims, value in zip(expanded, values, strict=True)]
     operands = tuple(
-        Operand(
-            value,
-            tuple(
-                () if k in value.uniform else _atoms(dim, size, known)
-                for k, (dim, size) in enumerate(zip(dims, value.shape, strict=True))
-            ),
-        )
-        for dims, value in zip(expanded, values, strict=True)
+        Operand(value, tuple(() if k in value.uniform else atoms for k, atoms in enumerate(dims)))
+        for dims, value in zip(written_out, values, strict=True)
     )
     for operand in operands:
         _tie_operand(operand, variables, str(source))
+    segments = [atom for dims in written_out for dim in dims for atom in dim if atom.size != known[atom.variable]]
+    for atom in segments:  # also where a uniform operand says nothing: two constants together are not one
+        cut(variables[atom.variable], (atom.start, atom.stop), str(source))
     for axis in variables.values():
         settle(axis)
     inner = tuple(frozenset(_names(part, variables)) for part in hidden.split(",") if hidden)
     inputs = {atom.variable for operand in operands[:-1] for dim in operand.dims for atom in dim}
     outputs = {atom.variable for dim in operands[-1].dims for atom in dim} if operands else set()
-    relation = Relation(source, variables, operands, inner, contracted=frozenset(inputs - outputs))
+    kept = [atom for operand in operands for dim in operand.dims for atom in dim]
+    told_apart = tuple(atom for atom in segments if atom not in kept)
+    segmented = frozenset(atom.variable for atom in segments)
+    relation = Relation(source, variables, operands, inner, frozenset(inputs - outputs), segmented, told_apart)
     for name, why in (pin or {}).items():
         relation.allow(name, Symmetry.IDENTITY, why)
         if inputs and name in outputs - inputs:  # an axis made here, of which nothing ever moves
@@ -218,6 +225,10 @@ def _atoms(dim: Sequence[str], size: int, known: Mapping[str, int]) -> Dim:
     if size == 1 and prod(atom.size for atom in atoms) != 1:
         return ()  # broadcast
     return tuple(atoms)
+
+
+def _dims(dims: Sequence[Sequence[str]], value: Value, known: Mapping[str, int]) -> tuple[Dim, ...]:
+    return tuple(_atoms(dim, size, known) for dim, size in zip(dims, value.shape, strict=True))
 
 
 def _tie_operand(operand: Operand, variables: Mapping[str, Axis], reason: str) -> None:

@@ -259,7 +259,7 @@ def _dim_options(dim: int, atoms: Dim, chosen: dict[str, Box], layout: TensorLay
     slots: tuple[Slot | None, ...] = ()
     for atom in reversed(atoms):
         box = chosen[atom.variable]
-        inside = _within(box, atom)
+        inside = within(box, atom)
         if not inside:
             return None if inside is None else []
         offset += (box.offset - atom.start) * stride
@@ -270,7 +270,7 @@ def _dim_options(dim: int, atoms: Dim, chosen: dict[str, Box], layout: TensorLay
     return None if index is None else [(index, slots)]
 
 
-def _within(box: Box, atom: Atom) -> bool | None:
+def within(box: Box, atom: Atom) -> bool | None:
     """Whether a box lies in the range of an atom (True), outside it (False), or across its edge (None)."""
     last = box.offset + sum((leaf.size - 1) * leaf.stride for leaf in box.leaves)
     if atom.start <= box.offset and last < atom.stop:

@@ -95,7 +95,7 @@ class Call:
                         and (
                             atom.variable in given
                             or atom.variable in relation.limits
-                            or atom.size != relation.variables[atom.variable].size
+                            or atom.variable in relation.segmented
                         )
                     }
         mentioned = any(operand.value is out for relation in self.relations for operand in relation.operands)
