@@ -355,6 +355,10 @@ def pages() -> dict[Path, str]:
     found = {ROOT / "docs" / "benchmarks.md": "\n".join(benchmarks_page(results))}
     if "zoo" in results:
         found[ROOT / "docs" / "zoo.md"] = "\n".join(zoo_page(results["zoo"]))
+    if "sweep" in results:
+        from sweep.page import sweep_page
+
+        found[ROOT / "docs" / "sweep.md"] = "\n".join(sweep_page(results["sweep"], table))
     from merging_pages import merging_pages  # it draws its tables with ours
 
     found |= {ROOT / "docs" / name: text for name, text in merging_pages(results).items()}

@@ -26,8 +26,10 @@ import transformers
 import permgraph as pg
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import vision
 import zoo
 import zoo_transformers
+import zoo_vision
 from judge import error
 from zoo_rows import Case, Row
 
@@ -37,6 +39,7 @@ FAMILIES = {
     "Convolutions": zoo.CONVOLUTIONS,
     "Attention": zoo.ATTENTIONS,
     "transformers": zoo_transformers.ROWS,
+    "timm and torchvision": zoo_vision.ROWS if vision.available() else (),
 }
 PLACE = re.compile(r"^(?P<op>\S+)(?: in [^()]*)?(?: \([^()]*\))?: ")
 TOP = 2

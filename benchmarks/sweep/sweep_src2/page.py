@@ -1,0 +1,69 @@
+"""The page `docs/sweep.md`, from `benchmarks/results/sweep.json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import Any
+
+Table = Callable[[Sequence[str], list[list[str]]], str]
+OUTCOMES = ("certified", "unsound", "failed", "not traced", "timeout", "not built")
+PAGE = """# Architectures in no table of ours
+
+    python benchmarks/sweep/run.py       # measures, goes on where it was broken off
+    python benchmarks/tables.py          # writes this page
+
+Models of transformers (made small by one recipe for all), timm and torchvision (as published, up to 60 million
+parameters, one to three of each module), with random weights and outputs held fixed. *Certified*: the eager model, in
+float64 with generic parameters, keeps its function under a random element of the group; where an operation exists in
+single precision alone, `verify` has the word. *Not traced*: `torch.export` refuses the model. *Timeout*: {seconds} s of
+processor time, building and checking included. *Not built*: no small model, or no inputs for it, could be made without
+writing code for it; these say nothing of permgraph. *Coverage* is the share of the parameter elements that some group
+moves.
+"""
+LEAST = 0.98
+
+
+def sweep_page(data: dict[str, Any], table: Table) -> Iterator[str]:
+    """Counts by source, then every model that is not certified, or of which less than 98 % moves."""
+    rows: dict[str, dict[str, Any]] = data["models"]
+    yield PAGE.format(**data)
+    sources = sorted({key.partition(":")[0] for key in rows})
+    head = ("source", "models", *OUTCOMES, "certified of traced", "median coverage", "median derive, s")
+    yield table(head, [_summary(name, _of(rows, name)) for name in [*sources, "all"]])
+    yield "## Not certified\n"
+    bad = {key: row for key, row in rows.items() if row["outcome"] not in ("certified", "not built")}
+    yield "".join(f"- {key}: {row['outcome']}; {_one_line(row)}\n" for key, row in bad.items()) or "None.\n"
+    yield f"## Certified, with less than {LEAST:.0%} moved\n"
+    low = {key: row for key, row in rows.items() if row["outcome"] == "certified" and row["coverage"] < LEAST}
+    lines = [[key, f"{row['parameters']:,}", f"{row['coverage']:.1%}", _held(row)] for key, row in low.items()]
+    yield table(("model", "parameters", "moved", "held by"), lines)
+    yield "## Not built\n"
+    yield ", ".join(key for key, row in rows.items() if row["outcome"] == "not built") + "\n"
+
+
+def _of(rows: dict[str, dict[str, Any]], source: str) -> list[dict[str, Any]]:
+    return [row for key, row in rows.items() if source in ("all", key.partition(":")[0])]
+
+
+def _summary(source: str, rows: list[dict[str, Any]]) -> list[str]:
+    counts = Counter(row["outcome"] for row in rows)
+    derived = [row for row in rows if "coverage" in row]
+    traced = sum(counts[name] for name in ("certified", "unsound", "failed", "timeout"))
+    return [
+        source,
+        str(len(rows)),
+        *(str(counts[name]) for name in OUTCOMES),
+        f"{counts['certified'] / traced:.1%}" if traced else "–",
+        f"{median(row['coverage'] for row in derived):.3f}" if derived else "–",
+        f"{median(row['seconds'] for row in derived):.1f}" if derived else "–",
+    ]
+
+
+def _one_line(row: dict[str, Any]) -> str:
+    return " ".join((row.get("why") or row.get("verify") or f"error {row.get('error', 0):.1e}").split())[:300]
+
+
+def _held(row: dict[str, Any]) -> str:
+    return "; ".join(f"{why} ({share:.1%})" for why, share in row["held_by"])

@@ -1,0 +1,76 @@
+"""The architectures of timm and torchvision, with images of the size they were made for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import vision
+from torch import nn
+
+timm, torchvision = vision.load("timm"), vision.load("torchvision")
+
+EACH = 3  # models of one timm module: the smallest of as many name stems
+MOST_PARAMETERS = 60e6
+
+
+def timm_names() -> list[str]:
+    """Of each module of timm the smallest model of each of the first stems of its names ("resnet", "resnext", …)."""
+    found: list[str] = []
+    for module in timm.list_modules():
+        stems: dict[str, str] = {}
+        for name in timm.list_models(module=module):
+            stem = re.split(r"[_\d]", name)[0]
+            if stem not in stems or _rank(name) < _rank(stems[stem]):
+                stems[stem] = name
+        found += list(stems.values())[:EACH]
+    return sorted(dict.fromkeys(found))
+
+
+SIZES = ("atto", "femto", "pico", "nano", "zepto", "tiny", "xxs", "xs", "mini", "s0", "b0", "050", "small", "18", "10")
+
+
+def _rank(name: str) -> tuple[int, int, str]:
+    place = next((k for k, size in enumerate(SIZES) if size in name), len(SIZES))
+    return place, len(name), name
+
+
+def torchvision_names() -> list[str]:
+    """The classification and segmentation models of torchvision, one a family."""
+    stems: dict[str, str] = {}
+    for module in (torchvision.models, torchvision.models.segmentation, torchvision.models.video):
+        for name in torchvision.models.list_models(module=module):
+            stem = re.split(r"\d", name.replace("quantized_", ""))[0]
+            stems.setdefault(stem, name)
+    return sorted(stems.values())
+
+
+def build_timm(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+    """A timm model with random weights, and one image."""
+    with torch.device("meta"):
+        size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters())
+    if size > MOST_PARAMETERS:
+        raise ValueError(f"{size:,} parameters")
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False).eval()
+    return model, (torch.randn(1, *timm.data.resolve_model_data_config(model)["input_size"]),), {}
+
+
+def build_torchvision(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+    """A torchvision model with random weights, and one image or clip."""
+    torch.manual_seed(0)
+    options = {"weights": None} | (
+        {"weights_backbone": None} if "resnet" in name and "_" in name and "deep" in name else {}
+    )
+    model = torchvision.models.get_model(name, **options).eval()
+    video = model.__module__.startswith("torchvision.models.video")
+    shape = (1, 3, 16, 112, 112) if video else (1, 3, 224, 224)
+    return model, (torch.randn(shape),), {}
+
+
+def names() -> Iterator[tuple[str, str]]:
+    """(source, name) of all."""
+    yield from (("timm", name) for name in timm_names())
+    yield from (("torchvision", name) for name in torchvision_names())
