@@ -184,3 +184,27 @@ def test_refused(case: str) -> None:
 
 def test_a_tensor_alone_is_the_only_argument() -> None:
     assert pg.derive(mlp(), vectors()[0]).to_json() == pg.derive(mlp(), (vectors()[0],)).to_json()
+
+
+def test_tied_weights_stay_one_tensor_and_equal_ones_apart():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+            self.first, self.second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.second(self.first(self.embedding(ids)).relu()))
+
+    model = Tied().eval()
+    spec = pg.derive(model, (torch.arange(5)[None],))
+    state = model.state_dict()
+    element = spec.sample(1)
+    moved = spec.apply(element, state)
+    assert moved["head.weight"] is moved["embedding.weight"]
+    shared = {**state, "first.weight": state["second.weight"]}  # one tensor in two places that move differently
+    expected = spec.apply(element, {**shared, "first.weight": state["second.weight"].clone()})
+    found = spec.apply(element, shared)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not torch.equal(found["first.weight"], found["second.weight"])

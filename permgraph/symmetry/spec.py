@@ -107,12 +107,15 @@ class PermutationSpec:
         """
         self.check(state_dict)
         tables = elements.checked(self.groups, permutations)
-        done: dict[int, Tensor] = {}
+        done: dict[Any, list[tuple[Layout | None, Any]]] = {}
         result = {}
         for name, tensor in state_dict.items():
-            if id(tensor) not in done:
-                done[id(tensor)] = self.apply_one(tables, name, tensor) if isinstance(tensor, Tensor) else tensor
-            result[name] = done[id(tensor)]
+            layout, same = self.layouts.get(name), done.setdefault(_memory(tensor), [])
+            moved = next((moved for before, moved in same if before == layout), None)
+            if moved is None:
+                moved = self.apply_one(tables, name, tensor) if isinstance(tensor, Tensor) else tensor
+                same.append((layout, moved))
+            result[name] = moved
         return result
 
     def apply_one(self, tables: Mapping[str, Index], name: str, tensor: Tensor) -> Tensor:
@@ -190,6 +193,13 @@ class PermutationSpec:
         from permgraph.symmetry.report import html_table
 
         return html_table(self)
+
+
+def _memory(value: Any) -> Any:
+    """What is equal for two tensors that are one: `state_dict` gives a new object for every key of a tied weight."""
+    if not isinstance(value, Tensor) or value.is_meta or not value.numel():
+        return id(value)
+    return value.data_ptr(), value.shape, value.stride(), value.dtype
 
 
 def _numel(shape: Sequence[int]) -> int:
