@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from permgraph.algebra.axes import Axis, boxes, cut, freeze, product_of, split, sum_of, take, tie
+from permgraph.algebra.axes import Axis, cut, freeze, product_of, split, sum_of, take, tie
+from permgraph.algebra.boxes import boxes
 
 SIZE = 24
 DIVISORS = (1, 2, 3, 4, 6, 8, 12, 24)

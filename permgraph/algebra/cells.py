@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from permgraph.algebra.axes import Axis, Box, boxes
+from permgraph.algebra.axes import Axis
+from permgraph.algebra.boxes import Box, boxes
 from permgraph.algebra.relations import Value
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from permgraph.algebra.axes import boxes
+from permgraph.algebra.boxes import boxes
 from permgraph.algebra.cells import Occurrence, TensorLayout, next_box
 from permgraph.algebra.relations import Source
 from permgraph.algebra.ties import Instance, Resolution, Slot, within

@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
-from permgraph.algebra.axes import Box, boxes
+from permgraph.algebra.boxes import Box, boxes
 from permgraph.algebra.cells import Occurrence, TensorLayout
 from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
 
