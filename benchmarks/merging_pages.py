@@ -213,7 +213,7 @@ The trunks are merged; A's head and B's head (its inputs moved as B's units are)
 share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over
 {test} stretches of 3 s of tracks from {packages}; calibration is {calibration} stretches of other tracks. The {top}
 tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing of
-the parent is left. {note}torch {torch}.
+the parent is left. torch {torch}.
 """
 
 
@@ -222,9 +222,7 @@ def musicnn_page(data: dict[str, Any]) -> Iterator[str]:
     constant = data["constant"]
     worst = max(data["reference"].values())
     packages = ", ".join(data["packages"])
-    yield MUSICNN.format(
-        **{"note": "", **data, "packages": packages, "worst": worst, "a": constant["A"], "b": constant["B"]}
-    )
+    yield MUSICNN.format(**{**data, "packages": packages, "worst": worst, "a": constant["A"], "b": constant["B"]})
     weights = sorted({row["weight"] for row in data["rows"] if "weight" in row})
     head = ("moved by", "merged by", *(f"A's share {weight:g}" for weight in weights))
     for key, what in (("kept", "Tags kept"), ("correlation", "Correlation of logits")):

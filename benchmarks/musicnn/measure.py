@@ -32,7 +32,7 @@ PER_TRACK = 2, 2  # patches for calibration and for testing
 WEIGHTS = (0.25, 0.5, 0.75)
 MERGES = ("linear", "repair", "refit")
 TOP = 5
-WAYS = ("plain average", "weights", "correlation", "rebasin")
+WAYS = ("plain average", "weights", "correlation", "mix", "rebasin")
 
 
 def logits(model: nn.Module, heads: dict[str, nn.Module], x: Tensor) -> dict[str, Tensor]:

@@ -64,6 +64,7 @@ def music(calibration: int, test: int) -> tuple[Tensor, Tensor]:
         long = [contents for _, contents in tracks() if soundfile.info(io.BytesIO(contents)).duration > 30]
         sides = (patches(c, test if k % 2 else calibration) for k, c in enumerate(long))
         parts = list(sides)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         torch.save((torch.cat(parts[::2]), torch.cat(parts[1::2])), kept)
     first, second = torch.load(kept, weights_only=True)
     return first, second
