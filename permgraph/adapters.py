@@ -89,7 +89,8 @@ class Adapter:
         """Batches of keyword inputs read from the folder `data`, all with the same keys, shapes and dtypes.
 
         `folder` is the checkpoint's, for its processor; `limit` is the most samples to read. The iterable can be
-        iterated again, gives the same batches for the same seed, and has a length.
+        iterated again, gives the same batches for the same seed, and has a length. What is not needed may be taken as
+        `**options` and passed on.
         Raises CalibrationError for data that is absent, unreadable or useless.
         """
         from permgraph.data.calibration import read_batches

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is first imported
 
+import shutil
 from pathlib import Path
 
 import messages
@@ -35,3 +36,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if FOLDER:
         config.stash[MESSAGES].write(Path(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tiny checkpoints, calibration clips, and what is never written to."""
+    from commands import clips, hubert
+
+    folder = tmp_path_factory.mktemp("given")
+    hubert(folder / "a", 0)
+    hubert(folder / "b", 1)
+    clips(folder / "clips")
+    return folder
+
+
+@pytest.fixture
+def copies(given: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    shutil.copytree(given, tmp_path / "in")
+    return tmp_path / "in"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_models import built
+from tiny_models import built
 from transformers import BertConfig
 from typer.testing import CliRunner
 

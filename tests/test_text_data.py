@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
-from test_models import MODELS, built
+from tiny_models import MODELS, built
 from typer.testing import CliRunner
 
 from permgraph.cli.app import app

@@ -135,27 +135,13 @@ class SpeechAdapter(Adapter):
         return {"sampling_rate": int(rate), "do_normalize": bool(found.get("do_normalize", True))}
 
     def calibration(
-        self,
-        data: Path,
-        *,
-        model: "nn.Module",
-        folder: Path | None,
-        seed: int = 0,
-        batch_size: int = 4,
-        limit: int | None = None,
+        self, data: Path, *, model: "nn.Module", folder: Path | None, **options: Any
     ) -> Iterable[dict[str, "Tensor"]]:
         """Windows of 5 s at the model's rate, normalized as its feature extractor does; see `permgraph.data.audio`."""
         from permgraph.data.audio import AudioBatches
 
         facts = self.input_facts(folder, None)
-        return AudioBatches(
-            data,
-            rate=facts["sampling_rate"],
-            normalize=facts["do_normalize"],
-            batch_size=batch_size,
-            seed=seed,
-            limit=limit,
-        )
+        return AudioBatches(data, rate=facts["sampling_rate"], normalize=facts["do_normalize"], **options)
 
 
 def _require_representable(name: str, value: Any, fields: Mapping[str, Any], default: Any) -> None:

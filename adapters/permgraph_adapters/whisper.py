@@ -19,14 +19,7 @@ class WhisperAdapter(NativeAdapter):
     model_types = ("whisper",)
 
     def calibration(
-        self,
-        data: Path,
-        *,
-        model: Any,
-        folder: Path | None,
-        seed: int = 0,
-        batch_size: int = 4,
-        limit: int | None = None,
+        self, data: Path, *, model: Any, folder: Path | None, **options: Any
     ) -> Iterable[dict[str, "Tensor"]]:
         """Windows of 30 s as log-mel spectrograms, and up to 24 tokens that `model` writes for each, greedily."""
         from permgraph.data.batches import Batches
@@ -34,7 +27,7 @@ class WhisperAdapter(NativeAdapter):
 
         if folder is None:
             raise CalibrationError(f"{data}: a Whisper made by code has no feature extractor. Give it as a folder.")
-        sounds = sound_batches(data, model=model, folder=folder, seed=seed, batch_size=batch_size, limit=limit)
+        sounds = sound_batches(data, model=model, folder=folder, **options)
 
         def make(numbers: list[Any]) -> dict[str, "Tensor"]:
             batch = sounds.make(numbers)
@@ -46,7 +39,7 @@ class WhisperAdapter(NativeAdapter):
                 )
             return {**batch, "decoder_input_ids": heard(model, batch["input_features"])}
 
-        return Batches(sounds.samples, make, batch_size)
+        return Batches(sounds.samples, make, sounds.batch_size)
 
 
 def heard(model: Any, features: "Tensor", most: int = HEARD) -> "Tensor":

@@ -74,7 +74,7 @@ def _images(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size
 
 
 def sound_batches(
-    data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: int, limit: int | None
+    data: Path, *, model: nn.Module, folder: Path, seed: int = 0, batch_size: int = 4, limit: int | None = None
 ) -> Batches:
     """Windows of sound as the feature extractor in `folder` makes them, under the name of the model's main input."""
     extractor = load_processor("AutoFeatureExtractor", folder)

@@ -33,16 +33,7 @@ class TimmAdapter(Adapter):
         fields = (config or {}).get("pretrained_cfg", {})
         return {name: fields[name] for name in ("input_size", "mean", "std", "interpolation") if name in fields}
 
-    def calibration(
-        self,
-        data: Path,
-        *,
-        model: nn.Module,
-        folder: Path | None,
-        seed: int = 0,
-        batch_size: int = 4,
-        limit: int | None = None,
-    ) -> Batches:
+    def calibration(self, data: Path, *, model: nn.Module, folder: Path | None, **options: Any) -> Batches:
         """Batches of images for the first argument, made by `timm.data.create_transform` as in evaluation."""
         from permgraph.data.images import image_batches
 
@@ -52,7 +43,7 @@ class TimmAdapter(Adapter):
             return torch.stack([transform(image) for image in images])
 
         name = next(iter(signature(model.forward).parameters))
-        return image_batches(data, name, pixels, seed=seed, batch_size=batch_size, limit=limit)
+        return image_batches(data, name, pixels, **options)
 
 
 def is_timm_config(fields: Mapping[str, Any]) -> bool:

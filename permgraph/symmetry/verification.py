@@ -47,7 +47,8 @@ class Certificate:
 
     def __str__(self) -> str:
         verdict = "the function is unchanged" if self.ok else f"the function changes: {', '.join(self.failing)}"
-        figures = f"max error {self.max_error:.1e}, tolerance {self.tolerance:.0e}, {self.trials} trials in float64"
+        trials = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
+        figures = f"max error {self.max_error:.1e}, tolerance {self.tolerance:.0e}, {trials} in float64"
         return f"{verdict} ({figures})"
 
 
