@@ -34,7 +34,7 @@ def checkpoint(folder: Path, kind: str, fields: dict[str, Any], *, seed: int = 0
 
 
 def bert(folder: Path, kind: str = "BertModel", *, seed: int = 0, words: tuple[str, ...] = WORDS, **more: Any) -> Path:
-    """A BERT with a tokenizer of whole words."""
+    """A BERT, or another model of text, with a tokenizer of whole words."""
     checkpoint(folder, kind, TEXT, seed=seed, **more)
     (folder / "vocab.txt").write_text("\n".join(words))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')

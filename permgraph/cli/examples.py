@@ -33,6 +33,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "Spherical, and only what matched by weights",
             "permgraph merge a b --method weights --merge slerp --out merged",
         ),
+        (
+            "Two language models, and in the report the loss between them",
+            "permgraph merge llama-a llama-b --data texts --loss own --out merged",
+        ),
         ("The same merge again, from its recipe", "permgraph merge --config merged/recipe.toml --out again"),
     ),
     "adapters": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ from permgraph.tracing.run import bind
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from permgraph.cli.curves import Curves
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def write(
     like: LoadedModel,
     what: str,
     merge: Mapping[str, Any] | None = None,
+    curves: Curves | None = None,
     force: bool = False,
     request: Request | None = None,
 ) -> dict[str, Any]:
@@ -161,7 +164,8 @@ def write(
     models = aligned.models
     report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
     report["heads"] = str(aligned.heads) or None
-    page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report))
+    report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
+    page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
     write_merged(
         out,
         state,

@@ -39,6 +39,15 @@ MixOption = Annotated[
     float | None,
     typer.Option("--mix", metavar="SHARE", help="Instead of --method: the share of activations, from 0 to 1."),
 ]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="LOSS",
+        help="Show the loss between A and B in the report: python:module:function, called with a model; or 'own', a "
+        "causal language model's on the texts of --data.",
+    ),
+]
 Groups = Annotated[
     str | None,
     typer.Option(
@@ -117,6 +126,7 @@ def merge(
     mix: MixOption = None,
     groups: Groups = None,
     limit: Limit = None,
+    loss: Loss = None,
 ) -> None:
     """Align B with A and merge the two.
 
@@ -135,6 +145,7 @@ def merge(
         mix=mix,
         groups=groups,
         limit=limit,
+        loss=loss,
         out=None if out is None else str(out),
         seed=session.seed if "seed" in session.given else None,
         device=session.device if "device" in session.given else None,
@@ -172,6 +183,10 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         raise typer.BadParameter(f"--merge {how} merges two models, and {count} are given")
     if count > 2 and request.mix is not None:
         raise typer.BadParameter(f"--mix is for two models, and {count} are given: take a --method")
+    if count > 2 and request.loss is not None:
+        raise typer.BadParameter(f"--loss is between two models, and {count} are given: leave it away")
+    if request.loss == "own" and data is None:
+        raise typer.BadParameter("--loss own is the loss on texts: give them with --data")
     share = 1 / count if request.weight is None else _weight(request.weight)
     needs_data = _needs_data(how, data)
     if config is not None:
@@ -179,56 +194,15 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
 
         require_unchanged(config, request)
     if count == 2:
-        _merge_two(session, request, Path(str(request.out)), matching, share, how, needs_data)
+        from permgraph.cli.two import merge_two
+
+        merge_two(session, request, Path(str(request.out)), matching, share, how, needs_data=needs_data)
         return
     if not isinstance(share, float):
         raise typer.BadParameter(f"--weight {request.weight} is for two models, and {count} are given: give a number")
     from permgraph.cli.many import merge_all
 
     merge_all(session, request, Path(str(request.out)), matching, share)
-
-
-def _merge_two(
-    session: Session,
-    request: "Request",
-    out: Path,
-    matching: "Matching",
-    weight: "Weight",
-    method: str,
-    needs_data: bool,
-) -> None:
-    from permgraph.cli import jobs
-    from permgraph.merging.merge import merge as merged
-
-    a, b = request.models
-    aligned = jobs.load_and_align(session, a, b, out, matching)
-    with session.progress() as progress:
-        data = jobs.calibration(session, aligned.a, matching) if needs_data else None
-        part = merged(
-            aligned.a.model,
-            aligned.b.model,
-            alignment=aligned.alignment,
-            weight=weight,
-            method=method,
-            data=data,
-            progress=progress,
-        )
-    state = aligned.heads.into(aligned.models[0].model.state_dict(), part)
-    shares = f"{method} merge, {_shares(weight)}"
-    how = {"method": method, "weight": weight}
-    card = f"{shares.format('A', 'B')}, B's units moved to the places of A's."
-    report = jobs.write(
-        session,
-        out,
-        state,
-        aligned,
-        like=aligned.models[0],
-        what=card,
-        merge=how,
-        force=session.force,
-        request=request,
-    )
-    jobs.tell(session, out, aligned, report, shares.format(a, b))
 
 
 def _needs_data(method: str, data: Path | None) -> bool:
@@ -261,14 +235,6 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise ValueError(share)
     return share
-
-
-def _shares(weight: "Weight") -> str:
-    """What A and B contribute, with places for their names."""
-    if isinstance(weight, float):
-        return f"{weight:g} · {{}} + {1 - weight:g} · {{}}"
-    by = weight if isinstance(weight, str) else ", ".join(f"{name} {share:g}" for name, share in weight.items())
-    return f"{{}} with {{}}, the first one's share by {by}"
 
 
 def _matching(

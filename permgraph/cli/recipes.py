@@ -33,6 +33,7 @@ class Request:
     mix: float | None = None
     groups: str | None = None
     limit: int | None = None
+    loss: str | None = None
     seed: int | None = None
     device: str | None = None
     threads: int | None = None
@@ -158,6 +159,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "mix": float,
     "groups": _commas,
     "limit": _count,
+    "loss": _text,
     "seed": _count,
     "device": _text,
     "threads": _count,

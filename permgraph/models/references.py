@@ -3,6 +3,8 @@
 import importlib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,22 +88,41 @@ def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]
 
 
 def run_python(target: str) -> Any:
-    """What `package.module:function` returns; the working directory is searched too.
+    """What `package.module:function` returns. Raises CheckpointError as `find_function` does, and where it raises."""
+    function = find_function(target)
+    try:
+        with importing_from_here():
+            return function()
+    except Exception as error:  # whatever the user's code raises
+        raise CheckpointError(
+            f"python:{target}: {type(error).__name__}: {error}. The function must take no arguments, and run from here."
+        ) from error
 
-    Raises CheckpointError where there is no such module or function, or where it raises.
+
+def find_function(target: str) -> Any:
+    """The `function` of `package.module:function`; the working directory is searched too.
+
+    Raises CheckpointError where there is no such module or function.
     """
     module_name, _, function_name = target.partition(":")
     where = f"python:{target}"
     if not module_name or not function_name:
         raise CheckpointError(f"{where}: is not of the form python:package.module:function.")
+    try:
+        with importing_from_here():
+            return getattr(importlib.import_module(module_name), function_name)
+    except Exception as error:  # whatever the user's code raises
+        raise CheckpointError(
+            f"{where}: {type(error).__name__}: {error}. The module must be importable from here, and have the function."
+        ) from error
+
+
+@contextmanager
+def importing_from_here() -> Iterator[None]:
+    """Modules in the working directory can be imported, as in a script that lies there."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        return getattr(importlib.import_module(module_name), function_name)()
-    except Exception as error:  # whatever the user's code raises
-        raise CheckpointError(
-            f"{where}: {type(error).__name__}: {error}. The module must be importable from here, and the function must "
-            "take no arguments."
-        ) from error
+        yield
     finally:
         sys.path.remove(here)

@@ -1,0 +1,102 @@
+"""The loss on the way between two models, which `merge --loss` asks for: of the report's curves, and of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from permgraph.errors import OptionError
+from permgraph.merging.barrier import POINTS, Barrier, Judge, barrier
+from permgraph.models.heads import common_part
+from permgraph.models.references import find_function, importing_from_here
+
+if TYPE_CHECKING:
+    from permgraph.cli.jobs import Aligned
+    from permgraph.cli.session import Progress
+    from permgraph.models.loading import LoadedModel
+
+Curves = Mapping[str, Barrier]
+
+OWN = "own"
+MOST_BATCHES = 32
+"""Of the data, for a model's own loss: it is computed at every point of two curves."""
+
+
+def judge_of(loss: str, models: Sequence[LoadedModel], batches: Callable[[], Iterable[Any]]) -> Judge:
+    """A model -> its loss: `own`, that of a causal language model on the batches, or a `python:module:function`.
+
+    What it judges is what is merged: of models whose heads differ, the base models. Raises OptionError for a model
+    without a loss of its own, and where the function fails on the first model or does not return numbers.
+    """
+    part = common_part(models)[0][0].model
+    judge = _own(part, batches) if loss == OWN else _by_function(loss)
+    judge(part)  # now rather than after the models are matched: there is a loss
+    return judge
+
+
+def curves_of(aligned: Aligned, judge: Judge, method: str, data: Iterable[Any] | None, progress: Progress) -> Curves:
+    """The loss between the two models, averaged as they stand, and aligned and merged by `method`."""
+    a, b = aligned.a.model, aligned.b.model
+    ends = {id(model): judge(model) for model in (a, b)}
+    done, total = 0, 2 * (POINTS - len(ends))
+
+    def counted(model: nn.Module) -> float | tuple[float, float]:
+        nonlocal done
+        if id(model) in ends:
+            return ends[id(model)]
+        progress("judging", done, total)
+        done += 1
+        return judge(model)
+
+    plain = barrier(a, b, counted)
+    moved = barrier(a, b, counted, alignment=aligned.alignment, method=method, data=data)
+    progress("judging", total, total)
+    return {"unmoved": plain, "aligned" if method == "linear" else f"aligned, {method}": moved}
+
+
+def sentence(found: Curves) -> str:
+    """The losses of the ends, and the height of each barrier between them."""
+    first = next(iter(found.values()))
+    heights = ", ".join(f"{one.height:.3g} {name}" for name, one in found.items())
+    return f"loss: {first.losses[-1]:.4g} of A, {first.losses[0]:.4g} of B; barrier between them: {heights}"
+
+
+def _own(part: nn.Module, batches: Callable[[], Iterable[Any]]) -> Judge:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if type(part).__name__ not in {getattr(kind, "__name__", "") for kind in MODEL_FOR_CAUSAL_LM_MAPPING.values()}:
+        raise OptionError(
+            f"--loss {OWN}: what is merged is a {type(part).__name__}, and only a causal language model has a loss "
+            "without labels. Give --loss python:module:function, a function from a model to its loss."
+        )
+
+    def judge(model: nn.Module) -> float:
+        with torch.no_grad():
+            first = islice(batches(), MOST_BATCHES)
+            losses = [float(model(**batch, labels=batch["input_ids"]).loss) for batch in first]
+        return sum(losses) / len(losses)
+
+    return judge
+
+
+def _by_function(reference: str) -> Judge:
+    if not reference.startswith("python:"):
+        raise OptionError(f"--loss {reference}: is neither {OWN!r} nor python:module:function. Give one of these.")
+    function = find_function(reference.removeprefix("python:"))
+
+    def judge(model: nn.Module) -> float | tuple[float, float]:
+        try:
+            with torch.no_grad(), importing_from_here():
+                found = function(model)
+            return (float(found[0]), float(found[1])) if isinstance(found, tuple) else float(found)
+        except Exception as error:  # whatever the user's code raises
+            raise OptionError(
+                f"--loss {reference}: {type(error).__name__}: {error}. The function is called with one model, a "
+                f"{type(model).__name__}, and must return its loss, or (loss, accuracy)."
+            ) from error
+
+    return judge

@@ -1,0 +1,72 @@
+"""`merge A B`: B moved to A's places, and the two made one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from permgraph.checkpoints.folders import require_free
+from permgraph.cli import jobs
+from permgraph.cli.curves import Curves, curves_of, judge_of, sentence
+from permgraph.cli.session import Session
+from permgraph.merging.merge import merge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from permgraph.cli.jobs import Aligned, Matching
+    from permgraph.cli.recipes import Request
+    from permgraph.merging.shares import Weight
+
+
+def merge_two(
+    session: Session, asked: Request, out: Path, matching: Matching, weight: Weight, method: str, *, needs_data: bool
+) -> None:
+    """Write weight · A + (1 - weight) · B, moved, by `method`; print what was gained, and the loss between them."""
+    require_free(out, force=session.force)
+    aligned, state, curves = _merged(session, asked, matching, weight, method, needs_data)
+    shares = f"{method} merge, {_shares(weight)}"
+    report = jobs.write(
+        session,
+        out,
+        state,
+        aligned,
+        like=aligned.models[0],
+        what=f"{shares.format('A', 'B')}, B's units moved to the places of A's.",
+        merge={"method": method, "weight": weight},
+        curves=curves,
+        force=session.force,
+        request=asked,
+    )
+    what = [shares.format(*asked.models), *([sentence(curves)] if curves else [])]
+    jobs.tell(session, out, aligned, report, "\n".join(what))
+
+
+def _merged(
+    session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
+) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
+    with session.progress() as progress:
+        a, b = jobs.load_all(session, asked.models, progress)
+        judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
+        aligned = jobs.align_loaded(session, a, b, matching, progress)
+        data = jobs.calibration(session, aligned.a, matching) if needs_data else None
+        part = merge(
+            aligned.a.model,
+            aligned.b.model,
+            alignment=aligned.alignment,
+            weight=weight,
+            method=method,
+            data=data,
+            progress=progress,
+        )
+        curves = curves_of(aligned, judge, method, data, progress) if judge else {}
+    return aligned, aligned.heads.into(a.model.state_dict(), part), curves
+
+
+def _shares(weight: Weight) -> str:
+    """What A and B contribute, with places for their names."""
+    if isinstance(weight, float):
+        return f"{weight:g} · {{}} + {1 - weight:g} · {{}}"
+    by = weight if isinstance(weight, str) else ", ".join(f"{name} {share:g}" for name, share in weight.items())
+    return f"{{}} with {{}}, the first one's share by {by}"
