@@ -88,8 +88,20 @@ def test_inputs_that_cannot_be_guessed(tmp_path):
     class Odd(BertModel):
         main_input_name = "smells"
 
+        def forward(self, smells):
+            return smells
+
     with pytest.raises(AdapterError, match=r"'smells'.*python:"):
         Adapter().example_inputs(Odd(BertConfig(**TEXT)))
+
+
+def test_inputs_are_those_that_forward_takes_and_needs():
+    class Seeing(BertModel):  # the name of the main input is left as it was
+        def forward(self, pixel_values, decoder_input_ids, input_features=None):
+            return pixel_values, decoder_input_ids
+
+    _, inputs = Adapter().example_inputs(Seeing(BertConfig(**TEXT)))
+    assert list(inputs) == ["pixel_values", "decoder_input_ids"]
 
 
 def test_example_inputs_depend_on_the_seed_alone(tmp_path):

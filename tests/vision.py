@@ -28,12 +28,17 @@ def available() -> bool:
 
 def load(name: str) -> ModuleType:
     """The module `name` of timm or torchvision; nothing else is made importable."""
+    install()
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BESIDE))
+
+
+def install() -> None:
+    """Make both importable by whoever looks for them from now on."""
     if not _declared:
         _declared.append(torch.library.Library("torchvision", "DEF"))
         for schema in SCHEMAS:
             _declared[0].define(schema)
     sys.path.append(str(BESIDE))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(BESIDE))

@@ -1,7 +1,8 @@
 """Every model type of transformers as a small model with example inputs, without a line for any one of them.
 
 A configuration is the default one of its class with the numbers that set its size made small (`SMALL`), in all its
-parts; a field is left as it is where the class refuses the small one.
+parts; a field is left as it is where the class refuses the small one. Tried in turn: fewer of the fields (`LEVELS`),
+and heads of the usual 64 to 128 units (`WIDE`), until one can be built and runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import transformers as hf
 from torch import Tensor, nn
 from transformers.models.auto import modeling_auto as auto
 
+from permgraph.errors import AdapterError
 from permgraph.models.example_inputs import guess_inputs
 
 WIDTH, HEADS, LAYERS, WORDS, LENGTH = 32, 4, 2, 99, 12
@@ -29,6 +31,7 @@ SMALL = {
     **dict.fromkeys(("decoder_attention_heads", "linear_num_value_heads"), HEADS),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "linear_num_key_heads"), 2),
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8),
+    "rotary_dim": 4,
     **dict.fromkeys(("v_head_dim", "qk_rope_head_dim", "qk_nope_head_dim", "global_head_dim"), 8),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "n_inner", "d_ff"), 64),
     **dict.fromkeys(("ffn_hidden_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size"), 64),
@@ -55,6 +58,12 @@ SMALL = {
     "audio_token_id": WORDS - 1,
     "image_token_id": WORDS - 2,
 }
+WIDE = (
+    SMALL
+    | {name: 8 * WIDTH for name, size in SMALL.items() if size == WIDTH}
+    | {name: HEADS // 2 for name, size in SMALL.items() if size == HEADS and "head" in name}
+)
+UNSET = frozenset(("head_dim", "vocab_size"))  # numbers although the default is none
 DEPTH = frozenset(name for name, size in SMALL.items() if (size == LAYERS and "layer" in name) or name == "depth")
 TEXT = frozenset(("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"))
 LEVELS = (
@@ -66,7 +75,12 @@ LEVELS = (
     DEPTH | {"max_position_embeddings"},
     DEPTH,
 )
-MOST_PARAMETERS = 40e6
+VARIANTS = (
+    *((SMALL, fields) for fields in LEVELS),
+    *((WIDE, frozenset(SMALL) - {"head_dim", "image_size", "patch_size", more}) for more in ("", "v_head_dim")),
+    (SMALL, frozenset()),
+)
+MOST_PARAMETERS = 100e6
 ORDER = (
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
@@ -101,10 +115,13 @@ def classes(model_type: str) -> Iterator[type[nn.Module]]:
 def build(model_type: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     """The first class of a model type that can be built small and runs on inputs that can be guessed."""
     problems: list[str] = []
-    for kind, fields in product(list(dict.fromkeys(classes(model_type))), LEVELS):
+    unguessed: set[type[nn.Module]] = set()
+    for kind, (sizes, fields) in product(list(dict.fromkeys(classes(model_type))), VARIANTS):
+        if kind in unguessed:
+            continue
         try:
             with torch.device("meta"):
-                config = small(kind.config_class, fields)
+                config = small(kind.config_class, {name: sizes[name] for name in fields})
                 size = sum(p.numel() for p in kind(config).parameters())
             if size > MOST_PARAMETERS:
                 raise ValueError(f"{size:,} parameters")
@@ -112,33 +129,36 @@ def build(model_type: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
             model = kind(config).float().eval()
             return _runnable(model)
         except Exception as error:  # whatever a model's own code raises
+            unguessed |= {kind} if isinstance(error, AdapterError) else set()  # whatever its size
             problems.append(f"{kind.__name__}: {type(error).__name__}: {str(error)[:120]}")
-    raise RuntimeError("; ".join(problems[:4]))
+    raise RuntimeError("; ".join(dict.fromkeys(problems)))
 
 
 def _runnable(model: nn.Module) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     """The model with the guessed inputs, or with those of them that are text."""
     args, kwargs = inputs(model)
-    for chosen in (kwargs, {name: value for name, value in kwargs.items() if name != "pixel_values"}):
+    text = {name: value for name, value in kwargs.items() if name != "pixel_values"}
+    problems: list[Exception] = []
+    for chosen in (kwargs, text) if text and len(text) < len(kwargs) else (kwargs,):
         try:
             with torch.no_grad():
                 model(*args, **chosen)
         except Exception as error:
-            problem = error
+            problems.append(error)
         else:
             return model, args, chosen
-    raise problem
+    raise problems[0]
 
 
-def small(kind: type[Any], fields: frozenset[str]) -> Any:
-    """The default configuration of a class, made small in `fields` as far as it will be."""
+def small(kind: type[Any], sizes: dict[str, int]) -> Any:
+    """The default configuration of a class with its numbers set to `sizes`, as far as it allows that."""
     default = kind()
     parts = {
-        name: small(type(value), fields)
+        name: small(type(value), sizes)
         for name, value in vars(default).items()
         if isinstance(value, hf.PretrainedConfig) and not name.startswith("_")
     }
-    wanted = {name: size for name, size in SMALL.items() if name in fields and _is_number(default, name)}
+    wanted = {name: size for name, size in sizes.items() if _is_number(default, name)}
     switches = {"use_cache": False, "use_pretrained_backbone": False}
     wanted |= {name: value for name, value in switches.items() if hasattr(default, name)}
     with suppress(Exception):
@@ -152,8 +172,8 @@ def small(kind: type[Any], fields: frozenset[str]) -> Any:
 
 
 def _is_number(config: Any, name: str) -> bool:
-    value = getattr(config, name, None)
-    return isinstance(value, int) and not isinstance(value, bool)
+    value = getattr(config, name, "")
+    return (isinstance(value, int) and not isinstance(value, bool)) or (value is None and name in UNSET)
 
 
 def inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:

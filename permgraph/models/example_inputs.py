@@ -31,8 +31,15 @@ def guess_inputs(model: nn.Module, *, seed: int = 0) -> tuple[tuple[Any, ...], d
 
 def needed_inputs(model: nn.Module) -> tuple[str, ...]:
     """The names of the inputs that `model` cannot do without, its main input first."""
-    main = str(getattr(model, "main_input_name", "input_ids"))
+    main = _main_input(model)
     return tuple(name for name in dict.fromkeys([main, *_MAKERS]) if name == main or _is_needed(name, main, model))
+
+
+def _main_input(model: nn.Module) -> str:
+    """The input that the model names, or where it takes none of that name, the first that it does take."""
+    accepted = inspect.signature(model.forward).parameters
+    named = str(getattr(model, "main_input_name", "input_ids"))
+    return named if named in accepted else next((name for name in accepted if name in _MAKERS), named)
 
 
 def vocabulary(model: nn.Module) -> int:
@@ -51,11 +58,14 @@ def longest_text(model: nn.Module, wanted: int) -> int:
 
 def _is_needed(name: str, main: str, model: nn.Module) -> bool:
     config: Any = model.config
+    parameter = inspect.signature(model.forward).parameters.get(name)
+    if parameter is None or parameter.default is inspect.Parameter.empty:
+        return parameter is not None
     two_towers = hasattr(config, "text_config") and hasattr(config, "vision_config") and main == "input_ids"
     if name == "pixel_values":
-        return two_towers and name in inspect.signature(model.forward).parameters
+        return two_towers
     decodes = bool(getattr(config, "is_encoder_decoder", False))
-    return name == "decoder_input_ids" and decodes and name in inspect.signature(model.forward).parameters
+    return name == "decoder_input_ids" and decodes
 
 
 def _token_ids(model: nn.Module, generator: torch.Generator) -> Tensor:
