@@ -6,12 +6,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is 
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import messages
 import pytest
 
-FOLDER = os.environ.get("PERMGRAPH_MESSAGES")
-MESSAGES = pytest.StashKey[messages.Recorder]()
+RECORDER = pytest.StashKey[messages.Recorder]()
 
 THIRD_PARTY = (
     "ignore::DeprecationWarning:torch.*",
@@ -28,14 +28,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if FOLDER:
-        config.stash[MESSAGES] = messages.Recorder()
-        config.stash[MESSAGES].start()
+    config.stash[RECORDER] = messages.Recorder()
+    config.stash[RECORDER].start()
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if FOLDER:
-        config.stash[MESSAGES].write(Path(FOLDER))
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[RECORDER].places.update(getattr(node, "workeroutput", {}).get("messages", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """All tests ran and passed: a message that none of them raised is a failure all the same."""
+    config = session.config
+    places = config.stash[RECORDER].places
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["messages"] = sorted(places)
+    elif exitstatus == 0 and _everything(config) and messages.silent(places):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus == 0 and _everything(config):
+        for line in messages.silent(config.stash[RECORDER].places):
+            terminalreporter.write_line(f"no test raises the message at {line}", red=True)
+
+
+def _everything(config: pytest.Config) -> bool:
+    chosen = config.args_source is not config.ArgsSource.TESTPATHS
+    option = config.option
+    return not (chosen or option.keyword or option.lf or option.collectonly) and option.markexpr in ("", "not slow")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What a user types for a model: paths that are not there, hub ids, functions, names of timm."""
 
 import sys
-import types
 
 import pytest
 import torch
@@ -101,21 +100,3 @@ def test_timm_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.data", None)
     with pytest.raises(CheckpointError, match="pip install timm"):
         load("timm:resnet18")
-
-
-def test_timm_by_name(monkeypatch):
-    timm, data = types.ModuleType("timm"), types.ModuleType("timm.data")
-
-    def create_model(name, pretrained):
-        if name != "tiny":
-            raise RuntimeError(f"Unknown model ({name})")
-        return torch.nn.Conv2d(3, 4, 3)
-
-    timm.create_model = create_model
-    data.resolve_model_data_config = lambda model: {"input_size": (3, 16, 16)}
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    monkeypatch.setitem(sys.modules, "timm.data", data)
-    loaded = load("timm:tiny")
-    assert loaded.model(*loaded.args).shape == (2, 4, 14, 14)
-    with pytest.raises(CheckpointError, match="Unknown model"):
-        load("timm:huge")

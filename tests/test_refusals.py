@@ -194,7 +194,9 @@ def test_two_folders_of_timm_are_matched_on_images_by_its_own_transform(timm, tm
     assert load(str(a), weights=False).model[0].weight.is_meta
 
 
-def test_timm_folders_that_do_not_fit(timm, tmp_path):
+def test_timm_models_that_do_not_fit(timm, tmp_path):
+    with pytest.raises(CheckpointError, match=r"timm:huge: RuntimeError: Unknown model \(huge\). Check the name"):
+        load("timm:huge")
     with pytest.raises(CheckpointError, match=r"timm 1\.0 cannot build 'other': RuntimeError: Unknown model"):
         load(str(timm_folder(tmp_path / "a", 0, architecture="other")))
     with pytest.raises(CheckpointError, match=r"do not fit net: of another shape: 4\.weight, 4\.bias"):

@@ -29,7 +29,9 @@ def require_free(folder: Path | str, *, force: bool = False) -> None:
         raise CheckpointError(f"{folder}: is not empty. Choose another folder, or replace this one with --force.")
     target = folder.resolve()
     if any(kept == target or target in kept.parents for kept in (Path.cwd().resolve(), Path.home().resolve())):
-        raise CheckpointError(f"{folder}: holds the working directory or the home folder, so --force is refused.")
+        raise CheckpointError(
+            f"{folder}: holds the working directory or the home folder, so --force is refused. Choose another folder."
+        )
     if not any((folder / mark).is_file() for mark in CHECKPOINT_MARKS):
         raise CheckpointError(
             f"{folder}: is not empty and no checkpoint (none of {', '.join(CHECKPOINT_MARKS)}), so --force is refused. "

@@ -140,7 +140,7 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, dict[str, Tens
     element = on_the_whole(b, spec, found.spec, found.permutations)
     certificate = prove(spec, b, element, session.seed)
     if not certificate.ok:
-        raise VerificationError(f"the head of B cannot move along: {certificate}; align base models instead")
+        raise VerificationError(f"the head of B cannot move along: {certificate}; align the base models instead")
     done = replace(found, certificate=certificate)
     return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), spec.apply(
         element, b.model.state_dict()

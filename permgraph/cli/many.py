@@ -82,7 +82,9 @@ def _place(session: Session, references: Sequence[str], matching: Matching) -> P
         proofs = [prove(spec, model, element, session.seed) for model, element in zip(parts, elements, strict=True)]
     worst = max(proofs, key=lambda proof: (not proof.ok, proof.max_error))
     if not worst.ok:
-        raise VerificationError(f"the match is refused: {worst}; please report this model")
+        raise VerificationError(
+            f"the match is refused: {worst}; leave those groups out by --groups, and please report this model"
+        )
     return Placed(models, parts, heads, spec, elements, worst)
 
 

@@ -180,7 +180,7 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     data = None if request.data is None else Path(request.data)
     matching = _matching(data, request.method, request.groups, request.limit, request.mix)
     if count > 2 and how != "linear":
-        raise typer.BadParameter(f"--merge {how} merges two models, and {count} are given")
+        raise typer.BadParameter(f"--merge {how} merges two models, and {count} are given: give two, or take linear")
     if count > 2 and request.mix is not None:
         raise typer.BadParameter(f"--mix is for two models, and {count} are given: take a --method")
     if count > 2 and request.loss is not None:
@@ -226,7 +226,7 @@ def _weight(text: str) -> "Weight":
         return text if text == "correlation" else _share(text)
     except ValueError:
         raise typer.BadParameter(
-            f"--weight {text!r} is no share between 0 and 1, no ROLE=SHARE,..., and not 'correlation'"
+            f"--weight {text!r} is no share between 0 and 1, no ROLE=SHARE,..., and not 'correlation'; write it as 0.9"
         ) from None
 
 

@@ -68,7 +68,8 @@ class AudioBatches:
         if not windows:
             held = sum(clip.samples for clip in clips) / rate
             raise CalibrationError(
-                f"{folder}: {len(clips)} clips hold {held:.2f} s of audio, less than one window ({seconds} s). Add more"
+                f"{folder}: {len(clips)} clips hold {held:.2f} s of audio, less than one window ({seconds} s). "
+                "Add more."
             )
         self._windows = windows
         self._silent: set[int] = set()

@@ -147,7 +147,9 @@ def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Ba
     program = capture(pair.model_b, *example)
     certificate = certify(program, spec, pair.state_b, bind(program, *example), element=element, trials=1, seed=seed)
     if not certificate.ok:
-        raise VerificationError(f"the alignment is refused: {certificate}; please report this model")
+        raise VerificationError(
+            f"the alignment is refused: {certificate}; leave those groups out by groups, and please report this model"
+        )
     return certificate
 
 
@@ -202,6 +204,7 @@ def require_pair(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
         raise SpecMismatchError(
             f"the two models are not of one architecture: {'; '.join(different[:5])}"
             + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+            + "; give two of the same shapes"
         )
     require_finite(a, "model A")
     require_finite(b, "model B")

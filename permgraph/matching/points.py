@@ -54,7 +54,10 @@ class Point:
             here = [k for k, leaf in enumerate(leaves) if leaf.dim == dim]
             if old != new:
                 if len(here) != 1 or here[0] not in self.frame_leaves:
-                    raise CalibrationError(f"{self.node} has shape {tuple(shape)} on this batch, {self.shape} before")
+                    raise CalibrationError(
+                        f"{self.node} has shape {tuple(shape)} on this batch, {self.shape} before; "
+                        "give batches of one shape"
+                    )
                 leaves[here[0]] = replace(leaves[here[0]], size=new)
         return replace(self, shape=tuple(shape), cell=replace(self.cell, leaves=tuple(leaves)))
 

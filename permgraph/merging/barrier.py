@@ -99,7 +99,10 @@ def barrier(
         found.append(tuple(map(float, judged)) if isinstance(judged, tuple) else (float(judged),))
     for name, end in (("B", found[0]), ("A", found[-1])):
         if not isfinite(end[0]):
-            raise OptionError(f"the loss of model {name} is {end[0]}: a barrier needs two models with finite losses")
+            raise OptionError(
+                f"the loss of model {name} is {end[0]}: a barrier needs two finite losses; "
+                "judge both on other data, or repair that model"
+            )
     accuracies = tuple(one[1] for one in found) if len(found[0]) > 1 else None
     return Barrier(shares, tuple(one[0] for one in found), accuracies)
 

@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 from permgraph.adapters import Adapter, adapter_for
 from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
 from permgraph.checkpoints.weight_files import read_json
-from permgraph.errors import CalibrationError, CheckpointError, SpecMismatchError
+from permgraph.errors import AdapterError, CalibrationError, CheckpointError, SpecMismatchError
 from permgraph.models.references import call_python, find_folder, run_python
-from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_from_folder
+from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 from permgraph.models.vocabulary import require_one_vocabulary
 
@@ -84,8 +84,12 @@ def load(reference: str, *, weights: bool = True) -> LoadedModel:
         return _from_python(reference, weights=weights)
     if reference.startswith("timm:"):
         model = create_timm(reference.removeprefix("timm:"), pretrained=weights)
-        return _timm_model(reference, model, None, None, weights=weights)
-    return _from_folder(reference, find_folder(reference, weights=weights), weights=weights)
+        return _timm_model(reference, model, None, timm_fields(model), weights=weights)
+    folder = find_folder(reference, weights=weights)
+    try:
+        return _from_folder(reference, folder, weights=weights)
+    except AdapterError as error:
+        raise AdapterError(f"{reference}: {error}") from error
 
 
 def require_alike(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
@@ -96,7 +100,8 @@ def require_alike(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
     kinds = [type(model.config).__name__ for model in (a, b)]
     if kinds[0] != kinds[1]:
         raise SpecMismatchError(
-            f"the two models are not of one architecture: {a.reference} has a {kinds[0]} and {b.reference} a {kinds[1]}"
+            f"the two models are not of one architecture: {a.reference} has a {kinds[0]} and "
+            f"{b.reference} a {kinds[1]}; merge models of one family"
         )
     a.adapter.require_alike(a.config, b.config)
     return tuple(filter(None, (*input_differences(a, b), require_one_vocabulary(a, b))))

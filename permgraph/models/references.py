@@ -83,7 +83,7 @@ def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]
     parts = result if isinstance(result, tuple) else (result,)
     got = ", ".join(type(part).__name__ for part in parts)
     raise CheckpointError(
-        f"python:{target}: returned ({got}), not (model, args, kwargs): an nn.Module, a tuple and a dict."
+        f"python:{target}: returned ({got}), not (model, args, kwargs): an nn.Module, a tuple and a dict. Return these."
     )
 
 
@@ -107,7 +107,7 @@ def find_function(target: str) -> Any:
     module_name, _, function_name = target.partition(":")
     where = f"python:{target}"
     if not module_name or not function_name:
-        raise CheckpointError(f"{where}: is not of the form python:package.module:function.")
+        raise CheckpointError(f"{where}: is not of the form python:package.module:function. Write both names.")
     try:
         with importing_from_here():
             return getattr(importlib.import_module(module_name), function_name)

@@ -19,6 +19,9 @@ from permgraph.errors import CheckpointError
 if TYPE_CHECKING:
     from permgraph.data.batches import Batches
 
+SOURCES = ("url", "file", "source", "state_dict", "hf_hub_id", "hf_hub_filename")
+"""What a `pretrained_cfg` says of where published weights lie."""
+
 
 class TimmAdapter(Adapter):
     """Every timm model: one image tensor in, resized, cropped and normalized by the model's `pretrained_cfg`."""
@@ -65,6 +68,14 @@ def create_timm(name: str, *, pretrained: bool) -> nn.Module:
             "the network, so without one give a folder with timm's config.json and model.safetensors."
         ) from error
     return model
+
+
+def timm_fields(model: nn.Module) -> dict[str, Any]:
+    """What timm writes in the `config.json` of a folder with this model."""
+    config: Any = getattr(model, "pretrained_cfg", {})
+    kept = {name: value for name, value in config.items() if value is not None and name not in SOURCES}
+    known = {name: getattr(model, name) for name in ("num_classes", "num_features") if hasattr(model, name)}
+    return {"architecture": kept.pop("architecture", None), **known, "pretrained_cfg": kept}
 
 
 def timm_from_folder(folder: Path, fields: Mapping[str, Any], *, weights: bool) -> nn.Module:

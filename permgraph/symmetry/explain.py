@@ -69,10 +69,13 @@ def _require(spec: PermutationSpec, axis: Axis) -> None:
         raise SpecMismatchError(f"an axis is a tuple (parameter name, dimension), not {axis!r}")
     name, dim = axis
     if name not in spec.shapes:
-        near = get_close_matches(name, spec.shapes, n=3, cutoff=0.4)
-        raise SpecMismatchError(f"the model has no parameter {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
-    if not 0 <= dim < len(spec.shapes[name]):
-        raise SpecMismatchError(f"{name} has shape {tuple(spec.shapes[name])}: there is no dimension {dim}")
+        near = get_close_matches(name, spec.shapes, n=3, cutoff=0.4) or [*spec.shapes][:3]
+        raise SpecMismatchError(f"the model has no parameter {name!r}; near: {', '.join(near)}")
+    shape = tuple(spec.shapes[name])
+    if not 0 <= dim < len(shape):
+        raise SpecMismatchError(
+            f"{name} has shape {shape}: there is no dimension {dim}; give one of {[*range(len(shape))]}"
+        )
 
 
 def _label(axis: Axis) -> str:

@@ -90,7 +90,9 @@ def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Index
     """Tables for all groups, the identity for those not given; SpecMismatchError where one does not fit."""
     unknown = [name for name in permutations if name not in {group.name for group in groups}]
     if unknown:
-        raise SpecMismatchError(f"permutations name groups that the specification lacks: {', '.join(unknown)}")
+        raise SpecMismatchError(
+            f"permutations name groups that the specification lacks: {', '.join(unknown)}; take those of one model"
+        )
     tables = {}
     for group in groups:
         table = np.asarray(permutations.get(group.name, group.identity()), dtype=np.int64)

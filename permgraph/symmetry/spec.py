@@ -147,7 +147,7 @@ class PermutationSpec:
         if len(leaves) != len(self.output_layouts):
             raise SpecMismatchError(
                 f"{len(leaves)} outputs given, the specification knows {len(self.output_layouts)}: "
-                f"{_few([name for name, _ in self.output_layouts])}"
+                f"{_few([name for name, _ in self.output_layouts])}; give what the model returned"
             )
         moved = [
             layout.apply(tables, leaf) if layout is not None and isinstance(leaf, Tensor) else leaf

@@ -235,7 +235,10 @@ def require_same(a: Program, b: Program) -> None:
         left, right = ("nothing" if node is None else node.format_node() or node.name for node in (one, other))
         if left != right:
             where = source_of(one if one is not None else other).module or "the model"
-            raise SpecMismatchError(f"the two models compute differently in {where}: A has {left}, B has {right}")
+            raise SpecMismatchError(
+                f"the two models compute differently in {where}: A has {left}, B has {right}; "
+                "align models of one configuration"
+            )
     for name, tensor in a.constants.items():
         if name not in b.constants or not _equal(tensor, b.constants[name]):
             raise SpecMismatchError(

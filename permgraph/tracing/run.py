@@ -25,10 +25,15 @@ def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | No
     try:
         flat, spec = pytree.tree_flatten((as_args(args), reorder_kwargs(dict(kwargs or {}), program.inputs_spec)))
     except (ValueError, KeyError, AssertionError) as error:
-        raise SpecMismatchError(f"these inputs differ from those that the model was traced with: {error}") from error
+        raise SpecMismatchError(
+            f"these inputs differ from those that the model was traced with: {error}; trace it with these"
+        ) from error
     names = [name for name, feed in program.feeds.items() if feed.kind == "input"]
     if spec != program.inputs_spec or len(flat) != len(names):
-        raise SpecMismatchError("these inputs are structured otherwise than those that the model was traced with")
+        raise SpecMismatchError(
+            "these inputs are structured otherwise than those that the model was traced with; "
+            "give the same arguments and keywords"
+        )
     return dict(zip(names, flat, strict=True))
 
 

@@ -63,10 +63,13 @@ def _pinned(value: Value, why: str) -> Relation:
 def _joined(a: Value, dim: int, b: Value, other_dim: int) -> Relation:
     for value, axis in ((a, dim), (b, other_dim)):
         if not 0 <= axis < len(value.shape):
-            raise SpecMismatchError(f"tie: {value.name} has shape {value.shape}, so no dimension {axis}")
+            raise SpecMismatchError(
+                f"tie: {value.name} has shape {value.shape}, so no dimension {axis}; give one that it has"
+            )
     if a.shape[dim] != b.shape[other_dim]:
         raise SpecMismatchError(
-            f"tie: {a.name}[{dim}] has {a.shape[dim]} units, {b.name}[{other_dim}] {b.shape[other_dim]}"
+            f"tie: {a.name}[{dim}] has {a.shape[dim]} units, {b.name}[{other_dim}] {b.shape[other_dim]}; "
+            "tie axes of one size"
         )
     left, right = letters(len(a.shape), "a"), letters(len(b.shape), "b")
     left[dim] = right[other_dim]
@@ -96,8 +99,8 @@ class _Walk:
     def stored(self, name: str) -> Value:
         """The value of a parameter or buffer, made on first use. SpecMismatchError if there is none of this name."""
         if name not in self.program.names:
-            near = get_close_matches(name, self.program.names, n=3)
-            raise SpecMismatchError(f"tie: no parameter {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
+            near = get_close_matches(name, self.program.names, n=3) or [*self.program.names][:3]
+            raise SpecMismatchError(f"tie: no parameter {name!r}; near: {', '.join(near)}")
         name = self.program.names[name]
         if name not in self.result.values:
             self._keep(Value.fresh(name, "parameter", self.program.shapes[name], Source(name)))
