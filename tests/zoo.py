@@ -186,6 +186,7 @@ class Projected(nets.Recurrent):
 
 
 SHUFFLE = (conv(3, 8, 3), conv(8, 8, 3, groups=2), lambda: nn.ChannelShuffle(2), conv(8, 8, 1, groups=2), RELU, head(8))
+SHUFFLED = (conv(8, 4, 1, groups=2), lambda: nn.ChannelShuffle(2), RELU, conv(4, 8, 1, groups=2))
 CONVOLUTIONS = (
     Row("conv, BatchNorm", images(conv(3, 8, 3), normed(8), RELU, conv(8, 6, 3), normed(6), head(6)), L(8) + L(6)),
     Row(
@@ -230,6 +231,11 @@ CONVOLUTIONS = (
         L(2) + 2 * L(3) + 2 * L(4),
     ),
     Row("channel shuffle", images(*SHUFFLE), 2 * L(4) + 2 * L(2) + 4 * L(2) + 2 * L(4)),
+    Row(
+        "channel shuffle, residual",
+        images(conv(3, 8, 3), lambda: nets.Residual(*(layer() for layer in SHUFFLED)), RELU, head(8)),
+        L(2) + 2 * L(4),  # the two groups of the first convolution are those of the second
+    ),
     Row(
         "pixel shuffle",
         images(conv(3, 20, 3), lambda: nn.PixelShuffle(2), conv(5, 4, 3), RELU, head(4)),

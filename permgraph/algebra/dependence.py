@@ -2,44 +2,105 @@
 
 The permutation of F may depend on the index of h exactly when F never occurs without h, in any tensor and in no
 operation: then permuting F differently for every index of h is a change of variables of the pair (h, F). Where h
-stands twice on a tensor, its copy on the same dimension is meant, and every operation must agree on the copy. Two
-factors that each occur only with the other are one index set, and the group is Sym of their product.
+stands twice on a tensor, one copy is meant, and every operation must agree on it. Two factors that each occur only
+with the other are one index set, and the group is Sym of their product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.ties import Instance, Resolution, Slot
 
 Partners = dict[Occurrence, dict[Occurrence, Occurrence]]
+Options = dict[Occurrence, dict[Occurrence, list[Occurrence]]]
 
 
 def partners(resolution: Resolution) -> Partners:
-    """For each occurrence: class -> the one occurrence of that class that stands beside it in its cell."""
+    """For each occurrence that may move: class -> the occurrence of that class that may select its permutation.
+
+    It stands in the same cell. Where the class stands there more than once, it is a copy that all operations agree on:
+    of several the one on the same dimension, then the first.
+    """
+    options = _options(resolution)
+    doubtful = [(o, kind) for o, kinds in options.items() for kind, members in kinds.items() if len(members) > 1]
+    if doubtful:
+        choice = _Choice(resolution.instances, options, {occurrence for occurrence, _ in doubtful})
+        for occurrence, kind in doubtful:
+            choice.choose(occurrence, kind)
+    return {o: {kind: members[0] for kind, members in kinds.items() if members} for o, kinds in options.items()}
+
+
+def _options(resolution: Resolution) -> Options:
+    """For each occurrence that may move: class -> its occurrences in the cell, those of one dimension with it first."""
     factors = resolution.factors
-    found: Partners = {}
+    found: Options = {}
     for layout in resolution.layouts.values():
         for cell in layout.cells():
             classes: dict[Occurrence, list[Occurrence]] = {}
-            here = [occurrence for occurrence, _ in layout.occurrences(cell)]
-            for occurrence in here:
+            for occurrence, _ in layout.occurrences(cell):
                 classes.setdefault(factors.find(occurrence), []).append(occurrence)
-            for occurrence in here:
-                found[occurrence] = dict(_beside(occurrence, classes, factors.find(occurrence)))
+            for own, members in classes.items():
+                for occurrence in members if own not in factors.pinned else ():
+                    found[occurrence] = {kind: _near(classes[kind], occurrence) for kind in classes if kind != own}
     return found
 
 
-def _beside(
-    occurrence: Occurrence, classes: Mapping[Occurrence, list[Occurrence]], own: Occurrence
-) -> Iterable[tuple[Occurrence, Occurrence]]:
-    for kind, members in classes.items():
-        if kind == own:
-            continue
-        near = members if len(members) == 1 else [m for m in members if m.dim == occurrence.dim]
-        if len(near) == 1:
-            yield kind, near[0]
+def _near(members: list[Occurrence], occurrence: Occurrence) -> list[Occurrence]:
+    return sorted(members, key=lambda member: member.dim != occurrence.dim) if len(members) > 1 else list(members)
+
+
+class _Choice:
+    """Narrows the options to copies that stand in one slot of each operation."""
+
+    def __init__(self, instances: Iterable[Instance], options: Options, doubtful: set[Occurrence]) -> None:
+        self.options = options
+        self._touching: defaultdict[Occurrence, list[Instance]] = defaultdict(list)
+        pending = []
+        for instance in instances:
+            here = {occurrence for operand in instance.operands for occurrence in operand.values()}
+            if not here.isdisjoint(doubtful):
+                pending.append(instance)
+                for occurrence in here:
+                    self._touching[occurrence].append(instance)
+        self._narrow(pending)
+
+    def choose(self, occurrence: Occurrence, kind: Occurrence) -> None:
+        """The first of the options that are left, and what follows from it for the others."""
+        if len(self.options[occurrence][kind]) > 1:
+            del self.options[occurrence][kind][1:]
+            self._narrow(self._touching[occurrence])
+
+    def _narrow(self, pending: Iterable[Instance]) -> None:
+        queue = list(pending)
+        while queue:
+            for occurrence in self._agreed(queue.pop()):
+                queue += self._touching[occurrence]
+
+    def _agreed(self, instance: Instance) -> Iterator[Occurrence]:
+        """The occurrences of an operation for which fewer options are left, now that its operands agree."""
+        carriers: defaultdict[Slot, list[tuple[Occurrence, dict[Occurrence, Slot]]]] = defaultdict(list)
+        for operand in instance.operands:
+            slot_of = {occurrence: slot for slot, occurrence in operand.items()}
+            for slot, occurrence in operand.items():
+                if occurrence in self.options:
+                    carriers[slot].append((occurrence, slot_of))
+        for places in carriers.values():
+            kinds = [self.options[occurrence].items() for occurrence, _ in places]
+            for kind in dict.fromkeys(kind for items in kinds for kind, members in items if len(members) > 1):
+                slots = [
+                    {slot_of[other] for other in self.options[occurrence].get(kind, ()) if other in slot_of}
+                    for occurrence, slot_of in places
+                ]
+                common = set.intersection(*slots)
+                for occurrence, slot_of in places:
+                    members = self.options[occurrence].get(kind, [])
+                    left = [other for other in members if slot_of.get(other) in common]
+                    if len(left) < len(members):
+                        self.options[occurrence][kind] = left
+                        yield occurrence
 
 
 def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, set[Occurrence]]:
@@ -49,7 +110,19 @@ def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, s
     for instance in resolution.instances:
         for own, classes in _common(instance, beside, factors.find):
             allowed[own] = allowed[own] & classes if own in allowed else classes
+    for own, kinds in allowed.items():
+        members = factors.classes[own]
+        kinds -= {b for a in kinds for b in kinds & allowed.get(a, set()) if not _one_tower(members, a, b, beside)}
     return allowed
+
+
+def _one_tower(members: Iterable[Occurrence], a: Occurrence, b: Occurrence, beside: Partners) -> bool:
+    """Whether the copy of b that selects for these occurrences is the one that selects for the a beside them."""
+    return all(
+        beside[member].get(b) == beside[beside[member][a]].get(b)
+        for member in members
+        if a in beside.get(member, ()) and beside[member][a] in beside
+    )
 
 
 def _common(
@@ -61,6 +134,8 @@ def _common(
     for operand in instance.operands:
         slot_of = {occurrence: slot for slot, occurrence in operand.items()}
         for slot, occurrence in operand.items():
+            if occurrence not in beside:
+                continue
             here = {kind: slot_of[other] for kind, other in beside[occurrence].items() if other in slot_of}
             before = together.get(slot)
             together[slot] = here if before is None else {k: s for k, s in before.items() if here.get(k) == s}
