@@ -9,12 +9,13 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
-from benchmarks.speech_music import controls, everything, page, released, rows, run, streams, train
+from benchmarks.speech_music import controls, everything, features, page, released, rows, run, streams, train
 from benchmarks.speech_music.findings import verdict
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
-from benchmarks.speech_music.probing import Task, fit, hits, scores
+from benchmarks.speech_music.probing import Task, hits
 from benchmarks.speech_music.summary import Experiment
+from permgraph.demo.probes import fit_head, mixed_logits
 
 CONFIG = HubertConfig(
     hidden_size=32,
@@ -103,9 +104,9 @@ def test_a_probe_finds_what_one_layer_holds_and_tests_on_the_other_groups() -> N
     found = hits(one, inputs, 0)
     assert len(found) == one.test.sum()
     assert found.mean() > 0.9
-    mixture, *_ = fit(inputs, torch.from_numpy(one.labels), 2)
+    mixture, *_ = fit_head(inputs, torch.from_numpy(one.labels), 2)
     assert int(mixture.argmax()) == 1
-    assert scores(inputs, *fit(inputs, torch.from_numpy(one.labels), 2)).shape == (80, 2)
+    assert mixed_logits(inputs, *fit_head(inputs, torch.from_numpy(one.labels), 2)).shape == (80, 2)
 
 
 def experiment(tmp_path, gain: int) -> Experiment:
@@ -138,14 +139,23 @@ def test_streams_mask_and_the_losses_learn_what_they_say() -> None:
     mask = streams.span_mask(np.random.default_rng(0), 4, 60)
     assert mask.any(axis=1).all()
     torch.manual_seed(0)
-    model = MaskedPredictor(replace_config(), 1, notes=5)
+    model = MaskedPredictor(replace_config(), 1, bands=5)
     audio = torch.randn(4, 400 + 59 * 320)
     batch = streams.Batch(audio, torch.zeros(4, 60, 1, dtype=torch.long), torch.randn(4, 60, 5), torch.from_numpy(mask))
-    logits, notes = model(batch.audio, batch.mask)
+    logits, bands = model(batch.audio, batch.mask)
     plain, hit = masked_loss(logits, None, batch, 0.5)
-    both, _ = masked_loss(logits, notes, batch, 0.5)
+    both, _ = masked_loss(logits, bands, batch, 0.5)
     assert both > plain
     assert hit.shape == (1,)
+
+
+def test_the_reconstructed_spectrum_does_not_change_with_loudness() -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(features.RATE) / features.RATE).astype(np.float32)
+    found = features.spectrum(tone + 0.1 * np.random.default_rng(0).standard_normal(len(tone)).astype(np.float32))
+    louder = features.spectrum(2 * tone + 0.2 * np.random.default_rng(0).standard_normal(len(tone)).astype(np.float32))
+    assert found.shape == (features.frame_count(len(tone)), features.SPECTRUM)
+    np.testing.assert_allclose(found, louder, atol=2e-3)
+    assert (found[5:-5, : features.SEMITONES].argmax(axis=1) == 69 - 36).all()
 
 
 def replace_config() -> HubertConfig:

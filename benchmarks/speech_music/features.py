@@ -17,9 +17,11 @@ RATE = 16000
 HOP = 320
 WINDOW = 400
 PITCH_WINDOW = 4096
-BLOCK = 20000
+BLOCK = 500
 CLUSTERS = 128
 SEMITONES = 60
+TIMBRE = 19
+SPECTRUM = SEMITONES + TIMBRE
 
 Floats = NDArray[np.float32]
 
@@ -74,7 +76,7 @@ def timbre(audio: Floats) -> Floats:
 
     Clips are scaled to variance 1 before the encoder, and its first group norm scales them again.
     """
-    return cepstrum(audio, 20)[:, 1:]
+    return cepstrum(audio, 1 + TIMBRE)[:, 1:]
 
 
 def semitones(audio: Floats, lowest: int = 36, count: int = SEMITONES) -> Floats:
@@ -86,6 +88,12 @@ def semitones(audio: Floats, lowest: int = 36, count: int = SEMITONES) -> Floats
     filters = triangles(centres, PITCH_WINDOW)
     bands = np.concatenate([np.sqrt(b @ filters) for b in power_frames(audio, PITCH_WINDOW)])
     return bands / (np.linalg.norm(bands, axis=1, keepdims=True) + 1e-3)
+
+
+def spectrum(audio: Floats) -> Floats:
+    """`semitones` beside `timbre` scaled to length 1, (frames, `SPECTRUM`): neither changes with loudness."""
+    colour = timbre(audio)
+    return np.concatenate([semitones(audio), colour / (np.linalg.norm(colour, axis=1, keepdims=True) + 1e-3)], axis=1)
 
 
 def standardised(values: Floats) -> Floats:

@@ -16,47 +16,76 @@ class Package:
     name: str
     domain: str
     licence: str
-    ships: bool = False
-    pretraining: bool = True
+    ships: bool
+    pretraining: bool
 
 
-PACKAGES = (
-    Package("festvox-ru", "speech", "BSD-like", ships=True),
-    Package("asterisk-core-sounds-en-g722", "speech", "CC-BY-SA-3.0", ships=True),
-    Package("asterisk-core-sounds-fr-g722", "speech", "CC-BY-SA-3.0", ships=True),
-    Package("asterisk-core-sounds-es-g722", "speech", "CC-BY-SA-3.0", ships=True),
-    Package("asterisk-core-sounds-it-g722", "speech", "CC-BY-3.0", ships=True),
-    Package("asterisk-core-sounds-ru-g722", "speech", "CC-BY-3.0", ships=True),
-    Package("asterisk-prompt-it-menardi-wav", "speech", "CC-BY-SA-3.0"),
-    Package("asterisk-prompt-fr-armelle", "speech", "GPL-2"),
-    Package("gcin-voice", "speech", "LGPL-3, CC-BY-3.0", pretraining=False),
-    Package("tuxpaint-stamps-default", "speech", "GPL-2"),
-    Package("fillets-ng-data-cs", "speech", "GPL-2"),
-    Package("fillets-ng-data-nl", "speech", "GPL-2"),
-    Package("klettres-data", "speech", "GPL-2+"),
-    Package("ktuberling-data", "speech", "GPL-2+"),
-    Package("flight-of-the-amazon-queen", "speech", "free to redistribute, not to sell alone"),
-    Package("pocketsphinx-testdata", "speech", "BSD"),
-    Package("singularity-music", "music", "CC-BY-SA-3.0", ships=True),
-    Package("ufoai-music", "music", "by track; those of prepare.UFOAI_TRACKS CC-BY-3.0 or CC-BY-SA-3.0", ships=True),
-    Package("warzone2100-music", "music", "GPL-2+ and CC-BY-SA-3.0"),
-    Package("planetblupi-music-ogg", "music", "GPL-3"),
-    Package("wesnoth-1.16-music", "music", "GPL-2"),
-    Package("nexuiz-music", "music", "GPL-2"),
-    Package("fretsonfire-songs-sectoid", "music", "free"),
-    Package("fretsonfire-songs-muldjord", "music", "free"),
-    Package("drascula-music", "music", "free to redistribute"),
-    Package("hyperrogue-music", "music", "CC-BY-SA, CC-BY-NC-SA"),
-    Package("colobot-common-sounds", "music", "GPL-3"),
-    Package("hydrogen-drumkits", "music", "GPL-2+"),
-    Package("sonic-pi-samples", "music", "CC0"),
-    Package("fluid-soundfont-gm", "bank", "MIT", ships=True),
-    Package("timgm6mb-soundfont", "bank", "GPL-2", pretraining=False),
+LICENCES = {
+    "speech": {
+        "festvox-ru": "BSD-like",
+        "asterisk-core-sounds-en-g722": "CC-BY-SA-3.0",
+        "asterisk-core-sounds-fr-g722": "CC-BY-SA-3.0",
+        "asterisk-core-sounds-es-g722": "CC-BY-SA-3.0",
+        "asterisk-core-sounds-it-g722": "CC-BY-3.0",
+        "asterisk-core-sounds-ru-g722": "CC-BY-3.0",
+        "asterisk-prompt-it-menardi-wav": "CC-BY-SA-3.0",
+        "asterisk-prompt-fr-armelle": "GPL-2",
+        "asterisk-prompt-es-co": "GPL-2",
+        "gcin-voice": "LGPL-3, CC-BY-3.0",
+        "tuxpaint-stamps-default": "GPL-2",
+        "fillets-ng-data-cs": "GPL-2",
+        "fillets-ng-data-nl": "GPL-2",
+        "klettres-data": "GPL-2+",
+        "ktuberling-data": "GPL-2+",
+        "flight-of-the-amazon-queen": "free to redistribute, not to sell alone",
+        "pocketsphinx-testdata": "BSD",
+    },
+    "music": {
+        "singularity-music": "CC-BY-SA-3.0",
+        "ufoai-music": "by track; those of prepare.UFOAI_TRACKS CC-BY-3.0 or CC-BY-SA-3.0",
+        "warzone2100-music": "GPL-2+ and CC-BY-SA-3.0",
+        "planetblupi-music-ogg": "GPL-3",
+        "wesnoth-1.16-music": "GPL-2",
+        "nexuiz-music": "GPL-2",
+        "fretsonfire-songs-sectoid": "free",
+        "fretsonfire-songs-muldjord": "free",
+        "drascula-music": "free to redistribute",
+        "hyperrogue-music": "CC-BY-SA, CC-BY-NC-SA",
+        "colobot-common-sounds": "GPL-3",
+        "hydrogen-drumkits": "GPL-2+",
+        "sonic-pi-samples": "CC0",
+    },
+    "bank": {
+        "fluid-soundfont-gm": "MIT",
+        "timgm6mb-soundfont": "GPL-2",
+    },
+}
+"""Domain -> package -> licence, in the order in which pretraining hears them."""
+SHIPS = {
+    "festvox-ru",
+    "asterisk-core-sounds-en-g722",
+    "asterisk-core-sounds-fr-g722",
+    "asterisk-core-sounds-es-g722",
+    "asterisk-core-sounds-it-g722",
+    "asterisk-core-sounds-ru-g722",
+    "singularity-music",
+    "ufoai-music",
+    "fluid-soundfont-gm",
+}
+ONLY_PROBES = {"gcin-voice", "timgm6mb-soundfont"}
+
+PACKAGES = tuple(
+    Package(name, domain, licence, name in SHIPS, name not in ONLY_PROBES)
+    for domain, own in LICENCES.items()
+    for name, licence in own.items()
 )
 
 CORPORA = ("shipped", "full")
 PROBES = (
     "festvox-ru",
+    "asterisk-prompt-es-co",
+    "asterisk-prompt-fr-armelle",
+    "asterisk-prompt-it-menardi-wav",
     "gcin-voice",
     "fillets-ng-data-cs",
     "fillets-ng-data-nl",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -23,11 +24,12 @@ from benchmarks.speech_music.clips import phone_segments
 from benchmarks.speech_music.features import HOP, RATE, WINDOW, frame_count
 from benchmarks.speech_music.fetch import DATA, unpack_folder
 from benchmarks.speech_music.notes import FAMILIES, PROBE_PROGRAMS, Note, render
-from benchmarks.speech_music.recordings import phone_utterances, read_audio, read_part, soundtrack_tracks
+from benchmarks.speech_music.recordings import phone_utterances, read_audio, read_part, soundtrack_tracks, spoken_digits
 
 FOLDER = DATA / "prepared" / "probes"
 PHONE_UTTERANCES, PHONE_SECONDS, PHONE_CROPS = 30, 4.0, 2
 SYLLABLES, SYLLABLE_SECONDS = 400, 0.5
+DIGIT_SECONDS = 1.0
 CHARACTER_CLIPS, CHARACTER_SECONDS = 24, 1.0
 PITCHES, NOTE_SECONDS = range(60, 68), 0.3
 CHORD_SECONDS = 0.5
@@ -103,6 +105,23 @@ def mandarin() -> Made:
         clips.append(fitted(read_audio(folder / "3.ogg"), SYLLABLE_SECONDS))
     titles = {"initial": "Mandarin initials", "final": "Mandarin finals", "tone": "Mandarin tones"}
     return Made(clips, {task: (titles[task], "speech", True, found) for task, found in examples.items()})
+
+
+def digits() -> Made:
+    """0 to 9 in Spanish, French and Italian: fitted on one speaker of each, tested on another whom no encoder heard.
+
+    All with the test recordings' band, to 4 kHz.
+    """
+    clips: Clips = []
+    examples: list[Example] = []
+    for language, second, paths in spoken_digits():
+        for digit, path in enumerate(paths):
+            narrow = soxr.resample(read_audio(path), RATE, RATE // 2)
+            audio = soxr.resample(narrow, RATE // 2, RATE)
+            frames = frame_count(min(len(audio), round(DIGIT_SECONDS * RATE)))
+            examples.append((len(clips), 0, frames, str(digit), f"{language}/{path.stem}/{second}", second))
+            clips.append(fitted(audio, DIGIT_SECONDS))
+    return Made(clips, {"digit": ("spoken digits, speaker-disjoint", "speech", True, examples)})
 
 
 def characters() -> Made:
@@ -184,6 +203,7 @@ def soundtracks() -> Made:
 SETS = {
     "phones": phones,
     "mandarin": mandarin,
+    "digits": digits,
     "characters": characters,
     "notes": notes,
     "chords": chords,

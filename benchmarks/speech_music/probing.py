@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from benchmarks.speech_music.probe_audio import FOLDER
 from benchmarks.speech_music.streams import normalised
+from permgraph.demo.probes import fit_head, mixed_logits
 
 SECONDS_AT_ONCE = 32
-DECAY = 1e-3
 ITERATIONS = 30
 KEPT = 0.9
 
@@ -107,32 +107,9 @@ def hits(task: Task, inputs: Tensor, seed: int) -> NDArray[np.bool_]:
         train = ~task.test & np.isin(task.groups, kept)
     fitted = inputs[torch.from_numpy(train)]
     mean, deviation = fitted.mean(dim=0), fitted.std(dim=0) + 1e-5
-    head = fit((fitted - mean) / deviation, torch.from_numpy(task.labels[train]), task.classes)
-    logits = scores((inputs[torch.from_numpy(task.test)] - mean) / deviation, *head)
+    head = fit_head((fitted - mean) / deviation, torch.from_numpy(task.labels[train]), task.classes, ITERATIONS)
+    logits = mixed_logits((inputs[torch.from_numpy(task.test)] - mean) / deviation, *head)
     return logits.argmax(dim=1).numpy() == task.labels[task.test]
-
-
-def scores(inputs: Tensor, mixture: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """W · (Σ softmax(mixture)[l] · inputs[:, l]) + b."""
-    return torch.einsum("l,nlc->nc", mixture.softmax(dim=0), inputs) @ weight.T + bias
-
-
-def fit(inputs: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(mixture, W, b) from zero by L-BFGS on cross-entropy + 1e-3 · |W|² / 2."""
-    mixture = torch.zeros(inputs.shape[1], requires_grad=True)
-    weight = torch.zeros(classes, inputs.shape[2], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    solver = torch.optim.LBFGS((mixture, weight, bias), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
-
-    def objective() -> Tensor:
-        solver.zero_grad()
-        loss = torch.nn.functional.cross_entropy(scores(inputs, mixture, weight, bias), labels)
-        loss = loss + DECAY / 2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    solver.step(objective)
-    return mixture.detach(), weight.detach(), bias.detach()
 
 
 def probe(

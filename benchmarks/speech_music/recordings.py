@@ -32,6 +32,10 @@ SOUNDTRACKS = {
 }  # fmt: skip
 """The classes of the soundtrack probe."""
 LEAST_SECONDS = 15.0
+SECOND_SPEAKERS = {
+    "es": "asterisk-prompt-es-co", "fr": "asterisk-prompt-fr-armelle", "it": "asterisk-prompt-it-menardi-wav",
+}  # fmt: skip
+"""Language -> who speaks asterisk's prompts beside the speaker of its core sounds."""
 
 
 def folder_of(domain: str | None = None, corpus: str = "shipped") -> Path:
@@ -98,11 +102,20 @@ def soundtrack_tracks() -> dict[str, list[Path]]:
     return found
 
 
+def spoken_digits() -> Iterator[tuple[str, bool, list[Path]]]:
+    """(language, second speaker?, recordings of 0 to 9): the second speakers test the digit probe."""
+    for language, second in SECOND_SPEAKERS.items():
+        for package, is_second in ((f"asterisk-core-sounds-{language}-g722", False), (second, True)):
+            by_name = {path.stem: path for path in audio_files(package) if path.parent.name == "digits"}
+            yield language, is_second, [by_name[str(digit)] for digit in range(10)]
+
+
 def set_aside() -> set[Path]:
     """The recordings that probes are made of."""
     characters = (p for language in ("cs", "nl") for p in audio_files(f"fillets-ng-data-{language}"))
     tracks = (path for paths in soundtrack_tracks().values() for path in paths)
-    return {*phone_utterances(), *(p for p in characters if p.stem.split("-")[1:2] in (["m"], ["v"])), *tracks}
+    digits = (path for _, second, paths in spoken_digits() if second for path in paths)
+    return {*phone_utterances(), *digits, *(p for p in characters if p.stem.split("-")[1:2] in (["m"], ["v"])), *tracks}
 
 
 def queen_recordings() -> Iterator[tuple[str, Audio]]:

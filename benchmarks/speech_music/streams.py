@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.speech_music.features import HOP, SEMITONES, WINDOW, semitones
+from benchmarks.speech_music.features import HOP, SPECTRUM, WINDOW, spectrum
 from benchmarks.speech_music.fetch import DATA
 
 MASK_START = 0.08
@@ -25,12 +25,12 @@ MASK_LENGTH = 10
 class Batch:
     """Audio (n, samples), mean 0 and variance 1; labels (n, frames, streams); mask (n, frames).
 
-    `notes` (n, frames, semitones), or (n, frames, 0) where nothing is to be reconstructed.
+    `spectrum` (n, frames, bands), or (n, frames, 0) where nothing is to be reconstructed.
     """
 
     audio: Tensor
     labels: Tensor
-    notes: Tensor
+    spectrum: Tensor
     mask: Tensor
 
     def to(self, device: str) -> Batch:
@@ -41,8 +41,8 @@ class Batch:
 class Stream:
     """Random crops of one split: `samples` int16, `targets` one row for each 320 samples.
 
-    `teacher` names the targets' file; `reconstruct`: with the crops' semitones. Crops start anywhere with equal
-    chance; `balanced`, each source (package) with equal chance.
+    `teacher` names the targets' file; `reconstruct`: with the crops' `features.spectrum`. Crops start anywhere with
+    equal chance; `balanced`, each source (package) with equal chance.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Stream:
         folder = DATA / "prepared" / domain
         self.samples: NDArray[np.int16] = np.load(folder / f"{split}.npy", mmap_mode="r")
         self.targets: NDArray[np.uint8] = np.load(folder / f"{split}-{teacher}.npy")
-        self.semitones = SEMITONES if reconstruct else 0
+        self.bands = SPECTRUM if reconstruct else 0
         clips = json.loads((folder / "manifest.json").read_text())
         self.regions = regions([c for c in clips if c["split"] == split], balanced)
 
@@ -62,11 +62,11 @@ class Stream:
         length = (frames - 1) * HOP + WINDOW
         crops = np.stack([self.samples[s * HOP : s * HOP + length] for s in starts])
         labels = np.stack([self.targets[s : s + frames] for s in starts]).astype(np.int64)
-        notes = np.zeros((size, frames, 0), np.float32)
-        if self.semitones:
-            notes = np.stack([semitones(crop.astype(np.float32) / 32768) for crop in crops])
+        bands = np.zeros((size, frames, 0), np.float32)
+        if self.bands:
+            bands = np.stack([spectrum(crop.astype(np.float32) / 32768) for crop in crops])
         audio = normalised(crops)
-        return Batch(*map(torch.from_numpy, (audio, labels, notes, span_mask(rng, size, frames))))
+        return Batch(*map(torch.from_numpy, (audio, labels, bands, span_mask(rng, size, frames))))
 
 
 def normalised(crops: NDArray[Any]) -> NDArray[np.float32]:

@@ -48,9 +48,9 @@ def loss_of(model: MaskedPredictor, batch: Batch, options: argparse.Namespace) -
     """(loss, hits) of a batch; the encoder's activations in bfloat16 unless `--fp32`, weights and loss fp32."""
     batch = batch.to(options.device)
     with torch.autocast(options.device.partition(":")[0], torch.bfloat16, enabled=not options.fp32):
-        logits, notes = model(batch.audio, batch.mask)
-    notes = None if notes is None else notes.float()
-    return masked_loss(logits.float(), notes, batch, options.alpha, options.reconstruct)
+        logits, bands = model(batch.audio, batch.mask)
+    bands = None if bands is None else bands.float()
+    return masked_loss(logits.float(), bands, batch, options.alpha, options.reconstruct)
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def train(options: argparse.Namespace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     training, unseen = streams(options)
     torch.manual_seed(options.seed)
-    model = MaskedPredictor(encoder_config(options.size), training.targets.shape[1], training.semitones)
+    model = MaskedPredictor(encoder_config(options.size), training.targets.shape[1], training.bands)
     if options.init is not None:
         model.encoder.load_state_dict(pg.load(str(options.init)).model.state_dict())
     model.to(options.device).train()
@@ -155,7 +155,9 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="folder of an encoder to go on from, with a head of its own")
     parser.add_argument("--size", default="small", help="small or medium: see export.SIZES")
     parser.add_argument("--teacher", default="targets", help="targets (first iteration) or hidden-targets (second)")
-    parser.add_argument("--reconstruct", type=float, default=0.0, help="share of the notes' reconstruction in the loss")
+    parser.add_argument(
+        "--reconstruct", type=float, default=0.0, help="weight of the spectrum's reconstruction in the loss"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--until", type=int, help="stop early, at this step of the schedule of --steps")

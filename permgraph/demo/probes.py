@@ -187,30 +187,32 @@ def _fit_and_test(probe: Probe, features: dict[Extent, Tensor]) -> float:
     test = torch.tensor([e.test for e in probe.examples])
     mean, deviation = inputs[~test].mean(dim=0), inputs[~test].std(dim=0) + 1e-5
     inputs = ((inputs - mean) / deviation).clone()
-    mixture, weight, bias = _fit(inputs[~test], labels[~test], len(number))
-    logits = _logits(inputs[test], mixture, weight, bias)
+    logits = mixed_logits(inputs[test], *fit_head(inputs[~test], labels[~test], len(number)))
     return float((logits.argmax(dim=1) == labels[test]).float().mean())
 
 
-def _logits(inputs: Tensor, mixture: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def mixed_logits(inputs: Tensor, mixture: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """W · (Σ softmax(mixture)[l] · inputs[:, l]) + b."""
     import torch
 
     return torch.einsum("l,nlc->nc", mixture.softmax(dim=0), inputs) @ weight.T + bias
 
 
-def _fit(inputs: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(mixture, W, b) from zero by L-BFGS on cross-entropy + 1e-3 · |W|² / 2; no randomness enters."""
+def fit_head(inputs: Tensor, labels: Tensor, classes: int, iterations: int = 100) -> tuple[Tensor, Tensor, Tensor]:
+    """(mixture, W, b) from zero by L-BFGS on cross-entropy + 1e-3 · |W|² / 2; no randomness enters.
+
+    `inputs` (examples, layers + 1, width), `labels` (examples,) in [0, classes).
+    """
     import torch
 
     mixture = torch.zeros(inputs.shape[1], requires_grad=True)
     weight = torch.zeros(classes, inputs.shape[2], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    solver = torch.optim.LBFGS((mixture, weight, bias), max_iter=100, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS((mixture, weight, bias), max_iter=iterations, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         solver.zero_grad()
-        logits = _logits(inputs, mixture, weight, bias)
+        logits = mixed_logits(inputs, mixture, weight, bias)
         loss = torch.nn.functional.cross_entropy(logits, labels) + 5e-4 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
