@@ -15,7 +15,7 @@ from permgraph.matching.assignment import Term
 from permgraph.matching.moments import CrossMoments
 from permgraph.matching.points import Point
 from permgraph.tracing.capture import Program, capture, require_same
-from permgraph.tracing.run import Runner, bind
+from permgraph.tracing.run import Runner, bind, padding_mask
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 Progress = Callable[[str, int, int | None], None]
@@ -108,7 +108,7 @@ class Pair:
         """Run both models on a batch and add what they do at `points` to `moments`."""
         program = self.program(args, kwargs)
         inputs = bind(program, args, kwargs)
-        mask = _padding_mask(program, inputs)
+        mask = padding_mask(program, inputs)
         here: dict[str, list[int]] = {}
         for k, point in enumerate(points):
             here.setdefault(point.node, []).append(k)
@@ -128,14 +128,6 @@ def _shapes(items: tuple[Any, ...]) -> tuple[Any, ...]:
         tuple(item.shape) if isinstance(item, Tensor) else _shapes(item) if isinstance(item, tuple) else repr(item)
         for item in items
     )
-
-
-def _padding_mask(program: Program, inputs: Mapping[str, Any]) -> Tensor | None:
-    """The input called attention mask, if there is one of shape [batch, positions]."""
-    for name, value in inputs.items():
-        if "attention_mask" in program.feeds[name].name and isinstance(value, Tensor) and value.dim() == 2:
-            return value.bool()
-    return None
 
 
 def _require_same_nodes(first: Program, other: Program) -> None:

@@ -12,6 +12,7 @@ from permgraph.matching.frank_wolfe import frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.places import Family, Site, families
 from permgraph.matching.relaxation import Relaxation, relax
+from permgraph.matching.returned import LARGE, return_freed
 from permgraph.matching.similarities import Similarities
 from permgraph.symmetry.layout import Index
 
@@ -75,12 +76,15 @@ class Descent:
         while waiting and done < MOST_SWEEPS * len(order):
             k = waiting.pop(0)
             done += 1
+            self._return_freed()
             problem = self.problem(k, now)
+            self._return_freed()
             if better := improved(problem, now, self.enough, again=k in visited):
                 now |= better
                 waiting += [j for j in order if j != k and j not in waiting and self._meet(j, k)]
             visited.add(k)
             gains |= _gains(problem, now)
+            del problem  # before the next one, whose matrix may be as large
             if progress is not None:
                 progress(done, done + len(waiting))
         return Descended(now, gains, done / max(len(order), 1), not waiting)
@@ -95,6 +99,10 @@ class Descent:
         return relax(
             self.pairing, {group.name for group in self.families[k]}, tables, where=self.near[k], kept=self.kept
         )
+
+    def _return_freed(self) -> None:
+        if self.pairing.size >= LARGE:
+            return_freed()
 
     def _meet(self, j: int, k: int) -> bool:
         """Whether two families act on one site, so that the move of one concerns the other."""

@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.matching.objective import dot
+from permgraph.matching.objective import matched, slabs
 from permgraph.matching.places import Axes
-from permgraph.matching.soft import Mixture, gather
+from permgraph.matching.soft import Mixture
 from permgraph.symmetry.layout import Index
 
 Soft = dict[Axes, Mixture]
@@ -40,13 +40,22 @@ class Factor:
         """[units, units]: the derivative by action `free`, every other action applied to B."""
         if self.shares:
             return self._shared_partial(soft, free)
-        a, b = self.a, self.b
-        for k, (axes, (atom,)) in enumerate(self.actions):
-            if k != free and soft[axes].is_uniform:
+        a, b, span = self.a, self.b, self.actions[free][1]
+        others = [(soft[axes], atom) for k, (axes, (atom,)) in enumerate(self.actions) if k != free]
+        for mixture, atom in others:
+            if mixture.is_uniform:
                 a, b = a.sum(atom, keepdim=True), b.sum(atom, keepdim=True) / a.shape[atom]
-            elif k != free:
-                b = soft[axes].act(b, atom)
-        return products(a, b, self.actions[free][1])
+        others = [other for other in others if not other[0].is_uniform]
+        if not others:
+            return products(a, b, span)
+        for mixture, atom in others[:-1]:
+            b = mixture.act(b, atom)
+        mixture, atom = others[-1]
+        total = a.new_zeros(a.shape[span[0]], a.shape[span[0]])
+        for rows in slabs(a.shape[atom], a.numel()):
+            part = a.narrow(atom, rows.start, rows.stop - rows.start)
+            products(part, mixture.act(b, atom, rows), span, total)
+        return total
 
     def _shared_partial(self, soft: Soft, free: int) -> Tensor:
         """The same with dense matrices over atoms; an atom of B that a later action shares is kept."""
@@ -79,7 +88,7 @@ class Factor:
     def at(self, flat: Flat) -> float:
         """The term at an element."""
         spans = [span for _, span in self.actions]
-        return dot(self.a, gather(self.b, spans, [flat[axes] for axes, _ in self.actions]))
+        return matched(self.a, self.b, spans, [flat[axes] for axes, _ in self.actions])
 
     def value(self, soft: Soft) -> float:
         """The term at X."""
@@ -87,8 +96,9 @@ class Factor:
         return soft[axes].inner(self.partial(soft, 0))
 
 
-def products(a: Tensor, b: Tensor, span: Sequence[int]) -> Tensor:
-    """[units, units]: <A[u], B[u']> over all else, the units those of the atoms in `span`."""
+def products(a: Tensor, b: Tensor, span: Sequence[int], total: Tensor | None = None) -> Tensor:
+    """[units, units]: <A[u], B[u']> over all else, the units those of `span`'s atoms; added to `total`, if given."""
     order = [*span, *(k for k in range(a.dim()) if k not in span)]
     units = prod(a.shape[atom] for atom in span)
-    return a.permute(order).reshape(units, -1) @ b.permute(order).reshape(units, -1).T
+    left, right = a.permute(order).reshape(units, -1), b.permute(order).reshape(units, -1).T
+    return left @ right if total is None else total.addmm_(left, right)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,6 +18,8 @@ from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 
 DOUBLE_BELOW = 2**20  # models with fewer moved elements are matched in float64
+SLAB = 2**19
+"""Elements of a site that are worked on at once, so that no second copy of a large one is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,10 @@ class Pairing:
 
     def value(self, tables: Mapping[str, Index]) -> float:
         """F at an element of the group, priors included."""
-        weights = sum(dot(self.a(site), self.moved(site, tables)) for site in self.sites)
+        weights = sum(
+            matched(self.a(site), self.b(site), site.spans, [self.index(x, site, tables) for x in site.actions])
+            for site in self.sites
+        )
         return weights + sum(prior.at(self.depends, tables) for prior in self.priors)
 
     def bound(self, site: Site) -> float:
@@ -100,9 +105,28 @@ class Pairing:
         return {id(site): norm(self.a(site)) * norm(self.b(site)) for site in self.sites}
 
 
+def slabs(count: int, size: int, of: int | None = None) -> Iterator[slice]:
+    """Slices of at most SLAB elements that cover `of` rows, all by default, where `count` rows have `size` elements."""
+    of, step = count if of is None else of, max(1, SLAB * count // max(size, 1))
+    return (slice(first, min(first + step, of)) for first in range(0, of, step))
+
+
 def dot(a: Tensor, b: Tensor) -> float:
     """<a, b>: float32 products are summed a row at a time, and the rows in float64."""
-    return float((a * b).flatten(1).sum(1).sum(dtype=torch.float64))
+    parts = ((a[some] * b[some]).flatten(1).sum(1).sum(dtype=torch.float64) for some in slabs(len(a), a.numel()))
+    return float(sum(parts))
+
+
+def matched(a: Tensor, b: Tensor, spans: Sequence[tuple[int, ...]], indices: Sequence[Index]) -> float:
+    """<a, gather(b, spans, indices)>, in slabs where each action has an atom of its own and one has the first."""
+    if (0,) not in spans or any(len(span) > 1 for span in spans):
+        return dot(a, gather(b, spans, indices))
+    first = list(spans).index((0,))
+    total = 0.0
+    for some in slabs(len(a), a.numel()):
+        chosen = [index[some] if k == first else index for k, index in enumerate(indices)]
+        total += dot(a[some], gather(b, spans, chosen))
+    return total
 
 
 def norm(a: Tensor) -> float:

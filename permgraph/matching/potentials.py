@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +14,7 @@ TOLERANCE = 1e-9
 BALANCED_ABOVE = 256  # units: below, the solver is faster than the balancing
 ROUNDS = 20
 ROWS = 128  # at once, so that the preference of a large matrix is never held whole
+KEPT = 8  # preferences of ROWS rows, for the next matrix of their size
 SHARPNESS = 4.0  # the temperature is the standard deviation / (SHARPNESS · ln n); 2 and 8 are both slower
 
 
@@ -21,25 +23,38 @@ def assign(value: np.ndarray) -> np.ndarray:
 
     Ties go to the units that stay, each of which earns TOLERANCE · max |value|, and beyond that to a fixed preference
     that is worth less than one of these in all: no tie is left to the order of the solver's steps.
+    Memory: one float64 [n, n] beside `value`.
     """
     largest = max(float(value.max(initial=0)), -float(value.min(initial=0)))
-    size = len(value)
+    size, shift = len(value), np.zeros(1)
     if largest == 0:
         return np.arange(size)
-    cost = np.negative(value, dtype=np.float64, order="C")
-    for first in range(0, size, ROWS):
-        cost[first : first + ROWS] -= (TOLERANCE * largest / size) * _preference(first, min(first + ROWS, size), size)
-    cost.flat[:: size + 1] -= TOLERANCE * largest
     if size > BALANCED_ABOVE:
-        nearest: np.ndarray = cost.argmin(1).astype(np.int64, copy=False)
+        nearest: np.ndarray = np.concatenate([rows.argmin(1) for rows in _costs(value, largest)])
         if len(np.unique(nearest)) == size:
-            return nearest
-        _balance(cost)
+            return nearest.astype(np.int64, copy=False)
+        shift = _potentials(value)
+    cost = np.empty((size, size))
+    for first, rows in zip(range(0, size, ROWS), _costs(value, largest), strict=True):
+        rows -= shift
+        np.subtract(rows, rows.min(1, keepdims=True), out=cost[first : first + ROWS])
     perm: np.ndarray = linear_sum_assignment(cost)[1].astype(np.int64, copy=False)
     return perm
 
 
-@lru_cache(maxsize=8)
+def _costs(value: np.ndarray, largest: float) -> Iterator[np.ndarray]:
+    """What the solver minimises, ROWS rows at a time, float64: -value, less what decides ties."""
+    size = len(value)
+    preference = _preference if size <= KEPT * ROWS else _preference.__wrapped__  # more would only push each other out
+    for first in range(0, size, ROWS):
+        rows = np.negative(value[first : first + ROWS], dtype=np.float64, order="C")
+        units = np.arange(len(rows))
+        rows -= (TOLERANCE * largest / size) * preference(first, first + len(rows), size)
+        rows[units, first + units] -= TOLERANCE * largest
+        yield rows
+
+
+@lru_cache(maxsize=KEPT)
 def _preference(first: int, last: int, size: int) -> np.ndarray:
     """Rows of fixed numbers in [0, 1): float32, (i j · 2654435761 mod 2³²) / 2³² with i, j from 1 (Knuth's hash)."""
     rows, columns = np.arange(first + 1, last + 1, dtype=np.uint32), np.arange(1, size + 1, dtype=np.uint32)
@@ -48,25 +63,27 @@ def _preference(first: int, last: int, size: int) -> np.ndarray:
     return found
 
 
-def _balance(cost: np.ndarray) -> None:
-    """Subtract from each row and each column, in place, what makes exp(-cost / temperature) nearly doubly stochastic.
+def _potentials(value: np.ndarray) -> np.ndarray:
+    """What to subtract from each column of -value, float64 [n], so that exp(-cost / temperature) is nearly balanced.
 
-    No such shift changes which permutation is best; near the dual optimum the solver's paths are short. Sinkhorn's
-    potentials approach the duals as the temperature falls: Peyré and Cuturi (arXiv 1803.00567), section 4.
+    Balanced is doubly stochastic, once each row is divided by its sum. No such shift changes which permutation is best;
+    near the dual optimum the solver's paths are short. Sinkhorn's potentials approach the duals as the temperature
+    falls: Peyré and Cuturi (arXiv 1803.00567), section 4.
     """
-    cost -= cost.min(1, keepdims=True)
-    cost -= cost.min(0)
-    kernel = cost.astype(np.float32)
+    kernel = np.negative(value, dtype=np.float32, order="C")
+    kernel -= kernel.min(1, keepdims=True)
+    least: np.ndarray = kernel.min(0)
+    kernel -= least
     flat = kernel.ravel()
     spread = float(np.dot(flat, flat)) / flat.size - float(flat.mean(dtype=np.float64)) ** 2
     if not spread > 0:
-        return
-    temperature = spread**0.5 / (SHARPNESS * np.log(len(cost)))
+        return np.asarray(least, dtype=np.float64)
+    temperature = spread**0.5 / (SHARPNESS * np.log(len(kernel)))
     kernel /= np.float32(-temperature)
     np.exp(kernel, out=kernel)
-    column: np.ndarray = np.ones(len(cost), np.float32)
+    column: np.ndarray = np.ones(len(kernel), np.float32)
     for _ in range(ROUNDS):
         row = 1 / (kernel @ column + np.float32(1e-30))
         column = 1 / (row @ kernel + np.float32(1e-30))
-    cost -= temperature * np.log(column.astype(np.float64))
-    cost -= cost.min(1, keepdims=True)
+    found: np.ndarray = least + temperature * np.log(column.astype(np.float64))
+    return found

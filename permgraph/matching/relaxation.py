@@ -19,6 +19,7 @@ from permgraph.matching.assignment import Solution, Term, solve
 from permgraph.matching.factors import Factor, Flat, Soft, products
 from permgraph.matching.objective import Pairing, norm
 from permgraph.matching.places import Axes, Site, unit_sources
+from permgraph.matching.returned import LARGE, return_freed
 from permgraph.matching.similarities import Place, Similarities
 from permgraph.matching.soft import Mixture, inner_vertex
 from permgraph.symmetry.layout import Index
@@ -53,6 +54,8 @@ class Relaxation:
                 part = factor.partial(soft, k)
                 value += soft[axes].inner(part) if k == 0 else 0.0
                 found[axes] = found[axes].add_(part) if axes in found else part
+                if factor.a.numel() >= LARGE:
+                    return_freed()
         return value, found
 
     def value(self, soft: Soft) -> float:

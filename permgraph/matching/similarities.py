@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 
 from permgraph.matching.factors import products
-from permgraph.matching.objective import Pairing
+from permgraph.matching.objective import SLAB, Pairing, slabs
 from permgraph.matching.places import Axes, Site
+from permgraph.matching.returned import return_freed
+from permgraph.matching.soft import gather
 from permgraph.symmetry.layout import Index
 
 Place = tuple[Site, int]
 """A site, and the number of the one action on it that is free."""
+
+Sources = Mapping[Axes, Index]
+"""Axes of a held action -> the sources of its units."""
 
 ROOM = 0.1
 """What the kept matrices may take, as a share of the parameters that the groups move, in A and B together."""
@@ -35,8 +40,9 @@ class Kept:
 class Similarities:
     """S[u, u'] = Σ over sites of <A[u], B[u']>, every other action applied to B, for one action of a family at a time.
 
-    S is linear in B, so where one held action moved from P to Q, S changes by <A[u], (Q - P) B[u']>, a product over the
-    units that moved. Matrices that fit into `room` bytes, the small ones first, are kept; the others are made anew.
+    S is linear in B, so where held actions moved from P to Q, S changes by <A[u], (Q - P) B[u']>; where one did, that
+    is a product over the units that moved. Matrices that fit into `room` bytes, the small ones first, are kept; the
+    others are made anew.
     """
 
     pairing: Pairing
@@ -61,20 +67,16 @@ class Similarities:
         held = self._held(places, tables)
         known = self.kept.get(axes)
         if known is None:
-            matrix = self._sum(
-                products(self.pairing.a(s), self.pairing.at(s, held, {k}), s.spans[k]) for s, k in places
-            )
+            site, free = places[0]
+            units = prod(site.sizes(site.actions[free]))
+            matrix = torch.zeros(units, units, dtype=self.pairing.dtype)
+            for place in places:
+                self._add(matrix, place, held)
             if axes in self.kept:
                 self.kept[axes] = Kept(matrix, held)
             return matrix
-        for site, k in places:
-            moved = [
-                j
-                for j, action in enumerate(site.actions)
-                if j != k and not np.array_equal(known.held[action.axes], held[action.axes])
-            ]
-            if moved:
-                known.matrix += self._change(site, k, moved, known.held, held)
+        for place in places:
+            self._add(known.matrix, place, held, known.held)
         known.held = held
         return known.matrix
 
@@ -87,23 +89,46 @@ class Similarities:
                     found[action.axes] = self.pairing.index(action, site, tables)
         return found
 
-    @staticmethod
-    def _sum(parts: Iterable[Tensor]) -> Tensor:
-        total: Tensor | None = None
-        for part in parts:
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        return total
+    def _add(self, total: Tensor, place: Place, now: Sources, before: Sources | None = None) -> None:
+        """Adds <A[u], Q B[u']> to `total`, Q the held actions at `now`; with `before`, <A[u], (Q - P) B[u']>.
 
-    def _change(
-        self, site: Site, free: int, moved: Sequence[int], before: Mapping[Axes, Index], after: Mapping[Axes, Index]
-    ) -> Tensor:
-        """<A[u], (Q - P) B[u']> on a site; over the units that moved alone, where one action did and shares no atom."""
-        a, span = self.pairing.a(site), site.spans[free]
-        if len(moved) > 1 or len(site.atoms) != len(site.actions):
-            return products(a, self.pairing.at(site, after, {free}) - self.pairing.at(site, before, {free}), span)
-        axes, (atom,) = site.actions[moved[0]].axes, site.spans[moved[0]]
-        b = self.pairing.at(site, after, {free, moved[0]})
-        units = np.flatnonzero(before[axes] != after[axes])
-        new, old = (b.index_select(atom, torch.from_numpy(index[axes][units])) for index in (after, before))
-        return products(a.index_select(atom, torch.from_numpy(units)), new.sub_(old), span)
+        SLAB elements of one held action at a time, and of what moved alone, if one did; sites where actions share
+        atoms, or where nothing is held, at once.
+        """
+        site, free = place
+        held = [k for k in range(len(site.actions)) if k != free]
+        moved = [k for k in held if before is None or _differs(site.actions[k].axes, before, now)]
+        if before is not None and not moved:
+            return
+        if not held or len(site.atoms) != len(site.actions):
+            new = self.pairing.at(site, now, {free})
+            change = new if before is None else new - self.pairing.at(site, before, {free})
+            products(self.pairing.a(site), change, site.spans[free], total)
+            return
+        alone = before is not None and len(moved) == 1
+        self._add_slabs(total, place, [*moved[:1], *(k for k in held if k != moved[0])], now, before, alone)
+
+    def _add_slabs(
+        self, total: Tensor, place: Place, held: Sequence[int], now: Sources, before: Sources | None, alone: bool
+    ) -> None:
+        site, free = place
+        a, b = self.pairing.a(site), self.pairing.b(site)
+        spans, axes = [site.spans[k] for k in held], [site.actions[k].axes for k in held]
+        (atom,) = spans[0]
+        units = np.arange(a.shape[atom])
+        if before is not None and alone:
+            units = np.flatnonzero(before[axes[0]] != now[axes[0]])
+
+        def part(sources: Sources, some: Index) -> Tensor:
+            return gather(b, spans, [sources[axes[0]][some], *(sources[other] for other in axes[1:])])
+
+        for some in (units[rows] for rows in slabs(a.shape[atom], a.numel(), of=len(units))):
+            moved = part(now, some) if before is None else part(now, some).sub_(part(before, some))
+            products(a.index_select(atom, torch.from_numpy(some)), moved, site.spans[free], total)
+            if a.numel() > SLAB:
+                del moved
+                return_freed()
+
+
+def _differs(axes: Axes, one: Sources, other: Sources) -> bool:
+    return not np.array_equal(one[axes], other[axes])

@@ -58,21 +58,24 @@ class Mixture:
             tuple(x for _, x in parts),
         )
 
-    def act(self, tensor: Tensor, dim: int) -> Tensor:
-        """X applied to an axis of `units`."""
+    def act(self, tensor: Tensor, dim: int, rows: slice = slice(None)) -> Tensor:
+        """X applied to an axis of `units`; only these rows of the result."""
         if len(self.weights) > DENSE_ABOVE:
-            product: Tensor = torch.tensordot(self.dense.to(tensor.dtype), tensor, ([1], [dim]))
+            product: Tensor = torch.tensordot(self.dense[rows].to(tensor.dtype), tensor, ([1], [dim]))
             return product.movedim(0, dim)
         if (vertex := self.vertex) is not None:
-            return tensor.index_select(dim, torch.from_numpy(vertex))
-        result = torch.zeros_like(tensor)
-        if self.uniform:
-            split = [*tensor.shape[:dim], self.blocks, self.units // self.blocks, *tensor.shape[dim + 1 :]]
-            mean = tensor.reshape(split).mean(dim + 1, keepdim=True)
-            result += (self.uniform * mean).expand(split).reshape(tensor.shape)
+            return tensor.index_select(dim, torch.from_numpy(vertex[rows]))
+        result = self._mean(tensor, dim, rows)
         for weight, index in zip(self.weights, self.indices, strict=True):
-            result.add_(tensor.index_select(dim, torch.from_numpy(index)), alpha=weight)
+            result.add_(tensor.index_select(dim, torch.from_numpy(index[rows])), alpha=weight)
         return result
+
+    def _mean(self, tensor: Tensor, dim: int, rows: slice) -> Tensor:
+        """The share of the barycentre: each row is `uniform` times the mean of its block."""
+        size = self.units // self.blocks
+        means = tensor.view([*tensor.shape[:dim], self.blocks, size, *tensor.shape[dim + 1 :]]).mean(dim + 1)
+        block = torch.arange(self.units)[rows] // size
+        return means.mul_(self.uniform).index_select(dim, block)
 
     @cached_property
     def dense(self) -> Tensor:

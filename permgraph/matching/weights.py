@@ -149,21 +149,24 @@ class _Search:
     def attempts(self) -> list[_Attempt]:
         """From the barycentre, then from points near it, until the bound is reached."""
         late = _late(self.descent.families)
-        core = [group.name for group in self.pairing.groups if group.name not in late]
-        problem = relax(self.pairing, core, self.identity, averaged=late)
         found: list[_Attempt] = []
-        starts, enough = (STARTS, ENOUGH) if self.pairing.dtype == torch.float64 else (1, COARSE)
-        worthwhile = WORTHWHILE if self.pairing.size > HURRIED else 0.0
-        for number in range(starts):
-            start = problem.barycentre()
-            if number:
-                start = problem.toward(start, problem.flat(sample(problem.groups, self.seed + number)), NEAR)
-            report = self._report("weights, Frank-Wolfe")
-            relaxed = frank_wolfe(problem, start, report, enough=enough, worthwhile=worthwhile)
+        for number in range(STARTS if self.pairing.dtype == torch.float64 else 1):
+            relaxed = self._relaxed(late, number)
             found.append(self.polish(dict(self.identity) | relaxed.tables, late, relaxed))
             if found[-1].objective >= (1 - OPTIMAL) * self.bound:
                 break
         return found
+
+    def _relaxed(self, late: Sequence[str], number: int) -> Relaxed:
+        """Frank-Wolfe with the groups in `late` averaged; its matrices are gone before descent makes its own."""
+        core = [group.name for group in self.pairing.groups if group.name not in late]
+        problem = relax(self.pairing, core, self.identity, averaged=late)
+        start = problem.barycentre()
+        if number:
+            start = problem.toward(start, problem.flat(sample(problem.groups, self.seed + number)), NEAR)
+        enough = ENOUGH if self.pairing.dtype == torch.float64 else COARSE
+        worthwhile = WORTHWHILE if self.pairing.size > HURRIED else 0.0
+        return frank_wolfe(problem, start, self._report("weights, Frank-Wolfe"), enough=enough, worthwhile=worthwhile)
 
     def polish(self, tables: Mapping[str, Index], late: Sequence[str] = (), relaxed: Relaxed | None = None) -> _Attempt:
         """Coordinate descent from `tables`."""

@@ -15,7 +15,7 @@ from permgraph.matching.correlation import Pair, Progress, as_batch
 from permgraph.matching.points import Point
 from permgraph.symmetry.layout import Cell, Leaf
 from permgraph.tracing.capture import Program
-from permgraph.tracing.run import REAL, Runner, bind
+from permgraph.tracing.run import REAL, Runner, bind, padding_mask
 
 T = TypeVar("T")
 
@@ -71,14 +71,6 @@ class Calibration:
             for (node, a), (_, b) in zip(*runs, strict=True):
                 if node.name in wanted:
                     yield node.name, a, b, mask
-
-
-def padding_mask(program: Program, inputs: Mapping[str, Any]) -> Tensor | None:
-    """The input called attention mask, if there is one of shape [batch, positions]."""
-    for name, value in inputs.items():
-        if "attention_mask" in program.feeds[name].name and isinstance(value, Tensor) and value.dim() == 2:
-            return value.bool()
-    return None
 
 
 def kept(mask: Tensor | None, frames: int) -> Tensor | None:
