@@ -1,6 +1,7 @@
 """verify: right groups pass, wrong ones are named, and inputs that prove nothing are refused."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -71,13 +72,45 @@ def test_a_model_in_training_mode_is_refused() -> None:
         pg.verify(mlp().train(), (vectors()[0],))
 
 
-def test_control_flow_on_values_is_refused_with_advice() -> None:
-    class Branching(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + 1 if x.sum() > 0 else x
+class Branching(nn.Module):
+    """A linear, a branch on a value, a linear."""
 
-    with pytest.raises(pg.CaptureError, match="Branching cannot be traced"):
-        pg.derive(Branching().eval(), (torch.randn(3),))
+    def __init__(self, decides: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.decides, self.enter, self.leave = decides, nn.Linear(4, 6), nn.Linear(6, 2)
+        self.register_buffer("mask", torch.eye(2), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.enter(x))
+        return self.leave(h if self.decides(self, x, h) else h * h)
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["taken", "not taken"])
+@pytest.mark.parametrize("decides", [lambda m, x, h: x.sum() > 0, lambda m, x, h: (m.mask * x[0, 0]).trace() > 0])
+def test_a_branch_that_the_inputs_decide_is_traced_as_they_decide(sign, decides) -> None:
+    model, x = Branching(decides).eval(), sign * torch.rand(3, 4)
+    spec = pg.derive(model, (x,))
+    assert [group.size for group in spec.groups] == [6]
+    moved = Branching(decides).eval()
+    moved.load_state_dict(spec.apply(spec.sample(0), model.state_dict()))
+    assert torch.allclose(moved(x), model(x), atol=1e-5)
+    assert pg.verify(model, (x,)).ok
+
+
+@pytest.mark.parametrize(
+    "decides",
+    [lambda m, x, h: m.enter.weight.sum() > 0, lambda m, x, h: h[0, 0] > 0.1, lambda m, x, h: h.argmax(1)[0] == 2],
+    ids=["weight", "unit", "position"],
+)
+def test_a_branch_that_the_weights_decide_is_refused(decides, capfd) -> None:
+    with pytest.raises(pg.CaptureError, match=r"in tests/test_verification\.py:\d+ depends on values that the weights"):
+        pg.derive(Branching(decides).eval(), (torch.rand(3, 4),))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_branch_on_values_cannot_be_taken_on_meta() -> None:
+    with pytest.raises(pg.CaptureError, match="give the model with its weights"):
+        pg.derive(Branching(lambda m, x, h: x.sum() > 0).eval().to("meta"), (torch.rand(3, 4),))
 
 
 def test_wrong_inputs_are_refused_with_the_signature() -> None:

@@ -337,7 +337,12 @@ ATTENTIONS = (
         ),
         D + HEADS + L(20),
     ),
-    Row("nn.Transformer", net(nets.EncoderDecoder, SEQUENCE), L(16) + 3 * (L(4) + 8 * L(4)) + 2 * L(20), slow=True),
+    Row(
+        "nn.Transformer, causal",
+        net(nets.EncoderDecoder, SEQUENCE),
+        L(16) + 3 * (L(4) + 8 * L(4)) + 2 * L(20),
+        slow=True,
+    ),
     Row(
         "heads as modules",
         net(chain(linear(3, 8), nets.HeadModules, linear(24, 2)), SEQUENCE),

@@ -420,7 +420,7 @@ class HeadModules(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """nn.Transformer between an embedding and a head."""
+    """nn.Transformer with a causal mask, whose form it looks at, between an embedding and a head."""
 
     def __init__(self, d: int = 16, heads: int = 4, f: int = 20) -> None:
         super().__init__()
@@ -429,7 +429,8 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.enter(x)
-        return self.head(self.body(y, y[:, :3]))
+        mask = nn.Transformer.generate_square_subsequent_mask(3, dtype=x.dtype)
+        return self.head(self.body(y, y[:, :3], tgt_mask=mask))
 
 
 class Written(nn.Module):

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from permgraph.algebra.relations import Source
 from permgraph.errors import CaptureError, SpecMismatchError
+from permgraph.tracing.exporting import export
 from permgraph.tracing.forwards import PREFIX, Forwards
 from permgraph.tracing.wrappers import require_plain
 
@@ -71,7 +73,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     with caches_off(model), quiet(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            exported = torch.export.export(model, args, options, strict=False)
+            exported = export(model, args, options)
         except Exception as error:
             raise CaptureError(_advice(model, error)) from error
     graph = _inline(exported.graph_module)
@@ -151,10 +153,18 @@ def caches_off(model: nn.Module) -> Iterator[None]:
 
 def _advice(model: nn.Module, error: Exception) -> str:
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+    what = f"{type(error).__name__}: {first[:400]}"
     hint = "run it once eagerly on these inputs, and make control flow that depends on tensor values static"
-    if isinstance(error, TypeError):
+    if isinstance(error, GuardOnDataDependentSymNode):
+        place = _line(str(error).partition("The following call raised this error:")[2])
+        what = f"a branch or a size in {place or 'its forward'} depends on values "
+        if any(parameter.is_meta for parameter in model.parameters()):
+            what, hint = what + "of tensors", "on meta there are none: give the model with its weights"
+        else:
+            what, hint = what + "that the weights decide", "a permutation could change them: make it static"
+    elif isinstance(error, TypeError):
         hint = f"its forward takes {inspect.signature(model.forward)}; pass these as args or kwargs"
-    return f"{type(model).__name__} cannot be traced by torch.export: {type(error).__name__}: {first[:400]}; {hint}"
+    return f"{type(model).__name__} cannot be traced by torch.export: {what}; {hint}"
 
 
 def _inline(module: fx.GraphModule) -> fx.GraphModule:

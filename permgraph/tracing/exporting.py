@@ -1,0 +1,62 @@
+"""`torch.export`, also where control flow depends on the values of the inputs, as long as no weight decides it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stderr
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._functorch import config
+from torch.export.graph_signature import InputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+
+def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    """The exported program of `model` on example inputs.
+
+    A branch that depends on the values of tensors (a mask that is tested for being causal, windows that are padded
+    where some token is global) is taken as on these inputs: the values are then computed beside the trace. They must
+    not depend on weights, whose permutation could change the branch. Raises what `torch.export` raises.
+    """
+    try:
+        return _exported(model, args, kwargs)
+    except GuardOnDataDependentSymNode as error:
+        if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
+            raise
+        with config.patch(fake_tensor_propagate_real_tensors=True):
+            exported = _exported(model, args, kwargs)
+        if _weights_decide(exported):
+            raise error
+        return exported
+
+
+def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    """Without the half of a graph that `torch.export` prints where it fails."""
+    with redirect_stderr(StringIO()) as said:
+        exported = torch.export.export(model, args, kwargs, strict=False)
+    sys.stderr.write(said.getvalue())
+    return exported
+
+
+def _weights_decide(exported: torch.export.ExportedProgram) -> bool:
+    """Whether a value that is read out of a tensor, or a size that depends on one, comes from a weight."""
+    specs = exported.graph_signature.input_specs
+    weights = {
+        spec.arg.name
+        for spec in specs
+        if spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and spec.persistent)
+    }
+    depends: dict[fx.Node, bool] = {}
+    for node in exported.graph.nodes:
+        depends[node] = node.name in weights or any(depends[operand] for operand in node.all_input_nodes)
+        if depends[node] and _reads_values(node):
+            return True
+    return False
+
+
+def _reads_values(node: fx.Node) -> bool:
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
