@@ -34,3 +34,14 @@ class OptionError(PermgraphError, ValueError):
 
 class AdapterError(PermgraphError):
     """An adapter is missing, clashes with another, or cannot represent this configuration."""
+
+
+def reason(error: BaseException) -> str:
+    """What another library or the system said, on one line and without a full stop, to stand within a message."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(words.split()).rstrip(".")
+
+
+def described(error: BaseException) -> str:
+    """The same behind the name of the exception, for code that may raise anything."""
+    return f"{type(error).__name__}: {reason(error)}"

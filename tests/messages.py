@@ -18,7 +18,7 @@ from permgraph import errors
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("permgraph", "adapters")
-OURS = {name for name in vars(errors) if name.endswith("Error")} | {typer.BadParameter.__name__}
+OURS = {name for name in vars(errors) if name.endswith("Error")} | {"UsageError"}
 
 
 class Recorder:

@@ -54,6 +54,16 @@ def select(driver: webdriver.Chrome, axis: tuple[str, int]) -> None:
     driver.execute_async_script("setTimeout(arguments[0], 50)")
 
 
+def test_before_anything_is_selected_the_colours_are_told(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
+    roles = [*dict.fromkeys(group.role for group in spec.groups)]
+    assert texts(page, "aside .group-name") == roles
+    assert "Sym(64) · 2 groups" in texts(page, "aside")[0]
+    page.find_elements(By.CSS_SELECTOR, "aside .group-card")[roles.index("feed_forward")].click()
+    assert texts(page, "aside .group-name") == ["encoder.layers.0.feed_forward.hidden"]
+    page.find_element(By.CSS_SELECTOR, ".close").click()
+    assert texts(page, "aside .group-name") == roles
+
+
 def chain(driver: webdriver.Chrome) -> list[tuple[str, str]]:
     """(axis, operation) of each tie in the chain that is shown."""
     places, ops = texts(driver, ".chain .place"), texts(driver, ".chain .op")

@@ -30,6 +30,8 @@ def test_merge_writes_a_checkpoint_that_transformers_loads(given, tmp_path):
     model = AutoModel.from_pretrained(out)
     assert type(model) is HubertModel
     assert AutoFeatureExtractor.from_pretrained(out).sampling_rate == RATE
+    assert "model = HubertModel.from_pretrained('out')" in (out / "README.md").read_text()
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     check_report(report, given)
     check_weights(report, given, model.state_dict())
 

@@ -1,6 +1,9 @@
 """What the command line refuses, interrupted work, and bugs: one message, nothing left behind."""
 
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -189,6 +192,14 @@ def test_an_output_folder_with_files_in_it_is_left_alone(given, tmp_path):
         assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(given, tmp_path, monkeypatch):
+    monkeypatch.setattr("permgraph.cli.jobs.load", broken)
+    (tmp_path / "file").touch()
+    result = run("merge", given / "a", given / "b", "--out", tmp_path / "file" / "out", code=1)
+    require_error(result, r"file.out: nothing can be written in .*file: Not a directory\. Choose a place")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_no_such_model(tmp_path):
     require_error(run("inspect", tmp_path / "nowhere", code=1), "no such folder")
     require_error(run("verify", "python:no.such.module:f", code=1), "No module named")
@@ -217,4 +228,16 @@ def test_an_unexpected_error_asks_for_a_report(given, tmp_path, monkeypatch):
     assert "--debug" in result.stderr
     assert "Traceback" not in result.stderr
     assert "Traceback" in run("--debug", *words, code=1).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_is_told_to_end_leaves_nothing_behind(given, tmp_path):
+    code = (
+        "import os, signal, sys\nfrom permgraph.checkpoints import writing\nfrom permgraph.cli import main\n"
+        "def told(*_, **__):\n    os.kill(os.getpid(), signal.SIGTERM)\n    raise RuntimeError('still here')\n"
+        "writing.write_weights = told\nmain()"
+    )
+    words = ["merge", str(given / "a"), str(given / "b"), "--groups", "conv", "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", "")
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ def f(x):
         raise OptionError(
             f"first {x}"
         )
-    raise typer.BadParameter("second")
+    raise shared.UsageError("second")
 """
 
 

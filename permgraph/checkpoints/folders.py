@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, reason
 
 CHECKPOINT_MARKS = ("permgraph.json", "config.json", "model.safetensors", "model.safetensors.index.json")
 
@@ -23,6 +24,7 @@ def require_free(folder: Path | str, *, force: bool = False) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: is a file, and a folder is to be written. Choose another name.")
+    _require_rights(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not force:
@@ -39,6 +41,17 @@ def require_free(folder: Path | str, *, force: bool = False) -> None:
         )
 
 
+def _require_rights(folder: Path) -> None:
+    """Something can be made where `folder` is to appear, or the first folder above it that is to be made."""
+    place = next(parent for parent in folder.resolve().parents if parent.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".permgraph.", dir=place))
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: nothing can be written in {place}: {reason(error)}. Choose a place with space and rights."
+        ) from error
+
+
 @contextmanager
 def whole_folder(folder: Path | str, *, force: bool = False) -> Iterator[Path]:
     """A temporary sibling of `folder` to write in; it becomes `folder` when the block ends, and is gone if it raises.
@@ -53,7 +66,9 @@ def whole_folder(folder: Path | str, *, force: bool = False) -> Iterator[Path]:
         yield partial
         _swap(partial, target)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: cannot be written: {error}. Choose a place with space and rights.") from error
+        raise CheckpointError(
+            f"{folder}: cannot be written: {reason(error)}. Choose a place with space and rights."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 LOADING = {
-    "transformers": "from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained({title!r})",
+    "transformers": "from transformers import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
     "timm": 'import timm\n\nmodel = timm.create_model("local-dir:{title}", pretrained=True)',
 }
 LICENCE = ("license", "license_name", "license_link")
@@ -16,6 +16,7 @@ def model_card(
     base_models: Sequence[str],
     *,
     library: str = "",
+    architecture: str = "",
     licence: Mapping[str, str] | None = None,
     summary: str = "",
 ) -> str:
@@ -29,7 +30,11 @@ def model_card(
     fields += [f"library_name: {library}"] if library else []
     front = ["---", *base, "tags:", "- merge", "- permgraph", *fields, "---"]
     origin = f"Merged from {', '.join(f'`{name}`' for name in names)} with permgraph.\n\n" if names else ""
-    load = f"```python\n{LOADING[library].format(title=title)}\n```\n\n" if library else ""
+    load = (
+        f"```python\n{LOADING[library].format(title=title, kind=architecture or 'AutoModel')}\n```\n\n"
+        if library
+        else ""
+    )
     return (
         "\n".join(front)
         + f"\n\n# {title}\n\n{origin}"

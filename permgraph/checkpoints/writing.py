@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,8 @@ def write_merged(
         _write_json(partial / "permgraph.json", _numbers_finite(report))
         library = "" if config is None else "timm" if isinstance(config, Mapping) else "transformers"
         title = Path(folder).resolve().name
-        card = model_card(title, base_models, library=library, licence=licence, summary=summary)
+        kind = architecture or ""
+        card = model_card(title, base_models, library=library, architecture=kind, licence=licence, summary=summary)
         for name, text in {"README.md": card, **(pages or {})}.items():
             (partial / name).write_text(text, encoding="utf-8")
     return Path(folder)
@@ -133,6 +135,13 @@ def _save(path: Path, tensors: Mapping[str, Tensor], aliases: Mapping[str, str])
         own[name] = tensor.detach().cpu() if alone else tensor.detach().cpu().clone(memory_format=contiguous_format)
     metadata = {alias: kept for alias, kept in aliases.items() if kept in tensors}
     save_file(own, path, metadata={"format": "pt", **metadata})
+    path.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _copy_processor(source: Path, folder: Path) -> None:

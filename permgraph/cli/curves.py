@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from permgraph.errors import OptionError
+from permgraph.errors import OptionError, described
 from permgraph.merging.barrier import POINTS, Barrier, Judge, barrier
 from permgraph.models.heads import common_part
 from permgraph.models.references import find_function, importing_from_here
+from permgraph.pages.report import barrier_words
 
 if TYPE_CHECKING:
     from permgraph.cli.jobs import Aligned
@@ -61,8 +62,8 @@ def curves_of(aligned: Aligned, judge: Judge, method: str, data: Iterable[Any] |
 def sentence(found: Curves) -> str:
     """The losses of the ends, and the height of each barrier between them."""
     first = next(iter(found.values()))
-    heights = ", ".join(f"{one.height:.3g} {name}" for name, one in found.items())
-    return f"loss: {first.losses[-1]:.4g} of A, {first.losses[0]:.4g} of B; barrier between them: {heights}"
+    between = "; ".join(f"{name}, {barrier_words(one)}" for name, one in found.items())
+    return f"loss: {first.losses[-1]:.4g} of A, {first.losses[0]:.4g} of B; {between}"
 
 
 def _own(part: nn.Module, batches: Callable[[], Iterable[Any]]) -> Judge:
@@ -95,7 +96,7 @@ def _by_function(reference: str) -> Judge:
             return (float(found[0]), float(found[1])) if isinstance(found, tuple) else float(found)
         except Exception as error:  # whatever the user's code raises
             raise OptionError(
-                f"--loss {reference}: {type(error).__name__}: {error}. The function is called with one model, a "
+                f"--loss {reference}: {described(error)}. The function is called with one model, a "
                 f"{type(model).__name__}, and must return its loss, or (loss, accuracy)."
             ) from error
 

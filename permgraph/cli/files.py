@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, reason
 
 if TYPE_CHECKING:
     from permgraph.symmetry.spec import PermutationSpec
@@ -41,7 +41,9 @@ def write(path: Path, text: str, *, force: bool = False) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}. Choose a place with space and rights.") from error
+        raise CheckpointError(
+            f"{path}: cannot be written: {reason(error)}. Choose a place with space and rights."
+        ) from error
 
 
 def dot(spec: PermutationSpec) -> str:

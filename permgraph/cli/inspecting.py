@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from permgraph.cli.session import Session
+from permgraph.cli.shared import UsageError
 
 if TYPE_CHECKING:
     from permgraph.models.loading import LoadedModel
@@ -49,6 +50,7 @@ def inspect(
 
     Its weights are not read.
     """
+    from permgraph.checkpoints.model_card import public_name
     from permgraph.cli import files
     from permgraph.pages.inspection import inspection_page
 
@@ -61,7 +63,7 @@ def inspect(
     session.say(f"{model}, outputs {mode}: {spec}")
     contents: dict[str, Callable[[], str]] = {
         "json": spec.to_json,
-        "html": partial(inspection_page, spec, model),
+        "html": partial(inspection_page, spec, public_name(model)),
         "dot": partial(files.dot, spec),
     }
     for kind, path in targets.items():
@@ -124,5 +126,5 @@ def _derive(
 def _axis(text: str) -> tuple[str, int]:
     match = re.fullmatch(r"(.+):(-?\d+)", text)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is not of the form PARAM:DIM, as in encoder.layer_norm.weight:0")
+        raise UsageError(f"{text!r} is not of the form PARAM:DIM, as in encoder.layer_norm.weight:0")
     return match[1], int(match[2])

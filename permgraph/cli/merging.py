@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from permgraph.cli.session import Session
+from permgraph.cli.shared import UsageError
 
 if TYPE_CHECKING:
     from permgraph.cli.jobs import Matching
@@ -152,9 +153,9 @@ def merge(
     )
     session, request = _prepared(session, typed, config)
     if len(request.models) < 2:
-        raise typer.BadParameter("Missing argument 'B': two models are needed, here or in a --config FILE")
+        raise UsageError("two models are needed, A and B: give them here or in a --config FILE")
     if request.out is None:
-        raise typer.BadParameter("Missing option '--out': the folder to write")
+        raise UsageError("no folder to write is given: name it with --out DIR")
     _merge(session, request, config)
 
 
@@ -180,13 +181,13 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     data = None if request.data is None else Path(request.data)
     matching = _matching(data, request.method, request.groups, request.limit, request.mix)
     if count > 2 and how != "linear":
-        raise typer.BadParameter(f"--merge {how} merges two models, and {count} are given: give two, or take linear")
+        raise UsageError(f"--merge {how} merges two models, and {count} are given: give two, or take linear")
     if count > 2 and request.mix is not None:
-        raise typer.BadParameter(f"--mix is for two models, and {count} are given: take a --method")
+        raise UsageError(f"--mix is for two models, and {count} are given: take a --method")
     if count > 2 and request.loss is not None:
-        raise typer.BadParameter(f"--loss is between two models, and {count} are given: leave it away")
+        raise UsageError(f"--loss is between two models, and {count} are given: leave it away")
     if request.loss == "own" and data is None:
-        raise typer.BadParameter("--loss own is the loss on texts: give them with --data")
+        raise UsageError("--loss own is the loss on texts: give them with --data")
     share = 1 / count if request.weight is None else _weight(request.weight)
     needs_data = _needs_data(how, data)
     if config is not None:
@@ -199,7 +200,7 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         merge_two(session, request, Path(str(request.out)), matching, share, how, needs_data=needs_data)
         return
     if not isinstance(share, float):
-        raise typer.BadParameter(f"--weight {request.weight} is for two models, and {count} are given: give a number")
+        raise UsageError(f"--weight {request.weight} is for two models, and {count} are given: give a number")
     from permgraph.cli.many import merge_all
 
     merge_all(session, request, Path(str(request.out)), matching, share)
@@ -212,9 +213,9 @@ def _needs_data(method: str, data: Path | None) -> bool:
     try:
         needs_data = recipe(method).needs_data
     except OptionError as error:
-        raise typer.BadParameter(f"--merge: {error}") from None
+        raise UsageError(f"--merge: {error}") from None
     if needs_data and data is None:
-        raise typer.BadParameter(f"--merge {method} compares activations: give the calibration data with --data")
+        raise UsageError(f"--merge {method} compares activations: give the calibration data with --data")
     return needs_data
 
 
@@ -225,7 +226,7 @@ def _weight(text: str) -> "Weight":
             return {name.strip(): _share(value) for name, _, value in (part.partition("=") for part in text.split(","))}
         return text if text == "correlation" else _share(text)
     except ValueError:
-        raise typer.BadParameter(
+        raise UsageError(
             f"--weight {text!r} is no share between 0 and 1, no ROLE=SHARE,..., and not 'correlation'; write it as 0.9"
         ) from None
 
@@ -242,15 +243,15 @@ def _matching(
 ) -> "Matching":
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
-        raise typer.BadParameter("--groups names no role; leave it away to move all groups")
+        raise UsageError("--groups names no role; leave it away to move all groups")
     if method == "correlation" and data is None:
-        raise typer.BadParameter("--method correlation compares activations: give the calibration data with --data")
+        raise UsageError("--method correlation compares activations: give the calibration data with --data")
     if mix is not None and method is not None:
-        raise typer.BadParameter(f"give --method {method} or --mix {mix:g}, not both")
+        raise UsageError(f"give --method {method} or --mix {mix:g}, not both")
     if mix is not None and not 0 <= mix <= 1:
-        raise typer.BadParameter(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
+        raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
     if mix and data is None:
-        raise typer.BadParameter(f"--mix {mix:g} compares activations: give the calibration data with --data")
+        raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
     from permgraph.cli.jobs import Matching
 
     return Matching(data, method, roles, limit, mix)

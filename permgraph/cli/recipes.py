@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.checkpoints.reading import file_sha256
-from permgraph.errors import OptionError
+from permgraph.errors import OptionError, reason
 
 FILE = "recipe.toml"
 HEAD = f"# Runs this merge again: permgraph merge --config {FILE} --out DIR\n# Folders are relative to this file's.\n"
@@ -98,7 +98,9 @@ def _parsed(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else _yaml(path, text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as a recipe: {error}. Give a .toml or .yaml file.") from error
+        raise OptionError(
+            f"{path}: cannot be read as a recipe: {reason(error)}. Give a .toml or .yaml file."
+        ) from error
     if not isinstance(values, dict):
         raise OptionError(f"{path}: holds a {type(values).__name__}, not a table of options. Write `models: [A, B]`.")
     return values

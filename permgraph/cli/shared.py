@@ -24,6 +24,14 @@ Device = Annotated[
 ]
 
 
+class UsageError(typer.BadParameter):
+    """A command line that cannot be run: how it is used and what is wrong with it on stderr, exit status 2."""
+
+    def format_message(self) -> str:
+        """The message as it is."""
+        return self.message
+
+
 def shared_options(
     debug: Debug = False,
     quiet: Quiet = False,

@@ -33,7 +33,7 @@ def merge_two(
         state,
         aligned,
         like=aligned.models[0],
-        what=f"{shares.format('A', 'B')}, B's units moved to the places of A's.",
+        what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, B's units moved to the places of A's.",
         merge={"method": method, "weight": weight},
         curves=curves,
         force=session.force,

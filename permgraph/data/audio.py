@@ -6,14 +6,13 @@ It stands in the engine's package, not in an adapter's, because every adapter of
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from permgraph.errors import CalibrationError
+from permgraph.errors import CalibrationError, reason
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 Samples = NDArray[np.float32]
@@ -138,7 +137,7 @@ def read_piece(piece: Piece, rate: int) -> Samples:
     try:
         frames, _ = soundfile.read(piece.path, piece.frames, piece.start, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable(piece.path, error) from error
+        raise _unreadable(piece.path, reason(error)) from error
     if len(frames) < piece.frames:
         raise _unreadable(piece.path, f"it ends at frame {piece.start + len(frames)}, before its header says")
     if not np.isfinite(frames).all():
@@ -158,7 +157,7 @@ def _whole(path: Path, rate: int) -> Piece:
     try:
         header = soundfile.info(path)
     except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, reason(error)) from error
     own = int(header.samplerate)
     return Piece(path, own, 0, int(header.frames), int(header.frames) * rate // own)
 
@@ -185,7 +184,5 @@ def _joined(pieces: list[Piece], size: int, rate: int) -> list[Window]:
     return windows
 
 
-def _unreadable(path: Path, why: Any) -> CalibrationError:
-    return CalibrationError(
-        f"{path}: cannot be read as audio: {str(why).rstrip('.')}. Convert, repair or remove this file."
-    )
+def _unreadable(path: Path, why: str) -> CalibrationError:
+    return CalibrationError(f"{path}: cannot be read as audio: {why}. Convert, repair or remove this file.")

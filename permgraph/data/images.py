@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from permgraph.data.batches import Batches, Inputs, files_with, shuffled
-from permgraph.errors import CalibrationError
+from permgraph.errors import CalibrationError, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -44,4 +44,6 @@ def read_image(path: Path) -> Any:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, ValueError) as error:
-        raise CalibrationError(f"{path}: cannot be read as an image: {error}. Repair or remove this file.") from error
+        raise CalibrationError(
+            f"{path}: cannot be read as an image: {reason(error)}. Repair or remove this file."
+        ) from error

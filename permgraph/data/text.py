@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.data.batches import files_with, shuffled
-from permgraph.errors import CalibrationError
+from permgraph.errors import CalibrationError, reason
 
 TOKENS = 128
 MOST_TOKENS = 2_000_000
@@ -43,9 +43,11 @@ def read_texts(path: Path) -> Iterator[str]:
     try:
         yield from READERS[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
-        raise CalibrationError(f"{path}: cannot be read as UTF-8 text: {error}. Convert or remove it.") from error
+        raise CalibrationError(
+            f"{path}: cannot be read as UTF-8 text: {reason(error)}. Convert or remove it."
+        ) from error
     except OSError as error:
-        raise CalibrationError(f"{path}: cannot be read: {error}. Repair or remove it.") from error
+        raise CalibrationError(f"{path}: cannot be read: {reason(error)}. Repair or remove it.") from error
 
 
 def _plain(path: Path) -> Iterator[str]:
@@ -61,7 +63,8 @@ def _json_lines(path: Path) -> Iterator[str]:
                 record = json.loads(line)
             except ValueError as error:
                 raise CalibrationError(
-                    f"{path}, line {number}: is not JSON: {error}. Write one object a line, or rename the file to .txt."
+                    f"{path}, line {number}: is not JSON: {reason(error)}. Write one object a line, or rename the "
+                    "file to .txt."
                 ) from error
             yield _text_of(record, f"{path}, line {number}")
 
@@ -84,7 +87,7 @@ def _parquet(path: Path) -> Iterator[str]:
                 for record in batch.to_pylist():
                     yield _text_of({key: value for key, value in record.items() if value is not None} or "", path)
     except pyarrow.ArrowException as error:
-        raise CalibrationError(f"{path}: cannot be read as Parquet: {error}. Repair or remove it.") from error
+        raise CalibrationError(f"{path}: cannot be read as Parquet: {reason(error)}. Repair or remove it.") from error
 
 
 def _text_of(record: Any, where: object) -> str:

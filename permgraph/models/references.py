@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, described
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_SECONDS = 5.0
@@ -64,9 +64,8 @@ def _cached(reference: str, why: Exception) -> Path:
             return folder
     except Exception:  # not cached: the first error says more
         pass
-    reason = (str(why).splitlines() or [type(why).__name__])[0]
     raise CheckpointError(
-        f"{reference}: no such folder here, and the hub did not give it ({type(why).__name__}: {reason}). "
+        f"{reference}: no such folder here, and the hub did not give it ({described(why)}). "
         "Check the spelling, or download the model where there is a network and give its folder."
     ) from why
 
@@ -95,7 +94,7 @@ def run_python(target: str) -> Any:
             return function()
     except Exception as error:  # whatever the user's code raises
         raise CheckpointError(
-            f"python:{target}: {type(error).__name__}: {error}. The function must take no arguments, and run from here."
+            f"python:{target}: {described(error)}. The function must take no arguments, and run from here."
         ) from error
 
 
@@ -113,7 +112,7 @@ def find_function(target: str) -> Any:
             return getattr(importlib.import_module(module_name), function_name)
     except Exception as error:  # whatever the user's code raises
         raise CheckpointError(
-            f"{where}: {type(error).__name__}: {error}. The module must be importable from here, and have the function."
+            f"{where}: {described(error)}. The module must be importable from here, and have the function."
         ) from error
 
 

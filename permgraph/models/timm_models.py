@@ -14,7 +14,7 @@ from torch import nn
 from permgraph.adapters import Adapter, Inputs
 from permgraph.checkpoints.reading import open_checkpoint, require_finite
 from permgraph.checkpoints.weight_files import shorten
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, described, reason
 
 if TYPE_CHECKING:
     from permgraph.data.batches import Batches
@@ -64,7 +64,7 @@ def create_timm(name: str, *, pretrained: bool) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # timm, the hub and the network each have their own
         raise CheckpointError(
-            f"timm:{name}: {type(error).__name__}: {error}. Check the name in timm.list_models(); weights come over "
+            f"timm:{name}: {described(error)}. Check the name in timm.list_models(); weights come over "
             "the network, so without one give a folder with timm's config.json and model.safetensors."
         ) from error
     return model
@@ -91,7 +91,7 @@ def timm_from_folder(folder: Path, fields: Mapping[str, Any], *, weights: bool) 
     except Exception as error:
         raise CheckpointError(
             f"{folder / 'config.json'}: timm {timm.__version__} cannot build {fields['architecture']!r}: "
-            f"{type(error).__name__}: {error}. Correct that field, or install another timm."
+            f"{described(error)}. Correct that field, or install another timm."
         ) from error
     if weights:
         _fill(model, folder, fields["architecture"])
@@ -123,4 +123,4 @@ def _timm(where: object) -> Any:
         import_module("timm.data")
         return import_module("timm")
     except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
-        raise CheckpointError(f"{where}: timm cannot be imported ({error}): pip install timm.") from error
+        raise CheckpointError(f"{where}: timm cannot be imported ({reason(error)}): pip install timm.") from error

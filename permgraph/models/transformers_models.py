@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.weight_files import shorten
-from permgraph.errors import AdapterError, CheckpointError
+from permgraph.errors import AdapterError, CheckpointError, described, reason
 
 
 def known_config(fields: Mapping[str, Any]) -> Any:
@@ -36,9 +36,7 @@ def config_of(kind: Any, fields: Mapping[str, Any]) -> Any:
         with _quiet():
             return kind.from_dict({name: value for name, value in fields.items() if name != "auto_map"})
     except Exception as error:  # validation errors differ from version to version
-        raise AdapterError(
-            f"{kind.__name__} refuses config.json: {type(error).__name__}: {error}. Correct that field."
-        ) from error
+        raise AdapterError(f"{kind.__name__} refuses config.json: {described(error)}. Correct that field.") from error
 
 
 def candidate_classes(config: Any) -> list[type[nn.Module]]:
@@ -86,7 +84,7 @@ def empty_model(kind: type[nn.Module], config: Any) -> nn.Module:
                 return kind(config).to("meta").eval()  # what a legacy constructor has put on the CPU too
         except Exception as error:
             raise AdapterError(
-                f"{kind.__name__} cannot be built from config.json: {error}. Correct the field."
+                f"{kind.__name__} cannot be built from config.json: {reason(error)}. Correct the field."
             ) from error
 
 
@@ -120,7 +118,7 @@ def _load(kind: Any, config: Any, state: Mapping[str, Tensor], where: object) ->
             )
         except Exception as error:
             raise CheckpointError(
-                f"{where}: {kind.__name__} cannot take these weights: {type(error).__name__}: {error}. "
+                f"{where}: {kind.__name__} cannot take these weights: {described(error)}. "
                 "config.json and the weights must be of one model."
             ) from error
     return model.eval().requires_grad_(False), _complaint(kind.__name__, info, where)
@@ -149,7 +147,7 @@ def _transformers() -> Any:
         return import_module("transformers")
     except ImportError as error:
         raise AdapterError(
-            f"this model needs transformers, which cannot be imported ({error}): pip install 'permgraph[hub]'."
+            f"this model needs transformers, which cannot be imported ({reason(error)}): pip install 'permgraph[hub]'."
         ) from error
 
 

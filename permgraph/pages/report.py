@@ -117,12 +117,17 @@ def _interpolation(barriers: Mapping[str, Barrier]) -> str:
     lines = []
     for k, (name, one) in enumerate(barriers.items()):
         points = [(x, y) for x, y in zip(one.weights, one.losses, strict=True) if isfinite(y)]
-        words = f"{name}, barrier {one.height:.3g} at {one.highest:.2g}" if isfinite(one.height) else name
+        words = f"{name}, {barrier_words(one)}" if isfinite(one.height) else name
         x, y = zip(*points, strict=True)
         lines.append(Line(x, y, colours[k % len(colours)], words, dashed=k == 0, dots=True))
     keys = "".join(f'<span><i style="background:{line.colour}"></i>{escape(line.name)}</span>' for line in lines)
     chart = line_chart(lines, x_name="weight of A", y_name="loss")
     return section("Between the two models", f'<p class="keys">{keys}</p><div class="wide">{chart}</div>')
+
+
+def barrier_words(one: Barrier) -> str:
+    """How high a barrier is and where, or that there is none."""
+    return f"barrier {one.height:.3g} at {one.highest:.2g}" if one.height > 0 else "no barrier"
 
 
 def _kinds(alignment: Alignment) -> list[tuple[str, str, list[tuple[str, Comparison]]]]:

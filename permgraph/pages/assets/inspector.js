@@ -41,19 +41,27 @@ function drawSide() {
   const side = document.getElementById("side");
   const held = side.contains(document.activeElement) ? document.activeElement.dataset.to : null;
   side.classList.toggle("empty", chosen === null);
-  side.replaceChildren(
-    ...(chosen
-      ? describe(chosen)
-      : [
-          el(
-            "p.quiet",
-            {},
-            "Select an axis in the blocks, a group in the table, or a pinned axis: here is what moves with it, and why.",
-          ),
-        ]),
-  );
+  side.replaceChildren(...(chosen ? describe(chosen) : welcome()));
   if (held) side.querySelector(`[data-to="${held}"]`)?.focus();
   document.getElementById("said").textContent = chosen ? summary(chosen) : "";
+}
+
+// Nothing is selected: what the colours stand for, each a way in.
+function welcome() {
+  const roles = D.roles.map(({ role, groups, share }) => {
+    const first = D.groups.findIndex((group) => group.role === role);
+    const { size, count: copies } = D.groups[first];
+    const alike = D.groups.every((g) => g.role !== role || (g.size === size && g.count === copies));
+    const words = `${count(groups)} group${groups === 1 ? "" : "s"} · ${percent(share)} of the elements`;
+    return el(
+      "button.group-card",
+      { type: "button", "data-to": `role ${role}`, onclick: () => selectGroup(first) },
+      el("span.group-name", {}, swatch(first), breakable(role)),
+      el("span", {}, ...(alike ? [...symmetry(D.groups[first]), " · "] : []), el("span.quiet", {}, words)),
+    );
+  });
+  const words = "Select an axis, a group or a pinned axis: here is what moves with it, and why.";
+  return [el("p.quiet", {}, words), ...roles];
 }
 
 function summary({ axis, group }) {
