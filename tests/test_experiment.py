@@ -14,7 +14,7 @@ from benchmarks.speech_music.findings import verdict
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
 from benchmarks.speech_music.probing import Task, hits
-from benchmarks.speech_music.summary import Experiment
+from benchmarks.speech_music.summary import Experiment, interval, together
 from permgraph.demo.probes import fit_head, mixed_logits
 
 CONFIG = HubertConfig(
@@ -127,12 +127,15 @@ def experiment(tmp_path, gain: int) -> Experiment:
 
 @pytest.mark.parametrize(("gain", "said"), [(0, "not distinguishable"), (10, "better"), (-10, "worse")])
 def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, said) -> None:
-    best = experiment(tmp_path, gain).best("proposed")
-    difference = best["minus_linear"]["average"]
+    one = experiment(tmp_path, gain)
+    difference = interval(one.best("proposed")[1]["minus_linear"]["average"])
     assert difference[0] == pytest.approx(1000 * gain / 30)
     assert verdict(difference) == said
     if gain == 0:
         assert difference == [0, 0, 0]
+    both = together({"one": one, "other": one})
+    assert both["best"]["proposed"]["minus_linear"]["average"] == difference
+    assert {(row["weight"], *row["average"]) for row in both["equal"]} == {(w, *difference) for w in (0.5, 0.9)}
 
 
 def test_streams_mask_and_the_losses_learn_what_they_say() -> None:
@@ -169,8 +172,9 @@ def test_what_ships_is_trained_on_what_may_ship() -> None:
     assert set(PROBES) <= set(names("shipped"))
 
 
-def test_the_manifest_is_understood_by_the_programs_it_calls() -> None:
-    manifest = json.loads(everything.MANIFEST.read_text())
+@pytest.mark.parametrize("name", ["manifest.json", "from_scratch.json"])
+def test_a_manifest_is_understood_by_the_programs_it_calls(name) -> None:
+    manifest = json.loads(everything.MANIFEST.with_name(name).read_text())
     for one in manifest["encoders"]:
         assert train.options_of([one["domain"], "--run", one["run"], *one["options"]]).steps > 0
     for pair in manifest["pairs"]:

@@ -3,8 +3,10 @@
     python -m benchmarks.speech_music.everything                  # data, encoders, merging, probing, the page
     python -m benchmarks.speech_music.everything --from merge     # from the shipped encoders: no training
     python -m benchmarks.speech_music.everything --only page
+    python -m benchmarks.speech_music.everything --manifest benchmarks/speech_music/from_scratch.json
 
-What is trained, and with which options, stands in `manifest.json`.
+What is trained and merged, and with which options, stands in a manifest: `manifest.json` is what has been run,
+`from_scratch.json` two seeds of both encoders, which have not been trained to the end.
 """
 
 from __future__ import annotations
@@ -59,11 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="first", choices=STAGES, default="fetch")
     parser.add_argument("--only", choices=STAGES)
+    parser.add_argument("--manifest", type=Path, default=MANIFEST)
     parser.add_argument("--pairs", nargs="*", default=[], help="names of the manifest (with --from merge, the shipped)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    manifest = json.loads(MANIFEST.read_text())
+    manifest = json.loads(options.manifest.read_text())
     stages = [options.only] if options.only else list(STAGES[STAGES.index(options.first) :])
     needs = ["fetch", "prepare"] if options.first == "merge" and not options.only else []
     pairs = options.pairs or (["shipped"] if options.first == "merge" else [])

@@ -48,29 +48,97 @@ def aligned_rows(result: Result) -> list[dict[str, Any]]:
     return [row for row in result["rows"] if row["family"] != "control" and row["name"] != "linear"]
 
 
-def opening(results: dict[str, Result]) -> str:
-    """The first paragraph on each pair, and what follows from equal weights."""
+def opening(results: dict[str, Result], together: dict[str, Any] | None) -> str:
+    """The answer in one paragraph, from the mean over all pairs; then what was found on each pair."""
     shown = {name: result for name, result in results.items() if row_of(result, "proposed")}
-    return "\n\n".join(_opening(name, result) for name, result in shown.items()) + "\n"
+    parts = [
+        _answer(together or _alone(*next(iter(shown.items())))),
+        *(_pair(name, result) for name, result in shown.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _opening(name: str, result: Result) -> str:
+def _alone(name: str, result: Result) -> dict[str, Any]:
+    """What `summary.together` says of one pair."""
+    equal = [
+        {"row": row["name"], "control": "linear", "weight": point["weight"], **point["minus_linear"]}
+        for row in result["rows"]
+        for point in row["points"]
+        if "minus_linear" in point
+    ]
+    best = {row["name"]: row["best"] for row in result["rows"]}
+    return {"pairs": [name], "best": best, "equal": [*equal, *result["contrasts"]]}
+
+
+def _answer(together: dict[str, Any]) -> str:
+    best = together["best"]["proposed"]
+    gain = best["minus_linear"]
+    controls = [verdict(row["minus_linear"]["average"]) for name, row in together["best"].items() if name in SEPARATE]
+    names = together["pairs"]
+    pairs = f"mean over {len(names)} pairs" if len(names) > 1 else f'pair "{names[0]}"'
+    return (
+        "**In short.** A music encoder's units were put in the order that best matches a speech encoder's, as arXiv "
+        "2506.11403 proposes, and the two were merged; beside it, the same without reordering (linear interpolation). "
+        f"Scores are thousandths of the parents' ({pairs}). Each at its own best weight, the aligned merge is "
+        f"**{THAN[verdict(gain['average'])]} linear interpolation**: average {points(gain['average'])}, speech "
+        f"{points(gain['speech'])}, music {points(gain['music'])}. Of {len(controls)} controls at theirs (random "
+        f"reorderings, noise, the paper's released procedure) {controls.count('better')} are better than linear "
+        f"interpolation and {controls.count('worse')} worse. {_half(together)} {_goal(best)}"
+    )
+
+
+def _half(together: dict[str, Any], weight: float = 0.5) -> str:
+    """What alignment does in the middle, against linear and against random reorderings, and which groups do it."""
+    found = {(one["row"], one["control"]): one["average"] for one in together["equal"] if one["weight"] == weight}
+    compared = {"linear": "linear interpolation", "random": SEPARATE["random"], "scrambled": SEPARATE["scrambled"]}
+    beside = [
+        f"{THAN[verdict(values)]} {title} ({points(values)})"
+        for other, title in compared.items()
+        if (values := found.get(("proposed", other)))
+    ]
+    parts = [
+        f"{COMPONENTS[name]} {points(values)}"
+        for name in ("cnn", "ff-attn", "residual")
+        if (values := found.get((name, "linear")))
+    ]
+    if not beside:
+        return ""
+    alone = f" Which part does it, from linear interpolation: {', '.join(parts)}." if parts else ""
+    return f"At {weight:g} of each the average is {', '.join(beside)}.{alone}"
+
+
+def _goal(best: dict[str, Any]) -> str:
+    if "transferred" not in best:
+        return "There is a pair whose music encoder is better on no music task: nothing to bring over."
+    reached = "reached" if best["transferred"][0] >= 1000 * GAP_CLOSED else "not reached"
+    return (
+        f"The aim, {KEPT / 10:.0f} % of the speech score and half of the way to the music encoder, is {reached}: "
+        f"{share(best['transferred'])} of the way."
+    )
+
+
+def _pair(name: str, result: Result) -> str:
     linear, proposed = row_of(result, "linear"), row_of(result, "proposed")
     assert linear is not None
     assert proposed is not None
     best = proposed["best"]
     gain = best["minus_linear"]
     head = (
-        f'**Pair "{name}"** ({result["about"]["parameters"]:,} parameters each). At its own best weight '
-        f"({best['weight']:g}) the paper's alignment, done right, is {THAN[verdict(gain['average'])]} linear "
-        f"interpolation at its own ({linear['best']['weight']:g}): average {points(gain['average'])}, speech "
-        f"{points(gain['speech'])}, music {points(gain['music'])} points of 1000."
+        f"At its own best weight ({best['weight']:g}) the paper's alignment, done right, is "
+        f"{THAN[verdict(gain['average'])]} linear interpolation at its own ({linear['best']['weight']:g}): average "
+        f"{points(gain['average'])}, speech {points(gain['speech'])}, music {points(gain['music'])}."
     )
-    parts = [head, _controls_at_best(result), _ceiling(result), _aim(result), _components(result)]
-    bullets = [_at_equal_weight(result, point["weight"]) for point in proposed["points"]]
-    return (
-        " ".join(part for part in parts if part) + "\n\nAt equal weights the aligned merge is\n\n" + "\n".join(bullets)
-    )
+    parts = [
+        head,
+        _controls_at_best(result),
+        _ceiling(result),
+        _aim(result),
+        _components(result),
+        *_equal_weights(result),
+    ]
+    bullets = ["- " + part for part in parts if part]
+    title = f'**Pair "{name}"** ({result["about"]["parameters"]:,} parameters each; points of 1000):'
+    return title + "\n\n" + "\n".join(bullets)
 
 
 def _controls_at_best(result: Result) -> str:
@@ -82,26 +150,19 @@ def _controls_at_best(result: Result) -> str:
     return f"Controls at their best weights, from linear's best average: {'; '.join(parts)}." if parts else ""
 
 
-def _at_equal_weight(result: Result, weight: float) -> str:
-    row = row_of(result, "proposed")
-    point = row and at(row, weight)
-    compared = {"linear": point["minus_linear"]} if point and "minus_linear" in point else {}
-    chosen = [c for c in result["contrasts"] if (c["row"], c["weight"]) == ("proposed", weight)]
-    compared |= {c["control"]: c for c in chosen if c["control"] in SEPARATE}
-    said = [
-        f"{what}: {sides}"
-        for measure, what in (("average", "average"), ("transfer", "transfer"))
-        if (sides := _sides({name: c[measure] for name, c in compared.items() if measure in c}))
-    ]
-    return f"- at {weight:g}, {'. '.join(said)}"
-
-
-def _sides(differences: dict[str, Sequence[float]]) -> str:
-    grouped: dict[str, list[str]] = {}
-    for name, values in differences.items():
-        title = SEPARATE.get(name, "linear")
-        grouped.setdefault(THAN[verdict(values)], []).append(f"{title} ({points(values)})")
-    return "; ".join(f"{than} {', '.join(names)}" for than, names in grouped.items())
+def _equal_weights(result: Result) -> list[str]:
+    """At which weights the aligned merge differs from linear and from each control, for both measures."""
+    equal = [one for one in _alone("", result)["equal"] if one["row"] == "proposed"]
+    found = []
+    for measure in ("average", "transfer"):
+        differing: dict[str, list[str]] = {}
+        for one in equal:
+            if measure in one and (what := verdict(one[measure])) != "not distinguishable":
+                title = SEPARATE.get(one["control"], "linear")
+                differing.setdefault(f"{THAN[what]} {title}", []).append(f"{one['weight']:g}")
+        said = "; ".join(f"{than} at {', '.join(weights)}" for than, weights in differing.items())
+        found.append(f"The aligned merge at equal weights, {measure}: {said or 'nowhere distinguishable'}.")
+    return found
 
 
 def _components(result: Result, weight: float = 0.5) -> str:

@@ -110,7 +110,7 @@ def mandarin() -> Made:
 def digits() -> Made:
     """0 to 9 in Spanish, French and Italian: fitted on one speaker of each, tested on another whom no encoder heard.
 
-    All with the test recordings' band, to 4 kHz.
+    All with the test recordings' band, to 4 kHz. Not scored: 30 examples would make the interval of the speech score.
     """
     clips: Clips = []
     examples: list[Example] = []
@@ -121,7 +121,7 @@ def digits() -> Made:
             frames = frame_count(min(len(audio), round(DIGIT_SECONDS * RATE)))
             examples.append((len(clips), 0, frames, str(digit), f"{language}/{path.stem}/{second}", second))
             clips.append(fitted(audio, DIGIT_SECONDS))
-    return Made(clips, {"digit": ("spoken digits, speaker-disjoint", "speech", True, examples)})
+    return Made(clips, {"digit": ("spoken digits, speaker-disjoint", "speech", False, examples)})
 
 
 def characters() -> Made:
@@ -203,11 +203,11 @@ def soundtracks() -> Made:
 SETS = {
     "phones": phones,
     "mandarin": mandarin,
-    "digits": digits,
     "characters": characters,
     "notes": notes,
     "chords": chords,
     "soundtracks": soundtracks,
+    "digits": digits,
 }
 
 

@@ -7,7 +7,8 @@ A task's accuracy is that of its probes, averaged over probe seeds (and over a c
 mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy to B's, averaged over the
 music tasks on which B is better than A: what merging can bring over. Intervals are 95 % percentiles of a bootstrap
 that draws the test groups of every task, the probe seeds and a control's seeds anew; the same draws for all models, so
-that differences are paired. The best weight of a row is chosen anew in every draw.
+that differences are paired. The best weight of a row is chosen anew in every draw. "together" is the mean over the
+pairs of encoders, if the cells of several lie at hand; there the pairs too are drawn anew.
 """
 
 from __future__ import annotations
@@ -38,8 +39,27 @@ CONTRASTS = (
     *(("proposed", control) for control in ("random", "scrambled", "noise", "released")),
     ("cnn-all", "random-all"),
 )
+DECIDING = {"linear", "proposed", "random"}
+"""The rows without which a pair has no part in "together"."""
 Draws = NDArray[np.float64]
 """(1 + DRAWS): the estimate, then the draws."""
+Tree = dict[str, Any]
+"""Draws by name, nested."""
+
+
+def intervals(tree: Tree) -> Tree:
+    """Every leaf as [estimate, low, high]."""
+    return {name: intervals(leaf) if isinstance(leaf, dict) else interval(leaf) for name, leaf in tree.items()}
+
+
+def mean_over(trees: Sequence[Tree], shares: Draws) -> Tree:
+    """Leaf by leaf the mean with `shares`, (1 + DRAWS, trees); what one of the trees lacks is left out."""
+    found = {}
+    for name in [name for name in trees[0] if all(name in tree for tree in trees)]:
+        leaves = [tree[name] for tree in trees]
+        nested = isinstance(leaves[0], dict)
+        found[name] = mean_over(leaves, shares) if nested else np.einsum("rp,pr->r", shares, np.stack(leaves))
+    return found
 
 
 def interval(draws: Draws) -> list[float]:
@@ -133,23 +153,25 @@ class Experiment:
             found.setdefault((one["row"], one["weight"]), []).append(one)
         return found
 
-    def best(self, row: str) -> dict[str, Any]:
-        """The row at its best weight, beside `linear` at its own."""
+    def best(self, row: str) -> tuple[float, Tree]:
+        """The row's best weight, and its scores there beside those of `linear` at its own and of A."""
         weights = sorted(weight for name, weight in self.cells if name == row)
         own, linear = (self._stacked(name, w) for name, w in ((row, weights), ("linear", None)))
         at, there = (np.argmax(side["average"], axis=0) for side in (own, linear))
         pick = np.arange(DRAWS + 1)
-        found = {
-            "weight": weights[at[0]],
-            **{name: interval(own[name][at, pick]) for name in SCORES},
-            "minus_linear": {name: interval(own[name][at, pick] - linear[name][there, pick]) for name in SCORES},
-        }
+        found: Tree = {name: own[name][at, pick] for name in SCORES}
+        found["minus_linear"] = {name: found[name] - linear[name][there, pick] for name in SCORES}
         alone = self.scores([self.read("A")])
-        found["minus_a"] = {name: interval(own[name][at, pick] - alone[name]) for name in SCORES}
+        found["minus_a"] = {name: found[name] - alone[name] for name in SCORES}
         if TRANSFER in own:
             mine, theirs = transferred(own), transferred(linear)
-            found |= {"transferred": interval(mine), "transferred_minus_linear": interval(mine - theirs)}
-        return found
+            found |= {"transferred": mine, "transferred_minus_linear": mine - theirs}
+        return weights[at[0]], found
+
+    def difference(self, row: str, other: str, weight: float) -> Tree:
+        """A row minus another at the same weight."""
+        own, beside = (self.scores(self.cells[name, weight]) for name in (row, other))
+        return {score: own[score] - beside[score] for score in own}
 
     def _stacked(self, row: str, weights: Sequence[float] | None) -> dict[str, Draws]:
         weights = weights or sorted(weight for name, weight in self.cells if name == row)
@@ -163,10 +185,10 @@ class Experiment:
             files = self.cells[name, weight]
             point = {"weight": weight, "seeds": len(files), **self.described(files)}
             if ("linear", weight) in self.cells and name != "linear":
-                own, linear = self.scores(files), self.scores(self.cells["linear", weight])
-                point["minus_linear"] = {score: interval(own[score] - linear[score]) for score in own}
+                point["minus_linear"] = intervals(self.difference(name, "linear", weight))
             points.append(point)
-        return {"name": name, "points": points, "best": self.best(name)}
+        weight, best = self.best(name)
+        return {"name": name, "points": points, "best": {"weight": weight, **intervals(best)}}
 
     def contrasts(self) -> list[dict[str, Any]]:
         """At every weight, an aligned row minus a control."""
@@ -174,8 +196,7 @@ class Experiment:
         for row, control in CONTRASTS:
             for weight in sorted(w for name, w in self.cells if name == row):
                 if (control, weight) in self.cells:
-                    own, other = (self.scores(self.cells[name, weight]) for name in (row, control))
-                    differences = {score: interval(own[score] - other[score]) for score in own}
+                    differences = intervals(self.difference(row, control, weight))
                     found.append({"row": row, "control": control, "weight": weight, **differences})
         return found
 
@@ -207,14 +228,57 @@ class Experiment:
         return about | counts | {"groups": len(np.unique(task.groups[task.test])), "chance": round(task.chance, 4)}
 
 
+def together(pairs: Mapping[str, Experiment]) -> dict[str, Any]:
+    """The mean over pairs: every row that all have, at its best weight, and the contrasts at equal weights."""
+    count = len(pairs)
+    drawn = np.random.default_rng(2).multinomial(count, np.full(count, 1 / count), DRAWS)
+    shares = np.concatenate([np.ones((1, count)), drawn]) / count
+    common = set.intersection(*(set(pair.cells) for pair in pairs.values()))
+    rows = [row.name for row in ROWS if any(row.name == name for name, _ in common)]
+    best = {row: intervals(mean_over([pair.best(row)[1] for pair in pairs.values()], shares)) for row in rows}
+    contrasts = [*((row, "linear") for row in rows if row != "linear"), *CONTRASTS]
+    equal = [
+        {"row": row, "control": control, "weight": weight}
+        | intervals(mean_over([pair.difference(row, control, weight) for pair in pairs.values()], shares))
+        for row, control in contrasts
+        for weight in sorted({weight for name, weight in common if name == row})
+        if (control, weight) in common
+    ]
+    return {"pairs": list(pairs), "best": best, "equal": equal}
+
+
+def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """`now`, and the rows of the last summary that have no cells at hand.
+
+    They are those of the same experiment where both encoders and `linear` come out the same to the last digit; where
+    not, nothing is kept.
+    """
+    (old, rows), (_, fresh) = ((one, {row["name"]: row for row in one["rows"]}) for one in (before, now))
+    alike = all(old[side]["tasks"].items() <= now[side]["tasks"].items() for side in "AB")
+    if not alike or rows.get("linear") != fresh.get("linear") or rows.keys() <= fresh.keys():
+        return now
+    rows |= fresh
+    contrasts = [c for c in before["contrasts"] if not {c["row"], c["control"]} & fresh.keys()]
+    about = now["about"] | {key: before["about"][key] for key in ("cpu_minutes", "certified", "worst_certificate")}
+    about["models"] = sum(point["seeds"] for row in rows.values() for point in row["points"])
+    ordered = [rows[row.name] for row in ROWS if row.name in rows]
+    return {**before, **now, "about": about, "rows": ordered, "contrasts": now["contrasts"] + contrasts}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", help="folders of data/experiments")
-    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for name in parser.parse_args().names:
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {"pairs": {}}
+    pairs = {}
+    for name in dict.fromkeys([*parser.parse_args().names, *known["pairs"]]):
         folder = experiment_folder(name)
-        done = json.loads((folder / "A.json").read_text())["right"]
-        known[name] = Experiment(folder, tuple(task for task in tasks() if task.name in done)).result()
+        if (folder / "A.json").exists():
+            done = json.loads((folder / "A.json").read_text())["right"]
+            pairs[name] = Experiment(folder, tuple(task for task in tasks() if task.name in done))
+            now = pairs[name].result()
+            known["pairs"][name] = kept(known["pairs"][name], now) if name in known["pairs"] else now
+    comparable = {name: pair for name, pair in pairs.items() if {row for row, _ in pair.cells} >= DECIDING}
+    known["together"] = together(comparable) if len(comparable) > 1 else None
     RESULT.write_text(json.dumps(known, indent=1) + "\n")
 
 
