@@ -14,7 +14,8 @@ from benchmarks.speech_music.findings import verdict
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
 from benchmarks.speech_music.probing import Task, hits
-from benchmarks.speech_music.summary import Experiment, interval, together
+from benchmarks.speech_music.scoring import Experiment, interval
+from benchmarks.speech_music.summary import kept, together
 from permgraph.demo.probes import fit_head, mixed_logits
 
 CONFIG = HubertConfig(
@@ -136,6 +137,24 @@ def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, sai
     both = together({"one": one, "other": one})
     assert both["best"]["proposed"]["minus_linear"]["average"] == difference
     assert {(row["weight"], *row["average"]) for row in both["equal"]} == {(w, *difference) for w in (0.5, 0.9)}
+
+
+def test_a_row_without_cells_is_kept_only_where_the_rest_reproduces(tmp_path) -> None:
+    for folder in ("whole", "part", "other"):
+        (tmp_path / folder).mkdir()
+    about = json.dumps({"hidden": 1})
+    before, part, other = (experiment(tmp_path / name, gain=10) for name in ("whole", "part", "other"))
+    for one in (before, part, other):
+        (one.folder / "about.json").write_text(about)
+        (one.folder / "certificates-1-1.json").write_text(json.dumps({"certified": 1, "worst": 0.0}))
+    for cell in [*part.folder.glob("proposed@*"), *other.folder.glob("proposed@*")]:
+        cell.unlink()
+    cell = json.loads((other.folder / "linear@0.5#0.json").read_text())
+    cell["right"]["t"][0][0] = 0
+    (other.folder / "linear@0.5#0.json").write_text(json.dumps(cell))
+    whole = before.result()
+    assert kept(whole, part.result())["rows"] == whole["rows"]
+    assert [row["name"] for row in kept(whole, other.result())["rows"]] == ["linear"]
 
 
 def test_streams_mask_and_the_losses_learn_what_they_say() -> None:

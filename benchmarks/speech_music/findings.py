@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.speech_music.summary import KEPT
+from benchmarks.speech_music.scoring import KEPT
 
 Result = dict[str, Any]
 GAP_CLOSED = 0.5

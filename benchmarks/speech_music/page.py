@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmarks.speech_music.findings import conclusion, opening
 from benchmarks.speech_music.pictures import draw
-from benchmarks.speech_music.summary import MEASURES, RESULT, SCORES
+from benchmarks.speech_music.scoring import MEASURES, SCORES
+from benchmarks.speech_music.summary import RESULT
 
 DOCS = RESULT.parents[2] / "docs"
 PAGE = DOCS / "experiment.md"

@@ -1,231 +1,29 @@
-"""From the counts of every cell to scores with intervals: `benchmarks/results/speech_music.json`.
+"""From the counts of every cell to `benchmarks/results/speech_music.json`, by `scoring`.
 
     python -m benchmarks.speech_music.summary shipped [OTHER ...]
 
-A task's accuracy is that of its probes, averaged over probe seeds (and over a control's seeds). The speech score is
-1000 × the mean over speech tasks of accuracy / A's accuracy, the music score the same with B's, and the average their
-mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy to B's, averaged over the
-music tasks on which B is better than A: what merging can bring over. Intervals are 95 % percentiles of a bootstrap
-that draws the test groups of every task, the probe seeds and a control's seeds anew; the same draws for all models, so
-that differences are paired. The best weight of a row is chosen anew in every draw. "together" is the mean over the
-pairs of encoders, if the cells of several lie at hand; there the pairs too are drawn anew.
+"together" is the mean over the pairs of encoders, if the cells of several lie at hand; there the pairs too are drawn
+anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.speech_music.probing import Task, tasks
+from benchmarks.speech_music.probing import tasks
 from benchmarks.speech_music.rows import ROWS
 from benchmarks.speech_music.run import experiment_folder
+from benchmarks.speech_music.scoring import CONTRASTS, DRAWS, Experiment, intervals, mean_over
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "speech_music.json"
-DRAWS = 2000
-SCORES = ("speech", "music", "average")
-TRANSFER = "transfer"
-MEASURES = (*SCORES, TRANSFER)
-KEPT = 970
-"""The speech score that a merge may not fall below where `transfer` is compared."""
-CONTRASTS = (
-    *(("proposed", control) for control in ("random", "scrambled", "noise", "released")),
-    ("cnn-all", "random-all"),
-)
 DECIDING = {"linear", "proposed", "random"}
 """The rows without which a pair has no part in "together"."""
-Draws = NDArray[np.float64]
-"""(1 + DRAWS): the estimate, then the draws."""
-Tree = dict[str, Any]
-"""Draws by name, nested."""
-
-
-def intervals(tree: Tree) -> Tree:
-    """Every leaf as [estimate, low, high]."""
-    return {name: intervals(leaf) if isinstance(leaf, dict) else interval(leaf) for name, leaf in tree.items()}
-
-
-def mean_over(trees: Sequence[Tree], shares: Draws) -> Tree:
-    """Leaf by leaf the mean with `shares`, (1 + DRAWS, trees); what one of the trees lacks is left out."""
-    found = {}
-    for name in [name for name in trees[0] if all(name in tree for tree in trees)]:
-        leaves = [tree[name] for tree in trees]
-        nested = isinstance(leaves[0], dict)
-        found[name] = mean_over(leaves, shares) if nested else np.einsum("rp,pr->r", shares, np.stack(leaves))
-    return found
-
-
-def interval(draws: Draws) -> list[float]:
-    """[estimate, low, high]."""
-    low, high = np.percentile(draws[1:], [2.5, 97.5])
-    return [round(float(x), 4) for x in (draws[0], low, high)]
-
-
-def transferred(stacked: Mapping[str, Draws]) -> Draws:
-    """The largest transfer at a weight that keeps the speech score; 0 where none does, as A itself."""
-    allowed = np.where(stacked["speech"] >= KEPT, stacked[TRANSFER], 0.0)
-    return np.maximum(allowed.max(axis=0), 0.0)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The cells of one pair and the draws that all of its models share."""
-
-    folder: Path
-    tasks: tuple[Task, ...]
-
-    @cached_property
-    def group_weights(self) -> dict[str, Draws]:
-        """Task -> (1 + DRAWS, groups): how often each test group is drawn; once in the estimate."""
-        rng = np.random.default_rng(0)
-        found = {}
-        for task in self.tasks:
-            count = len(np.unique(task.groups[task.test]))
-            drawn = rng.multinomial(count, np.full(count, 1 / count), DRAWS)
-            found[task.name] = np.concatenate([np.ones((1, count)), drawn])
-        return found
-
-    def seed_weights(self, count: int, stream: int) -> Draws:
-        """(1 + DRAWS, count): the share of each seed."""
-        drawn = np.random.default_rng((1, stream)).multinomial(count, np.full(count, 1 / count), DRAWS)
-        return np.concatenate([np.ones((1, count)), drawn]) / count
-
-    def accuracy(self, task: Task, files: Sequence[Mapping[str, Any]]) -> Draws:
-        """Accuracy on a task of one model, or of a control's models with their several seeds."""
-        right = np.array([one["right"][task.name] for one in files], float)  # control seeds, probe seeds, groups
-        _, sizes = np.unique(task.groups[task.test], return_counts=True)
-        weights = self.group_weights[task.name]
-        by_seed = np.einsum("rg,csg->rcs", weights, right) / (weights @ sizes)[:, None, None]
-        controls, probes = (self.seed_weights(n, k) for k, n in enumerate(right.shape[:2]))
-        return np.einsum("rcs,rc,rs->r", by_seed, controls, probes)
-
-    def read(self, name: str) -> dict[str, Any]:
-        """One file of the folder."""
-        return json.loads((self.folder / f"{name}.json").read_text())
-
-    @cached_property
-    def references(self) -> dict[str, Draws]:
-        """Task -> the accuracy that it is measured by: A's on speech, B's on music."""
-        own = {"speech": [self.read("A")], "music": [self.read("B")]}
-        return {task.name: self.accuracy(task, own[task.domain]) for task in self.tasks}
-
-    def scores(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Draws]:
-        """The measures of a model."""
-        found: dict[str, Draws] = {}
-        for domain in ("speech", "music"):
-            scored = [task for task in self.tasks if task.domain == domain and task.scored]
-            ratios = [self.accuracy(task, files) / self.references[task.name] for task in scored]
-            found[domain] = 1000 * np.mean(ratios, axis=0)
-        found["average"] = (found["speech"] + found["music"]) / 2
-        ways = [(self.accuracy(task, files) - low) / (high - low) for task, low, high in self.gaps]
-        return found | ({TRANSFER: 1000 * np.mean(ways, axis=0)} if ways else {})
-
-    @cached_property
-    def gaps(self) -> list[tuple[Task, Draws, Draws]]:
-        """The scored music tasks on which B is better than A, with both accuracies."""
-        found = []
-        for task in self.tasks:
-            if task.domain == "music" and task.scored:
-                low, high = (self.accuracy(task, [self.read(side)]) for side in "AB")
-                if interval(high - low)[1] > 0:
-                    found.append((task, low, high))
-        return found
-
-    def described(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Accuracies and scores of a model with their intervals."""
-        scores = {name: interval(draws) for name, draws in self.scores(files).items()}
-        done = [task for task in self.tasks if task.name in files[0]["right"]]
-        return scores | {"tasks": {task.name: interval(self.accuracy(task, files)) for task in done}}
-
-    @cached_property
-    def cells(self) -> dict[tuple[str, float], list[dict[str, Any]]]:
-        """(row, weight) -> its files, one for each of a control's seeds."""
-        found: dict[tuple[str, float], list[dict[str, Any]]] = {}
-        for path in sorted(self.folder.glob("*@*.json")):
-            one = json.loads(path.read_text())
-            found.setdefault((one["row"], one["weight"]), []).append(one)
-        return found
-
-    def best(self, row: str) -> tuple[float, Tree]:
-        """The row's best weight, and its scores there beside those of `linear` at its own and of A."""
-        weights = sorted(weight for name, weight in self.cells if name == row)
-        own, linear = (self._stacked(name, w) for name, w in ((row, weights), ("linear", None)))
-        at, there = (np.argmax(side["average"], axis=0) for side in (own, linear))
-        pick = np.arange(DRAWS + 1)
-        found: Tree = {name: own[name][at, pick] for name in SCORES}
-        found["minus_linear"] = {name: found[name] - linear[name][there, pick] for name in SCORES}
-        alone = self.scores([self.read("A")])
-        found["minus_a"] = {name: found[name] - alone[name] for name in SCORES}
-        if TRANSFER in own:
-            mine, theirs = transferred(own), transferred(linear)
-            found |= {"transferred": mine, "transferred_minus_linear": mine - theirs}
-        return weights[at[0]], found
-
-    def difference(self, row: str, other: str, weight: float) -> Tree:
-        """A row minus another at the same weight."""
-        own, beside = (self.scores(self.cells[name, weight]) for name in (row, other))
-        return {score: own[score] - beside[score] for score in own}
-
-    def _stacked(self, row: str, weights: Sequence[float] | None) -> dict[str, Draws]:
-        weights = weights or sorted(weight for name, weight in self.cells if name == row)
-        each = [self.scores(self.cells[row, weight]) for weight in weights]
-        return {name: np.stack([one[name] for one in each]) for name in each[0]}
-
-    def row(self, name: str) -> dict[str, Any]:
-        """All weights of a row, each with its difference from `linear` at the same weight."""
-        points = []
-        for weight in sorted(w for n, w in self.cells if n == name):
-            files = self.cells[name, weight]
-            point = {"weight": weight, "seeds": len(files), **self.described(files)}
-            if ("linear", weight) in self.cells and name != "linear":
-                point["minus_linear"] = intervals(self.difference(name, "linear", weight))
-            points.append(point)
-        weight, best = self.best(name)
-        return {"name": name, "points": points, "best": {"weight": weight, **intervals(best)}}
-
-    def contrasts(self) -> list[dict[str, Any]]:
-        """At every weight, an aligned row minus a control."""
-        found = []
-        for row, control in CONTRASTS:
-            for weight in sorted(w for name, w in self.cells if name == row):
-                if (control, weight) in self.cells:
-                    differences = intervals(self.difference(row, control, weight))
-                    found.append({"row": row, "control": control, "weight": weight, **differences})
-        return found
-
-    def result(self) -> dict[str, Any]:
-        """Everything that the page shows of this pair."""
-        done = {row for row, _ in self.cells}
-        cpu = sum(one["cpu_seconds"] for files in self.cells.values() for one in files)
-        rows = [{"title": row.title, "family": row.family, **self.row(row.name)} for row in ROWS if row.name in done]
-        about = self.read("about") | {"models": sum(map(len, self.cells.values())), "cpu_minutes": round(cpu / 60, 1)}
-        extras = {name: self.read(name) for name in ("layers",) if (self.folder / f"{name}.json").exists()}
-        proofs = [json.loads(path.read_text()) for path in self.folder.glob("certificates-*.json")]
-        if proofs:
-            about["certified"] = sum(one["certified"] for one in proofs)
-            about["worst_certificate"] = max(one["worst"] for one in proofs)
-        return {
-            "about": about,
-            "tasks": [self._task(task) for task in self.tasks],
-            "gaps": [task.name for task, _, _ in self.gaps],
-            "A": self.described([self.read("A")]),
-            "B": self.described([self.read("B")]),
-            "rows": rows,
-            "contrasts": self.contrasts(),
-            **extras,
-        }
-
-    def _task(self, task: Task) -> dict[str, Any]:
-        counts = {"classes": task.classes, "tested": int(task.test.sum()), "fitted": int((~task.test).sum())}
-        about = {"name": task.name, "title": task.title, "domain": task.domain, "scored": task.scored}
-        return about | counts | {"groups": len(np.unique(task.groups[task.test])), "chance": round(task.chance, 4)}
 
 
 def together(pairs: Mapping[str, Experiment]) -> dict[str, Any]:
