@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from permgraph.errors import CalibrationError
+from permgraph.errors import CalibrationError, SpecMismatchError
 from permgraph.matching.assignment import Term
 from permgraph.matching.moments import CrossMoments
 from permgraph.matching.points import Point
-from permgraph.tracing.capture import Program, capture, require_same
+from permgraph.tracing.capture import Program, capture, device_of, require_same
 from permgraph.tracing.run import Runner, bind, padding_mask
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
@@ -47,6 +47,7 @@ def correlation_terms(
     Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
     Raises CalibrationError for no batches, values that are not finite, constant activations, or too few frames.
     """
+    pair.require_one_device()
     moments = {k: CrossMoments(int(np.prod(p.sizes)), where=p.node) for k, p in enumerate(points)}
     count = 0
     for count, item in enumerate(batches, 1):
@@ -90,6 +91,12 @@ class Pair:
     state_a: Mapping[str, Tensor]
     state_b: Mapping[str, Tensor]
     programs: dict[Any, Program] = field(default_factory=dict)
+
+    def require_one_device(self) -> None:
+        """Raise SpecMismatchError for two models that cannot be given the same batches."""
+        a, b = device_of(self.model_a), device_of(self.model_b)
+        if a != b:
+            raise SpecMismatchError(f"model A is on {a} and model B on {b}: move them to one device")
 
     def program(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Program:
         """The program for batches of this shape. SpecMismatchError if the two models compute differently."""

@@ -39,6 +39,7 @@ class Calibration:
     @cached_property
     def program(self) -> Program:
         """The program for batches of the first one's shape; nodes are named alike in all."""
+        self.pair.require_one_device()
         for item in self.batches:
             return self.pair.program(*as_batch(item))
         raise CalibrationError("the calibration data is empty: give at least one batch")

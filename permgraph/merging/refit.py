@@ -44,7 +44,7 @@ def _fitted(
     """[groups, out, in (+ 1)]: the matrix of a layer, with its bias."""
     near, a, b = (whole_matrix(layer, state) for state in states)
     groups, _, n = near.shape
-    own, with_a, with_b = (torch.zeros(groups, n, n, dtype=torch.float64) for _ in range(3))
+    own, with_a, with_b = (near.new_zeros(groups, n, n) for _ in range(3))
     for batch in stops:
         inputs = [stop.input(layer.source) for stop in batch]
         for x, x_a, x_b in pieces(layer, inputs, batch[0].mask):

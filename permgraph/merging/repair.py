@@ -121,8 +121,8 @@ def _observed(calibration: Calibration) -> tuple[Plan, dict[str, Parents]]:
 
 
 def _goal(layer: AffineLayer, parents: Parents, shares: Shares) -> Goal:
-    share = shares.of_rows(layer.weight, layer.out_dim)
     a, b = parents
+    share = shares.of_rows(layer.weight, layer.out_dim).to(a.mean.device)
     return share * a.mean + (1 - share) * b.mean, share * a.deviation + (1 - share) * b.deviation
 
 

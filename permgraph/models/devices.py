@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from permgraph.errors import OptionError
+from permgraph.tracing.capture import moved
 
 
 def device_of(name: str) -> torch.device:
@@ -41,7 +40,7 @@ class MovedBatches:
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
-            yield pytree.tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
+            yield moved(batch, self.device)
 
     def __len__(self) -> int:
         """The number of batches, where they have one."""

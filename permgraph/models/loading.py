@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from permgraph.adapters import Adapter, adapter_for
 from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
@@ -21,6 +20,7 @@ from permgraph.models.references import call_python, find_folder, run_python
 from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 from permgraph.models.vocabulary import require_one_vocabulary
+from permgraph.tracing.capture import moved
 
 Axis = tuple[str, int]
 
@@ -49,7 +49,7 @@ class LoadedModel:
         """The same model with its weights and example inputs on `device`; the weights are moved, not copied."""
         if device.type == "cpu":
             return self
-        args, kwargs = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), (self.args, self.kwargs))
+        args, kwargs = moved((self.args, self.kwargs), device)
         return replace(self, model=self.model.to(device), args=args, kwargs=kwargs)
 
     @property

@@ -46,7 +46,7 @@ class Program:
 
     `feeds` maps placeholder names to what they stand for, in order; `constants` holds non-persistent buffers and
     lifted tensors; `names` maps every key of the state dict to the one under which the graph knows its tensor (tied
-    weights have several keys); `outputs` are the names of the output leaves.
+    weights have several keys); `outputs` are the names of the output leaves; `device` is where the model lies.
     """
 
     graph: fx.GraphModule
@@ -57,6 +57,7 @@ class Program:
     parameters: tuple[str, ...]
     outputs: tuple[str, ...]
     inputs_spec: pytree.TreeSpec
+    device: torch.device
 
 
 def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Program:
@@ -69,7 +70,8 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
     model = _all_on_meta(model)
-    args, options = _to_device_of(model, (as_args(args), dict(kwargs or {})))
+    device = device_of(model)
+    args, options = moved((as_args(args), dict(kwargs or {})), device)
     with caches_off(model), quiet(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
@@ -83,7 +85,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     feeds = _feeds(exported, graph.graph, names, key)
     constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
     return Program(
-        graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec
+        graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec, device
     )
 
 
@@ -116,9 +118,14 @@ def _all_on_meta(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, moved)
 
 
-def _to_device_of(model: nn.Module, inputs: Any) -> Any:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return pytree.tree_map_only(Tensor, lambda t: t.to(device), inputs)
+def device_of(model: nn.Module) -> torch.device:
+    """Where the first parameter of a model lies; the CPU for one without any."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def moved(inputs: Any, device: torch.device) -> Any:
+    """The same inputs with every tensor on `device`."""
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
 
 
 def as_args(args: Any) -> tuple[Any, ...]:

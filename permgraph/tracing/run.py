@@ -12,7 +12,7 @@ from torch.export._tree_utils import reorder_kwargs
 from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
-from permgraph.tracing.capture import Program, as_args, op_name
+from permgraph.tracing.capture import Program, as_args, moved, op_name
 
 Parameters = Callable[[str], Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use."""
@@ -21,7 +21,10 @@ REAL = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Inputs by the names of the graph's placeholders. SpecMismatchError where their structure or shapes differ."""
+    """Inputs by the names of the graph's placeholders, where the model lies, unless that is `meta`.
+
+    Raises SpecMismatchError where their structure differs from that of the inputs that were traced.
+    """
     try:
         flat, spec = pytree.tree_flatten((as_args(args), reorder_kwargs(dict(kwargs or {}), program.inputs_spec)))
     except (ValueError, KeyError, AssertionError) as error:
@@ -34,6 +37,8 @@ def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | No
             "these inputs are structured otherwise than those that the model was traced with; "
             "give the same arguments and keywords"
         )
+    if program.device.type != "meta":
+        flat = moved(flat, program.device)
     return dict(zip(names, flat, strict=True))
 
 
