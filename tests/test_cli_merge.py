@@ -5,6 +5,7 @@ import os
 from hashlib import sha256
 
 import numpy as np
+import pytest
 import torch
 from commands import RATE, hubert, only_json, require_error, run
 from safetensors.torch import load_file
@@ -113,11 +114,24 @@ def test_merge_of_three_models(given, tmp_path):
     a, b, c = (load_file(folder / "model.safetensors")[name] for folder in (given / "a", given / "b", tmp_path / "c"))
     orders = [element[group] for element in report["permutations"]]
     assert orders[0] == sorted(orders[0]) != orders[1]
+    assert report["gains"][0] == {}
+    for gains in report["gains"][1:]:
+        assert set(gains) == set(report["groups"])
+        assert all(gain["identity"] <= gain["solution"] <= gain["bound"] for gain in gains.values())
     expected = 0.5 * a + 0.25 * b[orders[1]] + 0.25 * c[orders[2]]
     assert torch.allclose(AutoModel.from_pretrained(out).state_dict()[name], expected, atol=1e-6)
     (tmp_path / "c" / "config.json").unlink()
     require_error(run(*words, "--out", tmp_path / "no", code=1), "has no config.json")
     assert not (tmp_path / "no").exists()
+
+
+def test_merge_of_three_models_by_a_mix(given, tmp_path):
+    hubert(tmp_path / "c", 2)
+    words = ("merge", given / "a", given / "b", tmp_path / "c", "--data", given / "clips", "--mix", 0.5)
+    assert "groups matched by mix" in run(*words, "--out", tmp_path / "out").stdout
+    report = json.loads((tmp_path / "out" / "permgraph.json").read_text())
+    assert report["method"] == "mix"
+    assert all(gain["bound"] == pytest.approx(1) for own in report["gains"][1:] for gain in own.values())
 
 
 def test_merge_of_models_made_by_python(tmp_path, monkeypatch):

@@ -31,7 +31,6 @@ USAGE = {
     "mix and method": (("align", "x", "y", "--out", "z", "--method", "weights", "--mix", "0.5"), "not both"),
     "mix too large": (("merge", "x", "y", "--out", "z", "--mix", "1.5"), "--mix is a share"),
     "mix without data": (("merge", "x", "y", "--out", "z", "--mix", "0.5"), "--data"),
-    "mix of three": (("merge", "x", "y", "w", "--out", "z", "--mix", "0"), "two models"),
     "loss of three": (("merge", "x", "y", "w", "--out", "z", "--loss", "own"), "between two models"),
     "own loss without data": (("merge", "x", "y", "--out", "z", "--loss", "own"), "give them with --data"),
     "no role": (("align", "x", "y", "--out", "z", "--groups", ","), "--groups"),

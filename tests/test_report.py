@@ -92,7 +92,11 @@ def test_weights_say_that_there_are_no_correlations() -> None:
 def test_many_models_have_a_column_each(aligned: pg.Alignment) -> None:
     spec = aligned.spec
     elements = {"one": spec.identity(), "two": aligned.permutations}
-    page = many_page(spec, elements, list(aligned.gains), aligned.certificate, "out", "", facts={})
+    gains = dict.fromkeys(elements, aligned.gains)
+    page = many_page(spec, elements, list(aligned.gains), aligned.certificate, "out", "", gains=gains, facts={})
+    gain = aligned.gains["residual"]
+    cell = f'<td class="number">{gain.identity:.3f} → {gain.solution:.3f}</td>'
+    assert f"<td>residual</td>{2 * cell}" in page
     assert "<th>one</th><th>two</th>" in page
     assert re.search(r"residual</td>.*?0\.0%</td><td class=\"number\">\d\d+\.\d%", page)
 

@@ -7,13 +7,16 @@ import copy
 import numpy as np
 import pytest
 import torch
-from pairs import hubert, mlp, vectors
+from pairs import PLANTED, hubert, mlp, vectors
 from torch import nn
 
 import permgraph as pg
 from permgraph.matching import universe
+from permgraph.matching.points import Point, find_points
 from permgraph.merging import many
+from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import Certificate
+from permgraph.tracing.capture import capture
 
 
 def copies(model: nn.Module, spec: pg.PermutationSpec, count: int = 3, noise: float = 0.0) -> list[nn.Module]:
@@ -88,6 +91,87 @@ def test_two_models_are_matched_as_align_does() -> None:
     assert found[1] == pg.align(*models[:2], args=(vectors()[0],)).permutations
 
 
+def test_a_mix_of_two_models_is_that_of_align() -> None:
+    _, models = trio(noise=0.5)
+    found = pg.match_many(models[:2], vectors(), mix=0.5)
+    alone = pg.align(*models[:2], vectors(), mix=0.5)
+    assert found[1] == alone.permutations
+    for name, gain in alone.gains.items():
+        assert found[1].gains[name].solution == pytest.approx(gain.solution, rel=1e-6)
+
+
+def test_a_mix_finds_planted_copies_and_its_ends_are_the_methods() -> None:
+    spec, models = trio(noise=0.1)
+    assert pg.match_many(models, vectors(), mix=0.0) == pg.match_many(models, args=(X,))
+    assert pg.match_many(models, vectors(), mix=1.0) == pg.match_many(models, vectors())
+    for seed, element in enumerate(pg.match_many(models, vectors(), mix=0.5)[1:], 1):
+        assert element == spec.invert(spec.sample(seed))
+
+
+def test_models_of_a_mix_climb_one_objective() -> None:
+    """No model alone can be placed better, where weights and correlations are weighed alike for all of them."""
+    spec, models = trio(noise=1.0)
+    states = [model.state_dict() for model in models]
+    pairs = many._pairs(models, states, ((X,), {}))
+    points = universe_points(models[0], spec)
+    terms = universe.correlated(pairs, points, vectors())
+    placed = universe.universe_by_weights(spec, spec.groups, states, correlations=terms, mix=0.5)
+    most = universe.mean_bound(spec, spec.groups, states)
+
+    def height(tables: list[universe.Tables]) -> float:
+        moved = [spec.apply(own, state) for own, state in zip(tables, states, strict=True)]
+        value = 0.0
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            value += sum(float((moved[a][k].double() * moved[b][k].double()).sum()) for k in moved[a]) / most
+            matched = universe.mean_terms(spec.groups, b, [a], terms, tables)
+            units = sum(term.weight * term.matrix.shape[0] for term in matched)
+            value += universe.objective(spec.groups, matched, tables[b]) / units
+        return value
+
+    best = height(placed.tables)
+    assert best > height([spec.identity()] * 3)
+    for model in (1, 2):
+        for name, table in placed.tables[model].items():
+            for k in range(len(table) - 1):
+                other = table.copy()
+                other[[k, k + 1]] = other[[k + 1, k]]
+                tables = [*placed.tables]
+                tables[model] = placed.tables[model] | {name: other}
+                assert height(tables) <= best + 1e-9
+
+
+def universe_points(model: nn.Module, spec: pg.PermutationSpec) -> list[Point]:
+    return find_points(Derivation(capture(model, (X,), {}), "fixed", {}), [group.name for group in spec.groups])
+
+
+@pytest.mark.parametrize("how", [{"method": "weights"}, {"method": "correlation"}, {"mix": 0.5}])
+def test_gains_are_at_the_bound_for_planted_copies_and_below_it_for_others(how: dict[str, object]) -> None:
+    for noise in (0.0, 0.5):
+        _, models = trio(noise)
+        found = pg.match_many(models, vectors(), **how)
+        assert not found[0].gains
+        for element in found[1:]:
+            assert list(element.gains) == [group.name for group in element.spec.groups]
+            for gain in element.gains.values():
+                assert gain.identity < gain.solution
+                reached = gain.solution / gain.bound
+                assert reached == pytest.approx(1, abs=1e-5) if not noise else 0.3 < reached < 0.9999
+
+
+def test_point_weights_are_those_of_align() -> None:
+    planted = PLANTED["gpt2"]()
+    models = copies(planted.a, planted.spec, count=2, noise=2.0)
+    derivation = Derivation(capture(models[0], (), planted.batches[0]), "fixed", {})
+    residual = next(group.name for group in planted.spec.groups if group.role == "residual")
+    count = sum(residual in point.groups for point in find_points(derivation, [residual]))
+    found = []
+    for last in (0.0, 1.0):
+        weights = {residual: [1.0 - last] * (count - 1) + [last]}
+        found.append(pg.match_many(models, planted.batches, point_weights=weights)[1])
+        assert found[-1] == pg.align(*models, planted.batches, point_weights=weights).permutations
+    assert found[0] != found[1]
+
+
 def test_only_the_chosen_groups_move() -> None:
     spec, models = trio()
     first = spec.groups[0].name
@@ -111,7 +195,7 @@ def test_each_round_gains_and_no_other_place_is_better() -> None:
     """No model alone can be placed better: the fixed point of block coordinate ascent."""
     spec, models = trio(noise=1.0)
     states = [model.state_dict() for model in models]
-    tables = universe.universe_by_weights(spec, spec.groups, states)
+    tables = universe.universe_by_weights(spec, spec.groups, states).tables
     moved = [spec.apply(own, state) for own, state in zip(tables, states, strict=True)]
     for model in (1, 2):
         others = universe._mean([moved[k] for k in range(3) if k != model])

@@ -11,11 +11,11 @@ from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.cli.jobs import Matching, load_all, prepare, prove, recipe_of
-from permgraph.cli.record import REPORT, facts, origin
+from permgraph.cli.record import REPORT, facts, gains_of, origin
 from permgraph.cli.session import Session, table
 from permgraph.errors import VerificationError
-from permgraph.matching.alignment import select
-from permgraph.merging.many import match_many, merge_many
+from permgraph.matching.alignment import method_and_mix, select
+from permgraph.merging.many import Placement, match_many, merge_many
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
 from permgraph.pages.sections import moved_share
@@ -40,7 +40,7 @@ class Placed:
     parts: Sequence[LoadedModel]
     heads: Heads
     spec: PermutationSpec
-    elements: Sequence[Permutations]
+    elements: Sequence[Placement]
     certificate: Certificate
 
 
@@ -54,10 +54,10 @@ def merge_all(session: Session, asked: Request, out: Path, matching: Matching, w
     state = placed.heads.into(placed.models[0].model.state_dict(), part)
     groups = select(placed.spec, matching.groups)
     report = origin(session, placed.models, placed.spec, matching.data) | {
-        "method": matching.method or ("weights" if matching.data is None else "correlation"),
+        "method": method_and_mix(matching.method, matching.mix, matching.data)[0],
         "merge": {"method": "linear", "weights": shares},
         "groups": [group.name for group in groups],
-        "gains": None,
+        "gains": [gains_of(element, element.gains) for element in placed.elements],
         "heads": str(placed.heads) or None,
         "certificate": asdict(placed.certificate),
         "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
@@ -78,7 +78,7 @@ def _place(session: Session, references: Sequence[str], matching: Matching) -> P
         parts, heads = common_part(models)
         options = prepare(session, parts, matching, progress)
         spec: PermutationSpec = options["spec"]
-        elements = match_many([part.model for part in parts], **options, progress=progress)
+        elements = match_many([part.model for part in parts], **options, mix=matching.mix, progress=progress)
         proofs = [prove(spec, model, element, session.seed) for model, element in zip(parts, elements, strict=True)]
     worst = max(proofs, key=lambda proof: (not proof.ok, proof.max_error))
     if not worst.ok:
@@ -118,7 +118,14 @@ def _page(out: Path, placed: Placed, report: Mapping[str, Any], what: str) -> st
     names = [f"{chr(65 + k)}: {model['model']}" for k, model in enumerate(report["inputs"]["models"])]
     elements = dict(zip(names[1:], placed.elements[1:], strict=True))
     return many_page(
-        placed.spec, elements, report["groups"], placed.certificate, out.resolve().name, what, facts=facts(report)
+        placed.spec,
+        elements,
+        report["groups"],
+        placed.certificate,
+        out.resolve().name,
+        what,
+        gains={name: element.gains for name, element in elements.items()},
+        facts=facts(report),
     )
 
 

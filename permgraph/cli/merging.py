@@ -182,8 +182,6 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     matching = _matching(data, request.method, request.groups, request.limit, request.mix)
     if count > 2 and how != "linear":
         raise UsageError(f"--merge {how} merges two models, and {count} are given: give two, or take linear")
-    if count > 2 and request.mix is not None:
-        raise UsageError(f"--mix is for two models, and {count} are given: take a --method")
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: leave it away")
     if request.loss == "own" and data is None:

@@ -19,7 +19,9 @@ from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
     from permgraph.matching.alignment import Alignment
+    from permgraph.matching.gains import Gain
     from permgraph.models.loading import LoadedModel
+    from permgraph.symmetry.permutations import Permutations
     from permgraph.symmetry.spec import PermutationSpec
 
 LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
@@ -39,17 +41,21 @@ def record(
 
     `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs.
     """
-    moved = alignment.permutations.moved
     return origin(session, models, alignment.spec, data) | {
         "method": alignment.method,
         "merge": None if merge is None else dict(merge),
         "groups": list(alignment.gains),
-        "gains": {name: asdict(gain) | {"moved": moved[name]} for name, gain in alignment.gains.items()},
+        "gains": gains_of(alignment.permutations, alignment.gains),
         "exact": list(alignment.exact),
         "search": None if alignment.search is None else asdict(alignment.search),
         "certificate": asdict(alignment.certificate),
         "permutations": {name: alignment.permutations[name].tolist() for name in alignment.permutations},
     }
+
+
+def gains_of(element: Permutations, gains: Mapping[str, Gain]) -> dict[str, dict[str, float]]:
+    """Group -> its objective unmoved and moved, the bound, and the share of its units that moved."""
+    return {name: asdict(gain) | {"moved": element.moved[name]} for name, gain in gains.items()}
 
 
 def origin(session: Session, models: Sequence[LoadedModel], spec: PermutationSpec, data: Path | None) -> dict[str, Any]:

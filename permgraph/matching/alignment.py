@@ -110,7 +110,7 @@ def align(
         VerificationError: the alignment would change B's function; nothing is returned.
 
     """
-    method, mix = _method_and_mix(method, mix, data)
+    method, mix = method_and_mix(method, mix, data)
     batches, total, example = _batches(data)
     given = (as_args(args), dict(kwargs or {}))
     example = example or given
@@ -124,10 +124,10 @@ def align(
     chosen = select(spec, groups)
     terms: list[Term] = []
     if mix:
-        points = weigh(find_points(derivation, [g.name for g in chosen]), point_weights or {}, _covering(spec))
+        points = weigh(find_points(derivation, [g.name for g in chosen]), point_weights or {}, covering(spec))
         terms = correlation_terms(pair, points, batches, total, progress)
     if mix == 1:
-        solution = solve(chosen, terms, pinned=_pinned_sizes(spec))
+        solution = solve(chosen, terms, pinned=pinned_sizes(spec))
         tables, exact, search = dict(solution), solution.exact, None
         gains = correlation_gains(chosen, terms, solution)
     else:
@@ -153,7 +153,7 @@ def _proof(pair: Pair, spec: PermutationSpec, element: Permutations, example: Ba
     return certificate
 
 
-def _method_and_mix(method: str | None, mix: float | None, data: Iterable[Any] | None) -> tuple[str, float]:
+def method_and_mix(method: str | None, mix: float | None, data: object) -> tuple[str, float]:
     """The name of the method, and the share of activations in what is maximised."""
     if mix is None:
         method = choose_method(method, data)
@@ -167,7 +167,7 @@ def _method_and_mix(method: str | None, mix: float | None, data: Iterable[Any] |
     return ("correlation" if mix == 1 else MIX if mix else "weights"), float(mix)
 
 
-def choose_method(method: str | None, data: Iterable[Any] | None) -> str:
+def choose_method(method: str | None, data: object) -> str:
     """The method asked for; by default correlation with data and weights without. OptionError for any other."""
     method = method or ("weights" if data is None else "correlation")
     if method not in METHODS:
@@ -239,12 +239,12 @@ def _covers(wanted: str, group: PermutationGroup) -> bool:
     return wanted in (group.name, group.role) or group.role.startswith(f"{wanted}.")
 
 
-def _covering(spec: PermutationSpec) -> Callable[[str, str], bool]:
+def covering(spec: PermutationSpec) -> Callable[[str, str], bool]:
     """Whether a name or role covers the group of a name; nothing covers a pinned factor."""
     groups = {group.name: group for group in spec.groups}
     return lambda wanted, name: name in groups and _covers(wanted, groups[name])
 
 
-def _pinned_sizes(spec: PermutationSpec) -> dict[str, int]:
+def pinned_sizes(spec: PermutationSpec) -> dict[str, int]:
     """Sizes of everything that some group depends on."""
     return {name: size for g in spec.groups for name, size in zip(g.depends_on, g.depends_sizes, strict=True)}

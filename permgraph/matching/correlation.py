@@ -58,10 +58,10 @@ def correlation_terms(
             progress("calibration", count, total)
     if not count:
         raise CalibrationError("the calibration data is empty: give at least one batch")
-    return list(_terms(points, moments))
+    return list(terms_of(points, moments))
 
 
-def _terms(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
+def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
     """A term a point; one where all is constant is left out if every group there has another that tells units apart."""
     still = [k for k, point in enumerate(points) if moments[k].is_still]
     told = {name for k, point in enumerate(points) if k not in still for name in point.groups}

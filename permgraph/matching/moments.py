@@ -175,10 +175,14 @@ class CrossMoments:
             raise CalibrationError(f"{self.where}: activations too large to square in {rows.dtype}; rescale the input")
         for first in range(0, self.size, SLAB):
             slab = self._cross[first : first + SLAB]
-            slab += torch.mm(rows[0, :, first : first + SLAB].T, rows[1], out=self._product[: len(slab)])
+            slab += self._products(rows[0, :, first : first + SLAB], rows[1], self._product[: len(slab)])
         self._squares += squares
         self._means += drift * (self._waiting / total)
         self._joined, self._waiting = total, 0
+
+    def _products(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        """aᵀ b of centred rows; `out` may take it."""
+        return torch.mm(a.T, b, out=out)
 
     def _scales(self) -> tuple[np.ndarray, np.ndarray]:
         """1 / sqrt(Σ (x - x̄)²) of every channel of A and of B; 0 where it is dead. Float64 [n] each."""

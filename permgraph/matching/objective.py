@@ -83,9 +83,9 @@ class Pairing:
         """Flat sources of the units of an action."""
         return unit_sources(action.axes, site.sizes(action), self.depends, tables)
 
-    def with_activations(self, terms: Sequence[Term], mix: float) -> Pairing:
-        """The same with a share `mix` of the objective from correlations; see `mixed`."""
-        most = sum(self.bound(site) for site in self.sites)
+    def with_activations(self, terms: Sequence[Term], mix: float, most: float | None = None) -> Pairing:
+        """The same with a share `mix` from correlations: see `mixed`. `most` is the bound of F by default."""
+        most = sum(self.bound(site) for site in self.sites) if most is None else most
         return replace(self, priors=mixed(self.groups, terms, mix, most, self.dtype))
 
     def value(self, tables: Mapping[str, Index]) -> float:

@@ -9,6 +9,9 @@ Source: C2M3 (arXiv 2405.17897), which optimises all P_m by Frank-Wolfe at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -16,6 +19,8 @@ from torch import Tensor
 
 from permgraph.matching.assignment import Term, objective, solve
 from permgraph.matching.correlation import Pair, Progress, correlation_terms
+from permgraph.matching.gains import Gain, correlation_gains, shares_of_bounds
+from permgraph.matching.objective import Pairing
 from permgraph.matching.places import families, unit_sources
 from permgraph.matching.points import Point
 from permgraph.matching.weights import match_weights
@@ -27,8 +32,19 @@ Tables = dict[str, Index]
 Place = Callable[[int, Sequence[int], Tables | None], Tables | None]
 """(model, the models to match it to, its tables so far) -> better tables, None if there are none."""
 
+Correlations = Mapping[tuple[int, int], list[Term]]
+"""(a, b) with a < b -> the correlations of a's units with b's."""
+
 MOST_ROUNDS = 20
 MEMORY = 2**31  # bytes of correlations held at once; above it the data is read several times
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Tables of every model, and the gains of each but the first, as of an alignment with the mean of the others."""
+
+    tables: list[Tables]
+    gains: list[dict[str, Gain]]
 
 
 def settle(count: int, place: Place, report: Callable[[int], None] = lambda done: None) -> list[Tables]:
@@ -55,30 +71,50 @@ def universe_by_weights(
     groups: Sequence[PermutationGroup],
     states: Sequence[Mapping[str, Tensor]],
     *,
+    correlations: Correlations | None = None,
+    mix: float = 0.0,
     seed: int = 0,
     progress: Progress | None = None,
-) -> list[Tables]:
-    """Tables for every model, by weights: Frank-Wolfe to the mean of those placed, descent to the mean of the others.
+) -> Placed:
+    """By weights: Frank-Wolfe to the mean of those placed, descent to the mean of the others.
 
-    Memory: the models, a moved copy of each, and one mean.
+    With a share `mix` of `correlations`, of every pair of models, in what is maximised. The weights are then divided by
+    the mean bound of two models, |θ_a| |θ_b|, which no element changes, so that all models climb one objective.
+    Memory: the models, a moved copy of each, one mean, and the correlations.
     """
     identity: Tables = {group.name: group.identity() for group in groups}
     everything = spec.identity()
     moved: list[dict[str, Tensor]] = [dict(states[0])]
+    now_at: list[Tables] = [identity for _ in states]
+    gains: list[dict[str, Gain]] = [{} for _ in states]
+    most = mean_bound(spec, groups, states) if mix else None
 
     def place(model: int, others: Sequence[int], now: Tables | None) -> Tables | None:
         mean = _mean([moved[other] for other in others])
-        tables = match_weights(spec, groups, mean, states[model], seed=seed, start=now).tables
-        if now is not None and all(np.array_equal(tables[name], now[name]) for name in now):
+        terms = mean_terms(groups, model, others, correlations, now_at) if correlations and mix else []
+        match = match_weights(
+            spec, groups, mean, states[model], seed=seed, start=now, activations=terms, mix=mix, most=most
+        )
+        gains[model] = shares_of_bounds(match.gains) if mix else {k: Gain(*v) for k, v in match.gains.items()}
+        if now is not None and all(np.array_equal(match.tables[name], now[name]) for name in now):
             return None
-        moved[model:] = [spec.apply({**everything, **tables}, states[model]), *moved[model + 1 :]]
-        return tables
+        moved[model:] = [spec.apply({**everything, **match.tables}, states[model]), *moved[model + 1 :]]
+        now_at[model] = match.tables
+        return match.tables
 
     def report(done: int) -> None:
         if progress is not None:
             progress("models matched", done, len(states) - 1)
 
-    return [identity, *settle(len(states), place, report)]
+    return Placed([identity, *settle(len(states), place, report)], gains)
+
+
+def mean_bound(
+    spec: PermutationSpec, groups: Sequence[PermutationGroup], states: Sequence[Mapping[str, Tensor]]
+) -> float:
+    """The mean over pairs of models of Σ |θ_a| |θ_b| over what the groups move."""
+    pairs = [Pairing.of(spec, groups, states[a], states[b]) for a, b in combinations(range(len(states)), 2)]
+    return sum(pairing.bound(site) for pairing in pairs for site in pairing.sites) / len(pairs)
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -103,58 +139,74 @@ def universe_by_correlation(
     *,
     pinned: Mapping[str, int],
     progress: Progress | None = None,
-) -> list[Tables]:
-    """Tables for every model, by correlation of activations.
+) -> Placed:
+    """By correlation of activations.
 
     `pairs` has every (a, b) with a < b. Groups that share no point are settled apart, as many at once as MEMORY lets
     their correlations of all pairs be held, in float32; one pair's moments at a time. The data is read once a pair and
     part, so it must be readable more than once.
     """
     count = max(b for _, b in pairs) + 1
-    tables: list[Tables] = [{} for _ in range(count)]
+    placed = Placed([{} for _ in range(count)], [{} for _ in range(count)])
     parts = list(_parts(groups, points, len(pairs)))
     for number, (members, here) in enumerate(parts):
-        terms = {}
-        for done, (key, pair) in enumerate(pairs.items()):
-            terms[key] = [Term(t.groups, t.matrix.astype(np.float32)) for t in correlation_terms(pair, here, data)]
-            if progress is not None:
-                progress("pairs correlated", number * len(pairs) + done + 1, len(parts) * len(pairs))
-        for model, found in enumerate(_settled(members, terms, count, pinned)):
-            tables[model] |= found
-    return tables
+        report = None if progress is None else partial(progress, "pairs correlated")
+        terms = correlated(pairs, here, data, report, number, len(parts))
+        one = _settled(members, terms, count, pinned)
+        for model in range(count):
+            placed.tables[model] |= one.tables[model]
+            placed.gains[model] |= one.gains[model]
+    return placed
 
 
-def _settled(
-    groups: Sequence[PermutationGroup],
-    terms: Mapping[tuple[int, int], list[Term]],
-    count: int,
-    pinned: Mapping[str, int],
-) -> list[Tables]:
+def correlated(
+    pairs: Mapping[tuple[int, int], Pair],
+    points: Sequence[Point],
+    data: Iterable[object],
+    report: Callable[[int, int], None] | None = None,
+    part: int = 0,
+    parts: int = 1,
+) -> dict[tuple[int, int], list[Term]]:
+    """The correlations of every pair at these points, in float32; `report` is told which of all pairs is done."""
+    found = {}
+    for done, (key, pair) in enumerate(pairs.items(), part * len(pairs) + 1):
+        terms = correlation_terms(pair, list(points), data)
+        found[key] = [Term(term.groups, term.matrix.astype(np.float32), term.weight) for term in terms]
+        if report is not None:
+            report(done, parts * len(pairs))
+    return found
+
+
+def _settled(groups: Sequence[PermutationGroup], terms: Correlations, count: int, pinned: Mapping[str, int]) -> Placed:
     found: list[Tables] = [{group.name: group.identity() for group in groups} for _ in range(count)]
-    depends = {group.name: group.depends_on for group in groups}
+    gains: list[dict[str, Gain]] = [{} for _ in range(count)]
 
     def place(model: int, others: Sequence[int], now: Tables | None) -> Tables | None:
-        sums = _sums(model, others, terms, depends, found)
-        tables = solve(groups, sums, start=now, pinned=pinned)
+        means = mean_terms(groups, model, others, terms, found)
+        tables = solve(groups, means, start=now, pinned=pinned)
         if now is not None:
-            before = objective(groups, sums, now)
+            before = objective(groups, means, now)
             if tables.value <= before + 1e-9 * abs(before):
+                gains[model] = correlation_gains(groups, means, now)
                 return None
+        gains[model] = correlation_gains(groups, means, tables)
         found[model] = dict(tables)
         return found[model]
 
-    return [found[0], *settle(count, place)]
+    return Placed([found[0], *settle(count, place)], gains)
 
 
-def _sums(
+def mean_terms(
+    groups: Sequence[PermutationGroup],
     model: int,
     others: Sequence[int],
-    terms: Mapping[tuple[int, int], list[Term]],
-    depends: Mapping[str, tuple[str, ...]],
+    terms: Correlations,
     found: Sequence[Tables],
 ) -> list[Term]:
-    """s[u, j] = Σ over the other models of the correlation of the unit they have at u with unit j of `model`."""
-    sums: dict[tuple[str, ...], Term] = {}
+    """s[u, j]: the mean over the other models of the correlation of the unit they have at u with unit j of `model`."""
+    depends = {group.name: group.depends_on for group in groups}
+    sums: dict[tuple[str, ...], np.ndarray] = {}
+    weights: dict[tuple[str, ...], float] = {}
     for other in others:
         for term in terms[min(other, model), max(other, model)]:
             sizes = term.matrix.shape[: len(term.groups)]
@@ -162,10 +214,11 @@ def _sums(
             rows = unit_sources(term.groups, sizes, depends, found[other])
             moved = (matrix if other < model else matrix.T)[rows].reshape(term.matrix.shape)
             if term.groups in sums:
-                sums[term.groups].matrix[...] += moved
+                sums[term.groups] += moved
             else:
-                sums[term.groups] = Term(term.groups, moved.astype(np.float64))
-    return list(sums.values())
+                sums[term.groups] = moved.astype(np.float64)
+            weights[term.groups] = weights.get(term.groups, 0.0) + term.weight
+    return [Term(names, matrix / len(others), weights[names] / len(others)) for names, matrix in sums.items()]
 
 
 def _parts(

@@ -90,6 +90,7 @@ def match_weights(
     start: Mapping[str, Index] | None = None,
     activations: Sequence[Term] = (),
     mix: float = 0.0,
+    most: float | None = None,
     progress: Progress | None = None,
 ) -> WeightMatch:
     """Frank-Wolfe from the barycentre over all groups jointly, rounded, then polished by coordinate descent.
@@ -98,13 +99,14 @@ def match_weights(
     assigned first in the descent. Small models get another start, drawn from `seed`, unless the bound is reached.
     The identity competes: where it is better than what was found, descent starts from there. With `start` there is no
     Frank-Wolfe: descent alone, from these tables. A share `mix` of the objective, below 1, comes from `activations`,
-    the terms of correlation matching; all figures then include it.
+    the terms of correlation matching; all figures then include it. The weights' part is divided by `most` before
+    the two are added, by its bound where nothing is given.
 
     Sources: Git Re-Basin (arXiv 2209.04836), C2M3 (arXiv 2405.17897).
     """
     pairing = Pairing.of(spec, groups, state_a, state_b)
     if mix:
-        pairing = pairing.with_activations(activations, mix)
+        pairing = pairing.with_activations(activations, mix, most)
     identity = {group.name: group.identity() for group in groups}
     bounds = [(site.names, pairing.bound(site)) for site in pairing.sites]
     bounds += [(frozenset(prior.axes), prior.bound) for prior in pairing.priors]

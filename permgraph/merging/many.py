@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
-from permgraph.matching.alignment import agreed, choose_method, require_pair, select
+from permgraph.matching.alignment import agreed, covering, method_and_mix, pinned_sizes, require_pair, select
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch
-from permgraph.matching.points import find_points
-from permgraph.matching.universe import universe_by_correlation, universe_by_weights
+from permgraph.matching.gains import Gain
+from permgraph.matching.points import Point, find_points, weigh
+from permgraph.matching.universe import correlated, universe_by_correlation, universe_by_weights
 from permgraph.merging import METHODS
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.layout import Index
@@ -28,9 +30,13 @@ from permgraph.tracing.run import bind, one_sample
 
 @dataclass(frozen=True, eq=False)
 class Placement(Permutations):
-    """The element that moves one of many models into the common space, with the specification of its groups."""
+    """The element that moves one of many models into the common space, with the specification of its groups.
+
+    `gains`: as of an `Alignment`, with the mean of all other models, moved, in place of A; none for the first model.
+    """
 
     spec: PermutationSpec = field(repr=False)
+    gains: Mapping[str, Gain] = field(repr=False, default_factory=dict)
 
 
 def match_many(
@@ -41,26 +47,30 @@ def match_many(
     kwargs: Mapping[str, Any] | None = None,
     spec: PermutationSpec | None = None,
     method: str | None = None,
+    mix: float | None = None,
+    point_weights: Mapping[str, Sequence[float]] | None = None,
     groups: Sequence[str] | None = None,
     outputs: str = "fixed",
     seed: int = 0,
     progress: Progress | None = None,
-) -> tuple[Permutations, ...]:
+) -> tuple[Placement, ...]:
     """One element P_m a model, into a common space: `spec.apply(P_m, state_m)` lines all of them up.
 
     The map from b to a is P_ab = compose(invert(P_a), P_b), so every cycle closes by construction. The first model is
     the reference and its P the identity, which loses nothing: the objective does not change when all are moved alike.
     Every moved model is proved to compute what it did. Data is read once for every pair of models, and kept if it
-    can be read only once; see `permgraph.matching.universe` for memory, and `align` for the arguments.
+    can be read only once; see `permgraph.matching.universe` for memory, and `align` for the arguments. With a mix, the
+    correlations of all pairs are held at once. Each element has the `gains` of its model.
 
     Raises:
         SpecMismatchError: fewer than two models, models that differ in architecture, or `groups` that name nothing.
         CheckpointError: a weight is not finite.
         CalibrationError: the data is empty, not finite, constant or too short.
+        OptionError: `method`, `mix` or `point_weights` is not what it can be.
         VerificationError: an element would change its model's function; nothing is returned.
 
     """
-    method = choose_method(method, data)
+    method, mix = method_and_mix(method, mix, data)
     states = _states(models)
     batches = list(data) if isinstance(data, Iterator) else data
     given = (as_args(args), dict(kwargs or {}))
@@ -69,13 +79,19 @@ def match_many(
     derivation = Derivation(pairs[0, 1].program(*example), spec.outputs if spec is not None else outputs, {})
     spec = agreed(spec, derivation.spec)
     chosen = select(spec, groups)
-    if method == "weights" or batches is None:
-        tables = universe_by_weights(spec, chosen, states, seed=seed, progress=progress)
+    points: list[Point] = []
+    report = None if progress is None else partial(progress, "pairs correlated")
+    if mix:
+        points = weigh(find_points(derivation, [g.name for g in chosen]), point_weights or {}, covering(spec))
+    if mix == 1 and batches is not None:
+        placed = universe_by_correlation(chosen, points, pairs, batches, pinned=pinned_sizes(spec), progress=progress)
     else:
-        points = find_points(derivation, [group.name for group in chosen])
-        pinned = {n: s for g in spec.groups for n, s in zip(g.depends_on, g.depends_sizes, strict=True)}
-        tables = universe_by_correlation(chosen, points, pairs, batches, pinned=pinned, progress=progress)
-    found = tuple(Placement({**spec.identity(), **own}, spec) for own in tables)
+        terms = correlated(pairs, points, batches, report) if mix and batches is not None else None
+        placed = universe_by_weights(spec, chosen, states, correlations=terms, mix=mix, seed=seed, progress=progress)
+    found = tuple(
+        Placement({**spec.identity(), **tables}, spec, gains)
+        for tables, gains in zip(placed.tables, placed.gains, strict=True)
+    )
     _prove(models, states, found, one_sample(example), seed)
     return found
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import mean
 
+from permgraph.matching.gains import Gain
 from permgraph.pages.page import page
 from permgraph.pages.sections import head, made, moved_share, section, still
 from permgraph.symmetry.permutations import Permutations
@@ -21,11 +23,13 @@ def many_page(
     title: str,
     what: str,
     *,
+    gains: Mapping[str, Mapping[str, Gain]] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> str:
     """The report of models moved into the space of the first; `elements` has the others, by name.
 
-    `groups` are those that were matched; `certificate` is the worst of all models; `facts` as in `report_page`.
+    `groups` are those that were matched; `certificate` is the worst of all models; `gains` are those of the others, by
+    name; `facts` as in `report_page`.
     """
     stats = [
         (f"{1 + len(elements)}", "models in one space"),
@@ -34,10 +38,28 @@ def many_page(
     sections = [
         head(title, what, stats, certificate),
         section("Units moved to the places of the first model", _moved_table(spec, elements, groups)),
+        _gains(gains or {}),
         still(spec, groups, list(elements.values())),
         made(facts or {}),
     ]
     return page(f"{title} · permgraph", "".join(sections), styles=("base.css", "report.css"))
+
+
+def _gains(gains: Mapping[str, Mapping[str, Gain]]) -> str:
+    """Each model's groups beside the mean of all others, as shares of their bounds: unmoved, and moved."""
+    columns = "".join(f"<th>{escape(name)}</th>" for name in ("group", *gains))
+    rows = []
+    for pattern, names in fold(next(iter(gains.values()), {})):
+        cells = "".join(f'<td class="number">{_change([own[name] for name in names])}</td>' for own in gains.values())
+        rows.append(f"<tr><td>{escape(pattern)}</td>{cells}</tr>")
+    unit = "Beside the mean of all other models, as a share of what no permutation can pass: unmoved → moved."
+    table = f"<table><thead><tr>{columns}</tr></thead>{''.join(rows)}</table>"
+    return section("Gains", f'<p class="quiet">{unit}</p>{table}') if rows else ""
+
+
+def _change(gains: Sequence[Gain]) -> str:
+    before, after = (mean(getattr(g, end) / (g.bound or 1.0) for g in gains) for end in ("identity", "solution"))
+    return f"{before:.3f} → {after:.3f}"
 
 
 def _moved_table(spec: PermutationSpec, elements: Mapping[str, Permutations], groups: Sequence[str]) -> str:
