@@ -187,7 +187,33 @@ def squeezed(rng: random.Random, c: int) -> tuple[nn.Module, int]:
     return nets.Gates(c, rng.choice([2, 3])), c
 
 
+class Paired(nn.Module):
+    """An equation over the last axis as a product p q, with a weight that it stands on more than once."""
+
+    def __init__(self, equation: str, p: int, q: int, r: int) -> None:
+        super().__init__()
+        sizes = {"p": p, "q": q, "x": p, "y": q, "r": r}
+        self.equation, self.p, self.q = equation, p, q
+        self.weight = nn.Parameter(torch.randn([sizes[letter] for letter in equation.split(",")[1].split("->")[0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum(self.equation, x.unflatten(-1, (self.p, self.q)), self.weight)
+        return torch.tanh(y.flatten(x.dim() - 1))
+
+
+def paired(rng: random.Random, d: int) -> tuple[nn.Module, int]:
+    p, r = divisor(rng, d), rng.choice([3, 5])
+    if rng.random() < 0.4:
+        return nets.Residual(Paired("...pq,pqxy->...xy", p, d // p, r)), d
+    equation = rng.choice(["...pq,pqr->...r", "...pq,ppqr->...r", "...pq,pqpr->...r", "...pq,pqqr->...r"])
+    return Paired(equation, p, d // p, r), r
+
+
 def shuffled(rng: random.Random, c: int) -> tuple[nn.Module, int]:
+    if c % 4 == 0 and rng.random() < 0.4:
+        inner = c * rng.choice([1, 2]) // 2
+        ways = [nn.Conv2d(c, inner, 1, groups=2), nn.ChannelShuffle(2), nn.Conv2d(inner, c, 1, groups=2)]
+        return nets.Residual(ways[0], ways[1], activation(rng), ways[2]), c
     if c % 4 == 0 and rng.random() < 0.5:
         return nn.Sequential(nn.PixelShuffle(2), activation(rng), nn.PixelUnshuffle(2)), c
     return nn.ChannelShuffle(divisor(rng, c)), c
@@ -200,7 +226,7 @@ def gathered(rng: random.Random, c: int) -> tuple[nn.Module, int]:
 
 SEQUENCE: tuple[Block, ...] = (
     dense, perceptron, gated, attention, joined, regrouped, cut, bare, recurrent, mixed, repeated,
-    constants, gauged,
+    constants, gauged, paired,
 )  # fmt: skip
 IMAGE: tuple[Block, ...] = (conv, norm, block, grown, squeezed, shuffled, gathered, surveyed)
 

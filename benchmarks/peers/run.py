@@ -59,7 +59,7 @@ RESULT = Path(__file__).parents[1] / "results" / "peers.json"
 LEFT_OUT = ("more than 8192 units",)  # reading Torch-Pruning's groups takes a pruned copy of the layer for every unit
 ALL = (*zoo.ROWS, *(zoo_vision.ROWS if vision.available() else ()))
 ROWS = tuple(row for row in ALL if row.outputs == "fixed" and row.name not in LEFT_OUT)
-TIMEOUT, SEEDS, NOTHING = 120, (0, 1), "right, moves nothing"  # seconds of processor time
+TIMEOUT, SEEDS, NOTHING = 60, (0, 1), "right, moves nothing"  # seconds of processor time
 PATIENCE = 20 * TIMEOUT  # seconds by the clock, for a process that hangs
 PACKAGES = ("rebasin", "torch-pruning", "torchview")
 

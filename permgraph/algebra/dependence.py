@@ -147,17 +147,24 @@ def _common(
         yield find(owner[slot]), set(near)
 
 
-def fused(allowed: Mapping[Occurrence, set[Occurrence]], free: Iterable[Occurrence]) -> list[tuple[Occurrence, ...]]:
+def fused(
+    resolution: Resolution, allowed: Mapping[Occurrence, set[Occurrence]], beside: Partners, free: Iterable[Occurrence]
+) -> list[tuple[Occurrence, ...]]:
     """The free classes, those that always occur together put into one tuple."""
     order = list(free)
     rest = dict.fromkeys(order)
+    classes = resolution.factors.classes
     found = []
     for first in order:
         if first not in rest:
             continue
         members = [first]
         for other in rest:
-            if other != first and all(_mutual(allowed, other, member) for member in members):
+            if other != first and all(
+                _leads_back(classes[other], other, member, allowed, beside)
+                and _leads_back(classes[member], member, other, allowed, beside)
+                for member in members
+            ):
                 members.append(other)
         for member in members:
             del rest[member]
@@ -165,5 +172,15 @@ def fused(allowed: Mapping[Occurrence, set[Occurrence]], free: Iterable[Occurren
     return found
 
 
-def _mutual(allowed: Mapping[Occurrence, set[Occurrence]], a: Occurrence, b: Occurrence) -> bool:
-    return b in allowed.get(a, ()) and a in allowed.get(b, ())
+def _leads_back(
+    members: Iterable[Occurrence],
+    own: Occurrence,
+    other: Occurrence,
+    allowed: Mapping[Occurrence, set[Occurrence]],
+    beside: Partners,
+) -> bool:
+    """Whether what stands beside each occurrence of a class has it beside itself: copies do not share a partner."""
+    if other not in allowed.get(own, ()):
+        return False
+    seen = (member for member in members if member in beside)  # not those that a cell has absorbed
+    return all(beside.get(beside[m].get(other, m), {}).get(own) == m for m in seen)

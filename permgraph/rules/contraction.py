@@ -1,7 +1,7 @@
 """Sums of products: linear layers, matrix products, einsum."""
 
 from permgraph.algebra.relations import Value
-from permgraph.rules.registry import Call, rule
+from permgraph.rules.registry import Call, axis_list, letters, rule
 
 
 @rule("aten.linear")
@@ -60,6 +60,40 @@ def einsum(call: Call) -> None:
 
 def _spaced(term: str) -> str:
     return " ".join(term.replace("...", "…")).replace("…", "...")
+
+
+@rule("aten.tensordot")
+def tensordot(call: Call) -> None:
+    """Contracts pairs of axes; the others of the left, then those of the right remain."""
+    left, right = list(call.tensors())
+    rows, columns = letters(len(left.shape), "m"), letters(len(right.shape), "n")
+    pairs = zip(axis_list(call["dims_self"], len(rows)), axis_list(call["dims_other"], len(columns)), strict=True)
+    shared = {f"m{one}": f"n{other}" for one, other in pairs}
+    named = {after: before for before, after in shared.items()}
+    remain = [name for name in rows if name not in shared] + [name for name in columns if name not in named]
+    terms = (rows, [named.get(name, name) for name in columns])
+    call.relate(f"{' '.join(terms[0])}, {' '.join(terms[1])} -> {' '.join(remain)}", left, right, call.out)
+
+
+@rule("aten.kron")
+def kronecker(call: Call) -> None:
+    """out[(a b), (c d)] = x[a, c] y[b, d]."""
+    left, right = list(call.tensors())
+    if len(left.shape) != len(right.shape):
+        call.pin_all("a Kronecker product of tensors of different ranks")
+        return
+    rows, columns = letters(len(left.shape), "m"), letters(len(right.shape), "n")
+    products = " ".join(f"({one} {other})" for one, other in zip(rows, columns, strict=True))
+    call.relate(f"{' '.join(rows)}, {' '.join(columns)} -> {products}", left, right, call.out)
+
+
+@rule("aten.trace")
+def trace(call: Call) -> None:
+    """Σ x[i, i]."""
+    if call["self"].shape[0] == call["self"].shape[1]:
+        call.relate("i i -> ", call["self"], call.out)
+    else:
+        call.pin_all("the diagonal of a matrix that is not square")
 
 
 @rule("aten.outer", "aten.ger")

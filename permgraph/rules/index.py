@@ -1,7 +1,7 @@
 """Look-ups: an axis that is indexed by computed numbers is pinned; what stands beside it passes through."""
 
 from permgraph.algebra.relations import Value
-from permgraph.rules.registry import Call, letters, rule
+from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.segments import join, slice_of
 
 LOOKED_UP = "looked up by computed indices"
@@ -16,6 +16,32 @@ def embedding(call: Call) -> None:
     call.relate(
         f"v d, {ids} -> {ids} d", call["weight"], call["indices"], call.out, pin={"v": "a table looked up by id"}
     )
+
+
+@rule("aten.embedding_bag")
+def embedding_bag(call: Call) -> None:
+    """Sums, means or maxima of rows of a table, looked up by id; the columns pass through."""
+    weight, out = call["weight"], call.outs[0]
+    for value in (*call.tensors(), *call.outs[1:]):
+        if value is not weight:
+            call.pin(value, "ids and bags of a table")
+    call.relate("v d -> b d", weight, out, pin=dict.fromkeys("vb", "a table looked up by id"))
+
+
+@rule("aten.diagonal")
+def diagonal(call: Call) -> None:
+    """out[..., i] = x[..., i, ..., i]; with an offset the two axes are told apart."""
+    x = call["self"]
+    one, other = axis_list([call["dim1"], call["dim2"]], len(x.shape))
+    names = letters(len(x.shape))
+    passing = [name for k, name in enumerate(names) if k not in (one, other)]
+    if call["offset"] or x.shape[one] != x.shape[other]:
+        why = "a diagonal beside the main one"
+        pinned = dict.fromkeys((names[one], names[other], "i"), why)
+    else:
+        names[one] = names[other] = "i"
+        pinned = {}
+    call.relate(f"{' '.join(names)} -> {' '.join(passing)} i", x, call.out, pin=pinned)
 
 
 @rule("aten.index")

@@ -64,7 +64,9 @@ class Grouping:
         allowed = dependencies(self.resolution, self._beside)
         pinned = self.resolution.factors.pinned
         free = [kind for kind in self._stored if kind not in pinned]
-        together = {kind: members for members in fused(allowed, free) for kind in members}
+        together = {
+            kind: members for members in fused(self.resolution, allowed, self._beside, free) for kind in members
+        }
         together |= {kind: (kind,) for kind in self._stored if kind in pinned}
         done: dict[Occurrence, Bundle] = {}
         for kind in together:
