@@ -14,7 +14,7 @@ PAGE = """# Architectures in no table of ours
     python benchmarks/sweep/run.py       # measures, goes on where it was broken off
     python benchmarks/tables.py          # writes this page
 
-Models of transformers (made small by one recipe for all), timm and torchvision (as published, up to 60 million
+Models of transformers (made small by one recipe for all), timm and torchvision (as published, up to 100 million
 parameters, one to three of each module), with random weights and outputs held fixed. *Certified*: the eager model, in
 float64 with generic parameters, keeps its function under a random element of the group; where an operation exists in
 single precision alone, `verify` has the word. *Not traced*: `torch.export` refuses the model. *Timeout*: {seconds} s of

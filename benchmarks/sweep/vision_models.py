@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 timm, torchvision = vision.load("timm"), vision.load("torchvision")
 
 EACH = 3  # models of one timm module: the smallest of as many name stems
-MOST_PARAMETERS = 60e6
+MOST_PARAMETERS = 100e6
 
 
 def timm_names() -> list[str]:
@@ -38,36 +39,40 @@ def _rank(name: str) -> tuple[int, int, str]:
 
 
 def torchvision_names() -> list[str]:
-    """The classification and segmentation models of torchvision, one a family."""
+    """The classification, segmentation and video models of torchvision, the smallest of each stem of their names."""
     stems: dict[str, str] = {}
     for module in (torchvision.models, torchvision.models.segmentation, torchvision.models.video):
         for name in torchvision.models.list_models(module=module):
             stem = re.split(r"\d", name.replace("quantized_", ""))[0]
-            stems.setdefault(stem, name)
+            if stem not in stems or _rank(name) < _rank(stems[stem]):
+                stems[stem] = name
     return sorted(stems.values())
 
 
 def build_timm(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     """A timm model with random weights, and one image."""
-    with torch.device("meta"):
-        size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters())
-    if size > MOST_PARAMETERS:
-        raise ValueError(f"{size:,} parameters")
-    torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=False).eval()
+    model = _of_a_size(lambda: timm.create_model(name, pretrained=False))
     return model, (torch.randn(1, *timm.data.resolve_model_data_config(model)["input_size"]),), {}
 
 
 def build_torchvision(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     """A torchvision model with random weights, and one image or clip."""
-    torch.manual_seed(0)
-    options = {"weights": None} | (
-        {"weights_backbone": None} if "resnet" in name and "_" in name and "deep" in name else {}
-    )
-    model = torchvision.models.get_model(name, **options).eval()
+    builder = torchvision.models.get_model_builder(name)
+    options = {key: None for key in ("weights", "weights_backbone") if key in inspect.signature(builder).parameters}
+    model = _of_a_size(lambda: builder(**options))
     video = model.__module__.startswith("torchvision.models.video")
     shape = (1, 3, 16, 112, 112) if video else (1, 3, 224, 224)
     return model, (torch.randn(shape),), {}
+
+
+def _of_a_size(make: Callable[[], nn.Module]) -> nn.Module:
+    """A model in eval mode with random weights; ValueError where it is too large for this sweep."""
+    torch.manual_seed(0)
+    model = make().eval()
+    size = sum(p.numel() for p in model.parameters())
+    if size > MOST_PARAMETERS:
+        raise ValueError(f"{size:,} parameters")
+    return model
 
 
 def names() -> Iterator[tuple[str, str]]:
