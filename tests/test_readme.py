@@ -1,10 +1,13 @@
-"""The README's Python is run, and prints what the README says; source lines and rounding errors may differ."""
+"""The README's Python and commands are run, and print what it says; source lines and rounding errors may differ."""
 
 import doctest
 import re
+import shlex
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+from commands import run
 
 README = Path(__file__).parents[1] / "README.md"
 VARIES = re.compile(r"\.py:\d+|max error [\d.e-]+|\d\.\d\d(?= ->)|(?<=-> )\d\.\d\d")
@@ -25,3 +28,28 @@ def test_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(case.examples) >= 10
     failed, _ = doctest.DocTestRunner(Checker(), optionflags=doctest.NORMALIZE_WHITESPACE).run(case)
     assert failed == 0
+
+
+NUMBER = re.compile(r"[-+]?\d+\.\d+%?|max error [\d.e-]+")
+NEAR = 0.02
+
+
+def test_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(README.parent)
+    for block in re.findall(r"```\n(\$ permgraph .*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for words, shown in re.findall(r"^\$ permgraph (.*)\n((?:[^$].*\n)*)", block.replace("\\\n", ""), re.MULTILINE):
+            words = re.sub(r"out/merged|speech\.html", lambda found: str(tmp_path / Path(found[0]).name), words)
+            lines = [line.strip() for line in run(*shlex.split(words)).stdout.splitlines() if line.strip()]
+            if shown:
+                assert_alike(lines, shown.splitlines(), str(tmp_path / "merged"))
+
+
+def assert_alike(lines: list[str], shown: list[str], out: str) -> None:
+    """The same words, and numbers that are near."""
+    for line, wanted in zip_longest(lines, (line.strip() for line in shown), fillvalue=""):
+        line = line.replace(out, "out/merged")
+        assert NUMBER.sub("#", line).split() == NUMBER.sub("#", wanted).split()
+        for found, number in zip(NUMBER.findall(line), NUMBER.findall(wanted), strict=True):
+            if "max" not in number:
+                near = NEAR * (100 if number.endswith("%") else 1)
+                assert float(found.rstrip("%")) == pytest.approx(float(number.rstrip("%")), abs=near), line
