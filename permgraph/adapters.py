@@ -58,7 +58,7 @@ class Adapter:
 
     def example_inputs(self, model: "nn.Module", *, seed: int = 0) -> Inputs:
         """Small `(args, kwargs)` with which `model` can be traced; a given seed gives the same inputs again."""
-        from permgraph.models.example_inputs import guess_inputs
+        from permgraph.data.example_inputs import guess_inputs
 
         return guess_inputs(model, seed=seed)
 

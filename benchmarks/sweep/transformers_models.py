@@ -18,8 +18,8 @@ import transformers as hf
 from torch import Tensor, nn
 from transformers.models.auto import modeling_auto as auto
 
+from permgraph.data.example_inputs import guess_inputs
 from permgraph.errors import AdapterError
-from permgraph.models.example_inputs import guess_inputs
 
 WIDTH, HEADS, LAYERS, WORDS, LENGTH = 32, 4, 2, 99, 12
 SMALL = {

@@ -1,1 +1,1 @@
-"""Calibration data: audio, images and text as batches."""
+"""Inputs: example inputs, and calibration data of audio, images and text as batches."""

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from permgraph.data.audio import AudioBatches
 from permgraph.data.batches import Batches, Inputs, side_by_side
+from permgraph.data.example_inputs import longest_text, needed_inputs
 from permgraph.data.images import image_batches
+from permgraph.data.processors import load_processor, tokenizer_in
 from permgraph.data.text import TOKENS, token_rows
 from permgraph.errors import CalibrationError
-from permgraph.models.example_inputs import longest_text, needed_inputs
-from permgraph.models.vocabulary import load_processor, tokenizer_in
 
 
 def read_batches(

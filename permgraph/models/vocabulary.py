@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.reading import file_sha256
-from permgraph.errors import CalibrationError, SpecMismatchError
+from permgraph.data.processors import VOCABULARIES, files_in, tokenizer_in
+from permgraph.errors import SpecMismatchError
 
 if TYPE_CHECKING:
     from permgraph.models.loading import LoadedModel
 
-VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 MORE = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
 TOKEN_INPUTS = ("input_ids", "decoder_input_ids")
 SHOWN = 3
@@ -21,7 +20,7 @@ SHOWN = 3
 
 def vocabulary_of(folder: Path | None) -> Mapping[str, int] | None:
     """Token to id, by the tokenizer in `folder`; None where there is none. Raises CalibrationError if it is broken."""
-    if folder is None or not _files(folder, VOCABULARIES):
+    if folder is None or not files_in(folder, VOCABULARIES):
         return None
     vocabulary: dict[str, int] = tokenizer_in(folder).get_vocab()
     return vocabulary
@@ -50,35 +49,9 @@ def require_one_vocabulary(a: LoadedModel, b: LoadedModel) -> str:
     return ""
 
 
-def load_processor(kind: str, folder: Path) -> Any:
-    """`transformers.<kind>.from_pretrained(folder)`, nothing downloaded. Raises CalibrationError with what it says."""
-    try:
-        return getattr(import_module("transformers"), kind).from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # each processor has its own ways to fail
-        reason = (str(error).splitlines() or [""])[0]
-        raise CalibrationError(
-            f"{folder}: its processor ({kind}) cannot be loaded: {type(error).__name__}: {reason}. Put the tokenizer "
-            "or preprocessor files of the model beside its weights."
-        ) from error
-
-
-def tokenizer_in(folder: Path) -> Any:
-    """The tokenizer in `folder`. Raises CalibrationError where there are no files to make one of."""
-    if not _files(folder, VOCABULARIES):
-        # transformers would make up an empty vocabulary, and every token would be unknown.
-        raise CalibrationError(
-            f"{folder}: has no vocabulary ({', '.join(VOCABULARIES)}). Put the tokenizer files there."
-        )
-    return load_processor("AutoTokenizer", folder)
-
-
-def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-
-
 def _same_files(a: Path | None, b: Path | None) -> bool:
     """Whether two folders hold the very same tokenizer files, which saves loading them."""
     if a is None or b is None:
         return False
-    found = [{path.name: file_sha256(path) for path in _files(folder, (*VOCABULARIES, *MORE))} for folder in (a, b)]
+    found = [{path.name: file_sha256(path) for path in files_in(folder, (*VOCABULARIES, *MORE))} for folder in (a, b)]
     return bool(found[0]) and found[0] == found[1]
