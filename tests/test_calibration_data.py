@@ -77,6 +77,8 @@ def test_data_that_cannot_be_read_says_why(tmp_path):
     loaded = load(str(tmp_path / "a"))
     with pytest.raises(CalibrationError, match="no such folder"):
         loaded.calibration(tmp_path / "absent")
+    with pytest.raises(CalibrationError, match=r"config\.json: is a file\. Give a folder"):
+        loaded.calibration(tmp_path / "a" / "config.json")
     with pytest.raises(CalibrationError, match="has no vocabulary"):
         loaded.calibration(tmp_path / "texts")
     with pytest.raises(CalibrationError, match=r"processor \(AutoImageProcessor\) cannot be loaded"):

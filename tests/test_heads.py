@@ -5,12 +5,11 @@ import json
 import folders
 import pytest
 import torch
+from commands import run
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
-from typer.testing import CliRunner
 
 from permgraph.cli import jobs
-from permgraph.cli.app import app
 from permgraph.errors import SpecMismatchError
 from permgraph.models.heads import common_part
 from permgraph.models.loading import load, require_alike
@@ -53,12 +52,6 @@ def berts(tmp_path_factory):
     for name, (kind, more) in CHECKPOINTS.items():
         folders.bert(root / name, kind, **{"seed": 1, **more})
     return root
-
-
-def run(*words, code=0):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" + ".join)

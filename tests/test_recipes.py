@@ -12,7 +12,7 @@ from pathlib import Path
 import folders
 import pytest
 import torch
-from typer.testing import CliRunner
+from commands import run
 
 from permgraph.cli import session as sessions
 from permgraph.cli.app import app
@@ -22,12 +22,6 @@ from permgraph.cli.session import Session
 from permgraph.errors import OptionError
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.loading import load
-
-
-def run(*words, code=0):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

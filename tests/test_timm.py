@@ -1,6 +1,7 @@
 """Models of timm, by the real one: inspected by name, folders that it wrote aligned and merged on pictures."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import vision
 from commands import only_json, run
 from PIL import Image
+from safetensors.torch import load_file
 
 pytestmark = [
     pytest.mark.skipif(not vision.available(), reason="timm is not installed; `make test` installs it"),
@@ -71,3 +73,22 @@ def test_a_model_by_name_merges_with_a_folder(timm, given, tmp_path, monkeypatch
     monkeypatch.undo()
     assert json.loads((out / "config.json").read_text())["architecture"] == "test_resnet"
     assert timm.create_model(f"local-dir:{out}", pretrained=True).num_classes == 5
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+def test_classifiers_of_other_labels_stay_and_the_rest_is_merged(timm, tmp_path, name):
+    for folder, classes in (("a", 5), ("b", 3)):
+        torch.manual_seed(classes)
+        model = timm.create_model(name, num_classes=classes)
+        timm.models.save_for_hf(model, str(tmp_path / folder), safe_serialization=True)
+    found = only_json(run("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out", "--json"))
+    assert re.fullmatch(
+        r"heads not merged \(.* is \(5, \d+\) in a and \(3, .* in b\); kept .*; left out: .* of b", found["heads"]
+    )
+    a, out = (load_file(tmp_path / folder / "model.safetensors") for folder in ("a", "out"))
+    same = {key for key in a if torch.equal(a[key], out[key])}
+    classifier = {key for key, tensor in a.items() if 5 in tensor.shape[:1]}
+    assert classifier <= same
+    assert {key for key, tensor in a.items() if tensor.dim() > 1} - classifier <= a.keys() - same
+    run("align", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "moved")
+    assert timm.create_model(f"local-dir:{tmp_path / 'moved'}", pretrained=True).num_classes == 3

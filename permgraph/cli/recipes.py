@@ -54,7 +54,9 @@ def read_recipe(path: Path) -> Request:
     values = _parsed(path)
     unknown = [name for name in values if name not in READERS]
     if unknown:
-        raise OptionError(f"{path}: unknown {', '.join(map(repr, unknown))}; a recipe has {', '.join(READERS)}.")
+        raise OptionError(
+            f"{path}: unknown {', '.join(map(repr, unknown))}; a recipe has {', '.join(READERS)}. Correct it."
+        )
     read: dict[str, Any] = {}
     for name, value in values.items():
         try:

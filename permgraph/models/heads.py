@@ -1,9 +1,9 @@
 """Checkpoints with heads: what all models share is matched and merged, everything else is the first model's own.
 
 The rule. The base models are always merged. A head (what lies outside `base_model_prefix`: a classifier, a CTC layer, a
-language model's output) is merged too where every model has the same class of head, of the same shapes and with the
-same labels; otherwise the first model keeps its head, and those of the others are left out. A pooler that only some
-base models have counts as a part of the head.
+language model's output; timm's classifier) is merged too where every model has the same class of head, of the same
+shapes and with the same labels; otherwise the first model keeps its head, and those of the others are left out. A
+pooler that only some base models have counts as a part of the head.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.model_card import public_name
 from permgraph.models.loading import LoadedModel
+from permgraph.models.timm_models import is_timm, without_classifier
 from permgraph.models.transformers_models import base_prefix
 from permgraph.models.vocabulary import vocabulary_of
 from permgraph.symmetry.permutations import Permutations
@@ -108,6 +109,8 @@ def labels_of(model: LoadedModel) -> Any:
     name = type(model.model).__name__
     if name.endswith("ForCTC"):
         return vocabulary_of(model.folder)
+    if is_timm(model.model):
+        return (model.config or {}).get("label_names")
     if "Classification" in name or "Detection" in name:
         return {int(key): value for key, value in (getattr(model.config, "id2label", None) or {}).items()}
     return None
@@ -138,7 +141,9 @@ def _name(model: LoadedModel) -> str:
 
 def _base(model: nn.Module) -> nn.Module:
     prefix = base_prefix(model)
-    return model.get_submodule(prefix) if prefix else model
+    if prefix:
+        return model.get_submodule(prefix)
+    return without_classifier(model) if is_timm(model) else model
 
 
 def _prefix(model: nn.Module) -> str:

@@ -67,7 +67,8 @@ class LoadedModel:
         if str(data).startswith("python:"):
             return _batches_of(str(data), limit)
         if not Path(data).is_dir():
-            raise CalibrationError(f"{data}: no such folder. Give a folder of audio, image or text files.")
+            what = "is a file" if Path(data).is_file() else "no such folder"
+            raise CalibrationError(f"{data}: {what}. Give a folder of audio, image or text files.")
         return self.adapter.calibration(
             Path(data), model=self.model, folder=self.folder, seed=seed, batch_size=batch_size, limit=limit
         )

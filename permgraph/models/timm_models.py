@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -76,6 +77,19 @@ def timm_fields(model: nn.Module) -> dict[str, Any]:
     kept = {name: value for name, value in config.items() if value is not None and name not in SOURCES}
     known = {name: getattr(model, name) for name in ("num_classes", "num_features") if hasattr(model, name)}
     return {"architecture": kept.pop("architecture", None), **known, "pretrained_cfg": kept}
+
+
+def is_timm(model: nn.Module) -> bool:
+    """Whether a model is one of timm's with a classifier."""
+    return hasattr(model, "reset_classifier") and bool(getattr(model, "num_classes", 0))
+
+
+def without_classifier(model: nn.Module) -> nn.Module:
+    """The same model without its classifier; the given one is not changed, and no weight copied."""
+    kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    bare = deepcopy(model, kept)
+    bare.reset_classifier(0)  # type: ignore[operator]
+    return bare.eval()
 
 
 def timm_from_folder(folder: Path, fields: Mapping[str, Any], *, weights: bool) -> nn.Module:

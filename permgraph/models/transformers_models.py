@@ -84,7 +84,7 @@ def empty_model(kind: type[nn.Module], config: Any) -> nn.Module:
                 return kind(config).to("meta").eval()  # what a legacy constructor has put on the CPU too
         except Exception as error:
             raise AdapterError(
-                f"{kind.__name__} cannot be built from config.json: {reason(error)}. Correct the field."
+                f"{kind.__name__} cannot be built from config.json: {described(error)}. Correct the field."
             ) from error
 
 
