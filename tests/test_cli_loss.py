@@ -75,7 +75,9 @@ def test_a_language_model_is_judged_on_the_texts_by_its_own_loss(llamas, tmp_pat
         assert (curve["losses"][0], curve["losses"][-1]) == (pytest.approx(first), pytest.approx(last))
     assert curves["unmoved"]["losses"][5] != curves["aligned"]["losses"][5]
     assert re.search(rf"^loss: {last:.4g} of A, {first:.4g} of B; unmoved, .*; aligned, .*barrier", told, re.MULTILINE)
-    assert "Between the two models" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Between the two models" in page
+    assert "<dt>loss</dt><dd>own</dd>" in page
     run("merge", "--config", tmp_path / "out" / "recipe.toml", "--out", tmp_path / "again")
     assert json.loads((tmp_path / "again" / "permgraph.json").read_text())["curves"] == curves
 

@@ -164,6 +164,7 @@ def write(
     models = aligned.models
     report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
     report["heads"] = str(aligned.heads) or None
+    report["loss"] = None if request is None else request.loss
     report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
     page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
     write_merged(

@@ -86,6 +86,7 @@ def facts(record: Mapping[str, Any]) -> dict[str, str]:
     found = {f"model {chr(65 + k)}": model["model"] for k, model in enumerate(inputs["models"])}
     found |= {"calibration data": f"{data['folder']}, {len(data['sha256'])} files"} if data else {}
     found |= {"heads": record["heads"]} if record.get("heads") else {}
+    found |= {"loss": record["loss"]} if record.get("loss") else {}
     found |= {"search": ", ".join(f"{key} {_short(value)}" for key, value in search.items())} if search else {}
     versions = {"permgraph": record["permgraph"], **record["versions"]}
     found |= {"command": record["command"], "seed": str(record["seed"])}
