@@ -154,14 +154,15 @@ PEERS = """## Do the groups keep the function, and do they move anything?
     pip install --no-deps --target DIR rebasin==0.0.47 torch-pruning==1.6.1 torchview graphviz
     python benchmarks/peers/run.py --peers DIR
 
-Every tool derives its own groups for the same float64 model with generic parameters; random elements are applied and
-the outputs compared. *Share* is log10 of the order of its groups over the largest known, by hand or by any tool that is
-right, where the outcome is right: a tool can be right and know a part of the group. *Right, moves nothing* is kept for
-models where something could move. rebasin's permutations are those that it would solve for. Torch-Pruning is made to
-remove channels, not to permute them: the sets of positions that go with each channel move onto each other, *not
-expressible* where they do not fit; it is not told the number of heads, which a user has to know. {timeout} s of
-processor time at most; seconds are those of deriving, where groups came. *Wrong (statistics)*: wrong, but right where
-all running means are 0 and variances 1; the statistics of a norm stay behind, and can be computed anew. {versions}.
+All models of the [zoo](zoo.md) whose outputs are fixed, but for one of more than 8192 units. Every tool derives its own
+groups for the same float64 model with generic parameters; random elements are applied and the outputs compared. *Share*
+is log10 of the order of its groups over the largest known, by hand or by any tool that is right, where the outcome is
+right: a tool can be right and know a part of the group. *Right, moves nothing* is kept for models where something could
+move. rebasin's permutations are those that it would solve for. Torch-Pruning is made to remove channels, not to permute
+them: the sets of positions that go with each channel move onto each other, *not expressible* where they do not fit; it
+is not told the number of heads, which a user has to know. {timeout} s of processor time at most; seconds are processor
+time of deriving, where groups came. *Wrong (statistics)*: wrong, but right where all running means are 0 and variances
+1; the statistics of a norm stay behind, and can be computed anew. {versions}.
 """
 
 
