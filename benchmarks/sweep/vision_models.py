@@ -15,6 +15,8 @@ timm, torchvision = vision.load("timm"), vision.load("torchvision")
 
 EACH = 3  # models of one timm module: the smallest of as many name stems
 MOST_PARAMETERS = 100e6
+IMAGES = ((1, 3, 224, 224),)
+CLIPS = ((1, 3, 16, 112, 112), (1, 3, 16, 224, 224))
 
 
 def timm_names() -> list[str]:
@@ -56,13 +58,19 @@ def build_timm(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
 
 
 def build_torchvision(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-    """A torchvision model with random weights, and one image or clip."""
+    """A torchvision model with random weights, and one image or clip of the first size that it takes."""
     builder = torchvision.models.get_model_builder(name)
     options = {key: None for key in ("weights", "weights_backbone") if key in inspect.signature(builder).parameters}
     model = _of_a_size(lambda: builder(**options))
-    video = model.__module__.startswith("torchvision.models.video")
-    shape = (1, 3, 16, 112, 112) if video else (1, 3, 224, 224)
-    return model, (torch.randn(shape),), {}
+    for shape in CLIPS if model.__module__.startswith("torchvision.models.video") else IMAGES:
+        try:
+            with torch.no_grad():
+                model(torch.zeros(shape))
+        except RuntimeError as error:
+            problem = error
+        else:
+            return model, (torch.randn(shape),), {}
+    raise problem
 
 
 def _of_a_size(make: Callable[[], nn.Module]) -> nn.Module:
