@@ -164,11 +164,12 @@ def _advice(model: nn.Module, error: Exception) -> str:
     hint = "run it once eagerly on these inputs, and make control flow that depends on tensor values static"
     if isinstance(error, GuardOnDataDependentSymNode):
         place = _line(str(error).partition("The following call raised this error:")[2])
-        what = f"a branch or a size in {place or 'its forward'} depends on values "
+        what = f"a branch or a size in {place or 'its forward'} depends on the values of tensors"
+        hint = (
+            "only what the inputs alone decide can be traced, for a permutation could change the rest: make it static"
+        )
         if any(parameter.is_meta for parameter in model.parameters()):
-            what, hint = what + "of tensors", "on meta there are none: give the model with its weights"
-        else:
-            what, hint = what + "that the weights decide", "a permutation could change them: make it static"
+            hint = "there are none on meta: give the model with its weights"
     elif isinstance(error, TypeError):
         hint = f"its forward takes {inspect.signature(model.forward)}; pass these as args or kwargs"
     return f"{type(model).__name__} cannot be traced by torch.export: {what}; {hint}"

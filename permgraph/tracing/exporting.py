@@ -26,10 +26,13 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     except GuardOnDataDependentSymNode as error:
         if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
             raise
-        with config.patch(fake_tensor_propagate_real_tensors=True):
-            exported = _exported(model, args, kwargs)
+        try:
+            with config.patch(fake_tensor_propagate_real_tensors=True):
+                exported = _exported(model, args, kwargs)
+        except Exception as other:  # whatever the values lead to, the branch is what stands in the way
+            raise error from other
         if _weights_decide(exported):
-            raise error
+            raise
         return exported
 
 
