@@ -89,6 +89,26 @@ def own_loss(folder, texts, reader):
     return sum(float(model(**batch, labels=batch["input_ids"]).loss) for batch in batches) / len(batches)
 
 
+BATCHES = """
+import torch
+
+
+def none():
+    return []
+
+
+def tensors():
+    return [torch.randint(5, 40, (4, 24), generator=torch.Generator().manual_seed(k)) for k in range(4)]
+"""
+
+
+def test_batches_of_ones_own(llamas, here):
+    (here / "batches_for_loss.py").write_text(BATCHES)
+    words = ("merge", llamas / "a", llamas / "b", "--loss", "own", "--out", "out", "--data")
+    assert only_json(run(*words, "python:batches_for_loss:tensors", "--json"))["loss"] == "own"
+    require_error(run(*words, "python:batches_for_loss:none", "--force", code=1), "give at least one batch")
+
+
 def test_a_function_judges_any_model(here):
     models = ("python:loss_for_test:a", "python:loss_for_test:b")
     words = ("merge", *models, "--loss", "python:loss_for_test:loss", "--merge", "slerp", "--out", "out", "--json")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from permgraph.errors import OptionError, described
+from permgraph.matching.correlation import as_batch
 from permgraph.merging.barrier import POINTS, Barrier, Judge, barrier
 from permgraph.models.heads import common_part
 from permgraph.models.references import find_function, importing_from_here
@@ -77,11 +78,15 @@ def _own(part: nn.Module, batches: Callable[[], Iterable[Any]]) -> Judge:
 
     def judge(model: nn.Module) -> float:
         with torch.no_grad():
-            first = islice(batches(), MOST_BATCHES)
-            losses = [float(model(**batch, labels=batch["input_ids"]).loss) for batch in first]
-        return sum(losses) / len(losses)
+            losses = [_next_token_loss(model, *as_batch(batch)) for batch in islice(batches(), MOST_BATCHES)]
+        return sum(losses) / max(len(losses), 1)  # no batches are refused by the match
 
     return judge
+
+
+def _next_token_loss(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+    return float(model(*args, **kwargs, labels=ids).loss)
 
 
 def _by_function(reference: str) -> Judge:
