@@ -117,6 +117,11 @@ def pair_section(name: str, result: Result) -> Iterator[str]:
         f"{', encoders run in bfloat16' if about['bfloat16'] else ''}. {about['models']} merged models, "
         f"{about['cpu_minutes']} CPU minutes of probing. {certified(about)}\n"
     )
+    if about.get("kept"):
+        yield (
+            "Of an earlier run, whose encoders and *linear* came out the same to the last digit: "
+            f"{'; '.join(about['kept'])}.\n"
+        )
     yield "### The tasks and what each encoder knows\n"
     yield tasks_table(result)
     if result["rows"]:

@@ -46,21 +46,27 @@ def together(pairs: Mapping[str, Experiment]) -> dict[str, Any]:
 
 
 def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """`now`, and the rows of the last summary that have no cells at hand.
+    """`now`, and what the last summary has that no cells at hand make anew.
 
-    They are those of the same experiment where both encoders and `linear` come out the same to the last digit; where
-    not, nothing is kept.
+    It is of the same experiment where both encoders and `linear` come out the same to the last digit; where not,
+    nothing is kept. No difference from a row that has changed is kept.
     """
     (old, rows), (_, fresh) = ((one, {row["name"]: row for row in one["rows"]}) for one in (before, now))
     alike = all(old[side]["tasks"].items() <= now[side]["tasks"].items() for side in "AB")
-    if not alike or rows.get("linear") != fresh.get("linear") or rows.keys() <= fresh.keys():
+    points = {name: row["points"] for name, row in rows.items()}
+    changed = {name for name, row in fresh.items() if any(p not in points.get(name, []) for p in row["points"])}
+    if not alike or "linear" in changed:
         return now
-    rows |= fresh
-    contrasts = [c for c in before["contrasts"] if not {c["row"], c["control"]} & fresh.keys()]
+    made = {(c["row"], c["control"], c["weight"]) for c in now["contrasts"]}
+    still = [c for c in before["contrasts"] if not {c["row"], c["control"]} & changed]
+    contrasts = now["contrasts"] + [c for c in still if (c["row"], c["control"], c["weight"]) not in made]
+    contrasts.sort(key=lambda c: (CONTRASTS.index((c["row"], c["control"])), c["weight"]))
     about = now["about"] | {key: before["about"][key] for key in ("cpu_minutes", "certified", "worst_certificate")}
+    about["kept"] = [row["title"] for name, row in rows.items() if name not in fresh]
+    rows |= {name: fresh[name] for name in changed}
     about["models"] = sum(point["seeds"] for row in rows.values() for point in row["points"])
     ordered = [rows[row.name] for row in ROWS if row.name in rows]
-    return {**before, **now, "about": about, "rows": ordered, "contrasts": now["contrasts"] + contrasts}
+    return {**before, **now, "about": about, "rows": ordered, "contrasts": contrasts}
 
 
 def main() -> None:
