@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import sqrt
 from typing import Any
 
-from tables import DASH, percent, seconds, table
+from table_cells import DASH, percent, seconds, table
 
 Row = dict[str, Any]
 NAMES = {

@@ -1,24 +1,24 @@
 """Does weight matching find a planted element, where coordinate descent from the identity does not?
 
 Residual MLPs with a narrow input, weights of one standard deviation and no biases; B is A with noise, in units of that
-deviation, its hidden units and residual stream in random order. Both searches run on the same pairs. With `--hubert 0`,
-HuBERT-base instead: every group, the residual stream included, on one thread; `peak_mb` less `peak_before_mb` is what
-matching adds to the two models and the interpreter. Writes `benchmarks/results/planted.json`.
+deviation, its hidden units and residual stream in random order. All searches run on the same pairs, rebasin with
+`--peers DIR`; seconds are of CPU, rebasin's with its start in a process of its own. Large models are in
+`large_pairs.py`. Writes `benchmarks/results/planted.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import time
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from pairs.aligners import PeerError, loaded, rebasin
 from torch import Tensor, nn
 
 import permgraph as pg
@@ -61,29 +61,77 @@ def share(tables: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) ->
     return float(np.mean([(tables[name] == table).mean() for name, table in wanted.items()]))
 
 
-def residual_row(blocks: int, width: int, hidden: int, noise: float, seeds: int) -> dict[str, object]:
-    """Both searches on `seeds` pairs: how many were recovered whole, the mean share of units, and seconds a pair."""
-    ours, plain, seconds = [], [], [0.0, 0.0]
-    for seed in range(seeds):
+@dataclass(frozen=True)
+class Pair:
+    """A, and B = the planted element applied to A with noise, which is `unmoved` in A's order."""
+
+    spec: pg.PermutationSpec
+    model: nn.Module
+    unmoved: dict[str, Tensor]
+    b: dict[str, Tensor]
+    inverse: pg.Permutations
+
+    @classmethod
+    def of(cls, size: Sequence[int], noise: float, seed: int) -> Pair:
+        """All of it from one seed."""
         torch.manual_seed(seed)
-        model = ResidualMLP(blocks, width, hidden).eval()
+        model = ResidualMLP(*size).eval()
         spec = pg.derive(model, (torch.randn(4, 1),))
-        a, element = model.state_dict(), spec.sample(seed + 1)
-        b, inverse = spec.apply(element, noisy(a, noise)), spec.invert(element)
-        start = time.perf_counter()
-        ours.append(share(match_weights(spec, spec.groups, a, b).tables, inverse))
-        middle = time.perf_counter()
-        descent = Descent.of(Pairing.of(spec, spec.groups, a, b))
-        plain.append(share(descent.run(spec.identity()).tables, inverse))
-        seconds = [seconds[0] + middle - start, seconds[1] + time.perf_counter() - middle]
-    row: dict[str, object] = {"blocks": blocks, "width": width, "hidden": hidden, "noise": noise, "pairs": seeds}
-    for name, found, taken in (("frank_wolfe", ours, seconds[0]), ("descent_from_identity", plain, seconds[1])):
-        recovered = sum(x == 1.0 for x in found)
+        unmoved, element = noisy(model.state_dict(), noise), spec.sample(seed + 1)
+        return cls(spec, model, unmoved, spec.apply(element, unmoved), spec.invert(element))
+
+
+def by_frank_wolfe(pair: Pair) -> float:
+    """Weight matching as it is."""
+    found = match_weights(pair.spec, pair.spec.groups, pair.model.state_dict(), pair.b)
+    return share(found.tables, pair.inverse)
+
+
+def by_descent(pair: Pair) -> float:
+    """Git Re-Basin's coordinate descent from the identity, over our groups."""
+    descent = Descent.of(Pairing.of(pair.spec, pair.spec.groups, pair.model.state_dict(), pair.b))
+    return share(descent.run(pair.spec.identity()).tables, pair.inverse)
+
+
+def by_rebasin(pair: Pair) -> float:
+    """rebasin's own groups and search; where its units come from is read off the weights that it returns."""
+    moved = rebasin(pair.model, loaded(pair.model, pair.b), [torch.randn(4, 1)]).state_dict()
+    names = ["embed.weight", *(name for name in moved if name.endswith(".0.weight"))]
+    homes = [sources(moved[name], pair.unmoved[name]) == np.arange(len(moved[name])) for name in names]
+    return float(np.mean([home.mean() for home in homes]))
+
+
+def sources(moved: Tensor, before: Tensor) -> np.ndarray:
+    """For each row the row of `before` with the same values in any order: columns may have moved as well."""
+    found: np.ndarray = torch.cdist(moved.sort(1).values, before.sort(1).values).argmin(1).numpy()
+    return found
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    mine, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return mine.ru_utime + mine.ru_stime + theirs.ru_utime + theirs.ru_stime
+
+
+def residual_row(
+    size: Sequence[int], noise: float, seeds: int, searches: Mapping[str, Callable[[Pair], float]]
+) -> dict[str, object]:
+    """Every search on `seeds` pairs: how many were recovered whole, the mean share of units, CPU seconds a pair."""
+    row: dict[str, object] = dict(zip(("blocks", "width", "hidden"), size, strict=True))
+    row |= {"noise": noise, "pairs": seeds}
+    pairs = [Pair.of(size, noise, seed) for seed in range(seeds)]
+    for name, search in searches.items():
+        start, found, failures = cpu_seconds(), [], []
+        for pair in pairs:
+            try:
+                found.append(search(pair))
+            except PeerError as reason:
+                failures.append(str(reason))
         row[name] = {
-            "recovered": recovered,
-            "units": round(float(np.mean(found)), 4),
-            "seconds": round(taken / seeds, 3),
-        }
+            "recovered": sum(x == 1.0 for x in found),
+            "units": round(float(np.mean(found)), 4) if found else None,
+            "seconds": round((cpu_seconds() - start) / seeds, 3),
+        } | ({"failures": failures} if failures else {})
     print(json.dumps(row), flush=True)
     return row
 
@@ -93,70 +141,20 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def hubert_row(noise: float) -> dict[str, object]:
-    """HuBERT-base on one thread: derivation apart, then seconds of the search and the memory it adds."""
-    from full_size import TIE, random_model
-    from transformers import HubertConfig, HubertModel
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.device("meta"):
-        shell = HubertModel(HubertConfig()).eval()
-    spec = pg.derive(shell, (), {"input_values": torch.zeros(1, 8000, device="meta")}, outputs="free", tie=TIE)
-    a = random_model(0).state_dict()
-    torch.manual_seed(5)
-    element = spec.sample(1)
-    b = spec.apply(element, noisy(a, noise))
-    models = sum(t.numel() * t.element_size() for state in (a, b) for t in state.values()) / 2**20
-    square = torch.randn(1024, 1024)
-    rate = min(_seconds(lambda: square @ square) for _ in range(5))
-    before, start, cpu = peak_mb(), time.perf_counter(), time.process_time()
-    found = match_weights(spec, spec.groups, a, b)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    row: dict[str, object] = {
-        "model": "HuBERT-base",
-        "noise": noise,
-        "groups": len(spec.groups),
-        "recovered": share(found.tables, spec.invert(element)),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu, 2),
-        "gflop_per_s_of_a_product": round(2 * 1.024**3 / rate, 1),
-        "models_mb": round(models),
-        "peak_before_mb": round(before),
-        "peak_mb": round(peak_mb()),
-        "objective_over_bound": found.search.objective / found.search.bound,
-        "steps": found.search.steps,
-        "sweeps": found.search.sweeps,
-        "fixed_point": found.search.fixed_point,
-        "load": [round(x, 1) for x in os.getloadavg()],
-    }
-    torch.set_num_threads(threads)
-    print(json.dumps(row), flush=True)
-    return row
-
-
-def _seconds(work: object) -> float:
-    start = time.perf_counter()
-    work()  # type: ignore[operator]
-    return time.perf_counter() - start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--hubert", type=float, metavar="NOISE", help="HuBERT-base at this noise instead")
+    parser.add_argument("--peers", default="", metavar="DIR", help="the folder that rebasin is installed in")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    if options.hubert is not None:
-        rows = {row["noise"]: row for row in result.get("hubert_base", [])} | {
-            options.hubert: hubert_row(options.hubert)
-        }
-        result["hubert_base"] = [rows[noise] for noise in sorted(rows)]
-    else:
-        result["residual_mlp"] = [residual_row(*size, noise, options.seeds) for size in SIZES for noise in NOISES]
-    RESULT.write_text(json.dumps(result | {"torch": torch.__version__, "threads": options.threads}, indent=1) + "\n")
+    searches = {"frank_wolfe": by_frank_wolfe, "descent_from_identity": by_descent}
+    if options.peers:
+        sys.path.append(options.peers)
+        searches["rebasin"] = by_rebasin
+    rows = [residual_row(size, noise, options.seeds, searches) for size in SIZES for noise in NOISES]
+    result = {"residual_mlp": rows, "torch": torch.__version__, "threads": options.threads}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,48 +9,19 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from math import isclose, isnan, nan
+from math import isclose, nan
 from pathlib import Path
 from typing import Any
 
+from matching_tables import full_size_section, large_pairs_section, planted_section, precision_section
+from table_cells import DASH, order, percent, seconds, table, yes
 from user_tables import first_steps_section, mergekit_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DASH = "–"
-TEXT = ("held by", "outcome")
 OUTCOMES = ("right", "right, moves nothing", "wrong", "crashed", "timeout", "not expressible", "not installed")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: the first column and those of text to the left, the others to the right."""
-    marks = ["---:" if k and not name.endswith(TEXT) else "---" for k, name in enumerate(head)]
-    lines = [head, marks, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def seconds(value: float | None) -> str:
-    """Two digits below ten seconds, one above."""
-    if value is None:
-        return DASH
-    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
-
-
-def order(value: float | None) -> str:
-    """log10 of an order."""
-    return DASH if value is None else f"{value:,.1f}"
-
-
-def percent(value: float) -> str:
-    """A share, where it is a number."""
-    return DASH if isnan(value) else f"{value:.1%}"
-
-
-def yes(value: bool) -> str:
-    """A truth value."""
-    return "yes" if value else "**no**"
 
 
 # The zoo
@@ -243,106 +214,11 @@ def _scaling_row(row: dict[str, Any]) -> list[str]:
     return [row["name"], *integers, order(row["log10_order"]), *times, *sizes]
 
 
-FULL = """## Where does the time of a HuBERT-base pair go?
-
-    python benchmarks/full_size.py
-
-Two models with random weights, a planted element, {audio_seconds:g} s of audio; {threads} threads, torch {torch}.
-"""
-
-
-def full_size_section(data: dict[str, Any]) -> Iterator[str]:
-    """Stages, then the other figures."""
-    yield FULL.format(**data)
-    rows = [[stage, seconds(one["seconds"]), f"{one['peak_mb']:.0f}"] for stage, one in data["stages"].items()]
-    yield table(("stage", "seconds", "peak, MB"), rows)
-    yield _figures(data, ("stages", "audio_seconds", "threads", "torch"))
-
-
-def _figures(data: dict[str, Any], leave_out: Sequence[str] = ()) -> str:
-    """Every scalar as a row."""
-    shown = {key: value for key, value in data.items() if key not in leave_out and not isinstance(value, dict | list)}
-    return table(("figure", "value"), [[key.replace("_", " "), _value(value)] for key, value in shown.items()])
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-PLANTED = """## Is a planted element found by weights alone?
-
-    python benchmarks/planted.py
-
-B is A with noise (in units of the deviation of the weights), its units in random order. *Pairs*: recovered whole;
-*units*: the share of the units that went home. {threads} thread, torch {torch}.
-"""
-SIZE = ("blocks", "width", "hidden", "noise")
-
-
-def planted_section(data: dict[str, Any]) -> Iterator[str]:
-    """Residual MLPs, then the large models."""
-    yield PLANTED.format(**data)
-    rows = data.get("residual_mlp", [])
-    if rows:
-        searches = [key for key, value in rows[0].items() if isinstance(value, dict)]
-        head = [f"{s.replace('_', ' ')}: {what}" for s in searches for what in ("pairs", "units", "s")]
-        yield table([*SIZE, *head], [_planted_row(row, searches) for row in rows])
-    large = data.get("hubert_base", [])
-    keys = {key: None for row in large for key, value in row.items() if not isinstance(value, dict | list)}
-    head = [str(row.get("model", DASH)) for row in large]
-    figures = [key for key in keys if key != "model"]
-    if large:
-        yield table(
-            ("figure", *head),
-            [[key.replace("_", " "), *(_value(row.get(key, DASH)) for row in large)] for key in figures],
-        )
-
-
-def _planted_row(row: dict[str, Any], searches: list[str]) -> list[str]:
-    cells = [f"{row[key]:g}" for key in SIZE]
-    for search in searches:
-        one = row[search]
-        cells += [f"{one['recovered']} of {row['pairs']}", percent(one["units"]), seconds(one["seconds"])]
-    return cells
-
-
-LARGE = """## What does weight matching cost at full size?
-
-    python benchmarks/large_pairs.py
-
-Random weights; B is A in random order, with noise or without, or drawn anew (*unrelated*: nothing to be found, the
-longest search). One thread, seconds of CPU, since the machine was busy; *sweeps*: these over what the products of one
-exact sweep take at the rate of a 1024 × 1024 product of the same run. *Memory*: the two models and what matching adds,
-in units of the two. *Recovered*: the share of the units that went home. torch {torch}.
-"""
-LARGE_COLUMNS = ("model", "pair", "CPU s", "sweeps", "memory", "recovered", "F over bound", "steps", "fixed point")
-
-
-def large_pairs_section(data: dict[str, Any]) -> Iterator[str]:
-    """A row a model and kind of pair; rebasin beside where it was run."""
-    yield LARGE.format(**data)
-    peers = [row for row in data["rows"] if "rebasin" in row]
-    head = (*LARGE_COLUMNS, "rebasin, CPU s") if peers else LARGE_COLUMNS
-    yield table(head, [_large_row(row, bool(peers)) for row in data["rows"]])
-
-
-def _large_row(row: dict[str, Any], peers: bool) -> list[str]:
-    cells = [row["model"], row["pair"], f"{row['cpu_seconds']:.1f}", f"{row['sweeps']:.1f}"]
-    cells += [f"{1 + row['memory_added_over_models']:.2f}"]
-    cells += [DASH if row["recovered"] is None else percent(row["recovered"]), f"{row['objective_over_bound']:.3f}"]
-    cells += [str(row["steps"]), yes(row["fixed_point"])]
-    taken = row.get("rebasin_cpu_seconds")
-    return [*cells, row.get("rebasin", DASH) if taken is None else f"{taken:.1f}"] if peers else cells
-
-
 SECTIONS = {
     "peers": peers_section,
     "scaling": scaling_section,
     "full_size": full_size_section,
+    "precision": precision_section,
     "planted": planted_section,
     "first_steps": partial(first_steps_section, table=table),
     "mergekit": partial(mergekit_section, table=table),
