@@ -140,20 +140,22 @@ def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, sai
 
 
 def test_a_row_without_cells_is_kept_only_where_the_rest_reproduces(tmp_path) -> None:
-    for folder in ("whole", "part", "other"):
+    for folder in ("whole", "part", "fewer", "other"):
         (tmp_path / folder).mkdir()
     about = json.dumps({"hidden": 1})
-    before, part, other = (experiment(tmp_path / name, gain=10) for name in ("whole", "part", "other"))
-    for one in (before, part, other):
+    before, part, fewer, other = (experiment(tmp_path / name, gain=10) for name in ("whole", "part", "fewer", "other"))
+    for one in (before, part, fewer, other):
         (one.folder / "about.json").write_text(about)
         (one.folder / "certificates-1-1.json").write_text(json.dumps({"certified": 1, "worst": 0.0}))
     for cell in [*part.folder.glob("proposed@*"), *other.folder.glob("proposed@*")]:
         cell.unlink()
+    (fewer.folder / "proposed@0.9#0.json").unlink()
     cell = json.loads((other.folder / "linear@0.5#0.json").read_text())
     cell["right"]["t"][0][0] = 0
     (other.folder / "linear@0.5#0.json").write_text(json.dumps(cell))
     whole = before.result()
     assert kept(whole, part.result())["rows"] == whole["rows"]
+    assert kept(whole, fewer.result())["rows"] == whole["rows"]
     assert [row["name"] for row in kept(whole, other.result())["rows"]] == ["linear"]
 
 

@@ -141,8 +141,8 @@ def certified(about: dict[str, Any]) -> str:
     if "certified" not in about:
         return ""
     return (
-        f"{about['certified']} alignments, each proved to leave B's function unchanged: largest relative error "
-        f"{about['worst_certificate']:.0e} in float64."
+        "Each alignment was proved to leave B's function unchanged; largest relative error of the "
+        f"{about['certified']} proofs of the last processes {about['worst_certificate']:.0e}, in float64."
     )
 
 

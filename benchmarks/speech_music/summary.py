@@ -51,11 +51,12 @@ def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     It is of the same experiment where both encoders and `linear` come out the same to the last digit; where not,
     nothing is kept. No difference from a row that has changed is kept.
     """
-    (old, rows), (_, fresh) = ((one, {row["name"]: row for row in one["rows"]}) for one in (before, now))
-    alike = all(old[side]["tasks"].items() <= now[side]["tasks"].items() for side in "AB")
+    (first, rows), (_, fresh) = ((one, {row["name"]: row for row in one["rows"]}) for one in (before, now))
+    alike = all(first[side]["tasks"].items() <= now[side]["tasks"].items() for side in "AB")
     points = {name: row["points"] for name, row in rows.items()}
     changed = {name for name, row in fresh.items() if any(p not in points.get(name, []) for p in row["points"])}
-    if not alike or "linear" in changed:
+    complete = all(len(fresh.get(name, {"points": []})["points"]) >= len(old) for name, old in points.items())
+    if not alike or "linear" in changed or complete:
         return now
     made = {(c["row"], c["control"], c["weight"]) for c in now["contrasts"]}
     still = [c for c in before["contrasts"] if not {c["row"], c["control"]} & changed]
