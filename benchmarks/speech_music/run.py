@@ -102,8 +102,10 @@ def run(options: argparse.Namespace) -> None:
         peak = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
         write(folder / f"{cell.key}.json", where | counted(model, options) | peak)
     if pair.certificates:
-        worst = {"certified": len(pair.certificates), "worst": max(pair.certificates.values())}
-        write(folder / f"certificates-{options.share.replace('/', '-')}.json", worst)
+        path = folder / f"certificates-{options.share.replace('/', '-')}.json"
+        earlier = json.loads(path.read_text()) if path.exists() else {"certified": 0, "worst": 0.0}
+        count, worst = len(pair.certificates), max(pair.certificates.values())
+        write(path, {"certified": earlier["certified"] + count, "worst": max(earlier["worst"], worst)})
 
 
 def name_of(reference: str) -> str:
