@@ -104,6 +104,22 @@ def test_batches_may_be_a_generator_and_of_two_shapes() -> None:
     assert len(planted.recovered(found.permutations)) == 2
 
 
+def pooled() -> nn.Sequential:
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.ReLU())
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 5)).eval()
+
+
+def test_channels_read_behind_a_pooling_alone_are_matched_before_it_where_images_are_few() -> None:
+    """6 images are 6 frames for 24 channels behind the pooling, and 96 before it."""
+    few = [torch.randn(3, 3, 6, 6) for _ in range(2)]
+    planted = plant(pooled(), few)
+    assert len(planted.recovered(pg.align(planted.a, planted.b, few).permutations)) == 2
+    many = [torch.randn(32, 3, 6, 6) for _ in range(4)]
+    behind = pg.align(planted.a, planted.b, many, point_weights={"2.channels": [1.0]})
+    assert behind.gains == pg.align(planted.a, planted.b, many).gains
+
+
 def test_a_specification_read_back_from_json_aligns() -> None:
     planted = plant(mlp(), vectors())
     spec = pg.PermutationSpec.from_json(planted.spec.to_json())

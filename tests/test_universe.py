@@ -191,6 +191,18 @@ def test_an_iterator_of_batches_is_enough_and_parts_change_nothing(monkeypatch: 
     assert ("pairs correlated", 6, 6) in calls
 
 
+def test_an_iterable_that_goes_on_where_it_was_left_is_read_whole() -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.rest = iter(vectors())
+
+        def __iter__(self):
+            return self.rest
+
+    _, models = trio()
+    assert pg.match_many(models, Once()) == pg.match_many(models, vectors())
+
+
 def test_each_round_gains_and_no_other_place_is_better() -> None:
     """No model alone can be placed better: the fixed point of block coordinate ascent."""
     spec, models = trio(noise=1.0)

@@ -62,12 +62,16 @@ def correlation_terms(
 
 
 def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
-    """A term a point; one where all is constant is left out if every group there has another that tells units apart."""
-    still = [k for k, point in enumerate(points) if moments[k].is_still]
-    told = {name for k, point in enumerate(points) if k not in still for name in point.groups}
+    """A term a point; one with too few frames, or where all is constant, is left out if each of its groups is told
+    apart at another. What is in reserve is for groups that no other point tells apart.
+    """
+    telling = [k for k in range(len(points)) if moments[k].tells]
+    told = {name for k in telling if not points[k].reserve for name in points[k].groups}
+    chosen = [k for k in telling if not (points[k].reserve and told.issuperset(points[k].groups))]
+    told.update(*(points[k].groups for k in chosen))
     for k, point in enumerate(points):
         moment = moments.pop(k)
-        if k in still and told.issuperset(point.groups):
+        if k not in chosen and (point.reserve or told.issuperset(point.groups)):
             continue
         moment.require_signal()
         matrix = moment.correlation().reshape(point.sizes * 2)

@@ -102,9 +102,9 @@ class CrossMoments:
         return scale_a == 0, scale_b == 0
 
     @property
-    def is_still(self) -> bool:
-        """Whether all channels of A, or all of B, are constant up to rounding, over enough frames to tell."""
-        return self.frames >= minimum_frames(self.size) and any(dead.all() for dead in self.dead())
+    def tells(self) -> bool:
+        """Whether there are enough frames, and neither all channels of A nor all of B are constant up to rounding."""
+        return self.frames >= minimum_frames(self.size) and not any(dead.all() for dead in self.dead())
 
     def require_frames(self, minimum: int | None = None) -> None:
         """Raises CalibrationError when fewer than `minimum` frames were kept, `minimum_frames` by default."""

@@ -25,7 +25,8 @@ MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly 
 class Point:
     """A cell of an activation: the groups on it, outer to inner, and the leaves that each of them indexes.
 
-    Leaves that no group names (batch, time, space) are frames. `weight` is what its correlations count.
+    Leaves that no group names (batch, time, space) are frames. `weight` is what its correlations count. A point in
+    `reserve` counts only where the others of a group have too few frames, or stand still.
     """
 
     node: str
@@ -34,6 +35,7 @@ class Point:
     groups: tuple[str, ...]
     units: tuple[tuple[int, ...], ...]
     weight: float = 1.0
+    reserve: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -44,6 +46,16 @@ class Point:
     def frame_leaves(self) -> tuple[int, ...]:
         """The leaves that are frames."""
         return tuple(k for k in range(len(self.cell.leaves)) if k not in chain(*self.units))
+
+    @property
+    def frame_dims(self) -> set[int]:
+        """The dimensions along which there is more than one frame."""
+        return {self.cell.leaves[k].dim for k in self.frame_leaves if self.cell.leaves[k].size > 1}
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the batch that was traced has here."""
+        return prod(self.cell.leaves[k].size for k in self.frame_leaves)
 
     def resized(self, shape: Sequence[int]) -> Point:
         """The same point on a batch of another size: dimensions that are frames alone may differ."""
@@ -91,8 +103,9 @@ class Point:
 def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
     """The points for the groups named: at most MOST_POINTS each, activations in which the group is contracted.
 
-    A group that is contracted nowhere is compared at the last activation that carries it. What depends on the weights
-    alone (a transposed weight, say) is no activation.
+    A group that is contracted nowhere is compared at the last activation that carries it; one that is contracted only
+    where a sample is one frame (behind a pooling over space) has the last of the widest in reserve. What depends on the
+    weights alone (a transposed weight, say) is no activation.
     """
     compared = _activations(derivation)
     reading = _by_group(derivation, compared, _contracted(derivation, compared))
@@ -101,7 +114,11 @@ def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
     )
     chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
     for group in wanted:
-        places = _spread(_telling(reading[group])) if group in reading else anywhere.get(group, [])[-1:]
+        there = anywhere.get(group, [])
+        places = _spread(_telling(reading[group])) if group in reading else there[-1:]
+        if all(point.frame_dims <= {0} for point in places) and any(point.frame_dims - {0} for point in there):
+            widest = max(reversed(there), key=lambda point: point.frame_count)
+            chosen.setdefault((widest.node, widest.cell.offsets), replace(widest, reserve=True))
         for point in places:
             chosen[point.node, point.cell.offsets] = point
     return list(chosen.values())
@@ -113,8 +130,8 @@ def _telling(points: list[Point]) -> list[Point]:
     A model that picks out one position (the class token of BERT and ViT, for its pooler) cuts every activation in two:
     that position, with one frame a sample, which before the first attention is the same in all samples; and the rest.
     """
-    counts = [prod(point.cell.leaves[k].size for k in point.frame_leaves) for point in points]
-    return [point for point, count in zip(points, counts, strict=True) if count >= FEWEST_FRAMES * max(counts)]
+    most = max(point.frame_count for point in points)
+    return [point for point in points if point.frame_count >= FEWEST_FRAMES * most]
 
 
 def weigh(
@@ -134,7 +151,7 @@ def weigh(
         if any(not (isfinite(value) and value >= 0) for value in values) or not any(values):
             raise OptionError(f"point_weights: {key!r} has {list(values)}; weights are at least 0, and one is above")
         for name in names:
-            here = [point for point in points if name in point.groups]
+            here = [point for point in points if name in point.groups and not point.reserve]
             if len(here) != len(values):
                 where = ", ".join(point.node for point in here)
                 raise OptionError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -72,7 +72,7 @@ def match_many(
     """
     method, mix = method_and_mix(method, mix, data)
     states = _states(models)
-    batches = list(data) if isinstance(data, Iterator) else data
+    batches = list(data) if data is not None and _reads_once(data) else data
     given = (as_args(args), dict(kwargs or {}))
     example = given if any(given) or batches is None else _first(batches)
     pairs = _pairs(models, states, example)
@@ -108,6 +108,11 @@ def _states(models: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
         except SpecMismatchError as error:
             raise SpecMismatchError(f"models 1 (A) and {number} (B): {error}") from error
     return states
+
+
+def _reads_once(data: Iterable[Any]) -> bool:
+    """Whether a second reading would go on where the first is, as that of a generator does."""
+    return not isinstance(data, Sized) and iter(data) is iter(data)
 
 
 def _first(batches: Iterable[Any]) -> Batch:
