@@ -24,6 +24,7 @@ import torch
 import transformers
 
 import permgraph as pg
+from permgraph.tracing import exporting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import vision
@@ -56,7 +57,7 @@ def seconds(what: Callable[[], Any]) -> tuple[float, Any]:
 def export(case: Case) -> torch.export.ExportedProgram:
     """What `derive` asks of PyTorch, and nothing else."""
     with torch.no_grad():
-        return torch.export.export(case.model, case.args, case.kwargs, strict=False)
+        return exporting.export(case.model, case.args, case.kwargs)
 
 
 def costs(spec: pg.PermutationSpec) -> list[tuple[str, float]]:
