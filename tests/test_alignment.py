@@ -9,8 +9,11 @@ from torch import nn
 
 import permgraph as pg
 from permgraph.matching import alignment as alignment_module
+from permgraph.matching.points import find_points
 from permgraph.merging import METHODS, merge_method
+from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import Certificate
+from permgraph.tracing.capture import capture
 
 
 @pytest.mark.parametrize("method", ["correlation", "weights"])
@@ -72,6 +75,14 @@ def test_models_and_state_dicts_are_left_alone() -> None:
     pg.merge(planted.a, planted.b, alignment=pg.align(planted.a, planted.b, planted.batches))
     for model, kept in zip((planted.a, planted.b), before, strict=True):
         assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
+
+
+def test_a_mask_of_positions_says_nothing_of_rows_and_columns() -> None:
+    """Of one image, whose 4 rows and 4 columns a mask of 4 texts would fit."""
+    derivation = Derivation(capture(pooled(), (torch.randn(1, 3, 6, 6),)), "fixed", {})
+    (point,) = find_points(derivation, ["0.channels"])
+    assert [point.cell.leaves[k].dim for k in point.frame_leaves] == [2, 3]
+    assert point.kept(torch.zeros(4, 5, dtype=torch.bool)) is None
 
 
 class Masked(nn.Module):

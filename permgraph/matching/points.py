@@ -91,8 +91,11 @@ class Point:
         A frame is kept if the share of the input that it covers holds no padding: frame j of T' covers positions
         jT/T' to (j+1)T/T'. Applies where the frames are (batch, time).
         """
-        sizes = [self.cell.leaves[k].size for k in self.frame_leaves]
+        leaves = [self.cell.leaves[k] for k in self.frame_leaves]
+        sizes = [leaf.size for leaf in leaves]
         if mask is None or bool(mask.all()) or len(sizes) != 2 or sizes[0] != mask.shape[0]:
+            return None
+        if leaves[0].dim or not leaves[1].dim:  # rows and columns of one image, say
             return None
         total = torch.nn.functional.pad(mask.long().cumsum(1), (1, 0))
         edges = torch.linspace(0, mask.shape[1], sizes[1] + 1, device=mask.device)
