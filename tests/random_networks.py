@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+import zoo_attention_nets as attention_nets
 import zoo_nets as nets
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -53,7 +54,7 @@ def attention(rng: random.Random, d: int) -> tuple[nn.Module, int]:
     kv = divisor(rng, heads)
     layouts = ["separate", "slices", "Krk"] if kv != heads else ["separate", "thirds", "3Hk", "H3k", "k3H", "Krk"]
     rotary = rng.choice(["", "", "half", "pairs"])
-    layer = nets.Attention(
+    layer = attention_nets.Attention(
         d,
         heads,
         k,

@@ -5,6 +5,7 @@ import json
 import folders
 import pytest
 import transformers
+from tiny_models import WHISPER
 from typer.testing import CliRunner
 
 import permgraph as pg
@@ -16,12 +17,6 @@ from permgraph.models.loading import load, require_alike
 DISTIL = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 50, "max_position_embeddings": 40}
 GQA = folders.TEXT | {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
 DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 16}
-WHISPER = {
-    "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "vocab_size": 60,
-    "max_source_positions": 20, "max_target_positions": 20, "num_mel_bins": 8, "pad_token_id": 1, "bos_token_id": 1,
-    "eos_token_id": 2, "decoder_start_token_id": 3,
-}  # fmt: skip
 SPEECH = {name: value for name, value in folders.SPEECH.items() if name != "num_conv_pos_embeddings"}
 
 FAMILIES = {

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import zoo_attention_nets as attention_nets
 import zoo_nets as nets
 from judge import error
 from torch import nn
@@ -139,22 +140,22 @@ MUTANTS = {
     "attention whose scores have no heads": (
         "aten.scaled_dot_product_attention",
         says("b h l e, b h s e, b g s v -> b g l v", "query", "key", "value"),
-        lambda: sequences(nets.Attention()),
+        lambda: sequences(attention_nets.Attention()),
     ),
     "attention whose queries and keys move apart": (
         "aten.scaled_dot_product_attention",
         says("b h l e, b h s f, b h s v -> b h l v | b h l s", "query", "key", "value"),
-        lambda: sequences(nets.Attention()),
+        lambda: sequences(attention_nets.Attention()),
     ),
     "softmax that mixes up the heads": (
         "aten.softmax",
         says("b h l s -> b g l s", "self"),
-        lambda: sequences(nets.Attention(bias="table")),
+        lambda: sequences(attention_nets.Attention(bias="table")),
     ),
     "matmul without a sum": (
         "aten.matmul",
         lambda call: call.relate("... m k, ... l n -> ... m n", *call.tensors(), call.out),
-        lambda: sequences(nets.Attention(bias="table")),
+        lambda: sequences(attention_nets.Attention(bias="table")),
     ),
     "cumsum taken for pointwise": (
         "aten.cumsum",
@@ -164,7 +165,7 @@ MUTANTS = {
     "view without a law": (
         "aten.view",
         silent,
-        lambda: sequences(nets.Attention(layout="3Hk")),
+        lambda: sequences(attention_nets.Attention(layout="3Hk")),
     ),
     "concatenation without a law": (
         "aten.cat",
@@ -174,7 +175,7 @@ MUTANTS = {
     "transpose that changes nothing": (
         "aten.transpose",
         lambda call: call.relate("... a b -> ... a b", call["self"], call.part(call["self"].shape)),
-        lambda: sequences(nets.Attention()),
+        lambda: sequences(attention_nets.Attention()),
     ),
     "slices that share one identity": (
         "aten.glu",

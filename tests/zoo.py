@@ -5,85 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
+import zoo_attention_nets as attention_nets
 import zoo_nets as nets
 import zoo_transformers
 from torch import nn
 from torch.nn.utils import parametrizations
-from zoo_rows import Case, L, Row
-
-
-def net(model: Callable[[], nn.Module], *shapes: tuple[int, ...], **named: tuple[int, ...]) -> Callable[[], Case]:
-    """A builder of a case with normal inputs of these shapes."""
-
-    def build() -> Case:
-        torch.manual_seed(0)
-        kwargs = {name: torch.randn(shape) for name, shape in named.items()}
-        return Case(model().eval(), tuple(torch.randn(shape) for shape in shapes), kwargs)
-
-    return build
-
-
-def chain(*layers: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    """A sequential model, built anew on every call."""
-    return lambda: nn.Sequential(*(layer() for layer in layers))
-
-
-def ids(model: Callable[[], nn.Module], shape: tuple[int, ...], vocabulary: int) -> Callable[[], Case]:
-    """A builder of a case with token ids."""
-
-    def build() -> Case:
-        torch.manual_seed(0)
-        return Case(model().eval(), (torch.randint(vocabulary, shape),))
-
-    return build
-
-
-IMAGE, SEQUENCE, VECTOR = (2, 3, 8, 8), (2, 5, 3), (4, 5)
-
-
-def images(*layers: Callable[[], nn.Module]) -> Callable[[], Case]:
-    """A chain on images."""
-    return net(chain(*layers), IMAGE)
-
-
-def vectors(*layers: Callable[[], nn.Module]) -> Callable[[], Case]:
-    """A chain on vectors."""
-    return net(chain(*layers), VECTOR)
-
-
-def attention(**options: Any) -> Callable[[], Case]:
-    """One attention layer between an embedding and a head, so that its residual stream is free: + L(24)."""
-    layers = (lambda: nn.Linear(3, 24), lambda: nets.Residual(nets.Attention(**options)), lambda: nn.Linear(24, 2))
-    return net(chain(*layers), SEQUENCE)
-
-
-def linear(*size: int) -> Callable[[], nn.Module]:
-    return lambda: nn.Linear(*size)
-
-
-def conv(*size: int, **options: Any) -> Callable[[], nn.Module]:
-    return lambda: nn.Conv2d(*size, **options)
-
-
-def head(channels: int) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(*nets.pooled(channels))
-
-
-def normed(channels: int) -> Callable[[], nn.Module]:
-    return lambda: nn.BatchNorm2d(channels)
-
-
-def do(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], nn.Module]:
-    return lambda: nets.Apply(function)
-
-
-D, H, K = L(24), L(4), L(6)
-HEADS = H + 4 * K + 4 * K  # Sym(H), and Sym(k) for QK and for VO of each head
-RELU = nn.ReLU
+from zoo_attentions import ATTENTIONS
+from zoo_build import RELU, SEQUENCE, chain, conv, do, head, ids, images, linear, net, normed, vectors
+from zoo_rows import L, Row
 
 PERCEPTRONS = (
     Row("mlp", vectors(linear(5, 12), RELU, linear(12, 9), nn.GELU, linear(9, 3)), L(12) + L(9)),
@@ -160,8 +90,8 @@ PERCEPTRONS = (
     ),
     Row("two inputs, two outputs", net(nets.TwoInTwoOut, (2, 3), y=(2, 4)), L(7) + L(9)),
     Row("bilinear", net(nets.Joined, (2, 3)), L(6) + L(7) + L(8)),
-    Row("mixer", net(nets.Mixer, SEQUENCE), L(8) + L(6) + L(12)),
-    Row("learned queries", net(nets.Queries, SEQUENCE), L(5) + 2 * L(8)),
+    Row("mixer", net(attention_nets.Mixer, SEQUENCE), L(8) + L(6) + L(12)),
+    Row("learned queries", net(attention_nets.Queries, SEQUENCE), L(5) + 2 * L(8)),
     Row("soft mixture of experts", vectors(linear(5, 6), nets.Experts, linear(6, 2)), 2 * L(6) + L(3) + 3 * L(5)),
     Row("state space", net(nets.StateSpace, (2, 4, 4)), L(6) + L(3)),
     *(
@@ -281,86 +211,5 @@ CONVOLUTIONS = (
         L(4) + 4 * L(3),
     ),
 )
-
-ATTENTIONS = (
-    *(
-        Row(f"attention, {layout}", attention(layout=layout), D + HEADS)
-        for layout in ("separate", "thirds", "3Hk", "H3k", "k3H")
-    ),
-    Row("attention, einsum", attention(by_einsum=True), D + HEADS),
-    *(
-        Row(f"grouped queries, {layout}", attention(kv_heads=2, layout=layout), D + L(2) + 2 * L(2) + 4 * K)
-        for layout in ("separate", "slices", "Krk")
-    ),
-    Row("multi-query", attention(kv_heads=1), D + H + 2 * K),
-    Row("rotary, half", attention(rotary="half"), D + H + 4 * K),
-    Row("rotary, pairs", attention(rotary="pairs"), D + H + 4 * K),
-    Row("rotary, partial", attention(rotary="half", rotated=2), D + H + 4 * L(4) + 4 * K),
-    Row("rotary, grouped queries", attention(rotary="half", kv_heads=2), D + L(2) + 2 * L(2) + 2 * K),
-    Row(
-        "rotary, half, one view",
-        attention(rotary="half", layout="3Hk"),
-        D + H + 4 * K,
-    ),
-    Row("rotary, pairs, one view", attention(rotary="pairs", layout="3Hk"), D + H + 4 * K),
-    Row(
-        "dtype of another tensor",
-        vectors(linear(5, 8), do(lambda x: x[:, :4].type_as(x[:, 4:]) + x[:, 4:].tanh()), linear(4, 3)),
-        L(4),
-    ),
-    Row(
-        "mean beside maximum",
-        images(conv(3, 8, 3), lambda: nets.Statistics(1, nn.Conv2d(2, 1, 3, padding=1)), head(8)),
-        L(8),
-    ),
-    Row(
-        "constants side by side",
-        vectors(linear(5, 6), do(lambda x: x + torch.cat([torch.ones(4), torch.zeros(2)])), linear(6, 3)),
-        L(4) + L(2),
-    ),
-    Row(
-        "a border around a constant",
-        vectors(linear(5, 6), do(lambda x: x + nn.functional.pad(torch.ones(4), (0, 2))), linear(6, 3)),
-        L(4) + L(2),
-    ),
-    Row("a constant that is the same everywhere", vectors(linear(5, 8), lambda: nets.Shifted(8), linear(8, 3)), L(8)),
-    Row("QK-norm", attention(qk_norm=True), D + H + K + 4 * K),
-    Row("ALiBi", attention(bias="alibi"), D + 8 * K),
-    Row("position bias table", attention(bias="table"), D + HEADS),
-    Row("shared position bias table", net(nets.SharedBias, SEQUENCE), D + H + 16 * K),
-    Row("nn.MultiheadAttention", net(lambda: SelfAttention(24, 4), (2, 5, 24)), HEADS),
-    Row(
-        "nn.TransformerEncoderLayer",
-        net(
-            chain(linear(3, 24), lambda: nn.TransformerEncoderLayer(24, 4, 20, batch_first=True), linear(24, 2)),
-            SEQUENCE,
-        ),
-        D + HEADS + L(20),
-    ),
-    Row(
-        "nn.Transformer, causal",
-        net(nets.EncoderDecoder, SEQUENCE),
-        L(16) + 3 * (L(4) + 8 * L(4)) + 2 * L(20),
-        slow=True,
-    ),
-    Row(
-        "heads as modules",
-        net(chain(linear(3, 8), nets.HeadModules, linear(24, 2)), SEQUENCE),
-        L(8) + 3 * (L(8) + 2 * L(4)),
-    ),
-    Row("tokens", net(nets.Tokens, (1, 2, 8, 8)), D + HEADS),
-    Row("windows", net(nets.Windows, (1, 4, 4, 3)), D + HEADS + L(7)),
-)
-
-
-class SelfAttention(nn.MultiheadAttention):
-    """nn.MultiheadAttention of a sequence with itself."""
-
-    def __init__(self, d: int, heads: int) -> None:
-        super().__init__(d, heads, batch_first=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x, x, x, need_weights=False)[0]
-
 
 ROWS: tuple[Row, ...] = (*PERCEPTRONS, *CONVOLUTIONS, *ATTENTIONS, *zoo_transformers.ROWS)

@@ -17,9 +17,9 @@ from permgraph.rules import RULES, Call
 from permgraph.rules.elementwise import pointwise
 from permgraph.rules.registry import Rule, letters
 from permgraph.tracing.capture import Program, op_name, source_of
+from permgraph.tracing.memory import written_to
 
 DATA_ONLY = "computed from the inputs alone"
-SAME_IN_EVAL = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 STAND_IN = 2  # for a size that depends on data
 FIXED_OUTPUT = "an output of the model, held fixed"
 
@@ -81,7 +81,7 @@ class _Walk:
         self.program = program
         self.result = Trace()
         self.env: dict[fx.Node, Any] = {}
-        self.written = _written(program.graph.graph)
+        self.written = written_to(program.graph.graph)
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -210,43 +210,6 @@ def find_rule(target: Any) -> Rule | None:
     if torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags:
         return pointwise
     return None
-
-
-def _written(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose memory some operation writes to, at any time and through any view: they hold anything."""
-    base: dict[fx.Node, fx.Node] = {}
-
-    def find(node: fx.Node) -> fx.Node:
-        while node in base:
-            node = base[node]
-        return node
-
-    targets = []
-    for node in graph.nodes:
-        if node.op != "call_function":
-            continue
-        own, written = _memory(node)
-        targets += written
-        for other in own:
-            if find(node) is not find(other):
-                base[find(node)] = find(other)
-    roots = {find(node) for node in targets}
-    return {node for node in graph.nodes if find(node) in roots}
-
-
-def _memory(node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
-    """The operands that a result may share its memory with, and those that the operation writes to."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or op_name(node.target).removesuffix("_") in SAME_IN_EVAL:
-        return list(node.all_input_nodes), []
-    shared: list[fx.Node] = []
-    written: list[fx.Node] = []
-    for argument, value in zip(schema.arguments, node.args, strict=False):
-        if argument.alias_info is not None:
-            nodes = [x for x in (value if isinstance(value, list | tuple) else [value]) if isinstance(x, fx.Node)]
-            shared += nodes
-            written += nodes if argument.alias_info.is_write else []
-    return shared, written
 
 
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
