@@ -55,6 +55,33 @@ def test_inspect_needs_no_weights(copies):
     run("inspect", copies / "a")
 
 
+LOOKS = """
+import torch
+from torch import nn
+
+class Looks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        h = self.enter(x)
+        return self.leave(h.relu() if DECIDES else h)
+
+def make():
+    return Looks().eval(), (torch.ones(3, 4),), {}
+"""
+
+
+def test_a_model_that_looks_at_its_inputs_is_inspected_with_its_weights(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, decides in (("looks", "x.sum() > 0"), ("weighs", "h.sum() > 0")):
+        (tmp_path / f"{name}.py").write_text(LOOKS.replace("DECIDES", decides))
+    assert "Sym(6)" in run("inspect", "python:looks:make").stdout
+    assert "hidden: Sym(6)" in run("explain", "python:looks:make", "leave.weight:1").stdout
+    assert "make it static" in run("inspect", "python:weighs:make", code=1).stderr
+
+
 def test_explain(given):
     text = run("explain", given / "a", f"{NORM}:0").stdout
     assert text.startswith(f"{NORM}[0], 32 units")

@@ -120,6 +120,8 @@ Teacher = tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
 def teachers(domain: str) -> tuple[Teacher, ...]:
     """(feature of audio, scaling of all its rows) for each label stream.
 
-    HuBERT's first teacher is the MFCC; MERT adds one for pitch, so music has two label streams.
+    HuBERT's first teacher is the MFCC; MERT's with k-means (arXiv 2306.00107, section 3.2) are a log-mel spectrum and
+    the chroma, so music has two label streams: the MFCC, and the semitones that sound.
     """
-    return ((mfcc, standardised),) if domain == "speech" else ((timbre, standardised), (semitones, unscaled))
+    acoustic = (mfcc, standardised)
+    return (acoustic,) if domain == "speech" else (acoustic, (semitones, unscaled))

@@ -48,7 +48,7 @@ def inspect(
 ) -> None:
     """Show the permutation groups of a model.
 
-    Its weights are not read.
+    Its weights are not read, unless it cannot be traced without.
     """
     from permgraph.checkpoints.model_card import public_name
     from permgraph.cli import files
@@ -108,6 +108,26 @@ def verify(
 
 
 def _derive(
+    session: Session, model: str, outputs: Outputs | None, *, weights: bool
+) -> "tuple[LoadedModel, PermutationSpec, str]":
+    """The model, its specification and mode; with its weights where asked for, or where it is not traced without.
+
+    A model that looks at the values of its inputs has none to look at before it is loaded.
+    """
+    from permgraph.errors import CaptureError, PermgraphError
+
+    try:
+        return _derived(session, model, outputs, weights=weights)
+    except CaptureError as error:
+        if weights:
+            raise
+        try:
+            return _derived(session, model, outputs, weights=True)
+        except PermgraphError as other:
+            raise (other if isinstance(other, CaptureError) else error) from error
+
+
+def _derived(
     session: Session, model: str, outputs: Outputs | None, *, weights: bool
 ) -> "tuple[LoadedModel, PermutationSpec, str]":
     with session.progress() as progress:
