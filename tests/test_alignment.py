@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from pairs import PLANTED, hubert, mlp, plant, vectors
-from torch import nn
+from torch import Tensor, nn
 
 import permgraph as pg
 from permgraph.matching import alignment as alignment_module
@@ -57,6 +57,30 @@ def test_gains_are_at_least_those_of_the_identity_and_one_when_recovered() -> No
     for gain in found.gains.values():
         assert gain.solution == pytest.approx(1.0)
         assert gain.gained >= 0
+
+
+class Weighed(nn.Module):
+    """A layer whose weight is the product of two, so that their common width is in no activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.left, self.right = nn.Linear(5, 6), nn.Linear(7, 6), nn.Linear(6, 7)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        return self.head(torch.tanh(h @ (self.left.weight @ self.right.weight)))
+
+
+def test_a_width_that_no_activation_has_is_matched_by_weights_once_the_others_are() -> None:
+    torch.manual_seed(0)
+    planted = plant(Weighed().eval(), vectors())
+    found = pg.align(planted.a, planted.b, planted.batches)
+    assert planted.recovered(found.permutations) == [group.name for group in planted.spec.groups]
+    (width,) = (group.name for group in planted.spec.groups if group.size == 7)
+    assert found.gains[width].solution == pytest.approx(1.0)
+    assert width not in found.exact
+    assert pg.match_many([planted.a, planted.b], planted.batches)[1] == found.permutations
 
 
 def test_only_the_chosen_groups_move() -> None:

@@ -193,9 +193,8 @@ def test_what_ships_is_trained_on_what_may_ship() -> None:
     assert set(PROBES) <= set(names("shipped"))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "from_scratch.json"])
-def test_a_manifest_is_understood_by_the_programs_it_calls(name) -> None:
-    manifest = json.loads(everything.MANIFEST.with_name(name).read_text())
+def test_the_manifest_is_understood_by_the_programs_it_calls() -> None:
+    manifest = json.loads(everything.MANIFEST.read_text())
     for one in manifest["encoders"]:
         assert train.options_of([one["domain"], "--run", one["run"], *one["options"]]).steps > 0
     for pair in manifest["pairs"]:

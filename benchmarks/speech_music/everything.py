@@ -3,10 +3,8 @@
     python -m benchmarks.speech_music.everything                  # data, encoders, merging, probing, the page
     python -m benchmarks.speech_music.everything --from merge     # from the shipped encoders: no training
     python -m benchmarks.speech_music.everything --only page
-    python -m benchmarks.speech_music.everything --manifest benchmarks/speech_music/from_scratch.json
 
-What is trained and merged, and with which options, stands in a manifest: `manifest.json` is what has been run,
-`from_scratch.json` two seeds of both encoders, which have not been trained to the end.
+What is trained and merged, and with which options, stands in a manifest, `manifest.json` by default.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from benchmarks.speech_music.fetch import DATA
@@ -37,14 +36,14 @@ def together(commands: list[list[str]]) -> None:
         sys.exit(f"failed: {' '.join(map(str, failed[0]))}")
 
 
-def train(manifest: dict[str, object], device: str) -> None:
-    """Every run of the manifest that has no encoder yet, one after another; a second iteration follows its first."""
-    for run in manifest["encoders"]:
-        if (DATA / "runs" / run["run"] / "encoder" / "model.safetensors").exists():
-            continue
-        if "second_teacher" in run:
-            together([call("second_teacher", "--device", device, *run["second_teacher"])])
-        together([call("train", run["domain"], "--run", run["run"], "--device", device, *run["options"])])
+def train(manifest: dict[str, object], device: str, processes: int) -> None:
+    """The second teachers, then every run of the manifest that has no encoder yet, so many at a time."""
+    teachers = manifest["second_teachers"]
+    together([call("second_teacher", "--device", device, "--skip-done", *options) for options in teachers])
+    runs = [run for run in manifest["encoders"] if not (DATA / "runs" / run["run"] / "encoder").exists()]
+    commands = [call("train", run["domain"], "--run", run["run"], "--device", device, *run["options"]) for run in runs]
+    with ThreadPool(processes) as pool:
+        pool.map(lambda command: together([command]), commands, chunksize=1)
 
 
 def merge(manifest: dict[str, object], wanted: list[str], device: str, processes: int) -> None:
@@ -77,7 +76,7 @@ def main() -> None:
             together([call("prepare", "--corpus", manifest["corpus"], "--skip-done")])
             together([call("probe_audio")])
         elif stage == "train":
-            train(manifest, options.device)
+            train(manifest, options.device, options.processes)
         elif stage == "merge":
             merge(manifest, pairs, options.device, options.processes)
         else:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.speech_music.precision import computing
 from benchmarks.speech_music.probe_audio import FOLDER
 from benchmarks.speech_music.streams import normalised
 from permgraph.demo.probes import fit_head, mixed_logits
@@ -71,7 +72,7 @@ def tasks(folder: Path = FOLDER) -> tuple[Task, ...]:
 def hidden_states(model: nn.Module, audio: Tensor, fp32: bool) -> Tensor:
     """(clips, layers + 1, frames, width)."""
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=not fp32):
+    with computing(device, fp32):
         found = model(audio.to(device), output_hidden_states=True).hidden_states
     return torch.stack([states.float() for states in found], dim=1)
 

@@ -26,6 +26,7 @@ import permgraph as pg
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
+from benchmarks.speech_music.precision import in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
 from benchmarks.speech_music.rows import ROWS, Cell, cells
 
@@ -87,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
         "parameters": sum(p.numel() for p in pair.a.parameters()),
     }
     about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
-    about |= {"bfloat16": not options.fp32, "hidden": pair.a.config.hidden_size}
+    about |= {"bfloat16": in_bfloat16(options.device, options.fp32), "hidden": pair.a.config.hidden_size}
     write(folder / "about.json", about | {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__})
     for name, model in (("A", pair.a), ("B", pair.b)):
         if not (folder / f"{name}.json").exists():
@@ -127,7 +128,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--share", default="1/1", help="k/n: the k-th of n processes that share the rows")
     found.add_argument("--calibration-seconds", type=int, default=DEFAULT_SECONDS)
     found.add_argument("--probe-seeds", type=int, default=PROBE_SEEDS)
-    found.add_argument("--fp32", action="store_true", help="no bfloat16 in the encoders' forward pass")
+    found.add_argument(
+        "--fp32", action="store_true", help="no bfloat16 in the encoders' forward pass, also where it is faster"
+    )
     found.add_argument("--device", default="cpu")
     found.add_argument("--threads", type=int, default=1)
     return found

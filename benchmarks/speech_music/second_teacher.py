@@ -23,6 +23,7 @@ from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.prepare import SPLITS
 from benchmarks.speech_music.streams import normalised
 
+NAME = "hidden-targets"
 CHUNK = 1000
 BATCH = 4
 
@@ -57,7 +58,7 @@ def write_targets(domain: str, encoder: Path, layer: int, device: str, seed: int
     states = [hidden_states(model, streams[split], layer, device) for split in SPLITS]
     labels = clusters(standardised(np.concatenate(states).astype(np.float32)), seed)[:, None]
     for split, part in zip(SPLITS, np.split(labels, [len(states[0])]), strict=True):
-        np.save(folder / f"{split}-hidden-targets.npy", part)
+        np.save(folder / f"{split}-{NAME}.npy", part)
 
 
 def main() -> None:
@@ -66,7 +67,10 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True, help="folder of the first iteration's encoder")
     parser.add_argument("--layer", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--skip-done", action="store_true", help="leave a domain alone whose targets are there")
     options = parser.parse_args()
+    if options.skip_done and (DATA / "prepared" / options.domain / f"{SPLITS[-1]}-{NAME}.npy").exists():
+        return
     write_targets(options.domain, options.encoder, options.layer, options.device)
 
 

@@ -26,6 +26,7 @@ import permgraph as pg
 from benchmarks.speech_music.export import encoder_config, write_folder
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
+from benchmarks.speech_music.precision import computing
 from benchmarks.speech_music.streams import Batch, Stream
 
 HELDOUT_BATCHES = 8
@@ -45,9 +46,9 @@ def optimizer(model: nn.Module, rate: float) -> torch.optim.AdamW:
 
 
 def loss_of(model: MaskedPredictor, batch: Batch, options: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """(loss, hits) of a batch; the encoder's activations in bfloat16 unless `--fp32`, weights and loss fp32."""
+    """(loss, hits) of a batch; the encoder's activations as `precision` says, weights and loss fp32."""
     batch = batch.to(options.device)
-    with torch.autocast(options.device.partition(":")[0], torch.bfloat16, enabled=not options.fp32):
+    with computing(options.device, options.fp32):
         logits, bands = model(batch.audio, batch.mask)
     bands = None if bands is None else bands.float()
     return masked_loss(logits.float(), bands, batch, options.alpha, options.reconstruct)
@@ -170,7 +171,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--heldout-batches", type=int, default=HELDOUT_BATCHES)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--fp32", action="store_true", help="no bfloat16 autocast")
+    parser.add_argument("--fp32", action="store_true", help="no bfloat16, also where it is faster")
     return parser.parse_args(arguments)
 
 

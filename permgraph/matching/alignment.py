@@ -17,6 +17,7 @@ from permgraph.matching.comparison import Comparison, compare
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
 from permgraph.matching.gains import Gain, correlation_gains, shares_of_bounds
 from permgraph.matching.points import find_points, weigh
+from permgraph.matching.universe import Placed, with_unseen
 from permgraph.matching.weights import WeightSearch, match_weights
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
@@ -128,8 +129,11 @@ def align(
         terms = correlation_terms(pair, points, batches, total, progress)
     if mix == 1:
         solution = solve(chosen, terms, pinned=pinned_sizes(spec))
-        tables, exact, search = dict(solution), solution.exact, None
-        gains = correlation_gains(chosen, terms, solution)
+        compared = correlation_gains(chosen, terms, solution)
+        exact, search = tuple(name for name in solution.exact if name in compared), None
+        placed = Placed([{group.name: group.identity() for group in chosen}, dict(solution)], [{}, compared])
+        placed = with_unseen(placed, spec, chosen, (state_a, state_b), seed=seed)
+        tables, gains = placed.tables[1], placed.gains[1]
     else:
         matched = match_weights(
             spec, chosen, state_a, state_b, seed=seed, activations=terms, mix=mix, progress=progress

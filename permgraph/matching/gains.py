@@ -16,7 +16,8 @@ class Gain:
     """The objective of one group, summed over the places where it was compared.
 
     With correlation: the sum of matched signed correlations, divided by the number of pairs that were matched, so
-    that 1 is the same function in another order. With weights: the sum of inner products of matched weights, at the
+    that 1 is the same function in another order; for groups that no activation carries, the share of the bound by
+    weights. With weights: the sum of inner products of matched weights, at the
     identity of the group's family with all others at the solution. With a mix: the mixed objective of the group as a
     share of its bound, likewise. `bound`: no element of the group reaches more.
     """

@@ -109,6 +109,36 @@ def universe_by_weights(
     return Placed([identity, *settle(len(states), place, report)], gains)
 
 
+def with_unseen(
+    placed: Placed,
+    spec: PermutationSpec,
+    groups: Sequence[PermutationGroup],
+    states: Sequence[Mapping[str, Tensor]],
+    *,
+    seed: int = 0,
+) -> Placed:
+    """The same, where groups that no activation carries are matched by weights, the others being where they are.
+
+    DeBERTa's table of relative positions has such a width: it meets weights alone. Gains are then shares of the bound.
+    """
+    unseen = [group for group in groups if not any(group.name in gains for gains in placed.gains)]
+    if not unseen:
+        return placed
+    moved = [
+        spec.apply({**spec.identity(), **tables}, state) for tables, state in zip(placed.tables, states, strict=True)
+    ]
+    further = universe_by_weights(spec, unseen, moved, seed=seed)
+    tables = [
+        {name: table for name, table in spec.compose(more, here).items() if name in here}
+        for here, more in zip(placed.tables, further.tables, strict=True)
+    ]
+    gains = [
+        before | shares_of_bounds({name: (own.identity, own.solution, own.bound) for name, own in more.items()})
+        for before, more in zip(placed.gains, further.gains, strict=True)
+    ]
+    return Placed(tables, gains)
+
+
 def mean_bound(
     spec: PermutationSpec, groups: Sequence[PermutationGroup], states: Sequence[Mapping[str, Tensor]]
 ) -> float:

@@ -17,7 +17,7 @@ from permgraph.matching.alignment import agreed, covering, method_and_mix, pinne
 from permgraph.matching.correlation import Batch, Pair, Progress, as_batch
 from permgraph.matching.gains import Gain
 from permgraph.matching.points import Point, find_points, weigh
-from permgraph.matching.universe import correlated, universe_by_correlation, universe_by_weights
+from permgraph.matching.universe import correlated, universe_by_correlation, universe_by_weights, with_unseen
 from permgraph.merging import METHODS
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.layout import Index
@@ -85,6 +85,7 @@ def match_many(
         points = weigh(find_points(derivation, [g.name for g in chosen]), point_weights or {}, covering(spec))
     if mix == 1 and batches is not None:
         placed = universe_by_correlation(chosen, points, pairs, batches, pinned=pinned_sizes(spec), progress=progress)
+        placed = with_unseen(placed, spec, chosen, states, seed=seed)
     else:
         terms = correlated(pairs, points, batches, report) if mix and batches is not None else None
         placed = universe_by_weights(spec, chosen, states, correlations=terms, mix=mix, seed=seed, progress=progress)

@@ -34,7 +34,7 @@ def still(spec: PermutationSpec, matched: Iterable[str], elements: Sequence[Perm
     left = [group.name for group in spec.groups if group.name not in matched]
     stayed = [name for name in matched if not any(element.moved[name] for element in elements)]
     parts = [
-        *_list("not among the groups to move, or in no activation to compare", [p for p, _ in fold(left)]),
+        *_list("not among the groups to move", [p for p, _ in fold(left)]),
         *_list("matched, and best at the identity", [p for p, _ in fold(stayed)]),
     ]
     for why, axes in pinned_axes(spec).items():
