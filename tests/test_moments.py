@@ -96,6 +96,26 @@ def test_reading_half_way_changes_nothing():
     assert (moments.correlation() == moments.correlation()).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 2 * CHUNK + 7), (40, 30), (5, 6, 8), (1, 1), (3, 1)])
+def test_frames_of_any_shape_and_strides_are_those_row_by_row(shape):
+    """Activations as convolutions leave them: the channels before time and space."""
+    a, b = related(int(np.prod(shape)) + 5)
+    first, rest = (a[:5], b[:5]), (a[5:], b[5:])
+    whole, views = CrossMoments(SIZE), CrossMoments(SIZE)
+    for moments in (whole, views):
+        moments.update(*first)
+    whole.update(*rest)
+    views.update(*(x.view(*shape, SIZE).movedim(-1, 1).contiguous().movedim(1, -1) for x in rest))
+    assert views.frames == whole.frames
+    np.testing.assert_allclose(views.correlation(), whole.correlation(), atol=1e-6)
+
+
+def test_the_last_reading_takes_the_place_of_the_sums():
+    a, b = related(50)
+    moments, kept = streamed(a, b, 50), streamed(a, b, 50)
+    assert (moments.correlation(last=True) == kept.correlation()).all()
+
+
 def test_the_sign_and_the_sides():
     """Row i is A's channel, column j is B's; opposite channels have -1."""
     a, _ = related(50)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,10 +46,12 @@ def correlation_terms(
     weight; one that no input reaches (a class token before the first layer) says nothing where others do.
 
     Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
-    Raises CalibrationError for no batches, values that are not finite, constant activations, or too few frames.
+    Raises CalibrationError for no batches, values that are not finite, constant activations, too few frames, or more
+    correlations than the machine has memory for.
     """
     pair.require_one_device()
-    moments = {k: CrossMoments(int(np.prod(p.sizes)), where=p.node) for k, p in enumerate(points)}
+    require_memory(points)
+    moments = {k: CrossMoments(prod(p.sizes), where=p.node) for k, p in enumerate(points)}
     count = 0
     for count, item in enumerate(batches, 1):
         args, kwargs = as_batch(item)
@@ -59,6 +62,23 @@ def correlation_terms(
     if not count:
         raise CalibrationError("the calibration data is empty: give at least one batch")
     return list(terms_of(points, moments))
+
+
+def require_memory(points: Sequence[Point]) -> None:
+    """Raises CalibrationError where the float64 [n, n] of all points would not fit into this machine's memory."""
+    needed, have = sum(8 * prod(point.sizes) ** 2 for point in points), machine_memory()
+    if needed > have:
+        largest = max(points, key=lambda point: prod(point.sizes))
+        raise CalibrationError(
+            f"the correlations at {len(points)} points take {needed / 2**30:.1f} GiB, and this machine has "
+            f"{have / 2**30:.1f}; the largest is {largest.node} with {prod(largest.sizes)} units: match fewer groups "
+            'at a time (`groups`), or use method "weights"'
+        )
+
+
+def machine_memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else inf
 
 
 def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
@@ -74,7 +94,7 @@ def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Itera
         if k not in chosen and (point.reserve or told.issuperset(point.groups)):
             continue
         moment.require_signal()
-        matrix = moment.correlation().reshape(point.sizes * 2)
+        matrix = moment.correlation(last=True).reshape(point.sizes * 2)
         if point.weight != 1:
             matrix *= point.weight
         yield Term(point.groups, matrix, point.weight)

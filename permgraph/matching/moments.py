@@ -1,6 +1,7 @@
 """Streaming cross-moments of the activations of two models at one point of the graph."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class CrossMoments:
         self.where = where
         # A tensor born in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
-            self._cross = torch.zeros(size, size, dtype=torch.float64, device=device)
+            self._cross = torch.empty(size, size, dtype=torch.float64, device=device)  # filled by the first join
             self._origin = torch.zeros(2, size, dtype=dtype, device=device)
             self._means = torch.zeros(2, size, dtype=torch.float64, device=device)
             self._squares = torch.zeros(2, size, dtype=torch.float64, device=device)
@@ -62,17 +63,18 @@ class CrossMoments:
 
     @torch.no_grad()
     def update(self, a: Tensor, b: Tensor, keep: Tensor | None = None) -> None:
-        """Adds frames: `a` and `b` are [frames, n], of any float dtype; `keep` is bool [frames], False on padding.
+        """Adds frames: `a` and `b` are [..., n], frames row by row, of any float dtype and strides; nothing as large as
+        they are is made of them. `keep` is bool [frames], False on padding.
 
         Raises CalibrationError when shapes disagree or a kept value is not finite; nothing was added then.
         """
         self._check_shapes(a, b, keep)
         if keep is not None:
-            a, b = a[keep.to(a.device)], b[keep.to(b.device)]
+            a, b = (x.reshape(-1, self.size)[keep.to(x.device)] for x in (a, b))
         self._check_finite(a, "A", keep)
         self._check_finite(b, "B", keep)
-        for first in range(0, len(a), CHUNK):
-            self._append(a[first : first + CHUNK], b[first : first + CHUNK])
+        for one, other in zip(_pieces(a), _pieces(b), strict=True):
+            self._append(one, other)
 
     def covariance(self) -> np.ndarray:
         """c / frames: float64 [n, n], row i a channel of A, column j one of B.
@@ -84,17 +86,20 @@ class CrossMoments:
         covariance: np.ndarray = self._cross.cpu().numpy() / self.frames
         return covariance
 
-    def correlation(self) -> np.ndarray:
+    def correlation(self, *, last: bool = False) -> np.ndarray:
         """r: float64 [n, n] in [-1, 1], row i a channel of A, column j one of B; 0, never NaN, where a channel is dead.
 
         A channel is dead when its standard deviation is at most 4 ε of its root mean square, ε of `dtype`: constant up
-        to rounding. Raises CalibrationError when there are fewer than 2 frames.
+        to rounding. `last`: r takes the place of the sums, which are gone then. Raises CalibrationError when there are
+        fewer than 2 frames.
         """
         self.require_frames(2)
         scale_a, scale_b = self._scales()
-        correlation: np.ndarray = self._cross.cpu().numpy() * scale_a[:, None]
+        cross: np.ndarray = self._cross.cpu().numpy()
+        correlation: np.ndarray = np.multiply(cross, scale_a[:, None], out=cross if last else None)
         correlation *= scale_b
-        return np.clip(correlation, -1.0, 1.0, out=correlation)
+        np.clip(correlation, -1.0, 1.0, out=correlation)
+        return correlation
 
     def dead(self) -> tuple[np.ndarray, np.ndarray]:
         """Which channels of A, and which of B, are constant up to rounding: two bool [n]. See `correlation`."""
@@ -126,14 +131,15 @@ class CrossMoments:
                 )
 
     def _check_shapes(self, a: Tensor, b: Tensor, keep: Tensor | None) -> None:
-        if a.ndim != 2 or a.shape != b.shape or a.shape[1] != self.size:
+        if a.ndim < 2 or a.shape != b.shape or a.shape[-1] != self.size:
             raise CalibrationError(
                 f"{self.where}: expected [frames, {self.size}] from both models, got {list(a.shape)} from A and "
                 f"{list(b.shape)} from B; both models must see the same batch"
             )
-        if keep is not None and (keep.dtype != torch.bool or keep.shape != a.shape[:1]):
+        frames = math.prod(a.shape[:-1])
+        if keep is not None and (keep.dtype != torch.bool or keep.shape != (frames,)):
             raise CalibrationError(
-                f"{self.where}: the mask must be bool [{len(a)}], one entry a frame, not {keep.dtype} "
+                f"{self.where}: the mask must be bool [{frames}], one entry a frame, not {keep.dtype} "
                 f"{list(keep.shape)}"
             )
 
@@ -141,7 +147,7 @@ class CrossMoments:
         # The sum is one pass without a copy; finite values may overflow it, hence the second look.
         if torch.isfinite(x.sum()) or torch.isfinite(x).all():
             return
-        wrong = (~torch.isfinite(x)).nonzero()
+        wrong = (~torch.isfinite(x)).reshape(-1, self.size).nonzero()
         count, (frame, channel) = len(wrong), wrong[0].tolist()
         if keep is not None:
             frame = int(keep.nonzero()[frame])
@@ -175,7 +181,8 @@ class CrossMoments:
             raise CalibrationError(f"{self.where}: activations too large to square in {rows.dtype}; rescale the input")
         for first in range(0, self.size, SLAB):
             slab = self._cross[first : first + SLAB]
-            slab += self._products(rows[0, :, first : first + SLAB], rows[1], self._product[: len(slab)])
+            products = self._products(rows[0, :, first : first + SLAB], rows[1], self._product[: len(slab)])
+            slab.add_(products) if self._joined else slab.copy_(products)
         self._squares += squares
         self._means += drift * (self._waiting / total)
         self._joined, self._waiting = total, 0
@@ -191,6 +198,13 @@ class CrossMoments:
         floor = (4 * torch.finfo(self._rows.dtype).eps) ** 2 * (squares + self.frames * means**2)
         scales = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > floor)
         return scales[0], scales[1]
+
+
+def _pieces(x: Tensor) -> Iterator[Tensor]:
+    """[..., n] as [frames, n] of at most CHUNK frames each: views where it is large, small copies where it is not."""
+    samples = max(1, CHUNK // max(1, math.prod(x.shape[1:-1])))
+    for part in torch.split(x, samples):
+        yield from torch.split(part.reshape(-1, x.shape[-1]), CHUNK)
 
 
 def minimum_frames(size: int) -> int:

@@ -83,19 +83,38 @@ def split(part: Problem, name: str, solve: Solver) -> Found:
 
 
 def nest(part: Problem, root: str, solve: Solver) -> Found:
-    """value[i, j] = the root's own terms + the best inner value of block (i, j); then one assignment over i and j."""
+    """value[i, j] = the root's own terms + the best inner value of block (i, j); then one assignment over i and j.
+
+    A block is solved only once the best assignment has it at a bound of its value: one that has solved blocks alone
+    beats every other even at their bounds.
+    """
     size = part.sizes[root]
-    value = _total([t.matrix for t in part.terms if t.groups == (root,)], size)
+    own = _total([t.matrix for t in part.terms if t.groups == (root,)], size)
     if len(part.groups) == 1:
-        perm = assign(value)
-        return Found(_gathered(value, perm), {root: perm}, True)
+        perm = assign(own)
+        return Found(_gathered(own, perm), {root: perm}, True)
     inner = replace(part, terms=[t for t in part.terms if t.groups != (root,)])
-    found = [[solve(_at(inner, root, i, j)) for j in range(size)] for i in range(size)]
-    value = value + np.array([[f.value for f in row] for row in found])
-    perm = assign(value)
-    chosen = [found[i][j] for i, j in enumerate(perm)]
-    tables = {root: perm} | _stack(part, root, chosen)
-    return Found(_gathered(value, perm), tables, all(f.exact for row in found for f in row))
+    value, found = own + sum(_bounds(inner, term, root) for term in inner.terms), dict[tuple[int, int], Found]()
+    while True:
+        perm = assign(value)
+        chosen = list(enumerate(perm.tolist()))
+        waiting = [block for block in chosen if block not in found]
+        if not waiting:
+            break
+        for i, j in waiting:
+            found[i, j] = solve(_at(inner, root, i, j))
+            value[i, j] = own[i, j] + found[i, j].value
+    tables = {root: perm} | _stack(part, root, [found[block] for block in chosen])
+    return Found(_gathered(value, perm), tables, all(one.exact for one in found.values()))
+
+
+def _bounds(problem: Problem, term: Term, name: str) -> np.ndarray:
+    """[i, j]: what a term is worth at most with index i of `name` sent to j, if every place had its best source."""
+    axes, axis = len(term.groups), term.groups.index(name)
+    here = axes + moving_axes(problem, term).index(axis)
+    best = term.matrix.max(axis=tuple(k for k in range(axes, term.matrix.ndim) if k != here))
+    found: np.ndarray = best.sum(axis=tuple(k for k in range(axes) if k != axis), dtype=np.float64)
+    return found
 
 
 def _total(matrices: Sequence[np.ndarray], size: int) -> np.ndarray:

@@ -18,6 +18,8 @@ from permgraph.symmetry.layout import Cell, Layout, Move
 
 FEWEST_FRAMES = 0.1
 """Points with a smaller share of the frames of a group's widest point are left out: they would be noise beside it."""
+MOST_TOGETHER = 8192
+"""Groups that meet side by side at a point, none dependent on the other, are compared apart above so many places."""
 MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
 
 
@@ -25,8 +27,9 @@ MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly 
 class Point:
     """A cell of an activation: the groups on it, outer to inner, and the leaves that each of them indexes.
 
-    Leaves that no group names (batch, time, space) are frames. `weight` is what its correlations count. A point in
-    `reserve` counts only where the others of a group have too few frames, or stand still.
+    Leaves that no group names (batch, time, space) are frames, but for those in `averaged`, over which the mean is
+    taken. `weight` is what its correlations count. A point in `reserve` counts only where the others of a group have
+    too few frames, or stand still.
     """
 
     node: str
@@ -36,6 +39,7 @@ class Point:
     units: tuple[tuple[int, ...], ...]
     weight: float = 1.0
     reserve: bool = False
+    averaged: tuple[int, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -45,7 +49,7 @@ class Point:
     @property
     def frame_leaves(self) -> tuple[int, ...]:
         """The leaves that are frames."""
-        return tuple(k for k in range(len(self.cell.leaves)) if k not in chain(*self.units))
+        return tuple(k for k in range(len(self.cell.leaves)) if k not in chain(self.averaged, *self.units))
 
     @property
     def frame_dims(self) -> set[int]:
@@ -74,7 +78,7 @@ class Point:
         return replace(self, shape=tuple(shape), cell=replace(self.cell, leaves=tuple(leaves)))
 
     def frames(self, activation: Tensor) -> Tensor:
-        """[frames, units]: the activation with its units in the order of `groups`, frames in row-major order."""
+        """[..., units]: the activation, its units in the order of `groups` behind the frames; a view if it can be."""
         for dim in range(activation.dim()):
             here = [leaf for leaf in self.cell.leaves if leaf.dim == dim]
             count = prod(leaf.size for leaf in here)
@@ -82,8 +86,31 @@ class Point:
                 index = self.cell.positions(dim, self.cell.own_coordinates(dim)).ravel()
                 activation = activation.index_select(dim, torch.from_numpy(index).to(activation.device))
         activation = activation.reshape([leaf.size for leaf in self.cell.leaves])
-        order = [*self.frame_leaves, *chain(*self.units)]
-        return activation.permute(order).reshape(-1, prod(self.sizes))
+        frames, averaged = self.frame_leaves, self.averaged
+        if averaged:
+            activation = activation.mean(averaged, keepdim=True)
+        ordered = activation.permute([*frames, *averaged, *chain(*self.units)])
+        return ordered.flatten(len(frames)) if frames else ordered.reshape(1, -1)
+
+    def apart(self, dependencies: Mapping[str, tuple[str, ...]]) -> list[Point]:
+        """One point for each set of groups that depend on each other, the means over the units of the others.
+
+        No permutation of the others changes a mean over their units. A layer that mixes positions, of 256 hidden units
+        for each of 512 channels, would else be compared at 131072 places.
+        """
+        sets: list[set[str]] = []
+        for name in self.groups:
+            met = [one for one in sets if not one.isdisjoint({name, *dependencies.get(name, ())})]
+            sets = [one for one in sets if one not in met] + [{name}.union(*met)]
+        if len(sets) == 1:
+            return [self]
+        found = []
+        for here in sets:
+            units = [(name, leaves) for name, leaves in zip(self.groups, self.units, strict=True) if name in here]
+            names, leaves = zip(*units, strict=True)
+            others = (k for name, key in zip(self.groups, self.units, strict=True) if name not in here for k in key)
+            found.append(replace(self, groups=names, units=leaves, averaged=tuple(others)))
+        return found
 
     def kept(self, mask: Tensor | None) -> Tensor | None:
         """Which frames are no padding, given a mask [batch, positions] of the input; None keeps all.
@@ -124,7 +151,12 @@ def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
             chosen.setdefault((widest.node, widest.cell.offsets), replace(widest, reserve=True))
         for point in places:
             chosen[point.node, point.cell.offsets] = point
-    return list(chosen.values())
+    dependencies = derivation.dependencies
+    return [
+        part
+        for point in chosen.values()
+        for part in (point.apart(dependencies) if prod(point.sizes) > MOST_TOGETHER else [point])
+    ]
 
 
 def _telling(points: list[Point]) -> list[Point]:
