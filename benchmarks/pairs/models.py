@@ -110,6 +110,6 @@ RECIPES = {
     "mlp": Recipe(mlp, fashion, 8, 128, 1e-3),
     "resnet": Recipe(resnet, fashion, 4, 128, 3e-3),
     "vit": Recipe(vit, fashion, 5, 128, 2e-3),
-    "gpt2": Recipe(gpt2, brown, 3, 64, 3e-3, next_loss, next_hits),
+    "gpt2": Recipe(gpt2, brown, 2, 64, 3e-3, next_loss, next_hits),
 }
 SEEDS = (0, 1, 2)
