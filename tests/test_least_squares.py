@@ -29,7 +29,8 @@ def test_least_squares_of_a_model_with_its_own_permuted_copy_is_the_model(name: 
 def _rows(two: Two, layer: Any, model: nn.Module) -> Tensor:
     """[groups, frames, in + 1], padding left out."""
     kept = []
-    for program, inputs, mask in two.calibration.inputs(""):
+    for program, inputs, masks in two.calibration.inputs(""):
+        mask = masks.get(layer.source)
         for node, value in two.calibration.runner(program, model.state_dict()).steps(inputs):
             if node.name == layer.source:
                 rows = layer.rows(value)

@@ -16,7 +16,8 @@ from permgraph.merging.repair import SCALE, WHOLE, describe, plan
 def _statistics(two: Two, layer: Any, model: nn.Module) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each unit, padding left out."""
     kept = []
-    for program, inputs, mask in two.calibration.inputs(""):
+    for program, inputs, masks in two.calibration.inputs(""):
+        mask = masks.get(layer.node)
         for node, value in two.calibration.runner(program, model.state_dict()).steps(inputs):
             if node.name == layer.node:
                 rows = layer.outputs(value).double()

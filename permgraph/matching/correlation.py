@@ -16,7 +16,8 @@ from permgraph.matching.assignment import Term
 from permgraph.matching.moments import CrossMoments
 from permgraph.matching.points import Point
 from permgraph.tracing.capture import Program, capture, device_of, require_same
-from permgraph.tracing.run import Runner, bind, padding_mask
+from permgraph.tracing.padding import padding_masks
+from permgraph.tracing.run import Runner, bind
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 Progress = Callable[[str, int, int | None], None]
@@ -139,14 +140,14 @@ class Pair:
         """Run both models on a batch and add what they do at `points` to `moments`."""
         program = self.program(args, kwargs)
         inputs = bind(program, args, kwargs)
-        mask = padding_mask(program, inputs)
+        masks = padding_masks(program, inputs)
         here: dict[str, list[int]] = {}
         for k, point in enumerate(points):
             here.setdefault(point.node, []).append(k)
         for node, a, b in self._lockstep(program, inputs):
             for k in here.get(node, ()):
                 point = points[k].resized(a.shape)
-                moments[k].update(point.frames(a), point.frames(b), point.kept(mask))
+                moments[k].update(point.frames(a), point.frames(b), point.kept(masks.get(node)))
 
     def _lockstep(self, program: Program, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
         runs = [Runner(program, state.__getitem__).steps(inputs) for state in (self.state_a, self.state_b)]

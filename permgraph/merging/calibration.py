@@ -15,7 +15,8 @@ from permgraph.matching.correlation import Pair, Progress, as_batch
 from permgraph.matching.points import Point
 from permgraph.symmetry.layout import Cell, Leaf
 from permgraph.tracing.capture import Program
-from permgraph.tracing.run import REAL, Runner, bind, padding_mask
+from permgraph.tracing.padding import padding_masks
+from permgraph.tracing.run import REAL, Runner, bind
 
 T = TypeVar("T")
 
@@ -50,14 +51,14 @@ class Calibration:
         kinds = {self.pair.state_a[name].dtype for name in self.program.parameters}
         return torch.float32 if kinds & {torch.float16, torch.bfloat16} else None
 
-    def inputs(self, stage: str) -> Iterator[tuple[Program, dict[str, Any], Tensor | None]]:
-        """For each batch its program, its inputs by name, and the mask of its padding."""
+    def inputs(self, stage: str) -> Iterator[tuple[Program, dict[str, Any], dict[str, Tensor]]]:
+        """For each batch its program, its inputs by name, and the masks of its padding, by node."""
         for number, item in enumerate(self.batches, 1):
             args, kwargs = as_batch(item)
             program = self.pair.program(args, kwargs)
             inputs = bind(program, args, kwargs)
             _require_finite(inputs, program, number)
-            yield program, inputs, padding_mask(program, inputs)
+            yield program, inputs, padding_masks(program, inputs)
             if self.progress is not None:
                 self.progress(stage, number, None)
 
@@ -67,11 +68,11 @@ class Calibration:
 
     def activations(self, wanted: Mapping[str, Any], stage: str) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
         """(node, of A, of B, mask) for the nodes wanted, batch by batch; each is dropped when the next is asked for."""
-        for program, inputs, mask in self.inputs(stage):
+        for program, inputs, masks in self.inputs(stage):
             runs = [self.runner(program, s).steps(inputs) for s in (self.pair.state_a, self.pair.state_b)]
             for (node, a), (_, b) in zip(*runs, strict=True):
                 if node.name in wanted:
-                    yield node.name, a, b, mask
+                    yield node.name, a, b, masks.get(node.name)
 
 
 def kept(mask: Tensor | None, frames: int) -> Tensor | None:

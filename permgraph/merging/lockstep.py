@@ -60,18 +60,22 @@ def together(
     What is done to the states and at the stops holds for what follows. Memory: all live activations of all batches.
     """
     steps: list[list[Iterator[tuple[fx.Node, Any]]]] = []
-    runs: list[tuple[list[Runner], Tensor | None]] = []
-    for program, inputs, mask in calibration.inputs(stage):
+    runs: list[tuple[list[Runner], Mapping[str, Tensor]]] = []
+    for program, inputs, masks in calibration.inputs(stage):
         runners = [calibration.runner(program, state) for state in states]
-        runs.append((runners, mask))
+        runs.append((runners, masks))
         steps.append([runner.steps(inputs) for runner in runners])
     while True:
         here = [[next(step, (None, None))[0] for step in one] for one in steps]
         if not here or here[0][0] is None:
             return
-        if here[0][0].name in wanted:
+        if (name := here[0][0].name) in wanted:
             stops = [
-                tuple(Stop(runner, node, mask) for runner, node in zip(runners, nodes, strict=True) if node is not None)
-                for (runners, mask), nodes in zip(runs, here, strict=True)
+                tuple(
+                    Stop(runner, node, masks.get(name))
+                    for runner, node in zip(runners, nodes, strict=True)
+                    if node is not None
+                )
+                for (runners, masks), nodes in zip(runs, here, strict=True)
             ]
-            yield here[0][0].name, stops
+            yield name, stops

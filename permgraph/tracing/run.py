@@ -42,14 +42,6 @@ def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | No
     return dict(zip(names, flat, strict=True))
 
 
-def padding_mask(program: Program, inputs: Mapping[str, Any]) -> Tensor | None:
-    """The input called attention mask, if there is one of shape [batch, positions]."""
-    for name, value in inputs.items():
-        if "attention_mask" in program.feeds[name].name and isinstance(value, Tensor) and value.dim() == 2:
-            return value.bool()
-    return None
-
-
 def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The first sample of a batch, where all tensors have the batch as their first dimension; else the whole."""
     tensors = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor)]
