@@ -37,13 +37,20 @@ def together(commands: list[list[str]]) -> None:
 
 
 def train(manifest: dict[str, object], device: str, processes: int) -> None:
-    """The second teachers, then every run of the manifest that has no encoder yet, so many at a time."""
-    teachers = manifest["second_teachers"]
-    together([call("second_teacher", "--device", device, "--skip-done", *options) for options in teachers])
-    runs = [run for run in manifest["encoders"] if not (DATA / "runs" / run["run"] / "encoder").exists()]
-    commands = [call("train", run["domain"], "--run", run["run"], "--device", device, *run["options"]) for run in runs]
-    with ThreadPool(processes) as pool:
-        pool.map(lambda command: together([command]), commands, chunksize=1)
+    """One of HuBERT's iterations after the other: its teacher, then the encoders it still lacks, so many at once."""
+    for iteration in manifest["iterations"]:
+        if "second_teacher" in iteration:
+            together([call("second_teacher", "--device", device, "--skip-done", *iteration["second_teacher"])])
+        runs = [run for run in iteration["encoders"] if not _done(run)]
+        commands = [
+            call("train", run["domain"], "--run", run["run"], "--device", device, *run["options"]) for run in runs
+        ]
+        with ThreadPool(processes) as pool:
+            pool.map(lambda command: together([command]), commands, chunksize=1)
+
+
+def _done(run: dict[str, object]) -> bool:
+    return (DATA / "runs" / run["run"] / "encoder" / "model.safetensors").exists()
 
 
 def merge(manifest: dict[str, object], wanted: list[str], device: str, processes: int) -> None:
