@@ -81,27 +81,50 @@ take the folders of `facebook/hubert-base-ls960` and `m-a-p/MERT-v0-public` as `
 """
 
 
+TRAINING = """## How the encoders were trained
+
+    python -m benchmarks.speech_music.everything --only train
+
+By `benchmarks/speech_music/manifest.json`, from random weights. Accuracy on masked frames, of 128 clusters for each
+label stream (speech: the teacher's hidden states; music: MFCC, semitones), on the crops of the steps since the line
+before and on held-out recordings.
+"""
+LINES = 4
+
+
+def training_section(logs: dict[str, list[dict[str, Any]]]) -> str:
+    """Each run at LINES steps, evenly spread to the last."""
+    rows = []
+    for run, log in logs.items():
+        for line in (log[(k + 1) * len(log) // LINES - 1] for k in range(LINES)):
+            accuracies = (" / ".join(f"{x:.3f}" for x in line[key]) for key in ("accuracy", "heldout_accuracy"))
+            rows.append([run, str(line["step"]), *accuracies])
+    return TRAINING + "\n" + table(("run", "step", "training", "held out"), rows)
+
+
 def full_size_section(data: dict[str, Any]) -> str:
     """Stages with their time and memory."""
     rows = [[one["stage"], f"{one['cpu_seconds']:.1f}", f"{one['peak_mb']:,}"] for one in data["stages"]]
     return FULL_SIZE.format(**data) + "\n" + table(("stage", "CPU seconds", "peak, MB"), rows)
 
 
-def read() -> tuple[dict[str, Result], dict[str, Any] | None, dict[str, Any] | None]:
-    """The results of the pairs, of all together, and of the run at full size where there is one."""
+def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The results (of the pairs, of all together, of training), and those of the run at full size if there is one."""
     full = json.loads(FULL.read_text()) if FULL.exists() else None
-    found = json.loads(RESULT.read_text())
-    return found["pairs"], found["together"], full
+    return json.loads(RESULT.read_text()), full
 
 
-def page(results: dict[str, Result], together: dict[str, Any] | None, full: dict[str, Any] | None = None) -> str:
+def page(found: dict[str, Any], full: dict[str, Any] | None = None) -> str:
     """The whole page."""
+    results: dict[str, Result] = found["pairs"]
     parts = ["# Does aligning a speech and a music encoder make a better merge?\n"]
     first = next(iter(results.values()))
-    parts += [opening(results, together), INTRODUCTION.format(**first["about"])]
+    parts += [opening(results, found["together"]), INTRODUCTION.format(**first["about"])]
     for name, result in results.items():
         parts += pair_section(name, result)
     parts += [conclusion(results), LIMITS]
+    if found.get("training"):
+        parts.append(training_section(found["training"]))
     if full is not None:
         parts.append(full_size_section(full))
     return "\n".join(parts)
@@ -257,12 +280,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is stale")
     options = parser.parse_args()
-    results, together, full = read()
-    text = page(results, together, full)
+    found, full = read()
+    text = page(found, full)
     if options.check:
         sys.exit(0 if PAGE.exists() and PAGE.read_text() == text else f"stale: {PAGE.name}; write it anew")
     PAGE.write_text(text)
-    for name, result in results.items():
+    for name, result in found["pairs"].items():
         draw(DOCS, name, result)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.probing import tasks
 from benchmarks.speech_music.rows import ROWS
 from benchmarks.speech_music.run import experiment_folder
@@ -70,6 +71,12 @@ def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return {**before, **now, "about": about, "rows": ordered, "contrasts": contrasts}
 
 
+def training() -> dict[str, list[dict[str, Any]]]:
+    """Run -> its log, of the runs that lie at hand."""
+    logs = {path.parent.name: path.read_text() for path in sorted((DATA / "runs").glob("*/log.jsonl"))}
+    return {run: [json.loads(line) for line in text.splitlines()] for run, text in logs.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", help="folders of data/experiments")
@@ -84,6 +91,7 @@ def main() -> None:
             known["pairs"][name] = kept(known["pairs"][name], now) if name in known["pairs"] else now
     comparable = {name: pair for name, pair in pairs.items() if {row for row, _ in pair.cells} >= DECIDING}
     known["together"] = together(comparable) if len(comparable) > 1 else None
+    known["training"] = known.get("training", {}) | training()
     RESULT.write_text(json.dumps(known, indent=1) + "\n")
 
 
