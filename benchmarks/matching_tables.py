@@ -11,7 +11,7 @@ FULL = """## Where does the time of a HuBERT-base pair go?
 
     python benchmarks/full_size.py
 
-Two models with random weights, a planted element, {audio_seconds:g} s of audio; {threads} threads, torch {torch}.
+Two models with random weights, a planted element, {audio_seconds:g} s of audio; threads: {threads}, torch {torch}.
 """
 
 
