@@ -35,10 +35,14 @@ Every model of `tests/zoo.py`. The *order* of a group G of permutations is given
 worked out by hand from the architecture, never read off the program. *Moved* is the share of the parameter elements
 that some permutation moves; the last column says what holds most of the rest, with its share of all parameter elements.
 *Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random elements of the
-group. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads} thread, after one export,
-measured once: single rows are noisy, `benchmarks/scaling.py` is not.
+group. *Weights*, *correlation*: alignment by it brings back, to the last bit, a copy in which a random element was
+planted. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads} thread,
+after one export, measured once: single rows are noisy, `benchmarks/scaling.py` is not.
 torch {torch}, transformers {transformers}.
 """
+
+
+RECOVERED = ("weights", "correlation")
 
 
 def zoo_page(data: dict[str, Any]) -> Iterator[str]:
@@ -46,7 +50,8 @@ def zoo_page(data: dict[str, Any]) -> Iterator[str]:
     yield ZOO.format(**data)
     families: dict[str, list[dict[str, Any]]] = data["families"]
     every = [row for rows in families.values() for row in rows]
-    head = ("family", "models", "whole group", "certified", "largest error", "export, s", "derive, s", "ratio")
+    head = ("family", "models", "whole group", "certified", "weights", "correlation", "largest error")
+    head += ("export, s", "derive, s", "ratio")
     yield table(head, [_family(name, rows) for name, rows in [*families.items(), ("all", every)]])
     for name, rows in families.items():
         yield f"## {name}\n"
@@ -58,6 +63,8 @@ def zoo_page(data: dict[str, Any]) -> Iterator[str]:
             "expected",
             "moved",
             "certified",
+            "weights",
+            "correlation",
             "export",
             "derive",
             "held by",
@@ -71,7 +78,8 @@ def zoo_page(data: dict[str, Any]) -> Iterator[str]:
 def _family(name: str, rows: list[dict[str, Any]]) -> list[str]:
     done = [row for row in rows if "failure" not in row]
     export, derive = (sum(row[f"{stage}_seconds"] for row in done) for stage in ("export", "derive"))
-    counts = (len(rows), sum(row["whole_group"] for row in done), sum(row["certified"] for row in done))
+    counts = [len(rows), sum(row["whole_group"] for row in done), sum(row["certified"] for row in done)]
+    counts += [sum(row["recovered"][method] for row in done) for method in RECOVERED]
     worst = max((row["error"] for row in done), default=0.0)
     ratio = f"{derive / export:.2f}" if export else DASH
     return [name, *map(str, counts), f"{worst:.0e}", f"{export:.1f}", f"{derive:.1f}", ratio]
@@ -79,7 +87,7 @@ def _family(name: str, rows: list[dict[str, Any]]) -> list[str]:
 
 def _zoo_row(row: dict[str, Any]) -> list[str]:
     if "failure" in row:
-        return [row["name"], *[DASH] * 8, row["failure"]]
+        return [row["name"], *[DASH] * 10, row["failure"]]
     orders = (order(row["log10_order"]), order(row["log10_expected"]))
     return [
         row["name"],
@@ -89,6 +97,7 @@ def _zoo_row(row: dict[str, Any]) -> list[str]:
         orders[1],
         percent(row["coverage"]),
         yes(row["certified"]),
+        *(yes(row["recovered"][method]) for method in RECOVERED),
         seconds(row["export_seconds"]),
         seconds(row["derive_seconds"]),
         "; ".join(f"{reason} ({percent(share)})" for reason, share in row["pins"]),

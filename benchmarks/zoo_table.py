@@ -2,8 +2,9 @@
 
 For every row of `tests/zoo.py`: seconds of `torch.export` alone and of `derive` (each after one untimed export of the
 same model, one thread), the order found beside the order worked out by hand, the share of the parameter elements that
-moves, the reasons for the rest, and whether the eager model in float64 keeps its function under random elements
-(`tests/judge.py`). Writes `benchmarks/results/zoo.json`.
+moves, the reasons for the rest, whether the eager model in float64 keeps its function under random elements
+(`tests/judge.py`), and whether alignment brings back a planted copy (`tests/recovery.py`). Writes
+`benchmarks/results/zoo.json`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 import transformers
 
 import permgraph as pg
+from permgraph.matching.alignment import METHODS
 from permgraph.tracing import exporting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -32,6 +34,7 @@ import zoo
 import zoo_transformers
 import zoo_vision
 from judge import error
+from recovery import wrong
 from zoo_rows import Case, Row
 
 RESULT = Path(__file__).parent / "results" / "zoo.json"
@@ -106,6 +109,7 @@ def measure(row: Row) -> dict[str, Any]:
         "error": worst,
         "certified": worst < row.tolerance,
         "known_gap": row.known_gap,
+        "recovered": {method: not wrong(case, spec, method) for method in METHODS},
     }
 
 
