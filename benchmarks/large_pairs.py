@@ -173,12 +173,14 @@ def peer_row(name: str, kind: str, patience: int) -> dict[str, Any]:
     signal.signal(signal.SIGXCPU, _stop)
     start = time.process_time()
     try:
-        descent = PermutationCoordinateDescent(one, two, input_data_b=inputs[0], verbose=False)
+        descent = PermutationCoordinateDescent(one, two, inputs[0])
         descent.rebasin()
     except TimeoutError:
         return found | {"rebasin_cpu_seconds": None, "rebasin": f"stopped after {patience} s"}
     except Exception as error:
         return found | {"rebasin_cpu_seconds": None, "rebasin": f"failed: {type(error).__name__}"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return found | {"rebasin_cpu_seconds": round(time.process_time() - start, 2), "rebasin": "done"}
 
 
