@@ -205,6 +205,36 @@ def test_the_manifest_is_understood_by_the_programs_it_calls() -> None:
         assert options.name == pair["name"]
 
 
+def test_one_command_trains_in_order_ships_what_the_manifest_says_and_notes_its_time(tmp_path, monkeypatch) -> None:
+    manifest = json.loads(everything.MANIFEST.read_text())
+    called = []
+
+    def together(commands: list[list[str]]) -> None:
+        for _, _, module, *options in commands:
+            called.append((module.rsplit(".")[-1], *options))
+            if "--run" in options:
+                folder = tmp_path / "runs" / options[options.index("--run") + 1] / "encoder"
+                folder.mkdir(parents=True)
+                (folder / "model.safetensors").write_text(folder.parent.name)
+
+    monkeypatch.setattr(everything, "together", together)
+    monkeypatch.setattr(everything, "DATA", tmp_path)
+    monkeypatch.setattr(everything, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(everything, "TIMES", tmp_path / "times.json")
+    monkeypatch.setattr("sys.argv", ["everything", "--processes", "1"])
+    everything.main()
+    stages = [module for module, *_ in called]
+    assert stages[:2] == ["fetch", "prepare"]
+    assert stages[-2:] == ["summary", "page"]
+    first = [run["run"] for run in manifest["iterations"][0]["encoders"]]
+    assert stages.index("second_teacher") == stages.index("train") + len(first)
+    assert stages.count("train") == sum(len(iteration["encoders"]) for iteration in manifest["iterations"])
+    for domain, run_name in manifest["ships"].items():
+        assert (tmp_path / "assets" / domain / "model.safetensors").read_text() == run_name
+    times = json.loads((tmp_path / "times.json").read_text())
+    assert list(times["fetch"]["minutes"]) == ["fetch", "prepare", "train", "merge"]
+
+
 def test_cells_are_named_once_and_what_decides_comes_first() -> None:
     found = rows.cells()
     assert len({cell.key for cell in found}) == len(found)

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from permgraph.matching import potentials
-from permgraph.matching.potentials import TOLERANCE, assign
+from permgraph.matching.potentials import TOLERANCE, assign, assign_each
 
 
 def similar(kind: str, size: int, seed: int = 0) -> np.ndarray:
@@ -70,3 +70,10 @@ def test_float32_and_integer_matrices_are_left_alone():
     assign(matrix)
     assert (matrix == before).all()
     assert (assign(np.eye(4, dtype=np.int64)[[1, 0, 3, 2]]) == [1, 0, 3, 2]).all()
+
+
+@pytest.mark.parametrize("size", [5, 60, 300])
+def test_a_stack_is_assigned_as_its_matrices_are(size):
+    stack = np.stack([similar(kind, size) for kind in KINDS] + [np.zeros((size, size))])
+    assert (assign_each(stack) == [assign(matrix) for matrix in stack]).all()
+    assert assign_each(stack[:0]).shape == (0, size)

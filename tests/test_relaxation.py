@@ -10,7 +10,7 @@ import torch
 from weight_cases import SELF_MEETING, ResidualMLP, pair, residual
 
 from permgraph.matching.descent import Descent
-from permgraph.matching.factors import Soft
+from permgraph.matching.factors import Factor, Soft
 from permgraph.matching.frank_wolfe import frank_wolfe
 from permgraph.matching.objective import Pairing
 from permgraph.matching.relaxation import Relaxation, relax
@@ -54,6 +54,41 @@ def test_the_gradient_is_that_of_the_objective(number: int) -> None:
     assert problem.at(flat) == pytest.approx(values[-1])
 
 
+ACTIONS = {
+    "a grouped convolution": (((0, 1), (0, 2)), (4, 3, 3, 2)),
+    "heads last": (((1, 0), (2, 0)), (4, 3, 5, 2)),
+    "two selectors in another order": (((0, 1, 2), (1, 0, 3)), (2, 3, 4, 2, 2)),
+    "one within the other": (((0, 1), (0,)), (4, 3, 2)),
+    "an axis of neither": (((0, 2), (0, 3)), (2, 5, 3, 4, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_block_by_block_a_derivative_is_that_of_dense_matrices(kind: str) -> None:
+    """Actions that share an atom: those of a nested element agree on its source."""
+    spans, shape = ACTIONS[kind]
+    random, generator = np.random.default_rng(2), torch.Generator().manual_seed(2)
+    a, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    shared = set(spans[0]) & set(spans[1])
+    sizes = [[shape[atom] for atom in span] for span in spans]
+    soft = {(str(k),): Mixture(int(np.prod(size)), 1, 1.0) for k, size in enumerate(sizes)}
+    for step in (0.5, 0.3):
+        outer = {atom: random.permutation(shape[atom]) for atom in shared}
+        for (axes, mixture), span, size in zip(list(soft.items()), spans, sizes, strict=True):
+            place = dict(zip(span, np.indices(size), strict=True))
+            (own,) = (atom for atom in span if atom not in shared) if set(span) != shared else (None,)
+            sources = {atom: outer[atom][place[atom]] for atom in shared}
+            if own is not None:
+                selectors = [atom for atom in span if atom in shared]
+                table = np.broadcast_to(np.arange(shape[own]), [shape[x] for x in (*selectors, own)])
+                sources[own] = random.permuted(table, axis=-1)[tuple(place[x] for x in (*selectors, own))]
+            index = np.ravel_multi_index([sources[atom] for atom in span], size).ravel()
+            soft[axes] = mixture.toward(index, step)
+    factor = Factor(a, b, tuple(((str(k),), span) for k, span in enumerate(spans)))
+    for free in range(2):
+        torch.testing.assert_close(factor.partial(soft, free), factor._dense_partial(soft, free))
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_the_relaxed_objective_is_the_objective_at_elements(number: int) -> None:
     torch.manual_seed(0)
@@ -68,6 +103,19 @@ def test_the_relaxed_objective_is_the_objective_at_elements(number: int) -> None
         assert pairing.value(element) == pytest.approx(direct, rel=1e-5)
         assert problem.at(problem.flat(element)) == pytest.approx(direct, rel=1e-5)
         assert direct <= sum(map(pairing.bound, pairing.sites)) * (1 + 1e-6)
+
+
+def test_a_family_is_searched_where_it_meets_itself() -> None:
+    """What descent leaves for last is what Frank-Wolfe improves: a term of the second degree stays."""
+    kinds = set()
+    for build, shape in (*SELF_MEETING.values(), (lambda: ResidualMLP(2, 6, 8), (4, 1))):
+        torch.manual_seed(0)
+        spec, a, b, _ = pair(build(), torch.randn(shape))
+        descent = Descent.of(Pairing.of(spec, spec.groups, a, b))
+        for k in range(len(descent.families)):
+            kinds.add(descent._searched(k))
+            assert descent._searched(k) == bool(descent.problem(k, spec.identity()).factors)
+    assert kinds == {False, True}
 
 
 def test_frank_wolfe_never_falls_and_ends_at_a_stationary_point() -> None:

@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import time
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
+from benchmarks.speech_music.page import TIMES
+from benchmarks.speech_music.pair import Calibration
 
 MANIFEST = Path(__file__).with_name("manifest.json")
 STAGES = ("fetch", "prepare", "train", "merge", "page")
@@ -36,17 +41,25 @@ def together(commands: list[list[str]]) -> None:
         sys.exit(f"failed: {' '.join(map(str, failed[0]))}")
 
 
+def prepare(corpus: str) -> None:
+    """What the encoders are trained on, what the merges are calibrated on, and the probes' clips."""
+    for one in dict.fromkeys((Calibration.corpus, corpus)):
+        together([call("prepare", "--corpus", one, "--skip-done")])
+    together([call("probe_audio")])
+
+
 def train(manifest: dict[str, object], device: str, processes: int) -> None:
     """One of HuBERT's iterations after the other: its teacher, then the encoders it still lacks, so many at once."""
+    common = ["--corpus", manifest["corpus"], "--device", device]
     for iteration in manifest["iterations"]:
         if "second_teacher" in iteration:
-            together([call("second_teacher", "--device", device, "--skip-done", *iteration["second_teacher"])])
+            together([call("second_teacher", *common, "--skip-done", *iteration["second_teacher"])])
         runs = [run for run in iteration["encoders"] if not _done(run)]
-        commands = [
-            call("train", run["domain"], "--run", run["run"], "--device", device, *run["options"]) for run in runs
-        ]
+        commands = [call("train", run["domain"], "--run", run["run"], *common, *run["options"]) for run in runs]
         with ThreadPool(processes) as pool:
             pool.map(lambda command: together([command]), commands, chunksize=1)
+    for domain, run in manifest["ships"].items():
+        shutil.copytree(DATA / "runs" / run / "encoder", ASSETS / domain, dirs_exist_ok=True)
 
 
 def _done(run: dict[str, object]) -> bool:
@@ -63,6 +76,12 @@ def merge(manifest: dict[str, object], wanted: list[str], device: str, processes
     together([call("summary", *[pair["name"] for pair in pairs])])
 
 
+def record(first: str, minutes: dict[str, float], processes: int) -> None:
+    """What the stages before the page took: an entry for each stage that a call may begin with."""
+    known = json.loads(TIMES.read_text()) if TIMES.exists() else {}
+    TIMES.write_text(json.dumps(known | {first: {"minutes": minutes, "processes": processes}}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="first", choices=STAGES, default="fetch")
@@ -73,21 +92,26 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     manifest = json.loads(options.manifest.read_text())
+    corpus = manifest["corpus"]
     stages = [options.only] if options.only else list(STAGES[STAGES.index(options.first) :])
     needs = ["fetch", "prepare"] if options.first == "merge" and not options.only else []
     pairs = options.pairs or (["shipped"] if options.first == "merge" else [])
+    minutes: dict[str, float] = {}
     for stage in [*needs, *stages]:
+        began = time.monotonic()
         if stage == "fetch":
-            together([call("fetch", "--corpus", manifest["corpus"])])
+            together([call("fetch", "--corpus", corpus)])
         elif stage == "prepare":
-            together([call("prepare", "--corpus", manifest["corpus"], "--skip-done")])
-            together([call("probe_audio")])
+            prepare(corpus)
         elif stage == "train":
             train(manifest, options.device, options.processes)
         elif stage == "merge":
             merge(manifest, pairs, options.device, options.processes)
         else:
             together([call("page")])
+        if stage != "page" and not options.only and not options.pairs and options.manifest == MANIFEST:
+            minutes[stage] = round((time.monotonic() - began) / 60, 1)
+            record(options.first, minutes, options.processes)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from benchmarks.speech_music.summary import RESULT
 DOCS = RESULT.parents[2] / "docs"
 PAGE = DOCS / "experiment.md"
 FULL = RESULT.with_name("speech_music_full_size.json")
+TIMES = RESULT.with_name("speech_music_times.json")
 SHOWN = (0.5, 0.7, 0.9)
 FAMILIES = {
     "paper": "the paper's rows, each alignment proved",
@@ -102,19 +103,37 @@ def training_section(logs: dict[str, list[dict[str, Any]]]) -> str:
     return TRAINING + "\n" + table(("run", "step", "training", "held out"), rows)
 
 
+DURATION = """## How long it takes
+
+Minutes of each stage, where one command ran it from an empty folder (first line) or from the shipped encoders on and
+the prepared data (second). The machine had two cores.
+"""
+
+
+def duration_section(times: dict[str, Any]) -> str:
+    """A line for each way to begin."""
+    stages = ("fetch", "prepare", "train", "merge")
+    commands = {"fetch": "`everything`", "merge": "`everything --from merge`"}
+    rows = []
+    for first, command in commands.items():
+        minutes = times.get(first, {"minutes": {}})["minutes"]
+        rows.append([command, *(f"{minutes[stage]:.1f}" if stage in minutes else "–" for stage in stages)])
+    return DURATION + "\n" + table(("command", *stages), rows)
+
+
 def full_size_section(data: dict[str, Any]) -> str:
     """Stages with their time and memory."""
     rows = [[one["stage"], f"{one['cpu_seconds']:.1f}", f"{one['peak_mb']:,}"] for one in data["stages"]]
     return FULL_SIZE.format(**data) + "\n" + table(("stage", "CPU seconds", "peak, MB"), rows)
 
 
-def read() -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The results (of the pairs, of all together, of training), and those of the run at full size if there is one."""
-    full = json.loads(FULL.read_text()) if FULL.exists() else None
-    return json.loads(RESULT.read_text()), full
+def read() -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any] | None]:
+    """The results (of the pairs, of all together, of training), those at full size, and minutes, if there are any."""
+    full, times = (json.loads(path.read_text()) if path.exists() else None for path in (FULL, TIMES))
+    return json.loads(RESULT.read_text()), full, times
 
 
-def page(found: dict[str, Any], full: dict[str, Any] | None = None) -> str:
+def page(found: dict[str, Any], full: dict[str, Any] | None = None, times: dict[str, Any] | None = None) -> str:
     """The whole page."""
     results: dict[str, Result] = found["pairs"]
     parts = ["# Does aligning a speech and a music encoder make a better merge?\n"]
@@ -125,6 +144,8 @@ def page(found: dict[str, Any], full: dict[str, Any] | None = None) -> str:
     parts += [conclusion(results), LIMITS]
     if found.get("training"):
         parts.append(training_section(found["training"]))
+    if times is not None:
+        parts.append(duration_section(times))
     if full is not None:
         parts.append(full_size_section(full))
     return "\n".join(parts)
@@ -280,8 +301,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is stale")
     options = parser.parse_args()
-    found, full = read()
-    text = page(found, full)
+    found, *others = read()
+    text = page(found, *others)
     if options.check:
         sys.exit(0 if PAGE.exists() and PAGE.read_text() == text else f"stale: {PAGE.name}; write it anew")
     PAGE.write_text(text)

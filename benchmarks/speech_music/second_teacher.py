@@ -19,8 +19,9 @@ from transformers import HubertModel
 
 import permgraph as pg
 from benchmarks.speech_music.features import HOP, WINDOW, clusters, frame_count, standardised
-from benchmarks.speech_music.fetch import DATA
+from benchmarks.speech_music.packages import CORPORA
 from benchmarks.speech_music.prepare import SPLITS
+from benchmarks.speech_music.recordings import folder_of
 from benchmarks.speech_music.streams import normalised
 
 NAME = "hidden-targets"
@@ -50,10 +51,9 @@ def _equal(starts: list[int], rows: int) -> list[list[tuple[int, int]]]:
     return [[s for s in spans if s[1] == length] for length in dict.fromkeys(length for _, length in spans)]
 
 
-def write_targets(domain: str, encoder: Path, layer: int, device: str, seed: int = 0) -> None:
+def write_targets(folder: Path, encoder: Path, layer: int, device: str, seed: int = 0) -> None:
     """One clustering of all splits' states; written for each split."""
     model = pg.load(str(encoder)).model.to(device).eval()
-    folder = DATA / "prepared" / domain
     streams = {split: np.load(folder / f"{split}.npy", mmap_mode="r") for split in SPLITS}
     states = [hidden_states(model, streams[split], layer, device) for split in SPLITS]
     labels = clusters(standardised(np.concatenate(states).astype(np.float32)), seed)[:, None]
@@ -64,14 +64,16 @@ def write_targets(domain: str, encoder: Path, layer: int, device: str, seed: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", default="speech")
+    parser.add_argument("--corpus", choices=CORPORA, default="shipped", help="what `prepare` has made")
     parser.add_argument("--encoder", type=Path, required=True, help="folder of the first iteration's encoder")
     parser.add_argument("--layer", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--skip-done", action="store_true", help="leave a domain alone whose targets are there")
     options = parser.parse_args()
-    if options.skip_done and (DATA / "prepared" / options.domain / f"{SPLITS[-1]}-{NAME}.npy").exists():
+    folder = folder_of(options.domain, options.corpus)
+    if options.skip_done and (folder / f"{SPLITS[-1]}-{NAME}.npy").exists():
         return
-    write_targets(options.domain, options.encoder, options.layer, options.device)
+    write_targets(folder, options.encoder, options.layer, options.device)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.speech_music.features import HOP, SPECTRUM, WINDOW, spectrum
-from benchmarks.speech_music.fetch import DATA
+from benchmarks.speech_music.recordings import folder_of
 
 MASK_START = 0.08
 MASK_LENGTH = 10
@@ -46,9 +46,16 @@ class Stream:
     """
 
     def __init__(
-        self, domain: str, split: str, *, teacher: str = "targets", reconstruct: bool = False, balanced: bool = False
+        self,
+        domain: str,
+        split: str,
+        *,
+        corpus: str = "shipped",
+        teacher: str = "targets",
+        reconstruct: bool = False,
+        balanced: bool = False,
     ) -> None:
-        folder = DATA / "prepared" / domain
+        folder = folder_of(domain, corpus)
         self.samples: NDArray[np.int16] = np.load(folder / f"{split}.npy", mmap_mode="r")
         self.targets: NDArray[np.uint8] = np.load(folder / f"{split}-{teacher}.npy")
         self.bands = SPECTRUM if reconstruct else 0

@@ -26,6 +26,7 @@ import permgraph as pg
 from benchmarks.speech_music.export import encoder_config, write_folder
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
+from benchmarks.speech_music.packages import CORPORA
 from benchmarks.speech_music.precision import computing
 from benchmarks.speech_music.streams import Batch, Stream
 
@@ -99,7 +100,7 @@ def resume(path: Path, model: nn.Module, adam: torch.optim.AdamW, device: str) -
 
 def streams(options: argparse.Namespace) -> tuple[Stream, Stream | None]:
     """The training and, if it is asked for, the held-out split."""
-    wanted = {"teacher": options.teacher, "reconstruct": options.reconstruct > 0}
+    wanted = {"corpus": options.corpus, "teacher": options.teacher, "reconstruct": options.reconstruct > 0}
     training = Stream(options.domain, "train", balanced=options.balanced, **wanted)
     return training, Stream(options.domain, "heldout", **wanted) if options.heldout_batches else None
 
@@ -155,6 +156,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where to write the encoder (the run's folder)")
     parser.add_argument("--init", type=Path, help="folder of an encoder to go on from, with a head of its own")
     parser.add_argument("--size", default="small", help="small or medium: see export.SIZES")
+    parser.add_argument("--corpus", choices=CORPORA, default="shipped", help="what `prepare` has made")
     parser.add_argument("--teacher", default="targets", help="targets (first iteration) or hidden-targets (second)")
     parser.add_argument(
         "--reconstruct", type=float, default=0.0, help="weight of the spectrum's reconstruction in the loss"

@@ -66,6 +66,7 @@ class Descent:
         progress: Callable[[int, int], None] | None = None,
     ) -> Descended:
         """From `tables`; families with a group in `first` go first, and one is assigned anew only if a neighbour moved.
+        One that meets itself, and so has to be searched, waits until the others have settled.
 
         Each assignment is the exact best response where the family acts once on every site, so F never falls.
         Git Re-Basin (arXiv 2209.04836), algorithm 1, with nested assignment in place of a flat one.
@@ -74,7 +75,8 @@ class Descent:
         order = sorted(range(len(self.families)), key=lambda k: not any(g.name in early for g in self.families[k]))
         waiting, done, visited, gains = list(order), 0, set[int](), dict[str, tuple[float, float]]()
         while waiting and done < MOST_SWEEPS * len(order):
-            k = waiting.pop(0)
+            k = next((j for j in waiting if j not in visited or not self._searched(j)), waiting[0])
+            waiting.remove(k)
             done += 1
             self._return_freed()
             problem = self.problem(k, now)
@@ -99,6 +101,11 @@ class Descent:
         return relax(
             self.pairing, {group.name for group in self.families[k]}, tables, where=self.near[k], kept=self.kept
         )
+
+    def _searched(self, k: int) -> bool:
+        """Whether family k meets itself on a site."""
+        mine = {group.name for group in self.families[k]}
+        return any(sum(not mine.isdisjoint(action.axes) for action in site.actions) > 1 for site in self.near[k])
 
     def _return_freed(self) -> None:
         if self.pairing.size >= LARGE:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from permgraph.matching.objective import matched, slabs
 from permgraph.matching.places import Axes
-from permgraph.matching.soft import Mixture
+from permgraph.matching.soft import DENSE_ABOVE, Mixture, gather
 from permgraph.symmetry.layout import Index
 
 Soft = dict[Axes, Mixture]
@@ -58,10 +59,53 @@ class Factor:
         return total
 
     def _shared_partial(self, soft: Soft, free: int) -> Tensor:
-        """The same with dense matrices over atoms; an atom of B that a later action shares is kept."""
+        """The same where actions share atoms."""
+        span, others = self.actions[free][1], [action for k, action in enumerate(self.actions) if k != free]
+        mixture = soft[others[0][0]]
+        if len(others) == 1 and mixture.blocks == 1 and len(mixture.weights) <= DENSE_ABOVE:
+            return self._block_partial(mixture, others[0][1], span)
+        return self._dense_partial(soft, free)
+
+    def _block_partial(self, mixture: Mixture, other: tuple[int, ...], span: tuple[int, ...]) -> Tensor:
+        """For one other action, a mixture of few elements: each sends every index of the shared atoms to one of B's,
+        so that its part is one block for each, and the barycentre's is of the sums over what it alone runs over.
+        """
+        shared, own = [atom for atom in span if atom in other], [atom for atom in span if atom not in other]
+        alone = [atom for atom in other if atom not in span]
+        order = [*shared, *own, *alone, self.a.dim() - 1]
+        order += [atom for atom in range(self.a.dim()) if atom not in order]
+        sizes = [self.a.shape[atom] for atom in (*shared, *own)]
+        outer, inner = prod(sizes[: len(shared)]), prod(sizes[len(shared) :])
+        total = self.a.new_zeros(outer, inner, outer, inner)
+        if mixture.uniform:
+            a, b = self.a * (mixture.uniform / mixture.units), self.b
+            for atom in alone:
+                a, b = a.sum(atom, keepdim=True), b.sum(atom, keepdim=True)
+            products(a, b, [*shared, *own], total.view(outer * inner, -1))
+        left = self.a.permute(order).reshape(outer, inner, -1)
+        first = torch.arange(outer)
+        for weight, index in zip(mixture.weights, mixture.indices, strict=True):
+            right = gather(self.b, [other], [index]).permute(order).reshape(outer, inner, -1)
+            total[first, :, self._shared_source(index, other, shared)] += weight * (left @ right.mT)
+        places = [[*shared, *own].index(atom) for atom in span]
+        whole = total.view(sizes * 2).permute(*places, *(len(sizes) + place for place in places))
+        return whole.reshape(outer * inner, -1)
+
+    def _shared_source(self, index: Index, other: tuple[int, ...], shared: Sequence[int]) -> Tensor:
+        """Of each index of the shared atoms, flat, the index of B's that an element of `other` takes: one for all."""
+        sizes = [self.a.shape[atom] for atom in other]
+        place = tuple(slice(None) if atom in shared else 0 for atom in other)
+        sources = dict(zip(other, np.unravel_index(index.reshape(sizes)[place], sizes), strict=True))
+        kept = [atom for atom in other if atom in shared]
+        found = [sources[atom].transpose([kept.index(one) for one in shared]).ravel() for atom in shared]
+        return torch.from_numpy(np.ravel_multi_index(found, [self.a.shape[atom] for atom in shared]))
+
+    def _dense_partial(self, soft: Soft, free: int) -> Tensor:
+        """By dense matrices over atoms; an atom of B that a later action shares is kept."""
         a, value = self._sketched()
         rank = a.dim() - 1
-        labels = [*range(rank, 2 * rank), 2 * rank]
+        moving = {atom for _, span in self.actions for atom in span}
+        labels = [*(rank + atom if atom in moving else atom for atom in range(rank)), 2 * rank]
         later = [k for k in range(len(self.actions)) if k != free]
         while later:
             axes, span = self.actions[later.pop(0)]

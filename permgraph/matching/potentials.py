@@ -25,19 +25,39 @@ def assign(value: np.ndarray) -> np.ndarray:
     that is worth less than one of these in all: no tie is left to the order of the solver's steps.
     Memory: one float64 [n, n] beside `value`.
     """
+    size = len(value)
+    if size <= BALANCED_ABOVE:
+        found: np.ndarray = assign_each(value[None])[0]
+        return found
     largest = max(float(value.max(initial=0)), -float(value.min(initial=0)))
-    size, shift = len(value), np.zeros(1)
     if largest == 0:
         return np.arange(size)
-    if size > BALANCED_ABOVE:
-        nearest: np.ndarray = np.concatenate([rows.argmin(1) for rows in _costs(value, largest)])
-        if len(np.unique(nearest)) == size:
-            return nearest.astype(np.int64, copy=False)
-        shift = _potentials(value)
-    cost = np.empty((size, size))
+    nearest: np.ndarray = np.concatenate([rows.argmin(1) for rows in _costs(value, largest)])
+    if len(np.unique(nearest)) == size:
+        return nearest.astype(np.int64, copy=False)
+    shift, cost = _potentials(value), np.empty((size, size))
     for first, rows in zip(range(0, size, ROWS), _costs(value, largest), strict=True):
         rows -= shift
         np.subtract(rows, rows.min(1, keepdims=True), out=cost[first : first + ROWS])
+    return _solved(cost)
+
+
+def assign_each(values: np.ndarray) -> np.ndarray:
+    """`assign` of every matrix in a stack [k, n, n], their costs prepared together; int64 [k, n]."""
+    count, size = values.shape[:2]
+    if size > BALANCED_ABOVE:
+        return np.array([assign(value) for value in values], np.int64).reshape(count, size)
+    largest = np.maximum(values.max((1, 2), initial=0), -values.min((1, 2), initial=0)).astype(np.float64)
+    bonus, units = TOLERANCE * largest, np.arange(size)
+    costs = np.negative(values, dtype=np.float64, order="C")
+    costs -= (bonus / max(size, 1))[:, None, None] * _preference(0, size, size)
+    costs[:, units, units] -= bonus[:, None]
+    costs -= costs.min(2, keepdims=True, initial=np.inf)
+    found = [_solved(cost) if most else units for cost, most in zip(costs, largest, strict=True)]
+    return np.array(found, np.int64).reshape(count, size)
+
+
+def _solved(cost: np.ndarray) -> np.ndarray:
     perm: np.ndarray = linear_sum_assignment(cost)[1].astype(np.int64, copy=False)
     return perm
 

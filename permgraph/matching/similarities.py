@@ -124,7 +124,8 @@ class Similarities:
 
         for some in (units[rows] for rows in slabs(a.shape[atom], a.numel(), of=len(units))):
             moved = part(now, some) if before is None else part(now, some).sub_(part(before, some))
-            products(a.index_select(atom, torch.from_numpy(some)), moved, site.spans[free], total)
+            here = a.index_select(atom, torch.from_numpy(some)) if alone else a.narrow(atom, int(some[0]), len(some))
+            products(here, moved, site.spans[free], total)
             if a.numel() > SLAB:
                 del moved
                 return_freed()
