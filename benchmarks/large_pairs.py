@@ -25,12 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from planted import noisy, peak_mb, share
+from planted import noisy, peak_mb
 from torch import nn
 
 import permgraph as pg
 from permgraph.matching.objective import Pairing
 from permgraph.matching.weights import match_weights
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from weight_cases import recovered
 
 RESULT = Path(__file__).parent / "results" / "large_pairs.json"
 KINDS = ("planted", "planted, noise 0.5", "unrelated")
@@ -129,7 +133,7 @@ def row(name: str, kind: str) -> dict[str, Any]:
         "sweeps": round(cpu / (gflop / speed), 1),
         "models_mb": round(models),
         "memory_added_over_models": round((peak_mb_now() - before) / models, 2),
-        "recovered": None if element is None else share(found.tables, spec.invert(element)),
+        "recovered": None if element is None else recovered(found.tables, spec.invert(element)),
         "objective_over_bound": round(found.search.objective / found.search.bound, 4),
         "identity_over_bound": round(found.search.identity / found.search.bound, 4),
         "steps": found.search.steps,

@@ -26,26 +26,13 @@ from permgraph.matching.descent import Descent
 from permgraph.matching.objective import Pairing
 from permgraph.matching.weights import match_weights
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from weight_cases import ResidualMLP, recovered
+
 RESULT = Path(__file__).parent / "results" / "planted.json"
 SIZES = ((2, 30, 50), (6, 30, 50), (8, 30, 50), (6, 60, 100), (6, 128, 256), (8, 128, 256))
 NOISES = (0.0, 0.5, 1.0)
-
-
-class ResidualMLP(nn.Module):
-    def __init__(self, blocks: int, width: int, hidden: int) -> None:
-        super().__init__()
-        self.embed, self.head = nn.Linear(1, width), nn.Linear(width, 5)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width)) for _ in range(blocks)
-        )
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=0.1) if parameter.dim() > 1 else nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x)
 
 
 def noisy(state: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
@@ -54,11 +41,6 @@ def noisy(state: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
         k: v + noise * v.std(correction=0) * torch.randn_like(v) if noise and v.is_floating_point() else v
         for k, v in state.items()
     }
-
-
-def share(tables: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:
-    """The share of units that are where they belong, averaged over groups."""
-    return float(np.mean([(tables[name] == table).mean() for name, table in wanted.items()]))
 
 
 @dataclass(frozen=True)
@@ -84,13 +66,13 @@ class Pair:
 def by_frank_wolfe(pair: Pair) -> float:
     """Weight matching as it is."""
     found = match_weights(pair.spec, pair.spec.groups, pair.model.state_dict(), pair.b)
-    return share(found.tables, pair.inverse)
+    return recovered(found.tables, pair.inverse)
 
 
 def by_descent(pair: Pair) -> float:
     """Git Re-Basin's coordinate descent from the identity, over our groups."""
     descent = Descent.of(Pairing.of(pair.spec, pair.spec.groups, pair.model.state_dict(), pair.b))
-    return share(descent.run(pair.spec.identity()).tables, pair.inverse)
+    return recovered(descent.run(pair.spec.identity()).tables, pair.inverse)
 
 
 def by_rebasin(pair: Pair) -> float:
