@@ -140,6 +140,18 @@ def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, sai
     assert {(row["weight"], *row["average"]) for row in both["equal"]} == {(w, *difference) for w in (0.5, 0.9)}
 
 
+def test_transfer_is_a_number_where_a_draw_has_no_gap(tmp_path) -> None:
+    """B is better on 4 test groups of 20, which one draw in a hundred misses."""
+    one = experiment(tmp_path, gain=10)
+    right = {"t": [[2] * 15 + [0] * 5] * 2, "m": [[2] * 19 + [0]] * 2}
+    (tmp_path / "B.json").write_text(json.dumps({"right": right}))
+    ((_, low, high),) = one.gaps
+    assert (high == low).any()
+    best = one.best("proposed")[1]
+    assert np.isfinite(best["transferred"]).all()
+    assert np.isfinite(one.difference("proposed", "linear", 0.5)["transfer"]).all()
+
+
 def test_a_row_without_cells_is_kept_only_where_the_rest_reproduces(tmp_path) -> None:
     for folder in ("whole", "part", "fewer", "other"):
         (tmp_path / folder).mkdir()

@@ -38,11 +38,11 @@ A is the speech encoder, B the music encoder, `weight` A's share: 0.9 is the pap
 of the verified group (or by a control), merged with A, frozen and probed: a learned weighted sum of all hidden states,
 averaged over an example's frames, and one linear layer. A probe is fitted {probe_seeds} times, each time without a
 random tenth of its training groups. **Speech**: 1000 × the mean over the speech tasks of accuracy / A's; **music**: the
-same with B's; **average**: their mean; **transfer**: 1000 × the share of the way from A's accuracy to B's, on the music
-tasks where B is better than A. *Transfer at 97 %*: the largest at a weight that keeps 97 % of the speech score, in
-percent; 0 where none does. Brackets are 95 % intervals from a bootstrap over test groups, probe seeds and
-control seeds; differences are paired. The best weight of a row is chosen anew in every draw, among the weights shown
-in the pictures.
+same with B's; **average**: their mean; **transfer**: 1000 × the share of the way from A's accuracy to B's, both summed
+over the music tasks where B is better than A. *Transfer at 97 %*: the largest at a weight that keeps 97 % of the
+speech score, in percent; 0 where none does. Brackets are 95 % intervals from a bootstrap over test groups, probe seeds
+and control seeds; differences are paired. The best weight of a row is chosen anew in every draw, among the weights
+shown in the pictures.
 """
 
 

@@ -59,9 +59,12 @@ def read_audio(path: Path) -> Audio:
 
 
 def by_ffmpeg(paths: Sequence[Path]) -> list[Audio]:
-    """Several files by one process: starting it costs more than decoding a prompt."""
+    """Several files by one process: starting it costs more than decoding a prompt.
+
+    The suffix is the format: of a file of a few frames ffmpeg cannot tell it.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        inputs = [part for path in paths for part in ("-i", str(path))]
+        inputs = [part for path in paths for part in ("-f", path.suffix[1:], "-i", str(path))]
         made = [Path(folder, f"{k}.raw") for k in range(len(paths))]
         form = ["-f", "f32le", "-ac", "1", "-ar", str(RATE)]
         outputs = [part for k, path in enumerate(made) for part in ("-map", f"{k}:a", *form, str(path))]

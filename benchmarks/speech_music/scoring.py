@@ -2,8 +2,9 @@
 
 A task's accuracy is that of its probes, averaged over probe seeds (and over a control's seeds). The speech score is
 1000 × the mean over speech tasks of accuracy / A's accuracy, the music score the same with B's, and the average their
-mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy to B's, averaged over the
-music tasks on which B is better than A: what merging can bring over. Intervals are 95 % percentiles of a bootstrap
+mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy to B's, both summed over the
+music tasks on which B is better than A: what merging can bring over. (Of sums, since a mean of shares has no finite
+variance where one gap is small.) Intervals are 95 % percentiles of a bootstrap
 that draws the test groups of every task, the probe seeds and a control's seeds anew; the same draws for all models, so
 that differences are paired. The best weight of a row is chosen anew in every draw.
 """
@@ -116,8 +117,11 @@ class Experiment:
             ratios = [self.accuracy(task, files) / self.references[task.name] for task in scored]
             found[domain] = 1000 * np.mean(ratios, axis=0)
         found["average"] = (found["speech"] + found["music"]) / 2
-        ways = [(self.accuracy(task, files) - low) / (high - low) for task, low, high in self.gaps]
-        return found | ({TRANSFER: 1000 * np.mean(ways, axis=0)} if ways else {})
+        if self.gaps:
+            gone = sum(self.accuracy(task, files) - low for task, low, _ in self.gaps)
+            whole = sum(high - low for _, low, high in self.gaps)
+            found[TRANSFER] = 1000 * np.divide(gone, whole, out=np.zeros_like(whole), where=whole > 0)
+        return found
 
     @cached_property
     def gaps(self) -> list[tuple[Task, Draws, Draws]]:
