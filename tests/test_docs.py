@@ -48,8 +48,8 @@ def test_a_notebook_gives_the_outputs_that_it_shows(name: str) -> None:
 
 
 def words(output: dict) -> str:
-    """What an output says, but for its numbers, which may differ with the machine."""
-    return VARIES.sub("#", "".join(output.get("text") or output["data"]["text/plain"]))
+    """What an output says, but for its numbers, which may differ with the machine, and so the spaces before a sign."""
+    return re.sub(" +", " ", VARIES.sub("#", "".join(output.get("text") or output["data"]["text/plain"])))
 
 
 def test_the_pictures_are_those_that_the_script_draws() -> None:

@@ -10,7 +10,7 @@ import pytest
 from commands import run
 
 README = Path(__file__).parents[1] / "README.md"
-VARIES = re.compile(r"\.py:\d+|max error [\d.e-]+|\d\.\d\d(?= ->)|(?<=-> )\d\.\d\d")
+VARIES = re.compile(r"\.py:\d+|max error [\d.e-]+|-?\d\.\d\d(?= ->)|(?<=-> )\d\.\d\d")
 
 
 class Checker(doctest.OutputChecker):

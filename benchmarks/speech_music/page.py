@@ -106,7 +106,7 @@ def training_section(logs: dict[str, list[dict[str, Any]]]) -> str:
 DURATION = """## How long it takes
 
 Minutes of each stage, where one command ran it from an empty folder (first line) or from the shipped encoders on and
-the prepared data (second). The machine had two cores.
+the prepared data (second, the pair "shipped" alone). The machine had two cores, and other work beside this.
 """
 
 
@@ -116,9 +116,11 @@ def duration_section(times: dict[str, Any]) -> str:
     commands = {"fetch": "`everything`", "merge": "`everything --from merge`"}
     rows = []
     for first, command in commands.items():
-        minutes = times.get(first, {"minutes": {}})["minutes"]
-        rows.append([command, *(f"{minutes[stage]:.1f}" if stage in minutes else "–" for stage in stages)])
-    return DURATION + "\n" + table(("command", *stages), rows)
+        if first in times:
+            minutes, processes = times[first]["minutes"], times[first]["processes"]
+            cells = (f"{minutes[stage]:.1f}" if stage in minutes else "–" for stage in stages)
+            rows.append([command, str(processes), *cells])
+    return DURATION + "\n" + table(("command", "processes", *stages), rows)
 
 
 def full_size_section(data: dict[str, Any]) -> str:
