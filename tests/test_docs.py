@@ -10,7 +10,7 @@ from notebooks import load, run
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if "```python\n" in path.read_text(encoding="utf-8"))
 NOTEBOOKS = sorted(path.name for path in (DOCS / "notebooks").glob("*.ipynb"))
-VARIES = re.compile(r"-?\d+(\.\d+)?(e-\d+)?")
+VARIES = re.compile(r"[ -]?\d+(\.\d+)?(e-\d+)?")
 
 
 def blocks(page: str) -> str:
@@ -48,8 +48,8 @@ def test_a_notebook_gives_the_outputs_that_it_shows(name: str) -> None:
 
 
 def words(output: dict) -> str:
-    """What an output says, but for its numbers, which may differ with the machine, and so the spaces before a sign."""
-    return re.sub(" +", " ", VARIES.sub("#", "".join(output.get("text") or output["data"]["text/plain"])))
+    """What an output says, but for its numbers, which may differ with the machine, the sign of a zero among them."""
+    return VARIES.sub("#", "".join(output.get("text") or output["data"]["text/plain"]))
 
 
 def test_the_pictures_are_those_that_the_script_draws() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.speech_music.appendix import duration_section, full_size_section, training_section
 from benchmarks.speech_music.findings import conclusion, opening
+from benchmarks.speech_music.markdown import span, table
 from benchmarks.speech_music.pictures import draw
 from benchmarks.speech_music.scoring import MEASURES, SCORES
 from benchmarks.speech_music.summary import RESULT
@@ -46,19 +48,6 @@ shown in the pictures.
 """
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and the others to the right."""
-    marks = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, marks, *rows)) + "\n"
-
-
-def span(values: Sequence[float], digits: int = 0, sign: bool = False) -> str:
-    """An estimate with its interval."""
-    mark = "+" if sign else ""
-    estimate, low, high = (f"{value:{mark}.{digits}f}" for value in values)
-    return f"{estimate} [{low}, {high}]"
-
-
 LIMITS = """## What this does not show
 
 - The encoders are small and little trained. Where A is as good as B on a music task, a merge has nothing to bring
@@ -70,63 +59,6 @@ LIMITS = """## What this does not show
   examples.
 - The released procedure is rebuilt from the description of its defects, not run from its own code.
 """
-
-FULL_SIZE = """## At full size
-
-    python -m benchmarks.speech_music.full_size
-
-HuBERT's and MERT's weights could not be had. The same code path on two folders of their formats
-with random weights, {parameters:,} parameters each, {groups} groups: CPU seconds on {threads} thread, and the peak
-memory of the process. The moved B is B: largest relative error {certificate:.0e}. `run.py` and `layers.py`
-take the folders of `facebook/hubert-base-ls960` and `m-a-p/MERT-v0-public` as `--a` and `--b`.
-"""
-
-
-TRAINING = """## How the encoders were trained
-
-    python -m benchmarks.speech_music.everything --only train
-
-By `benchmarks/speech_music/manifest.json`, from random weights. Accuracy on masked frames, of 128 clusters for each
-label stream (speech: the teacher's hidden states; music: MFCC, semitones), on the crops of the steps since the line
-before and on held-out recordings.
-"""
-LINES = 4
-
-
-def training_section(logs: dict[str, list[dict[str, Any]]]) -> str:
-    """Each run at LINES steps, evenly spread to the last."""
-    rows = []
-    for run, log in logs.items():
-        for line in (log[(k + 1) * len(log) // LINES - 1] for k in range(LINES)):
-            accuracies = (" / ".join(f"{x:.3f}" for x in line[key]) for key in ("accuracy", "heldout_accuracy"))
-            rows.append([run, str(line["step"]), *accuracies])
-    return TRAINING + "\n" + table(("run", "step", "training", "held out"), rows)
-
-
-DURATION = """## How long it takes
-
-Minutes of each stage, where one command ran it from an empty folder (first line) or from the shipped encoders on and
-the prepared data (second, the pair "shipped" alone). The machine had two cores, and other work beside this.
-"""
-
-
-def duration_section(times: dict[str, Any]) -> str:
-    """A line for each way to begin."""
-    stages = ("fetch", "prepare", "train", "merge")
-    commands = {"fetch": "`everything`", "merge": "`everything --from merge`"}
-    rows = []
-    for first, command in commands.items():
-        if first in times:
-            minutes, processes = times[first]["minutes"], times[first]["processes"]
-            cells = (f"{minutes[stage]:.1f}" if stage in minutes else "–" for stage in stages)
-            rows.append([command, str(processes), *cells])
-    return DURATION + "\n" + table(("command", "processes", *stages), rows)
-
-
-def full_size_section(data: dict[str, Any]) -> str:
-    """Stages with their time and memory."""
-    rows = [[one["stage"], f"{one['cpu_seconds']:.1f}", f"{one['peak_mb']:,}"] for one in data["stages"]]
-    return FULL_SIZE.format(**data) + "\n" + table(("stage", "CPU seconds", "peak, MB"), rows)
 
 
 def read() -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any] | None]:
