@@ -19,11 +19,12 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
+from permgraph.assignment.solve import solve
+from permgraph.comparing.models import Pair
+from permgraph.comparing.points import Point, find_points
 from permgraph.data.audio import AudioBatches
-from permgraph.matching.alignment import Alignment
-from permgraph.matching.assignment import solve
-from permgraph.matching.correlation import Pair, correlation_terms
-from permgraph.matching.points import Point, find_points
+from permgraph.matching.align import Alignment
+from permgraph.matching.correlation import correlation_terms
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import certify
 from permgraph.tracing.capture import capture

@@ -29,8 +29,8 @@ from planted import noisy, peak_mb
 from torch import nn
 
 import permgraph as pg
-from permgraph.matching.objective import Pairing
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.search import match_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

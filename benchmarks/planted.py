@@ -22,9 +22,9 @@ from pairs.aligners import PeerError, loaded, rebasin
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.matching.descent import Descent
-from permgraph.matching.objective import Pairing
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights.coordinate_descent import Descent
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.search import match_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

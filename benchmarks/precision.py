@@ -26,13 +26,14 @@ from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
+from permgraph.assignment.solve import Term, objective, solve
+from permgraph.comparing.models import Pair, as_batch
+from permgraph.comparing.moments import CrossMoments
+from permgraph.comparing.points import find_points
 from permgraph.data.audio import AudioBatches
-from permgraph.matching.assignment import Term, objective, solve
-from permgraph.matching.correlation import Pair, as_batch, terms_of
-from permgraph.matching.descent import Descent
-from permgraph.matching.moments import CrossMoments
-from permgraph.matching.objective import Pairing
-from permgraph.matching.points import find_points
+from permgraph.matching.correlation import terms_of
+from permgraph.matching.weights.coordinate_descent import Descent
+from permgraph.matching.weights.objective import Pairing
 from permgraph.symmetry.derivation import Derivation
 
 RESULT = Path(__file__).parent / "results" / "precision.json"

@@ -25,7 +25,7 @@ import torch
 import transformers
 
 import permgraph as pg
-from permgraph.matching.alignment import METHODS
+from permgraph.matching.align import METHODS
 from permgraph.tracing import exporting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -17,9 +17,10 @@ from permgraph.errors import (
 )
 
 if TYPE_CHECKING:
-    from permgraph.matching.alignment import Alignment, align
+    from permgraph.matching.align import Alignment, align
+    from permgraph.matching.many import match_many
     from permgraph.merging.barrier import Barrier, barrier
-    from permgraph.merging.many import match_many, merge_many
+    from permgraph.merging.many import merge_many
     from permgraph.merging.merge import merge
     from permgraph.models.loading import load
     from permgraph.symmetry.derivation import derive
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Alignment": "matching.alignment",
+    "Alignment": "matching.align",
     "Barrier": "merging.barrier",
     "Certificate": "symmetry.verification",
     "Forwards": "tracing.forwards",
     "PermutationGroup": "symmetry.permutations",
     "PermutationSpec": "symmetry.spec",
     "Permutations": "symmetry.permutations",
-    "align": "matching.alignment",
+    "align": "matching.align",
     "barrier": "merging.barrier",
     "derive": "symmetry.derivation",
     "load": "models.loading",
-    "match_many": "merging.many",
+    "match_many": "matching.many",
     "merge": "merging.merge",
     "merge_many": "merging.many",
     "verify": "symmetry.verification",

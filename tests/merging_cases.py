@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, HubertModel
 
 import permgraph as pg
-from permgraph.matching.correlation import Pair
-from permgraph.merging.calibration import Calibration
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.models import Pair
 from permgraph.tracing.capture import Program, capture
 
 Batch = Any

@@ -8,8 +8,8 @@ from pairs import PLANTED, hubert, mlp, plant, vectors
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.matching import alignment as alignment_module
-from permgraph.matching.points import find_points
+from permgraph.comparing.points import find_points
+from permgraph.matching import align as alignment_module
 from permgraph.merging import METHODS, merge_method
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import Certificate

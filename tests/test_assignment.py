@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from permgraph.assignment.solve import Term, breakdown, objective, solve
 from permgraph.errors import CalibrationError, SpecMismatchError
-from permgraph.matching.assignment import Term, breakdown, objective, solve
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_merge_of_models_made_by_python(tmp_path, monkeypatch):
 def test_the_choices_of_merge_are_those_of_the_engine():
     told = run("merge", "--help").stdout
     assert all(name in told for name in (*METHODS, *LAYER_METHODS, *CORRECTIONS))
-    from permgraph.matching.alignment import METHODS as MATCHING
+    from permgraph.matching.align import METHODS as MATCHING
 
     assert {choice.value for choice in merging.Method} == set(MATCHING)
 

@@ -5,7 +5,7 @@ import pytest
 from pairs import PLANTED, mlp, plant, vectors
 
 import permgraph as pg
-from permgraph.matching.comparison import PICTURE
+from permgraph.matching.partners import PICTURE
 
 
 @pytest.mark.parametrize("name", ["mlp", "hubert", "llama", "gpt2"])

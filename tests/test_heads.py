@@ -9,8 +9,8 @@ from commands import run
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from permgraph.cli import jobs
 from permgraph.errors import SpecMismatchError
+from permgraph.jobs import align as jobs
 from permgraph.models.heads import common_part
 from permgraph.models.loading import load, require_alike
 from permgraph.symmetry.verification import Certificate

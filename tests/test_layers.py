@@ -7,7 +7,7 @@ import torch
 from merging_cases import MODELS, program_of
 from torch import nn
 
-from permgraph.merging.layers import find_layers
+from permgraph.comparing.layers import find_layers
 from permgraph.tracing.capture import capture
 
 

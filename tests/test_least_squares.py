@@ -11,8 +11,8 @@ from pairs import PLANTED
 from torch import Tensor, nn
 
 import permgraph as pg
+from permgraph.comparing.layers import find_layers
 from permgraph.merging import LAYER_METHODS
-from permgraph.merging.layers import find_layers
 
 
 @pytest.mark.parametrize("method", LAYER_METHODS)

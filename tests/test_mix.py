@@ -13,10 +13,10 @@ from pairs import PLANTED, hubert, mlp, plant, vectors
 from torch import nn
 
 import permgraph as pg
+from permgraph.assignment.solve import Term, objective
 from permgraph.errors import CalibrationError, OptionError
-from permgraph.matching.assignment import Term, objective
-from permgraph.matching.objective import Pairing
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.search import match_weights
 
 
 def noisy(model: nn.Module, noise: float, seed: int = 0) -> nn.Module:

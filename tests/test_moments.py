@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from permgraph.comparing.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
 from permgraph.errors import CalibrationError
-from permgraph.matching.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
 
 SIZE = 7
 

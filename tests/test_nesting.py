@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_assignment import Unit
 
-from permgraph.matching import nesting
-from permgraph.matching.assignment import Term, solve
-from permgraph.matching.posing import Found, Problem
+from permgraph.assignment import nested
+from permgraph.assignment.problem import Found, Problem
+from permgraph.assignment.solve import Term, solve
 
 
 def test_only_blocks_that_may_matter_are_solved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,8 +19,8 @@ def test_only_blocks_that_may_matter_are_solved(monkeypatch: pytest.MonkeyPatch)
         solved.extend(blocks)
         return leaves(problem, root, blocks)
 
-    leaves = nesting._leaves
-    monkeypatch.setattr(nesting, "_leaves", counted)
+    leaves = nested._leaves
+    monkeypatch.setattr(nested, "_leaves", counted)
     rng = np.random.default_rng(0)
     size, inner = 6, 5
     matrix = rng.uniform(-0.1, 0.1, (size, inner, size, inner))
@@ -43,7 +43,7 @@ def test_blocks_solved_together_are_those_solved_one_by_one(kind: str, monkeypat
     shapes = {("H", "q"): (4, 5, 4, 5), ("H", "v"): (4, 3, 4, 3), ("H",): (4, 4)}
     terms = [Term(names, draw[kind](shapes[names])) for names in (*shapes, ("H", "q"))]
     together = solve(groups, terms)
-    monkeypatch.setattr(nesting, "_leaves", lambda *_: None)
+    monkeypatch.setattr(nested, "_leaves", lambda *_: None)
     apart = solve(groups, terms)
     assert together.value == pytest.approx(apart.value)
     assert together.exact == apart.exact

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from permgraph.comparing.padding import padding_masks
 from permgraph.tracing.capture import capture
-from permgraph.tracing.padding import padding_masks
 from permgraph.tracing.run import bind
 
 LONG, SHORT = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])

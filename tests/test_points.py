@@ -8,8 +8,8 @@ from pairs import plant
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.matching import points
-from permgraph.matching.points import find_points
+from permgraph.comparing import points
+from permgraph.comparing.points import find_points
 from permgraph.symmetry.derivation import Derivation
 from permgraph.tracing.capture import capture
 

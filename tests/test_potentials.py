@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from permgraph.matching import potentials
-from permgraph.matching.potentials import TOLERANCE, assign, assign_each
+from permgraph.assignment import flat
+from permgraph.assignment.flat import TOLERANCE, assign, assign_each
 
 
 def similar(kind: str, size: int, seed: int = 0) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_the_optimum_is_reached_and_no_path_to_it_decides_a_tie(kind, size, monk
     rows, best = linear_sum_assignment(-matrix)
     found = {}
     for above in (0, 10**6):
-        monkeypatch.setattr(potentials, "BALANCED_ABOVE", above)
+        monkeypatch.setattr(flat, "BALANCED_ABOVE", above)
         found[above] = assign(matrix)
     assert (found[0] == found[10**6]).all()
     slack = 2 * size * TOLERANCE * np.abs(matrix).max()

@@ -14,12 +14,12 @@ import pytest
 import torch
 from commands import run
 
-from permgraph.cli import session as sessions
 from permgraph.cli.app import app
 from permgraph.cli.examples import EXAMPLES
-from permgraph.cli.recipes import Request, read_recipe, recipe_text
-from permgraph.cli.session import Session
 from permgraph.errors import OptionError
+from permgraph.jobs import session as sessions
+from permgraph.jobs.recipe import Request, read_recipe, recipe_text
+from permgraph.jobs.session import Session
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.loading import load
 

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 import permgraph as pg
 from permgraph.adapters import Adapter, adapter_for
 from permgraph.checkpoints.writing import save_checkpoint
-from permgraph.cli import files, many
 from permgraph.cli.app import app
 from permgraph.data.audio import AudioBatches
 from permgraph.data.batches import Batches
 from permgraph.data.images import read_image
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError
+from permgraph.jobs import files, merge_many
 from permgraph.models.loading import load
 from permgraph.models.references import find_folder
 
@@ -132,7 +132,7 @@ def test_a_match_of_many_that_changes_a_function_is_refused(tmp_path, monkeypatc
         str(folders.checkpoint(tmp_path / name, "BertModel", folders.TEXT, seed=k)) for k, name in enumerate("abc")
     ]
     bad = pg.Certificate(False, 1.0, 1e-8, ("residual",), 1, 0)
-    monkeypatch.setattr(many, "prove", lambda *args: bad)
+    monkeypatch.setattr(merge_many, "prove", lambda *args: bad)
     result = CliRunner().invoke(app, ["merge", *models, "--groups", "feed_forward", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "the match is refused: the function changes: residual" in result.stderr

@@ -9,12 +9,12 @@ import pytest
 import torch
 from weight_cases import SELF_MEETING, ResidualMLP, pair, residual
 
-from permgraph.matching.descent import Descent
-from permgraph.matching.factors import Factor, Soft
-from permgraph.matching.frank_wolfe import frank_wolfe
-from permgraph.matching.objective import Pairing
-from permgraph.matching.relaxation import Relaxation, relax
-from permgraph.matching.soft import Mixture
+from permgraph.matching.weights.coordinate_descent import Descent
+from permgraph.matching.weights.doubly_stochastic import Mixture
+from permgraph.matching.weights.frank_wolfe import frank_wolfe
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.polynomial import Factor, Soft
+from permgraph.matching.weights.relaxation import Relaxation, relax
 
 
 def relaxations() -> list[Relaxation]:

@@ -10,7 +10,7 @@ from merging_cases import Two, call, program_of
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.merging.repair import SCALE, WHOLE, describe, plan
+from permgraph.merging.methods.repair import SCALE, WHOLE, describe, plan
 
 
 def _statistics(two: Two, layer: Any, model: nn.Module) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from pairs import PLANTED
 
-from permgraph.matching import objective, returned
-from permgraph.matching.objective import dot, matched, slabs
-from permgraph.matching.soft import Mixture, gather
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights import freed_memory, objective
+from permgraph.matching.weights.doubly_stochastic import Mixture, gather
+from permgraph.matching.weights.objective import dot, matched, slabs
+from permgraph.matching.weights.search import match_weights
 
 
 @pytest.mark.parametrize(("count", "size", "of"), [(7, 70, None), (7, 70, 3), (7, 7, None), (1, 500, None), (5, 0, 0)])
@@ -92,7 +92,7 @@ def test_what_was_freed_between_living_blocks_goes_back():
     living = [small for _, small in blocks]
     full = resident_mb()
     del blocks
-    returned.return_freed()
+    freed_memory.return_freed()
     assert resident_mb() < full - 75
     assert len(living) == 25
 
@@ -101,10 +101,10 @@ def test_where_the_library_cannot_hand_memory_back_nothing_happens(monkeypatch):
     class Other:
         """A C library without malloc_trim."""
 
-    monkeypatch.setattr(returned.ctypes, "CDLL", lambda name: Other())
-    returned._trim.cache_clear()
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda name: Other())
+    freed_memory._trim.cache_clear()
     try:
-        assert returned._trim() is None
-        returned.return_freed()
+        assert freed_memory._trim() is None
+        freed_memory.return_freed()
     finally:
-        returned._trim.cache_clear()
+        freed_memory._trim.cache_clear()

@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_assignment import Unit
 
-from permgraph.matching import assignment
-from permgraph.matching.assignment import Term, solve
+from permgraph.assignment import solve as assignment
+from permgraph.assignment.solve import Term, solve
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from pairs import PLANTED, hubert, mlp, vectors
 from torch import nn
 
 import permgraph as pg
-from permgraph.matching import universe
-from permgraph.matching.points import Point, find_points
-from permgraph.merging import many
+from permgraph.comparing.points import Point, find_points
+from permgraph.matching import many, universe
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import Certificate
 from permgraph.tracing.capture import capture

@@ -12,9 +12,9 @@ from torch import nn
 from weight_cases import SELF_MEETING, ResidualMLP, Square, Tied, pair, recovered, residual
 
 import permgraph as pg
-from permgraph.matching.descent import Descent
-from permgraph.matching.objective import Pairing
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights.coordinate_descent import Descent
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.search import match_weights
 
 
 @pytest.mark.parametrize(("blocks", "noise"), [(2, 0.0), (6, 0.0), (6, 1.0), (8, 0.5)])
@@ -76,7 +76,7 @@ def test_the_answer_repeats_and_large_families_are_found_last(monkeypatch: pytes
     one, two = (match_weights(spec, spec.groups, a, b, seed=3) for _ in range(2))
     assert all((one.tables[name] == two.tables[name]).all() for name in one.tables)
     assert one.search == two.search
-    monkeypatch.setattr("permgraph.matching.weights.LARGE", 40)
+    monkeypatch.setattr("permgraph.matching.weights.search.LARGE", 40)
     spec, a, b, inverse = residual(2, 0.0)
     assert recovered(match_weights(spec, spec.groups, a, b).tables, inverse) == 1.0
 
@@ -106,8 +106,8 @@ def test_the_search_is_on_the_alignment_and_progress_is_told() -> None:
 def test_similarities_without_room_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, a, b, _ = residual(2, 0.5)
     kept = match_weights(spec, spec.groups, a, b).search
-    monkeypatch.setattr("permgraph.matching.similarities.ROOM_AT_LEAST", 0)
-    monkeypatch.setattr("permgraph.matching.similarities.ROOM", 0.0)
+    monkeypatch.setattr("permgraph.matching.weights.similarities.ROOM_AT_LEAST", 0)
+    monkeypatch.setattr("permgraph.matching.weights.similarities.ROOM", 0.0)
     assert not Descent.of(Pairing.of(spec, spec.groups, a, b)).kept.kept
     assert match_weights(spec, spec.groups, a, b).search.objective == pytest.approx(kept.objective)
 
@@ -118,9 +118,9 @@ def test_large_models_stop_after_a_step_that_gains_little(monkeypatch: pytest.Mo
     spec, a, _, _ = pair(ResidualMLP(2, 64, 96, inputs=8), torch.randn(4, 8))
     b = {k: torch.randn_like(v) * v.std(correction=0) for k, v in a.items()}
     careful = match_weights(spec, spec.groups, a, b).search
-    monkeypatch.setattr("permgraph.matching.objective.DOUBLE_BELOW", 0)
-    monkeypatch.setattr("permgraph.matching.weights.HURRIED", 0)
-    monkeypatch.setattr("permgraph.matching.descent.HURRIED", 0)
+    monkeypatch.setattr("permgraph.matching.weights.objective.DOUBLE_BELOW", 0)
+    monkeypatch.setattr("permgraph.matching.weights.search.HURRIED", 0)
+    monkeypatch.setattr("permgraph.matching.weights.coordinate_descent.HURRIED", 0)
     hurried = match_weights(spec, spec.groups, a, b).search
     assert hurried.steps < careful.steps
     assert hurried.starts == 1

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.matching.descent import Descent
-from permgraph.matching.objective import Pairing
+from permgraph.matching.weights.coordinate_descent import Descent
+from permgraph.matching.weights.objective import Pairing
 
 TIMEOUT = 120  # seconds for a peer
 Batches = Sequence[Tensor]

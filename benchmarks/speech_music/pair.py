@@ -19,10 +19,11 @@ import permgraph as pg
 from benchmarks.speech_music.features import RATE
 from benchmarks.speech_music.recordings import folder_of
 from benchmarks.speech_music.streams import normalised
-from permgraph.matching.alignment import select
-from permgraph.matching.assignment import Term, breakdown, solve
-from permgraph.matching.correlation import Pair, correlation_terms
-from permgraph.matching.points import find_points
+from permgraph.assignment.solve import Term, breakdown, solve
+from permgraph.comparing.models import Pair
+from permgraph.comparing.points import find_points
+from permgraph.matching.align import select
+from permgraph.matching.correlation import correlation_terms
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import certify
 from permgraph.tracing.run import bind

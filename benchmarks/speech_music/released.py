@@ -17,7 +17,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from permgraph.matching.moments import CrossMoments
+from permgraph.comparing.moments import CrossMoments
 
 Batches = Iterable[Mapping[str, Tensor]]
 PARTS = ("conv", "feed_forward", "attention")

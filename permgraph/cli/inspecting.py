@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from permgraph.cli.session import Session
 from permgraph.cli.shared import UsageError
+from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
     from permgraph.models.loading import LoadedModel
@@ -51,7 +51,7 @@ def inspect(
     Its weights are not read, unless it cannot be traced without.
     """
     from permgraph.checkpoints.model_card import public_name
-    from permgraph.cli import files
+    from permgraph.jobs import files
     from permgraph.pages.inspection import inspection_page
 
     session = replace(session, json=session.json or json == "-")

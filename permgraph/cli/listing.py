@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from permgraph.cli.session import Session, table
+from permgraph.jobs.session import Session, table
 
 
 def adapters(session: Session) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from permgraph.cli.session import Session
 from permgraph.cli.shared import UsageError
+from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
-    from permgraph.cli.jobs import Matching
-    from permgraph.cli.recipes import Request
+    from permgraph.jobs.align import Matching
+    from permgraph.jobs.recipe import Request
     from permgraph.merging.shares import Weight
 
 
@@ -81,7 +81,7 @@ def align(
     base models are matched, and B's own head moves along.
     """
     matching = _matching(data, None if method is None else method.value, groups, limit, mix)
-    from permgraph.cli import jobs
+    from permgraph.jobs import align as jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
     what = f"{b}, its units in the places of {a}'s; the function is unchanged"
@@ -135,7 +135,7 @@ def merge(
     A as its reference. Heads are merged where all models have the same one with the same labels; else A keeps its own.
     A recipe that makes the same weights again, bit for bit on this machine, is written beside them.
     """
-    from permgraph.cli.recipes import Request
+    from permgraph.jobs.recipe import Request
 
     typed = Request(
         models=tuple(name for name in (a, b, *(more or ())) if name is not None),
@@ -163,7 +163,7 @@ def _prepared(session: Session, typed: "Request", config: Path | None) -> "tuple
     """The request with what the recipe adds to it, and the session with its seed and device."""
     if config is None:
         return session, typed
-    from permgraph.cli.recipes import read_recipe
+    from permgraph.jobs.recipe import read_recipe
 
     request = typed.over(read_recipe(config))
     if typed.models:  # other models than the recipe's have other files
@@ -189,17 +189,17 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     share = 1 / count if request.weight is None else _weight(request.weight)
     needs_data = _needs_data(how, data)
     if config is not None:
-        from permgraph.cli.recipes import require_unchanged
+        from permgraph.jobs.recipe import require_unchanged
 
         require_unchanged(config, request)
     if count == 2:
-        from permgraph.cli.two import merge_two
+        from permgraph.jobs.merge import merge_two
 
         merge_two(session, request, Path(str(request.out)), matching, share, how, needs_data=needs_data)
         return
     if not isinstance(share, float):
         raise UsageError(f"--weight {request.weight} is for two models, and {count} are given: give a number")
-    from permgraph.cli.many import merge_all
+    from permgraph.jobs.merge_many import merge_all
 
     merge_all(session, request, Path(str(request.out)), matching, share)
 
@@ -250,6 +250,6 @@ def _matching(
         raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
     if mix and data is None:
         raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
-    from permgraph.cli.jobs import Matching
+    from permgraph.jobs.align import Matching
 
     return Matching(data, method, roles, limit, mix)

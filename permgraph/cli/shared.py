@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperCommand
 
 from permgraph.cli.examples import EXAMPLES
-from permgraph.cli.session import Session
 from permgraph.errors import PermgraphError
+from permgraph.jobs.session import Session
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the warnings of libraries.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from permgraph.checkpoints.folders import require_free, whole_folder
-from permgraph.cli.jobs import Aligned, Matching, align_loaded, prove, write
-from permgraph.cli.record import gain_table
-from permgraph.cli.session import Session, plain, table
 from permgraph.demo.probes import Probe, load_probes, scores
-from permgraph.matching.alignment import Alignment, select
+from permgraph.jobs.align import Aligned, Matching, align_loaded, prove, write
+from permgraph.jobs.record import gain_table
+from permgraph.jobs.session import Session, plain, table
+from permgraph.matching.align import Alignment, select
 from permgraph.merging.merge import merge
 from permgraph.models.loading import load
 from permgraph.pages.sections import moved_share

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from permgraph.matching.assignment import Term, breakdown
+from permgraph.assignment.solve import Term, breakdown
 from permgraph.symmetry.permutations import PermutationGroup
 
 

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.matching.assignment import Term, objective, solve
-from permgraph.matching.correlation import Pair, Progress, correlation_terms
+from permgraph.assignment.solve import Term, objective, solve
+from permgraph.comparing.models import Pair, Progress
+from permgraph.comparing.points import Point
+from permgraph.matching.correlation import correlation_terms
 from permgraph.matching.gains import Gain, correlation_gains, shares_of_bounds
-from permgraph.matching.objective import Pairing
-from permgraph.matching.places import families, unit_sources
-from permgraph.matching.points import Point
-from permgraph.matching.weights import match_weights
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.search import match_weights
+from permgraph.matching.weights.sites import families, unit_sources
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec

@@ -1,6 +1,6 @@
-"""Merge methods, one file each."""
+"""Merging models of one architecture."""
 
-from permgraph.merging import batch_norm, linear, pleas, refit, regmean, repair, slerp
+from permgraph.merging.methods import batch_norm, linear, pleas, refit, regmean, repair, slerp
 from permgraph.merging.registry import (
     CORRECTIONS,
     LAYER_METHODS,

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from permgraph.errors import OptionError
-from permgraph.matching.alignment import Alignment
+from permgraph.matching.align import Alignment
 from permgraph.merging.merge import Mixture
 
 Judge = Callable[[nn.Module], float | tuple[float, float]]

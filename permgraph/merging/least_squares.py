@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from permgraph.merging.calibration import Calibration
-from permgraph.merging.layers import AffineLayer
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.layers import AffineLayer
+from permgraph.comparing.second_moments import gather
 from permgraph.merging.registry import LayerFunction
-from permgraph.merging.second_moments import gather
 from permgraph.merging.shares import Shares
 
 RIDGE = 1e-3

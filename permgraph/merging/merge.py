@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.models import Pair, Progress
 from permgraph.errors import CalibrationError, OptionError
-from permgraph.matching.alignment import Alignment, require_pair
-from permgraph.matching.correlation import Pair, Progress
+from permgraph.matching.align import Alignment, require_pair
 from permgraph.merging import CORRECTIONS, LAYER_METHODS, METHODS, MergeFunction
-from permgraph.merging.calibration import Calibration
 from permgraph.merging.least_squares import merge_layers
 from permgraph.merging.registry import Share
 from permgraph.merging.shares import Shares, Weight, shares_of

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from permgraph.merging.calibration import Calibration
-    from permgraph.merging.second_moments import SecondMoments
+    from permgraph.comparing.calibration import Calibration
+    from permgraph.comparing.second_moments import SecondMoments
     from permgraph.merging.shares import Shares
 
 Share = float | Tensor

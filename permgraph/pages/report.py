@@ -8,9 +8,9 @@ from math import isfinite
 
 import numpy as np
 
-from permgraph.matching.alignment import Alignment
-from permgraph.matching.comparison import Comparison
+from permgraph.matching.align import Alignment
 from permgraph.matching.gains import Gain
+from permgraph.matching.partners import Comparison
 from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour

@@ -9,8 +9,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.matching.places import Axes, families, unit_sources
-from permgraph.matching.posing import Term
+from permgraph.assignment.problem import Term
+from permgraph.matching.weights.sites import Axes, families, unit_sources
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup
 

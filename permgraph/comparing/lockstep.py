@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from permgraph.merging.calibration import Calibration
-from permgraph.merging.layers import TRANSPOSES
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.layers import TRANSPOSES
 from permgraph.tracing.capture import op_name
 from permgraph.tracing.run import Runner
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.matching.objective import matched, slabs
-from permgraph.matching.places import Axes
-from permgraph.matching.soft import DENSE_ABOVE, Mixture, gather
+from permgraph.matching.weights.doubly_stochastic import DENSE_ABOVE, Mixture, gather
+from permgraph.matching.weights.objective import matched, slabs
+from permgraph.matching.weights.sites import Axes
 from permgraph.symmetry.layout import Index
 
 Soft = dict[Axes, Mixture]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from permgraph.matching.posing import Found, Problem, Solver, Term, moving_axes
-from permgraph.matching.potentials import assign, assign_each
+from permgraph.assignment.flat import assign, assign_each
+from permgraph.assignment.problem import Found, Problem, Solver, Term, moving_axes
 
 
 def join(one: Found, other: Found) -> Found:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from permgraph.matching.posing import Group, Problem, Tables, Term, outer_axes, pose
+from permgraph.assignment.problem import Group, Problem, Tables, Term, outer_axes, pose
 from permgraph.symmetry.layout import Index
 
 Array = npt.NDArray[np.float32]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from permgraph.matching.descent import HURRIED, Descended, Descent
-from permgraph.matching.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
-from permgraph.matching.objective import Pairing
-from permgraph.matching.places import Family
-from permgraph.matching.posing import Term
-from permgraph.matching.relaxation import relax
+from permgraph.assignment.problem import Term
+from permgraph.matching.weights.coordinate_descent import HURRIED, Descended, Descent
+from permgraph.matching.weights.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.relaxation import relax
+from permgraph.matching.weights.sites import Family
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup, sample
 from permgraph.symmetry.spec import PermutationSpec

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from permgraph.comparing.second_moments import SecondMoments
 from permgraph.merging.least_squares import solve
 from permgraph.merging.registry import layer_method
-from permgraph.merging.second_moments import SecondMoments
 
 
 @layer_method("pleas", reference="arXiv 2407.02447")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from permgraph.merging.batch_norm import running_statistics
-from permgraph.merging.calibration import Calibration, kept
-from permgraph.merging.layers import AffineLayer, find_layers
-from permgraph.merging.lockstep import Stop, together
+from permgraph.comparing.calibration import Calibration, kept
+from permgraph.comparing.layers import AffineLayer, find_layers
+from permgraph.comparing.lockstep import Stop, together
+from permgraph.merging.methods.batch_norm import running_statistics
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
 from permgraph.tracing.capture import Program

@@ -8,12 +8,12 @@ from itertools import permutations
 
 import numpy as np
 
-from permgraph.matching.frank_wolfe import frank_wolfe
-from permgraph.matching.objective import Pairing
-from permgraph.matching.places import Family, Site, families
-from permgraph.matching.relaxation import Relaxation, relax
-from permgraph.matching.returned import LARGE, return_freed
-from permgraph.matching.similarities import Similarities
+from permgraph.matching.weights.frank_wolfe import frank_wolfe
+from permgraph.matching.weights.freed_memory import LARGE, return_freed
+from permgraph.matching.weights.objective import Pairing
+from permgraph.matching.weights.relaxation import Relaxation, relax
+from permgraph.matching.weights.similarities import Similarities
+from permgraph.matching.weights.sites import Family, Site, families
 from permgraph.symmetry.layout import Index
 
 MOST_SWEEPS = 50

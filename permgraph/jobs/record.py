@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from permgraph.cli.session import Session, table
+from permgraph.jobs.session import Session, table
 from permgraph.pages.sections import moved_share
 from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
-    from permgraph.matching.alignment import Alignment
+    from permgraph.matching.align import Alignment
     from permgraph.matching.gains import Gain
     from permgraph.models.loading import LoadedModel
     from permgraph.symmetry.permutations import Permutations

@@ -15,13 +15,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.matching.assignment import Solution, Term, solve
-from permgraph.matching.factors import Factor, Flat, Soft, products
-from permgraph.matching.objective import Pairing, norm
-from permgraph.matching.places import Axes, Site, unit_sources
-from permgraph.matching.returned import LARGE, return_freed
-from permgraph.matching.similarities import Place, Similarities
-from permgraph.matching.soft import Mixture, inner_vertex
+from permgraph.assignment.solve import Solution, Term, solve
+from permgraph.matching.weights.doubly_stochastic import Mixture, inner_vertex
+from permgraph.matching.weights.freed_memory import LARGE, return_freed
+from permgraph.matching.weights.objective import Pairing, norm
+from permgraph.matching.weights.polynomial import Factor, Flat, Soft, products
+from permgraph.matching.weights.similarities import Place, Similarities
+from permgraph.matching.weights.sites import Axes, Site, unit_sources
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup
 

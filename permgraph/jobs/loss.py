@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from permgraph.comparing.models import as_batch
 from permgraph.errors import OptionError, described
-from permgraph.matching.correlation import as_batch
 from permgraph.merging.barrier import POINTS, Barrier, Judge, barrier
 from permgraph.models.heads import common_part
 from permgraph.models.references import find_function, importing_from_here
 from permgraph.pages.report import barrier_words
 
 if TYPE_CHECKING:
-    from permgraph.cli.jobs import Aligned
-    from permgraph.cli.session import Progress
+    from permgraph.jobs.align import Aligned
+    from permgraph.jobs.session import Progress
     from permgraph.models.loading import LoadedModel
 
 Curves = Mapping[str, Barrier]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.matching.factors import products
-from permgraph.matching.objective import SLAB, Pairing, slabs
-from permgraph.matching.places import Axes, Site
-from permgraph.matching.returned import return_freed
-from permgraph.matching.soft import gather
+from permgraph.matching.weights.doubly_stochastic import gather
+from permgraph.matching.weights.freed_memory import return_freed
+from permgraph.matching.weights.objective import SLAB, Pairing, slabs
+from permgraph.matching.weights.polynomial import products
+from permgraph.matching.weights.sites import Axes, Site
 from permgraph.symmetry.layout import Index
 
 Place = tuple[Site, int]

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.folders import require_free
-from permgraph.cli import jobs
-from permgraph.cli.curves import Curves, curves_of, judge_of, sentence
-from permgraph.cli.session import Session
+from permgraph.jobs import align as jobs
+from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
+from permgraph.jobs.session import Session
 from permgraph.merging.merge import merge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from permgraph.cli.jobs import Aligned, Matching
-    from permgraph.cli.recipes import Request
+    from permgraph.jobs.align import Aligned, Matching
+    from permgraph.jobs.recipe import Request
     from permgraph.merging.shares import Weight
 
 

@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from permgraph.matching.places import Action, Axes, Site, sites, unit_sources
-from permgraph.matching.posing import Term
-from permgraph.matching.prior import Prior, mixed
-from permgraph.matching.soft import gather
+from permgraph.assignment.problem import Term
+from permgraph.matching.weights.doubly_stochastic import gather
+from permgraph.matching.weights.prior import Prior, mixed
+from permgraph.matching.weights.sites import Action, Axes, Site, sites, unit_sources
 from permgraph.symmetry.layout import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec

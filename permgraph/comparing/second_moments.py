@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from permgraph.comparing.calibration import Calibration, kept
+from permgraph.comparing.layers import AffineLayer, Layers, Sliding, find_layers
 from permgraph.errors import CalibrationError
-from permgraph.merging.calibration import Calibration, kept
-from permgraph.merging.layers import AffineLayer, Layers, Sliding, find_layers
 
 MOST = 2**25
 """Elements of a matrix of patches that is multiplied at once."""

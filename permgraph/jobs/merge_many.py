@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
-from permgraph.cli.jobs import Matching, load_all, prepare, prove, recipe_of
-from permgraph.cli.record import REPORT, facts, gains_of, origin
-from permgraph.cli.session import Session, table
 from permgraph.errors import VerificationError
-from permgraph.matching.alignment import method_and_mix, select
-from permgraph.merging.many import Placement, match_many, merge_many
+from permgraph.jobs.align import Matching, load_all, prepare, prove, recipe_of
+from permgraph.jobs.record import REPORT, facts, gains_of, origin
+from permgraph.jobs.session import Session, table
+from permgraph.matching.align import method_and_mix, select
+from permgraph.matching.many import Placement, match_many
+from permgraph.merging.many import merge_many
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
 from permgraph.pages.sections import moved_share
@@ -25,7 +26,7 @@ from permgraph.symmetry.report import fold
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from permgraph.cli.recipes import Request
+    from permgraph.jobs.recipe import Request
     from permgraph.models.heads import Heads
     from permgraph.models.loading import LoadedModel
     from permgraph.symmetry.spec import PermutationSpec

@@ -10,15 +10,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.assignment.solve import Term, solve
 from permgraph.checkpoints.reading import require_finite
+from permgraph.comparing.models import Batch, Pair, Progress, as_batch
+from permgraph.comparing.points import find_points, weigh
 from permgraph.errors import CalibrationError, OptionError, SpecMismatchError, VerificationError
-from permgraph.matching.assignment import Term, solve
-from permgraph.matching.comparison import Comparison, compare
-from permgraph.matching.correlation import Batch, Pair, Progress, as_batch, correlation_terms
+from permgraph.matching.correlation import correlation_terms
 from permgraph.matching.gains import Gain, correlation_gains, shares_of_bounds
-from permgraph.matching.points import find_points, weigh
+from permgraph.matching.partners import Comparison, compare
 from permgraph.matching.universe import Placed, with_unseen
-from permgraph.matching.weights import WeightSearch, match_weights
+from permgraph.matching.weights.search import WeightSearch, match_weights
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.spec import PermutationSpec

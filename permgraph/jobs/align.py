@@ -12,11 +12,11 @@ import torch
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
-from permgraph.cli.recipes import FILE, Request, local_hashes, recipe_text
-from permgraph.cli.record import REPORT, facts, gain_table, record, summary
-from permgraph.cli.session import Progress, Session
 from permgraph.errors import VerificationError
-from permgraph.matching.alignment import Alignment, align, require_pair, select
+from permgraph.jobs.recipe import FILE, Request, local_hashes, recipe_text
+from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
+from permgraph.jobs.session import Progress, Session
+from permgraph.matching.align import Alignment, align, require_pair, select
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import Heads, common_part, on_the_whole
 from permgraph.models.loading import LoadedModel, load, require_alike
@@ -32,7 +32,7 @@ from permgraph.tracing.run import bind
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from permgraph.cli.curves import Curves
+    from permgraph.jobs.loss import Curves
 
 
 @dataclass(frozen=True)

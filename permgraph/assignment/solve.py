@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from permgraph.matching.local_search import climbed, enumerated, small_group
-from permgraph.matching.nesting import join, nest, parts_of, root_of, shared_axis, split
-from permgraph.matching.posing import Found, Group, Problem, Tables, Term, check_solvable, pose, value_of
+from permgraph.assignment.local_search import climbed, enumerated, small_group
+from permgraph.assignment.nested import join, nest, parts_of, root_of, shared_axis, split
+from permgraph.assignment.problem import Found, Group, Problem, Tables, Term, check_solvable, pose, value_of
 
 __all__ = ["Group", "Solution", "Tables", "Term", "breakdown", "objective", "solve"]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from permgraph.merging.calibration import Calibration
-from permgraph.merging.layers import AffineLayer, find_layers
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.layers import AffineLayer, find_layers
+from permgraph.comparing.lockstep import Stop, together
+from permgraph.comparing.second_moments import pieces
 from permgraph.merging.least_squares import by_share, entries, solve, whole_matrix
-from permgraph.merging.lockstep import Stop, together
 from permgraph.merging.registry import correction
-from permgraph.merging.second_moments import pieces
 from permgraph.merging.shares import Shares
 
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from permgraph.comparing.models import Pair, Progress, as_batch
+from permgraph.comparing.padding import padding_masks
+from permgraph.comparing.points import Point
 from permgraph.errors import CalibrationError
-from permgraph.matching.correlation import Pair, Progress, as_batch
-from permgraph.matching.points import Point
 from permgraph.symmetry.layout import Cell, Leaf
 from permgraph.tracing.capture import Program
-from permgraph.tracing.padding import padding_masks
 from permgraph.tracing.run import REAL, Runner, bind
 
 T = TypeVar("T")

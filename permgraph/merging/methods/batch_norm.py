@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from permgraph.merging.calibration import Calibration
-from permgraph.merging.layers import bound
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.layers import bound
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
 from permgraph.tracing.capture import Program, op_name

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from permgraph.matching.posing import Found, Problem, Solver, Tables, Term, freeze, moving_axes, value_of, with_outer
-from permgraph.matching.potentials import TOLERANCE
+from permgraph.assignment.flat import TOLERANCE
+from permgraph.assignment.problem import Found, Problem, Solver, Tables, Term, freeze, moving_axes, value_of, with_outer
 
 ENUMERATED = 4
 """The largest group tried element by element (4! = 24) rather than climbed when it meets another side by side."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from permgraph.matching.factors import Flat, Soft
-from permgraph.matching.relaxation import Relaxation
-from permgraph.matching.soft import inner_vertex
+from permgraph.matching.weights.doubly_stochastic import inner_vertex
+from permgraph.matching.weights.polynomial import Flat, Soft
+from permgraph.matching.weights.relaxation import Relaxation
 from permgraph.symmetry.layout import Index
 
 MOST_STEPS = 60

@@ -1,0 +1,1 @@
+"""Assignment problems: arrays in, tables out."""

@@ -1,0 +1,1 @@
+"""Models of one architecture, traced once and run together."""

@@ -1,0 +1,1 @@
+"""Matching by weights: the objective, its relaxation, and the search."""
