@@ -208,3 +208,13 @@ def test_tied_weights_stay_one_tensor_and_equal_ones_apart():
     found = spec.apply(element, shared)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not torch.equal(found["first.weight"], found["second.weight"])
+
+
+def test_the_specification_records_the_shapes_that_were_traced() -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return x * mask
+
+    spec = pg.derive(Two().eval(), (torch.randn(2, 3),), {"mask": torch.ones(3)})
+    assert spec.inputs == (("args[0]", (2, 3)), ("kwargs['mask']", (3,)))
+    assert pg.PermutationSpec.from_json(spec.to_json()).inputs == spec.inputs

@@ -104,6 +104,7 @@ class Derivation:
             parameters=self.program.parameters,
             outputs=self.outputs,
             ties=self._tie_graph(),
+            inputs=self.program.inputs,
         )
 
     def _is_used(self, name: str) -> bool:

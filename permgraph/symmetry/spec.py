@@ -40,6 +40,7 @@ class PermutationSpec:
         parameters: the keys that are parameters; the others are buffers.
         outputs: "fixed" or "free".
         ties: what ties what, and what pins what.
+        inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
 
     """
 
@@ -52,6 +53,7 @@ class PermutationSpec:
     parameters: tuple[str, ...]
     outputs: str
     ties: TieGraph = field(repr=False)
+    inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @cached_property
     def _by_name(self) -> dict[str, PermutationGroup]:
@@ -223,6 +225,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "mode": spec.outputs,
         "outputs": [[name, None if layout is None else _layout_data(layout)] for name, layout in spec.output_layouts],
         "ties": spec.ties.to_data(),
+        "inputs": spec.inputs,
     }
 
 
@@ -254,6 +257,7 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
         parameters=tuple(data["parameters"]),
         outputs=data["mode"],
         ties=TieGraph.from_data(data["ties"]),
+        inputs=tuple((name, tuple(shape)) for name, shape in data.get("inputs", ())),
     )
 
 

@@ -59,6 +59,16 @@ class Program:
     inputs_spec: pytree.TreeSpec
     device: torch.device
 
+    @property
+    def inputs(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """The place in (args, kwargs) and the shape of each tensor that was traced, in order."""
+        places = [node for node in self.graph.graph.nodes if node.op == "placeholder"]
+        return tuple(
+            (self.feeds[node.name].name, tuple(node.meta["val"].shape))
+            for node in places
+            if self.feeds[node.name].kind == "input" and isinstance(node.meta.get("val"), Tensor)
+        )
+
 
 def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Program:
     """Trace `model` on example inputs with `torch.export`; the model is left as it was.
