@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from permgraph.checkpoints.folders import require_free, whole_folder
+from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.reading import file_sha256, input_hashes, open_checkpoint, require_finite
-from permgraph.checkpoints.weight_files import read_json, stored_tensors
+from permgraph.checkpoints.weight_files import stored_tensors
 from permgraph.checkpoints.writing import save_checkpoint, write_merged
 from permgraph.errors import CheckpointError
 
@@ -191,56 +191,6 @@ def test_tied_weights_are_stored_once_and_read_twice(tmp_path, most):
     assert all(torch.equal(checkpoint[name], tensor) for name, tensor in state.items())
 
 
-def test_a_folder_in_the_way_is_kept_without_force(tmp_path):
-    save_checkpoint(tmp_path / "out", {"old": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match=r"not empty.*--force"):
-        save_checkpoint(tmp_path / "out", weights())
-    assert list(open_checkpoint(tmp_path / "out")) == ["old"]
-    save_checkpoint(tmp_path / "out", weights(), force=True)
-    assert list(open_checkpoint(tmp_path / "out")) == list(weights())
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_an_empty_folder_is_free(tmp_path):
-    (tmp_path / "out").mkdir()
-    save_checkpoint(tmp_path / "out", weights())
-    assert len(open_checkpoint(tmp_path / "out")) == 3
-
-
-def fail_half_way(folder, error):
-    (folder / "half").write_text("x")
-    raise error
-
-
-@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
-def test_nothing_is_left_of_a_folder_that_fails_half_way(tmp_path, error):
-    save_checkpoint(tmp_path / "out", {"old": torch.zeros(1)})
-    with pytest.raises(type(error)), whole_folder(tmp_path / "out", force=True) as partial:
-        fail_half_way(partial, error)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert list(open_checkpoint(tmp_path / "out")) == ["old"]
-
-
-def test_a_full_disk_is_a_checkpoint_error(tmp_path):
-    with pytest.raises(CheckpointError, match=r"cannot be written.*No space"), whole_folder(tmp_path / "out"):
-        raise OSError(28, "No space left on device")
-    assert not list(tmp_path.iterdir())
-
-
-def test_force_never_removes_what_is_no_checkpoint(tmp_path, monkeypatch):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        require_free(tmp_path, force=True)
-    (tmp_path / "config.json").write_text("{}")
-    require_free(tmp_path, force=True)
-    (tmp_path / "below").mkdir()
-    monkeypatch.chdir(tmp_path / "below")
-    with pytest.raises(CheckpointError, match="working directory"):
-        require_free(tmp_path, force=True)
-    with pytest.raises(CheckpointError, match="is a file"):
-        require_free(tmp_path / "thesis.tex", force=True)
-
-
 def test_weights_that_are_not_finite_are_never_written(tmp_path):
     with pytest.raises(CheckpointError, match=r"to be written.*bad"):
         save_checkpoint(tmp_path / "out", {"bad": torch.tensor([float("nan")])})
@@ -266,6 +216,7 @@ def test_a_merged_folder_without_a_config(tmp_path):
     ]  # fmt: skip
     assert json.loads((folder / "permgraph.json").read_text()) == {
         "weight": 0.5, "gain": None, "groups": [{"name": "g", "value": None}],
+        "files": sorted(path.name for path in folder.iterdir()),
     }  # fmt: skip
     card = (folder / "README.md").read_text()
     assert card.startswith(

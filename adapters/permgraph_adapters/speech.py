@@ -125,7 +125,7 @@ class SpeechAdapter(Adapter):
 
     def input_facts(self, folder: Path | None, config: Any) -> dict[str, Any]:
         """`sampling_rate` (Hz) and `do_normalize`: the processor's file, else `config.json`, else 16000 and True."""
-        from permgraph.checkpoints.weight_files import read_json
+        from permgraph.checkpoints.json_files import read_json
 
         found: dict[str, Any] = {}
         for name in ("config.json", "preprocessor_config.json"):

@@ -15,7 +15,7 @@ class ViTAdapter(NativeAdapter):
 
     def input_facts(self, folder: Path | None, config: Any) -> dict[str, Any]:
         """How the image processor makes pixels, as far as its file says."""
-        from permgraph.checkpoints.weight_files import read_json
+        from permgraph.checkpoints.json_files import read_json
 
         path = None if folder is None else folder / "preprocessor_config.json"
         fields = {} if path is None or not path.is_file() else read_json(path)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from permgraph.checkpoints.weight_files import StoredTensor, read_json, shorten, stored_tensors
+from permgraph.checkpoints.json_files import read_json, shorten
+from permgraph.checkpoints.weight_files import StoredTensor, stored_tensors
 from permgraph.errors import CheckpointError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -1,9 +1,8 @@
-"""Reads one file of a checkpoint: safetensors, a pickled state dict, a JSON file; and says what is wrong with it."""
+"""Reads one file of a checkpoint, safetensors or a pickled state dict, and says what is wrong with it."""
 
-import json
 import pickle
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from permgraph.checkpoints.json_files import first_line, is_lfs_pointer, shorten, unreadable
 from permgraph.errors import CheckpointError
 
 DTYPES = {
@@ -36,31 +36,6 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
     Raises CheckpointError naming the file where it is absent, truncated, no state dict, or asks to run code.
     """
     return _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises CheckpointError naming the file where it is absent or holds no JSON object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, not an object. Download the file again.")
-    return value
-
-
-def unreadable(path: Path, why: object) -> CheckpointError:
-    """The error for a file that could not be read because of `why`, with the likeliest cure."""
-    if not path.is_file():
-        return CheckpointError(f"{path}: no such file. Give the folder of a complete checkpoint.")
-    damaged = "It is truncated or damaged: download it again"
-    cure = "It is a git-lfs pointer: run `git lfs pull`" if _is_lfs_pointer(path) else damaged
-    return CheckpointError(f"{path} ({path.stat().st_size} bytes) cannot be read: {_first_line(why)}. {cure}.")
-
-
-def shorten(names: Sequence[str], most: int = 8) -> str:
-    """Names joined by commas; after the first `most`, only how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -110,23 +85,14 @@ def _load_pickle(path: Path) -> dict[str, Any]:
             # The older, unzipped format cannot be mapped and is read whole.
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        if _is_lfs_pointer(path):
+        if is_lfs_pointer(path):
             raise unreadable(path, error) from error
         raise CheckpointError(
             f"{path}: is not a plain file of tensors: it is damaged, or it asks to run code while it is read, and that "
-            f"is refused. Get the checkpoint as safetensors. ({_first_line(error)})"
+            f"is refused. Get the checkpoint as safetensors. ({first_line(error)})"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise unreadable(path, error) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__}, not a state dict. Save `model.state_dict()`.")
     return state
-
-
-def _is_lfs_pointer(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(40).startswith(b"version https://git-lfs")
-
-
-def _first_line(why: object) -> str:
-    return (str(why).splitlines() or [type(why).__name__])[0].rstrip(".")

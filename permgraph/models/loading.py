@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.adapters import Adapter, adapter_for
+from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
-from permgraph.checkpoints.weight_files import read_json
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError, SpecMismatchError
 from permgraph.models.references import call_python, find_folder, run_python
 from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder

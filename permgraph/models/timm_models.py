@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
+from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.reading import open_checkpoint, require_finite
-from permgraph.checkpoints.weight_files import shorten
 from permgraph.errors import CheckpointError, described, reason
 
 if TYPE_CHECKING:

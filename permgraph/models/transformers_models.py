@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.weight_files import shorten
+from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import AdapterError, CheckpointError, described, reason
 
 

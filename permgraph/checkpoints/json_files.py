@@ -1,0 +1,44 @@
+"""JSON files, and what is wrong with a file that cannot be read; without PyTorch, so that it loads at once."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from permgraph.errors import CheckpointError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises CheckpointError naming the file where it is absent or holds no JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, not an object. Download the file again.")
+    return value
+
+
+def unreadable(path: Path, why: object) -> CheckpointError:
+    """The error for a file that could not be read because of `why`, with the likeliest cure."""
+    if not path.is_file():
+        return CheckpointError(f"{path}: no such file. Give the folder of a complete checkpoint.")
+    damaged = "It is truncated or damaged: download it again"
+    cure = "It is a git-lfs pointer: run `git lfs pull`" if is_lfs_pointer(path) else damaged
+    return CheckpointError(f"{path} ({path.stat().st_size} bytes) cannot be read: {first_line(why)}. {cure}.")
+
+
+def shorten(names: Sequence[str], most: int = 8) -> str:
+    """Names joined by commas; after the first `most`, only how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file only says where git-lfs keeps its contents."""
+    with path.open("rb") as file:
+        return file.read(40).startswith(b"version https://git-lfs")
+
+
+def first_line(why: object) -> str:
+    """The first line of what an error says, without a full stop; its type where it says nothing."""
+    return (str(why).splitlines() or [type(why).__name__])[0].rstrip(".")
