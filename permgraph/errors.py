@@ -1,11 +1,20 @@
 """Every error a user can meet; each message says what is wrong, where, and what to do."""
 
+import unicodedata
+
+LONGEST = 4000
+"""Letters of a message; a file can be made so that quoting it would fill the memory."""
+
 
 class PermgraphError(Exception):
     """Base of every error that permgraph raises on purpose.
 
-    A program that wants to survive bad input catches this one. Anything else that escapes is a bug in permgraph.
+    A program that wants to survive bad input catches this one. Anything else that escapes is a bug in permgraph. What
+    a message quotes of a file cannot steer a terminal: control characters are escaped.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(shortened(str(message))))
 
 
 class CaptureError(PermgraphError):
@@ -34,6 +43,25 @@ class OptionError(PermgraphError, ValueError):
 
 class AdapterError(PermgraphError):
     """An adapter is missing, clashes with another, or cannot represent this configuration."""
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that a terminal would obey or cannot show, line feeds and tabs aside."""
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs") else _escaped(letter)
+        for letter in text
+    )
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """The beginning and the end of a text of more than `most` letters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 3 // 4]} … ({len(text) - most} letters left out) … {text[len(text) - most // 4 :]}"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def reason(error: BaseException) -> str:

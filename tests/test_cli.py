@@ -30,6 +30,30 @@ def test_options_may_stand_before_the_command(given):
     assert run("--json", "--quiet", "inspect", given / "a").stdout == run("inspect", given / "a", "--json").stdout
 
 
+@pytest.mark.parametrize(("option", "beginning"), [("--dot", "graph permgraph {"), ("--html", "<!doctype html>")])
+@pytest.mark.parametrize("stdout", ["-", "/dev/stdout"])
+def test_a_page_can_go_to_stdout(given, tmp_path, option, beginning, stdout):
+    with (tmp_path / "file").open("w") as file:
+        file.write("kept\n")
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", "permgraph", "inspect", given / "a", option, stdout],
+            stdout=file, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert beginning in (tmp_path / "file").read_text().lower()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_single_file_never_replaces_an_input(given, copies):
+    before = (copies / "a" / "model.safetensors").read_bytes()
+    for path in (copies / "a" / "model.safetensors", copies / "b" / ".." / "a" / "config.json"):
+        result = run("inspect", copies / "a", "--dot", path, "--force", code=1)
+        assert "is a file of the input" in result.stderr
+    assert (copies / "a" / "model.safetensors").read_bytes() == before
+    assert "cannot be written" in run("inspect", given / "a", "--dot", copies / ("n" * 300), code=1).stderr
+
+
 def test_inspect_writes_files(given, tmp_path):
     names = {"--json": "spec.json", "--html": "page.html", "--dot": "ties.dot"}
     words = [word for option, name in names.items() for word in (option, tmp_path / name)]

@@ -178,8 +178,26 @@ def test_merge_with_shares_from_correlation_is_told(given, tmp_path):
 def test_force_replaces_a_checkpoint(given, tmp_path):
     out = tmp_path / "out"
     run("align", given / "a", given / "b", "--groups", "conv", "--out", out)
-    (out / "stale").touch()
-    require_error(run("align", given / "b", given / "a", "--groups", "conv", "--out", out, code=1), "is not empty")
-    assert (out / "stale").exists()
-    run("align", given / "b", given / "a", "--groups", "conv", "--out", out, "--force")
-    assert not (out / "stale").exists()
+    before = (out / "model.safetensors").read_bytes()
+    again = ("align", given / "b", given / "a", "--groups", "conv", "--out", out)
+    require_error(run(*again, code=1), "is not empty")
+    run(*again, "--force")
+    assert (out / "model.safetensors").read_bytes() != before
+    (out / "thesis.tex").touch()
+    require_error(run(*again, "--force", code=1), r"did not write there \(thesis\.tex\)")
+    assert (out / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("what", ["a", "b", "clips", "recipe"])
+@pytest.mark.parametrize("command", ["merge", "align"])
+def test_force_keeps_every_input(copies, what, command):
+    out = copies / what
+    if what == "recipe":
+        run("merge", copies / "a", copies / "b", "--groups", "conv", "--out", out)
+    before = {path: path.read_bytes() for path in copies.rglob("*") if path.is_file()}
+    words = [copies / "a", copies / "b", "--data", copies / "clips", "--out", out, "--force"]
+    if what == "recipe":
+        words = ["--config", out / "recipe.toml", "--out", out, "--force"]
+        command = "merge"
+    assert "the input" in run(command, *words, code=1).stderr
+    assert before == {path: path.read_bytes() for path in copies.rglob("*") if path.is_file()}

@@ -185,7 +185,7 @@ def test_an_output_folder_with_files_in_it_is_left_alone(given, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
-    for words, expected in (((), "is not empty"), (("--force",), "no checkpoint")):
+    for words, expected in (((), "is not empty"), (("--force",), "permgraph did not write it")):
         result = run("merge", given / "a", given / "b", "--out", out, *words, code=1)
         require_error(result, expected)
         assert [path.name for path in out.iterdir()] == ["thesis.txt"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import gcd, prod
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Axis:
     a cut of it gives fresh frozen axes, because the parts of what cannot move need no names.
     """
 
-    __slots__ = ("_parent", "cut_by", "form", "frozen", "parts", "size")
+    __slots__ = ("_parent", "_starts", "cut_by", "form", "frozen", "parts", "size")
 
     def __init__(self, size: int, frozen: str = "") -> None:
         self.size = size
@@ -32,6 +32,7 @@ class Axis:
         self.frozen = frozen
         self.cut_by = ""
         self._parent: Axis = self
+        self._starts: list[int] = []
 
     def root(self) -> Axis:
         """The representative of all axes tied to this one."""
@@ -43,10 +44,25 @@ class Axis:
 
     def refine(self, form: Literal["product", "sum"], parts: Iterable[Axis]) -> None:
         """Give a whole axis its parts; of a frozen axis the parts are frozen too."""
-        self.form, self.parts = form, tuple(parts)
+        self.form, self.parts, self._starts = form, tuple(parts), []
         if self.frozen:
             for part in self.parts:
                 freeze(part, self.frozen)
+
+    def starts(self) -> list[int]:
+        """Where each segment of a sum starts, and where the last one ends."""
+        if not self._starts:
+            self._starts = [0, *accumulate(part.size for part in self.parts)]
+        return self._starts
+
+    def open_parts(self, opened: Sequence[int]) -> None:
+        """Put in place of the segments `opened`, which are sums by now, their segments: a sum is not in a sum."""
+        parts, done = list[Axis](), 0
+        for k in opened:
+            part = self.parts[k].root()
+            parts += [*self.parts[done:k], *(part.parts if part.form == "sum" else [part])]
+            done = k + 1
+        self.parts, self._starts = (*parts, *self.parts[done:]), []
 
 
 def freeze(axis: Axis, reason: str) -> None:
@@ -154,15 +170,18 @@ def cut(axis: Axis, points: Iterable[int], reason: str) -> None:
 
 
 def _cut_sum(root: Axis, points: Sequence[int], reason: str) -> None:
-    offset, refined = 0, False
-    for part in root.parts:
-        inside = points[bisect_right(points, offset) : bisect_left(points, offset + part.size)]
-        if inside:
-            cut(part, [point - offset for point in inside], reason)
-            refined = True
-        offset += part.size
-    if refined and _count_boxes(root) > MAX_SEGMENTS:
-        freeze(root, reason)
+    starts = root.starts()
+    inside: dict[int, list[int]] = {}
+    for point in points:
+        k = bisect_right(starts, point) - 1
+        if point != starts[k]:
+            inside.setdefault(k, []).append(point - starts[k])
+    for k, places in inside.items():
+        cut(root.parts[k], places, reason)
+    if inside:
+        root.open_parts(list(inside))
+        if root.size > MAX_SEGMENTS and _count_boxes(root) > MAX_SEGMENTS:
+            freeze(root, reason)
 
 
 def _count_boxes(axis: Axis) -> int:
@@ -190,13 +209,13 @@ def take(axis: Axis, start: int, stop: int, reason: str) -> Axis:
         return Axis(stop - start, root.frozen)
     if root.form == "product":
         return _take_product(root, start, stop, reason)
-    pieces, offset = [], 0
-    for part in root.parts:
-        low, high = max(start - offset, 0), min(stop - offset, part.size)
-        if low < high:
-            pieces.append(take(part, low, high, reason))
-        offset += part.size
-    return sum_of(pieces)
+    starts = root.starts()
+    first, last = bisect_right(starts, start) - 1, bisect_left(starts, stop)
+    bounds = (
+        (part, max(start - offset, 0), min(stop - offset, part.size))
+        for part, offset in zip(root.parts[first:last], starts[first:last], strict=True)
+    )
+    return sum_of([take(part, low, high, reason) for part, low, high in bounds])
 
 
 def _take_product(root: Axis, start: int, stop: int, reason: str) -> Axis:

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from permgraph.checkpoints.json_files import read_json, shorten
-from permgraph.checkpoints.moving import exchange, exchange_back, sync_names, sync_tree
+from permgraph.checkpoints.moving import exchange, exchange_back, sync, sync_tree
 from permgraph.checkpoints.overlap import require_apart
 from permgraph.checkpoints.workshop import RECORD, Workshop, clear_leftovers, stem_of
 from permgraph.errors import CheckpointError, reason
@@ -70,7 +70,7 @@ def whole_folder(folder: Path | str, *, force: bool = False, inputs: Iterable[Pa
             yield workshop.path
             _seal(workshop.path)
             (_move_out if within else _swap)(workshop.path, target, force)
-            sync_names(target if within else target.parent)
+            sync(target if within else target.parent)
         finally:
             workshop.close()
 

@@ -18,14 +18,8 @@ def sync_tree(folder: Path) -> None:
     """Everything in `folder` is on the disk, so that a power cut after the move leaves no empty files."""
     for here, _, files in os.walk(folder, topdown=False):
         for name in files:
-            _sync(Path(here, name))
-        _sync(Path(here))
-
-
-def sync_names(folder: Path) -> None:
-    """What `folder` lists is on the disk, where the system can sync folders."""
-    if os.name == "posix":
-        _sync(folder)
+            sync(Path(here, name))
+        sync(Path(here))
 
 
 def exchange(new: Path, target: Path) -> Path:
@@ -69,7 +63,8 @@ def _rename_exchange(new: Path, target: Path) -> None:
         raise OSError(number, os.strerror(number), str(target))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """A file, or what a folder lists, is on the disk."""
     if path.is_dir() and os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)

@@ -1,6 +1,7 @@
 """Reads one file of a checkpoint, safetensors or a pickled state dict, and says what is wrong with it."""
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from permgraph.checkpoints.json_files import first_line, is_lfs_pointer, shorten, unreadable
+from permgraph.checkpoints.json_files import is_lfs_pointer, shorten, unreadable
 from permgraph.errors import CheckpointError
 
 DTYPES = {
@@ -87,9 +88,10 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         if is_lfs_pointer(path):
             raise unreadable(path, error) from error
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it asks to run code (`{asked[1]}`) while it is read, and that" if asked else "what it asks for"
         raise CheckpointError(
-            f"{path}: is not a plain file of tensors: it is damaged, or it asks to run code while it is read, and that "
-            f"is refused. Get the checkpoint as safetensors. ({first_line(error)})"
+            f"{path}: is damaged, or no plain file of tensors: {what} is refused. Get the checkpoint as safetensors."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise unreadable(path, error) from error

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def write_merged(
     licence: Mapping[str, str] | None = None,
     pages: Mapping[str, str] | None = None,
     force: bool = False,
+    inputs: Iterable[Path | str] = (),
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
@@ -63,11 +64,11 @@ def write_merged(
     class name, `source` the folder of A whose processor and tokenizer files are copied, `report` the contents of
     `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids or folders (only a folder's own
     name is written), `summary` Markdown for the model card, `licence` what it says of the licence, `pages` the text
-    of more files by name.
+    of more files by name, `inputs` what the output must not touch.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """
     require_finite(state_dict, "the weights to be written")
-    with whole_folder(folder, force=force) as partial:
+    with whole_folder(folder, force=force, inputs=inputs) as partial:
         write_weights(partial, state_dict, max_shard_bytes=max_shard_bytes)
         if source is not None:
             _copy_processor(Path(source), partial)

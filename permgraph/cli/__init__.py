@@ -3,6 +3,7 @@
 
 def main() -> None:
     """Run the command line that the process was started with."""
+    import io
     import os
     import signal
     import sys
@@ -13,7 +14,12 @@ def main() -> None:
     if "--debug" not in sys.argv and not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; what concerns a user is said by the commands
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what is half-written goes
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names and marks that the terminal's encoding lacks
+    for name in ("SIGTERM", "SIGHUP"):  # so that what is half-written goes
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
 
     from permgraph.cli.app import app
 

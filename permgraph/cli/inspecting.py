@@ -42,9 +42,12 @@ def inspect(
         typer.Option("--json", metavar="[FILE]", help="Write the specification; to stdout for - or without FILE."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to explore: blocks, groups, ties.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page to explore: blocks, groups, ties; - is stdout."),
     ] = None,
-    dot: Annotated[Path | None, typer.Option("--dot", metavar="FILE", help="Write the graph of ties.")] = None,
+    dot: Annotated[
+        Path | None, typer.Option("--dot", metavar="FILE", help="Write the graph of ties; - is stdout.")
+    ] = None,
 ) -> None:
     """Show the permutation groups of a model.
 
@@ -54,11 +57,12 @@ def inspect(
     from permgraph.jobs import files
     from permgraph.pages.inspection import inspection_page
 
-    session = replace(session, json=session.json or json == "-")
+    piped = files.STDOUT in (str(html), str(dot))
+    session = replace(session, json=session.json or json == "-", piped=piped)
     targets = {"json": None if json in (None, "-") else Path(json), "html": html, "dot": dot}
     for path in targets.values():
         if path is not None:
-            files.require_writable(path, force=session.force)
+            files.require_writable(path, force=session.force, inputs=[model])
     spec, mode = _derive(session, model, outputs, weights=False)[1:]
     session.say(f"{model}, outputs {mode}: {spec}")
     contents: dict[str, Callable[[], str]] = {

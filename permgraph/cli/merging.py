@@ -89,7 +89,7 @@ def align(
         state = aligned.alignment.state_dict
     else:
         aligned, state = jobs.carried(session, aligned)
-    report = jobs.write(session, out, state, aligned, like=aligned.models[1], what=ALIGNED, force=session.force)
+    report = jobs.write(session, out, state, aligned, like=aligned.models[1], what=ALIGNED)
     jobs.tell(session, out, aligned, report, what)
 
 

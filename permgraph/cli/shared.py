@@ -1,6 +1,7 @@
 """What every command has: the shared options, before or after its name, and one way to fail."""
 
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from permgraph.cli.examples import EXAMPLES
-from permgraph.errors import PermgraphError
+from permgraph.errors import PermgraphError, printable, reason, shortened
 from permgraph.jobs.session import Session
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the warnings of libraries.")]
@@ -112,8 +113,12 @@ def run_safely(function: Callable[..., None], session: Session, arguments: dict[
 def _message(error: Exception) -> str:
     if isinstance(error, PermgraphError):
         return str(error)
-    reason = (str(error).splitlines() or [""])[0]
-    return (
-        f"unexpected {type(error).__name__}: {reason}\nThis is a bug in permgraph: please report it, "
+    if isinstance(error, OSError) and error.filename:
+        return printable(
+            f"{os.fsdecode(error.filename)}: {reason(error)}. Check the path, its rights and the space left."
+        )
+    what = shortened((str(error).splitlines() or [""])[0])
+    return printable(
+        f"unexpected {type(error).__name__}: {what}\nThis is a bug in permgraph: please report it, "
         "with what the same command prints with --debug."
     )

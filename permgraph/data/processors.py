@@ -12,9 +12,13 @@ VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
 
 def load_processor(kind: str, folder: Path) -> Any:
-    """`transformers.<kind>.from_pretrained(folder)`, nothing downloaded. Raises CalibrationError with what it says."""
+    """`transformers.<kind>.from_pretrained(folder)`, nothing downloaded, and no code beside it run or asked for.
+
+    Raises CalibrationError with what it says.
+    """
     try:
-        return getattr(import_module("transformers"), kind).from_pretrained(folder, local_files_only=True)
+        loader = getattr(import_module("transformers"), kind)
+        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each processor has its own ways to fail
         reason = (str(error).splitlines() or [""])[0]
         raise CalibrationError(

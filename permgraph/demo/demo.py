@@ -52,7 +52,7 @@ def run(session: Session, out: Path | None) -> None:
     """Do all of it and print it; with `out`, keep the merged checkpoint, the figures as JSON, and a picture."""
     started = time.monotonic()
     if out is not None:
-        require_free(out, force=session.force)
+        require_free(out, force=session.force, inputs=[ASSETS])
     with session.progress() as progress:
         a, b = load(str(ASSETS / "speech")), load(str(ASSETS / "music"))
         aligned = align_loaded(session, a, b, Matching(ASSETS / "clips" / "calibration"), progress)

@@ -45,6 +45,10 @@ class Matching:
     limit: int | None = None
     mix: float | None = None
 
+    def inputs(self, models: Iterable[str]) -> tuple[str, ...]:
+        """What an output must not touch: the models that are folders or files, and the data."""
+        return (*models, *([] if self.data is None else [str(self.data)]))
+
 
 def recipe_of(session: Session, request: Request, out: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
     """The recipe of a merge as a file to lie in `out`; `inputs` are those of the record."""
@@ -69,7 +73,7 @@ class Aligned:
 
 def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching) -> Aligned:
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
-    require_free(out, force=session.force)
+    require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
         model_a, model_b = load_all(session, (a, b), progress)
         return align_loaded(session, model_a, model_b, matching, progress)
@@ -157,7 +161,6 @@ def write(
     what: str,
     merge: Mapping[str, Any] | None = None,
     curves: Curves | None = None,
-    force: bool = False,
     request: Request | None = None,
 ) -> dict[str, Any]:
     """Write `state`, config and processor of `like`, the card, the report and the record; returns the record."""
@@ -178,7 +181,8 @@ def write(
         summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
         licence=shared_licence(model.folder for model in models),
         pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report["inputs"])),
-        force=force,
+        force=session.force,
+        inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
     return report
 

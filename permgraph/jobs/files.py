@@ -4,46 +4,81 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from permgraph.checkpoints.moving import sync
 from permgraph.errors import CheckpointError, reason
 
 if TYPE_CHECKING:
     from permgraph.symmetry.spec import PermutationSpec
 
+STDOUT = "-"
 PALETTE = ("#8ecae6", "#ffb703", "#a7c957", "#f4978e", "#cdb4db", "#e9c46a", "#90dbf4", "#f1c0e8", "#b9fbc0", "#d4a373")
 PINNED = "#bbbbbb"
 
 
-def require_writable(path: Path, *, force: bool = False) -> None:
-    """`path` can be written and, without `force`, holds nothing yet. Raises CheckpointError for what is in the way."""
+def require_writable(path: Path, *, force: bool = False, inputs: Iterable[str] = ()) -> None:
+    """`path` can be written and, without `force`, holds nothing yet. Raises CheckpointError for what is in the way.
+
+    A file that lies in one of `inputs` is never replaced.
+    """
+    try:
+        if _is_stream(path):
+            return
+        _require_free(path, force, [Path(given).expanduser() for given in inputs])
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a loop of links, a NUL
+        raise _unwritable(path, error) from error
+
+
+def _require_free(path: Path, force: bool, inputs: Iterable[Path]) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, and a file is to be written. Choose another name.")
     if not path.resolve().parent.is_dir():
         raise CheckpointError(f"{path}: the folder it is to lie in does not exist. Create it first.")
-    if path.is_file() and path.stat().st_size and not force:
+    if not path.is_file() or not path.stat().st_size:
+        return
+    target = path.resolve()
+    for given in (given.resolve() for given in inputs if given.exists()):
+        if given == target or given in target.parents:
+            raise CheckpointError(f"{path}: is a file of the input {given}, which stays. Choose another name.")
+    if not force:
         raise CheckpointError(f"{path}: is there already. Choose another name, or replace it with --force.")
 
 
 def write(path: Path, text: str, *, force: bool = False) -> None:
-    """Write `text` beside `path` and move it there. Raises CheckpointError where that cannot be done."""
+    """Write `text` beside `path` and move it there. Raises CheckpointError where that cannot be done.
+
+    "-" is stdout, and devices and pipes are written as they are.
+    """
     require_writable(path, force=force)
     try:
-        if path.exists() and not path.is_file():  # a device or a pipe
+        if str(path) == STDOUT:
+            print(text, flush=True)
+            return
+        if _is_stream(path):
             path.write_text(text, encoding="utf-8")
             return
         target = path.resolve()
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
             partial.write_text(text, encoding="utf-8")
+            sync(partial)
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written: {reason(error)}. Choose a place with space and rights."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """stdout, a device or a pipe; also where such a name leads to a plain file."""
+    return str(path) == STDOUT or path.parts[:2] == ("/", "dev") or path.is_fifo() or path.is_char_device()
+
+
+def _unwritable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: cannot be written: {reason(error)}. Choose a place with space and rights.")
 
 
 def dot(spec: PermutationSpec) -> str:

@@ -24,7 +24,7 @@ def merge_two(
     session: Session, asked: Request, out: Path, matching: Matching, weight: Weight, method: str, *, needs_data: bool
 ) -> None:
     """Write weight · A + (1 - weight) · B, moved, by `method`; print what was gained, and the loss between them."""
-    require_free(out, force=session.force)
+    require_free(out, force=session.force, inputs=asked.inputs)
     aligned, state, curves = _merged(session, asked, matching, weight, method, needs_data)
     shares = f"{method} merge, {_shares(weight)}"
     report = jobs.write(
@@ -36,7 +36,6 @@ def merge_two(
         what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, B's units moved to the places of A's.",
         merge={"method": method, "weight": weight},
         curves=curves,
-        force=session.force,
         request=asked,
     )
     what = [shares.format(*asked.models), *([sentence(curves)] if curves else [])]

@@ -47,7 +47,7 @@ class Placed:
 
 def merge_all(session: Session, asked: Request, out: Path, matching: Matching, weight: float) -> None:
     """Write weight · A + (1 - weight) · the mean of the others, moved; print what moved."""
-    require_free(out, force=session.force)
+    require_free(out, force=session.force, inputs=asked.inputs)
     references = asked.models
     shares = [weight, *[(1 - weight) / (len(references) - 1)] * (len(references) - 1)]
     placed = _place(session, references, matching)
@@ -64,7 +64,7 @@ def merge_all(session: Session, asked: Request, out: Path, matching: Matching, w
         "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
     }
     pages = recipe_of(session, asked, out, report["inputs"])
-    _write(session, out, state, placed, report, shares, pages)
+    _write(session, out, state, placed, report, shares, pages, asked.inputs)
     session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
     session.say(_moved_table(groups, placed.elements, references))
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
@@ -97,6 +97,7 @@ def _write(
     report: Mapping[str, Any],
     shares: Sequence[float],
     pages: dict[str, str],
+    inputs: Sequence[str],
 ) -> None:
     first = placed.models[0]
     card = f"Linear merge of {len(placed.models)} models with shares {', '.join(f'{share:.3g}' for share in shares)}."
@@ -112,6 +113,7 @@ def _write(
         licence=shared_licence(model.folder for model in placed.models),
         pages={REPORT: _page(out, placed, report, card)} | pages,
         force=session.force,
+        inputs=inputs,
     )
 
 

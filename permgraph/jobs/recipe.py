@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Request:
     """What `merge` was asked for, as typed; None where nothing was said.
 
     `threads` is how many PyTorch computes with, which decides the order of sums. `sha256` maps a model or the data to
-    its files' hashes.
+    its files' hashes. `origin` is the recipe that it was read from.
     """
 
     models: tuple[str, ...] = ()
@@ -39,6 +39,12 @@ class Request:
     threads: int | None = None
     out: str | None = None
     sha256: Mapping[str, Mapping[str, str]] | None = None
+    origin: str | None = field(default=None, compare=False)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What an output must not touch: models that are folders or files, the data, the recipe."""
+        return (*self.models, *filter(None, (self.data, self.origin)))
 
     def over(self, other: Request) -> Request:
         """This request, and what `other` says where this one says nothing."""
@@ -67,14 +73,14 @@ def read_recipe(path: Path) -> Request:
     hashes = request.sha256 and {_beside(path, name): files for name, files in request.sha256.items()}
     models = tuple(_beside(path, model) for model in request.models)
     data = request.data and _beside(path, request.data)
-    return replace(request, models=models, data=data, sha256=hashes)
+    return replace(request, models=models, data=data, sha256=hashes, origin=str(path))
 
 
 def recipe_text(request: Request, folder: Path) -> str:
     """The request as TOML, to lie in `folder`."""
     hashes = {_seen_from(folder, name): files for name, files in (request.sha256 or {}).items()}
     models = [_seen_from(folder, model) for model in request.models]
-    values = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in ("sha256", "out")}
+    values = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in ("sha256", "out", "origin")}
     values |= {"models": models, "data": request.data and _seen_from(folder, request.data)}
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
     for name, files in hashes.items():

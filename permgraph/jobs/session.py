@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from permgraph.errors import CheckpointError, printable, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +28,12 @@ class Session:
     """The options that all commands share, and the three ways to speak.
 
     Results for people go to stdout, or to stderr where `json` keeps stdout for the one object of `emit`; progress and
-    warnings go to stderr. `quiet` leaves results, warnings and errors. `command` is what was typed, as a list, and
-    `given` names the shared options in it.
+    warnings go to stderr. `piped`: stdout is taken by a file that was asked for there. `quiet` leaves results,
+    warnings and errors. `command` is what was typed, as a list, and `given` names the shared options in it.
     """
 
     json: bool = False
+    piped: bool = False
     quiet: bool = False
     debug: bool = False
     force: bool = False
@@ -41,19 +45,21 @@ class Session:
     @property
     def console(self) -> Console:
         """Where results for people go."""
-        return _console(stderr=self.json)
+        return _console(stderr=self.json or self.piped)
 
     def say(self, result: Any = "") -> None:
         """A result for people: text, or something that rich draws."""
-        if isinstance(result, str):
-            if not (self.json and self.quiet):
-                print(result, file=sys.stderr if self.json else sys.stdout, flush=True)
-        elif not (self.json and self.quiet):
-            self.console.print(result)
+        if self.json and self.quiet:
+            return
+        with _written():
+            if isinstance(result, str):
+                print(printable(result), file=sys.stderr if self.json or self.piped else sys.stdout, flush=True)
+            else:
+                self.console.print(result)
 
     def warn(self, text: str) -> None:
         """Something that did not stop the job, and that a user should know."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def emit(self, value: Mapping[str, Any]) -> None:
         """The one JSON object on stdout, where it was asked for."""
@@ -62,7 +68,8 @@ class Session:
     def emit_text(self, text: str) -> None:
         """The same, for an object that is text already."""
         if self.json:
-            print(text, flush=True)
+            with _written():
+                print(text, flush=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -108,8 +115,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     for k, name in enumerate(columns):
         drawn.add_column(name, justify="left" if k < left else "right", no_wrap=k >= left, overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(printable, row))
     return drawn
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python fails once more when it flushes at its end
+        raise CheckpointError(
+            f"the terminal, file or pipe that stdout leads to cannot be written: {reason(error)}. What the command was "
+            "to write elsewhere is written."
+        ) from error
 
 
 def plain(value: Any) -> Any:
