@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
 from permgraph.symmetry.layout import Cell, Index, Layout, Leaf, Move
+from permgraph.symmetry.moving import moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.tie_graph import TieGraph
 
@@ -92,6 +93,10 @@ class PermutationSpec:
     def sample(self, seed: int | None = None) -> Permutations:
         """A uniformly random element of G."""
         return elements.sample(self.groups, seed)
+
+    def moving(self, seed: int, at_least: int) -> list[Permutations]:
+        """At least so many random elements, that together move every unit of every group; see `moving_elements`."""
+        return moving_elements(self.groups, seed, at_least)
 
     def compose(self, p: Mapping[str, Index], q: Mapping[str, Index]) -> Permutations:
         """`apply(compose(p, q), s) == apply(p, apply(q, s))`."""

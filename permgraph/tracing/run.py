@@ -53,13 +53,17 @@ def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[A
 
 
 class Runner(fx.Interpreter):
-    """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside."""
+    """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside.
+
+    `current` is the node that ran last, or failed.
+    """
 
     def __init__(self, program: Program, parameters: Parameters, dtype: torch.dtype | None = None) -> None:
         super().__init__(program.graph, garbage_collect_values=True)
         self.program, self.parameters, self.dtype = program, parameters, dtype
         self.writes = any(_is_written(node) for node in program.graph.graph.nodes)
         self.inputs: Mapping[str, Any] = {}
+        self.current = next(iter(program.graph.graph.nodes))
 
     def outputs(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The output leaves for inputs as `bind` gives them."""
@@ -73,6 +77,7 @@ class Runner(fx.Interpreter):
         """Every node with its value, in order; a value is dropped once its last user has run."""
         self.inputs, self.env = inputs, {}
         for node in self.program.graph.graph.nodes:
+            self.current = node
             with torch.no_grad(), default_dtype(self.dtype):
                 self.env[node] = self.run_node(node)
             yield node, self.env[node]
@@ -100,6 +105,8 @@ class Runner(fx.Interpreter):
         if op_name(target) == "aten._assert_tensor_metadata":
             return None
         if self.dtype is not None:
+            if op_name(target) == "aten.view" and isinstance(args[1], torch.dtype) and args[0].dtype != args[1]:
+                raise TypeError(f"it reads the bits of {args[0].dtype} as {args[1]}, and {self.dtype} has others")
             args, kwargs = pytree.tree_map_only(torch.dtype, lambda x: self.dtype if x in REAL else x, (args, kwargs))
         return super().call_function(target, args, kwargs)
 

@@ -1,0 +1,96 @@
+"""Whether two runs agree: every element of every output is compared at its own scale."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-8  # of an element's spread; float64 leaves about 1e-13 on a hundred layers
+INSIDE = 1000  # rounding that is met once may be so many times larger elsewhere
+ULPS = 8 * torch.finfo(torch.float64).eps
+
+
+class Scales:
+    """The spread of every output element over draws of parameters: the largest value less the smallest.
+
+    Left out are draws where the element is not finite, and where it equals one of `literals`, the numbers that the
+    program itself contains: a place that is filled has the scale of what else stands there. An element that no draw
+    changes has spread 0, and must be met exactly.
+    """
+
+    def __init__(self, literals: Collection[float] = ()) -> None:
+        self.literals = torch.tensor(sorted(literals), dtype=torch.float64)
+        self.low: list[Tensor | None] = []
+        self.high: list[Tensor | None] = []
+
+    def draw(self, outputs: Sequence[Any]) -> None:
+        """Widen the spreads by the outputs at further parameters."""
+        values = [as_real(leaf) if isinstance(leaf, Tensor) else None for leaf in outputs]
+        if not self.low:
+            self.low = [None if x is None else torch.full_like(x, torch.inf) for x in values]
+            self.high = [None if x is None else torch.full_like(x, -torch.inf) for x in values]
+        for value, low, high in zip(values, self.low, self.high, strict=True):
+            if value is None or low is None or high is None:
+                continue
+            counts = torch.isfinite(value) & ~torch.isin(value, self.literals.to(value.device))
+            torch.minimum(low, value.masked_fill(~counts, torch.inf), out=low)
+            torch.maximum(high, value.masked_fill(~counts, -torch.inf), out=high)
+
+    def errors(self, gaps: Sequence[Tensor], floors: Sequence[Tensor] | None = None) -> list[float]:
+        """For each output, the largest gap in units of its element's spread.
+
+        A gap below the element's rounding floor is an error below the tolerance, whatever the spread.
+        """
+        found = []
+        for k, (gap, low, high) in enumerate(zip(gaps, self.low, self.high, strict=True)):
+            scale = torch.zeros_like(gap) if low is None or high is None else (high - low).clamp(min=0.0)
+            if floors is not None:
+                scale = torch.maximum(scale, floors[k] / TOLERANCE)
+            error = torch.where(gap == 0, 0.0, gap / scale)
+            found.append(error.max().item() if error.numel() else 0.0)
+        return found
+
+
+def gaps(expected: Sequence[Any], found: Sequence[Any]) -> list[Tensor]:
+    """|found - expected| of every element of every output; infinite where one of them is not finite and they differ."""
+    return [_gap(x, y) for x, y in zip(expected, found, strict=True)]
+
+
+def _gap(expected: Any, found: Any) -> Tensor:
+    if not isinstance(expected, Tensor):
+        return torch.tensor(0.0 if expected == found else torch.inf, dtype=torch.float64)
+    a, b = as_real(expected), as_real(found)
+    same = (a == b) | (torch.isnan(a) & torch.isnan(b))
+    return (a - b).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0.0)
+
+
+def rounding_floors(expected: Sequence[Any], jittered: Iterable[Sequence[Any]]) -> list[Tensor]:
+    """The gaps that rounding explains, from outputs at several parameters that differ in their last bits.
+
+    An element that is nothing but rounding may be the same in all of them by chance, so it has the largest gap along
+    that dimension of its output on which this is smallest: a coordinate of 1e12 has a rounding of its own.
+    """
+    rounding = functools.reduce(lambda x, y: list(map(torch.maximum, x, y)), (gaps(expected, y) for y in jittered))
+    return [
+        torch.maximum(INSIDE * _along_lines(gap), ULPS * as_real(x).abs().nan_to_num(nan=0.0, posinf=0.0))
+        if isinstance(x, Tensor)
+        else gap
+        for x, gap in zip(expected, rounding, strict=True)
+    ]
+
+
+def _along_lines(gap: Tensor) -> Tensor:
+    """For each element, the least over dimensions of more than one element of the maximum along that dimension."""
+    lines = [gap.amax(dim, keepdim=True) for dim, size in enumerate(gap.shape) if size > 1]
+    return functools.reduce(torch.minimum, lines).expand_as(gap) if lines else gap
+
+
+def as_real(value: Tensor) -> Tensor:
+    """A tensor in float64, complex numbers as pairs."""
+    if value.is_complex():
+        value = torch.view_as_real(value.resolve_conj())
+    return value.to(torch.float64)

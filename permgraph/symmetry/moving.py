@@ -1,0 +1,52 @@
+"""Elements for a proof: together they move every group, and none of its small parts in step with another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from permgraph.symmetry.layout import Index
+from permgraph.symmetry.permutations import PermutationGroup, Permutations
+
+TURNS = {2: ((1, 0),), 3: ((1, 0, 2), (1, 2, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0))}
+"""All permutations of so few units but the identity; of three units, swaps and rotations in turn."""
+MOST = 6  # elements that are added for small tables; their rows are told apart up to 2**6 - 1 of them
+
+
+def moving_elements(groups: Sequence[PermutationGroup], seed: int, at_least: int) -> list[Permutations]:
+    """At least so many random elements, that together move every row of every table.
+
+    A row of four units and more is deranged in every element: no unit stays. Two rows of two or three units that may
+    only move together would move alike by chance, so each such row moves in a set of elements of its own, and stays in
+    the others; where it moves, it takes its permutations in turn. k elements have 2ᵏ - 1 such sets, and as many
+    elements are made as these rows need, up to `MOST`.
+    """
+    generator = np.random.default_rng(seed)
+    rows = sum(group.count for group in groups if group.size in TURNS)
+    number = max(at_least, min(rows.bit_length(), MOST))
+    bits = min(number, MOST)
+    order = generator.permutation(2**bits - 1) + 1
+    codes = iter(np.resize(order, rows))
+    tables: list[dict[str, Index]] = [{} for _ in range(number)]
+    for group in groups:
+        own = np.array([next(codes) for _ in range(group.count)]) if group.size in TURNS else None
+        first = generator.integers(len(TURNS.get(group.size, ())) or 1, size=group.count)
+        for k, table in enumerate(tables):
+            if own is None:
+                found = _deranged(group, generator)
+            else:
+                moves = (own >> k % bits & 1).astype(bool)
+                found = np.where(moves[:, None], np.array(TURNS[group.size])[first], np.arange(group.size))
+                first = (first + moves) % len(TURNS[group.size])
+            table[group.name] = found.reshape(group.table_shape)
+    return [Permutations(table) for table in tables]
+
+
+def _deranged(group: PermutationGroup, generator: np.random.Generator) -> Index:
+    """[count, size]: a random permutation a row, without fixed units where there are two or more."""
+    still = np.arange(group.size)
+    table: Index = generator.permuted(np.tile(still, (group.count, 1)), axis=1)
+    while group.size > 1 and (fixed := (table == still).any(axis=1)).any():
+        table[fixed] = generator.permuted(table[fixed], axis=1)
+    return table
