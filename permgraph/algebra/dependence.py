@@ -9,7 +9,7 @@ with the other are one index set, and the group is Sym of their product.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.ties import Instance, Resolution, Slot
@@ -18,13 +18,14 @@ Partners = dict[Occurrence, dict[Occurrence, Occurrence]]
 Options = dict[Occurrence, dict[Occurrence, list[Occurrence]]]
 
 
-def partners(resolution: Resolution) -> Partners:
+def partners(resolution: Resolution, *, pinned: bool = False) -> Partners:
     """For each occurrence that may move: class -> the occurrence of that class that may select its permutation.
 
-    It stands in the same cell. Where the class stands there more than once, it is a copy that all operations agree on:
-    of several the one on the same dimension, then the first.
+    With `pinned`, for those too whose order is pinned and which may take signs and scales. It stands in the same cell.
+    Where the class stands there more than once, it is a copy that all operations agree on: of several the one on the
+    same dimension, then the first.
     """
-    options = _options(resolution)
+    options = _options(resolution, pinned=pinned)
     doubtful = [(o, kind) for o, kinds in options.items() for kind, members in kinds.items() if len(members) > 1]
     if doubtful:
         choice = _Choice(resolution.instances, options, {occurrence for occurrence, _ in doubtful})
@@ -33,7 +34,7 @@ def partners(resolution: Resolution) -> Partners:
     return {o: {kind: members[0] for kind, members in kinds.items() if members} for o, kinds in options.items()}
 
 
-def _options(resolution: Resolution) -> Options:
+def _options(resolution: Resolution, *, pinned: bool) -> Options:
     """For each occurrence that may move: class -> its occurrences in the cell, those of one dimension with it first."""
     factors = resolution.factors
     found: Options = {}
@@ -43,7 +44,7 @@ def _options(resolution: Resolution) -> Options:
             for occurrence, _ in layout.occurrences(cell):
                 classes.setdefault(factors.find(occurrence), []).append(occurrence)
             for own, members in classes.items():
-                for occurrence in members if own not in factors.pinned else ():
+                for occurrence in members if pinned or own not in factors.pinned else ():
                     found[occurrence] = {kind: _near(classes[kind], occurrence) for kind in classes if kind != own}
     return found
 
@@ -114,6 +115,23 @@ def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, s
         members = factors.classes[own]
         kinds -= {b for a in kinds for b in kinds & allowed.get(a, set()) if not _one_tower(members, a, b, beside)}
     return allowed
+
+
+def selecting(
+    own: Occurrence,
+    support: Container[Occurrence],
+    instances: Iterable[Instance],
+    find: Callable[[Occurrence], Occurrence],
+    beside: Partners,
+) -> set[Occurrence]:
+    """The classes whose index may select the signs and scales of a class that change `support` alone."""
+    allowed: set[Occurrence] | None = None
+    here = {occurrence: kinds for occurrence, kinds in beside.items() if occurrence in support}
+    for instance in instances:
+        for kind, classes in _common(instance, here, find):
+            if kind == own:
+                allowed = classes if allowed is None else allowed & classes
+    return allowed or set()
 
 
 def _one_tower(members: Iterable[Occurrence], a: Occurrence, b: Occurrence, beside: Partners) -> bool:

@@ -14,22 +14,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from math import prod
 
 from torch import Tensor
 
 from permgraph.algebra.axes import Axis, cut, freeze, settle, split, take, tie
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import Law
 
 _TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
 _ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")
-
-
-class Symmetry(Enum):
-    """The largest group that an operation commutes with on a factor; the bottom of the lattice is the identity."""
-
-    PERMUTATION = "permutation"
-    IDENTITY = "identity"
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,9 @@ class Relation:
     """The index law of one operation: variables with their axes, and the operands that carry them.
 
     `segmented` are the variables of which some operand is a part. `told_apart` are the parts that are uniform: their
-    operands carry no atom of them, and nothing else shows where they end.
+    operands carry no atom of them, and nothing else shows where they end. The first `given` operands are read, the
+    others are results. `laws` say how a change of basis of a variable passes through; one without a law allows
+    permutations.
     """
 
     source: Source
@@ -110,7 +106,9 @@ class Relation:
     contracted: frozenset[str] = frozenset()
     segmented: frozenset[str] = frozenset()
     told_apart: tuple[Atom, ...] = ()
-    limits: dict[str, tuple[Symmetry, str]] = field(default_factory=dict)
+    limits: dict[str, tuple[Kind, str]] = field(default_factory=dict)
+    given: int = 0
+    laws: dict[str, Law] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
 
     def freeze(self) -> None:
@@ -118,9 +116,9 @@ class Relation:
         for name, (_, why) in self.limits.items():
             freeze(self.variables[name], f"{self.source}: {why}")
 
-    def allow(self, variable: str, what: Symmetry, why: str) -> None:
+    def allow(self, variable: str, what: Kind, why: str) -> None:
         """Bound the symmetry of a variable; the meet of all bounds is what remains."""
-        if variable in self.variables and what is Symmetry.IDENTITY:
+        if variable in self.variables and what is Kind.IDENTITY:
             self.limits[variable] = (what, why)
 
 
@@ -131,10 +129,12 @@ def relate(
     *,
     pin: Mapping[str, str] | None = None,
     sizes: Mapping[str, int] | None = None,
+    law: Law | Mapping[str, Law] | None = None,
 ) -> Relation:
     """Read `pattern` over `values` (inputs, then outputs), tie their axes accordingly, and return the relation.
 
-    `pin` maps a variable to the reason why it may not move; `sizes` gives sizes that the shapes leave open.
+    `pin` maps a variable to the reason why it may not move; `sizes` gives sizes that the shapes leave open; `law` says
+    what more than permutations the variables allow, all of them or those that a mapping names.
     """
     visible, _, hidden = pattern.partition("|")
     written = [_parse(part) for side in visible.split("->") for part in side.split(",")]
@@ -162,11 +162,19 @@ def relate(
     told_apart = tuple(atom for atom in segments if atom not in kept)
     segmented = frozenset(atom.variable for atom in segments)
     relation = Relation(source, variables, operands, inner, frozenset(inputs - outputs), segmented, told_apart)
+    relation.given = len(visible.partition("->")[0].split(","))
+    relation.laws = dict.fromkeys(variables, law) if isinstance(law, Law) else _laws(law or {}, variables)
     for name, why in (pin or {}).items():
-        relation.allow(name, Symmetry.IDENTITY, why)
+        relation.allow(name, Kind.IDENTITY, why)
         if inputs and name in outputs - inputs:  # an axis made here, of which nothing ever moves
             freeze(variables[name], f"{source}: {why}")
     return relation
+
+
+def _laws(laws: Mapping[str, Law], variables: Iterable[str]) -> dict[str, Law]:
+    """The laws by variable; `...` names all leading dimensions."""
+    batch = dict.fromkeys((name for name in variables if name.startswith("batch")), laws.get("..."))
+    return {name: law for name, law in {**batch, **laws}.items() if law is not None and name in variables}
 
 
 def _parse(text: str) -> list[list[str]]:

@@ -17,7 +17,8 @@ from math import prod
 
 from permgraph.algebra.boxes import Box, boxes
 from permgraph.algebra.cells import Occurrence, TensorLayout
-from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Symmetry, Value
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Value
 
 MAX_JOINT_CELLS = 20_000  # a relation that is cut finer than this pins its tensors
 MISFIT = "the parts of this axis are told apart here"
@@ -37,22 +38,25 @@ class Tie:
 
 @dataclass(frozen=True)
 class Pin:
-    """An occurrence that may not move, and why."""
+    """An occurrence that may not move, and why; if `rigid`, it may not change its sign or scale either."""
 
     occurrence: Occurrence
     reason: str
+    rigid: bool = True
 
 
 @dataclass
 class Instance:
     """A relation read in one joint cell: for each operand, which occurrence carries which slot.
 
-    `choice` is the index of the box of each variable.
+    `choice` is the index of the box of each variable; `places` says which operand of the relation each entry of
+    `operands` belongs to.
     """
 
     relation: Relation
     choice: tuple[int, ...]
     operands: list[dict[Slot, Occurrence]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     inner: list[frozenset[Slot]] = field(default_factory=list)
 
 
@@ -63,6 +67,7 @@ class Factors:
         self._parent: dict[Occurrence, Occurrence] = {}
         self.ties: list[Tie] = []
         self.pins: list[Pin] = []
+        self.diagonal: set[Occurrence] = set()  # one index twice on a tensor
 
     def add(self, occurrence: Occurrence) -> None:
         """Make `occurrence` known, alone in its class."""
@@ -87,9 +92,9 @@ class Factors:
         if root_a != root_b:
             self._parent[max(root_a, root_b)] = min(root_a, root_b)
 
-    def pin(self, occurrence: Occurrence, reason: str) -> None:
+    def pin(self, occurrence: Occurrence, reason: str, *, rigid: bool = True) -> None:
         """Forbid the class of `occurrence` to move."""
-        self.pins.append(Pin(occurrence, reason))
+        self.pins.append(Pin(occurrence, reason, rigid))
 
     def forget(self) -> None:
         """Compute classes and pins anew when they are next asked for."""
@@ -151,8 +156,10 @@ def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors
         chosen = {name: parts[k] for name, parts, k in zip(names, choices, choice, strict=True)}
         instance = Instance(relation, choice)
         blurred: set[str] = set()
-        for operand in relation.operands:
-            instance.operands += _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred)
+        for k, operand in enumerate(relation.operands):
+            placed = _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred)
+            instance.operands += placed
+            instance.places += [k] * len(placed)
         instance.inner = [
             frozenset((name, k) for name in inner for k in range(len(chosen[name].leaves))) for inner in relation.inner
         ]
@@ -191,12 +198,13 @@ def _tie_slots(instance: Instance, factors: Factors, blurred: set[str]) -> None:
     for (variable, _), occurrences in carriers.items():
         for other in occurrences[:-1]:
             factors.tie(other, occurrences[-1], instance.relation.source)
-        what, why = instance.relation.limits.get(variable, (Symmetry.PERMUTATION, ""))
+        what, why = instance.relation.limits.get(variable, (Kind.PERMUTATION, ""))
         if variable in blurred:
-            what, why = Symmetry.IDENTITY, MISFIT
-        if what is Symmetry.IDENTITY:
+            what, why = Kind.IDENTITY, MISFIT
+        if what is Kind.IDENTITY:
+            rigid = variable in blurred or variable not in instance.relation.laws
             for occurrence in occurrences:
-                factors.pin(occurrence, f"{instance.relation.source}: {why}")
+                factors.pin(occurrence, f"{instance.relation.source}: {why}", rigid=rigid)
 
 
 DimOption = tuple[int, tuple[Slot | None, ...]]
@@ -238,6 +246,7 @@ def _carry(
 ) -> None:
     if slot in carried:  # one variable twice on one tensor: a diagonal
         factors.tie(carried[slot], occurrence, source)
+        factors.diagonal |= {carried[slot], occurrence}
     else:
         carried[slot] = occurrence
 

@@ -25,7 +25,7 @@ from permgraph.matching.gains import Gain, correlation_gains, shares_of_bounds
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.search import match_weights
 from permgraph.matching.weights.sites import families, unit_sources
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 

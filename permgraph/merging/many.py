@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.matching.many import Placement, states_of
 from permgraph.merging import METHODS
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import checked
 from permgraph.symmetry.spec import PermutationSpec
 

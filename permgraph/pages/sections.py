@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from permgraph.symmetry.parts import index_of
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.report import fold, pinned_axes
 from permgraph.symmetry.spec import PermutationSpec
@@ -56,5 +57,5 @@ def made(facts: Mapping[str, str]) -> str:
 
 def moved_share(element: Permutations, names: Iterable[str]) -> float:
     """Share of the units of these groups that do not stay where they are."""
-    sizes = {name: element[name].size for name in names}
+    sizes = {name: index_of(element[name]).size for name in names}
     return sum(element.moved[name] * size for name, size in sizes.items()) / (sum(sizes.values()) or 1)

@@ -1,8 +1,10 @@
 """Scaled dot-product attention as one operation, with its scores as an inner tensor."""
 
+from permgraph.algebra.laws import Law
 from permgraph.rules.registry import Call, rule
 
 ORDER = "causal attention depends on the order of positions"
+LAWS = {"e": Law(((0, 1),)), "v": Law(((2,),))}
 ROLES = {"h": "attention.heads", "r": "attention.heads", "e": "attention.qk", "v": "attention.vo"}
 
 
@@ -26,7 +28,12 @@ def scaled_dot_product_attention(call: Call) -> None:
     sizes = {"h": k.shape[-3]} if shared else {}
     pins = {"l": ORDER, "s": ORDER} if call["is_causal"] else {}
     call.relate(
-        f"{', '.join(operands)} -> {lead} {heads} l v | {scores} s, {scores}", *values, call.out, pin=pins, sizes=sizes
+        f"{', '.join(operands)} -> {lead} {heads} l v | {scores} s, {scores}",
+        *values,
+        call.out,
+        pin=pins,
+        sizes=sizes,
+        law=LAWS,
     )
     call.relations[-1].roles.update(ROLES)
 

@@ -1,5 +1,6 @@
 """Sums of products: linear layers, matrix products, einsum."""
 
+from permgraph.algebra.laws import PRODUCT, SAME, WITH_BIAS, product_of
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 
@@ -9,16 +10,16 @@ def linear(call: Call) -> None:
     """y = x Wᵀ + b."""
     bias = call["bias"]
     if bias is None:
-        call.relate("... i, o i -> ... o", call["input"], call["weight"], call.out)
+        call.relate("... i, o i -> ... o", call["input"], call["weight"], call.out, law=PRODUCT)
     else:
-        call.relate("... i, o i, o -> ... o", call["input"], call["weight"], bias, call.out)
+        call.relate("... i, o i, o -> ... o", call["input"], call["weight"], bias, call.out, law=WITH_BIAS)
 
 
 @rule("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot", "aten.vdot")
 def matmul(call: Call) -> None:
     """Contracts the last axis of the left with the last but one (or only) axis of the right."""
     left, right = list(call.tensors())
-    call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out)
+    call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out, law=PRODUCT)
 
 
 def _left(value: Value) -> str:
@@ -40,10 +41,10 @@ def added_product(call: Call) -> None:
     """A matrix product with a broadcast addend."""
     addend, left, right = list(call.tensors())
     if call.source.op == "aten.addbmm":  # summed over the batch
-        call.relate("b m k, b k n -> m n", left, right, call.out)
+        call.relate("b m k, b k n -> m n", left, right, call.out, law=PRODUCT)
     else:
-        call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out)
-    call.relate("... -> ...", addend, call.out)
+        call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out, law=PRODUCT)
+    call.relate("... -> ...", addend, call.out, law=SAME)
 
 
 @rule("aten.einsum")
@@ -55,7 +56,8 @@ def einsum(call: Call) -> None:
     if not arrow:
         letters = inputs.replace(",", "").replace("...", "")
         output = ("..." if "..." in inputs else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    call.relate(", ".join(map(_spaced, inputs.split(","))) + " -> " + _spaced(output), *values, call.out)
+    pattern = ", ".join(map(_spaced, inputs.split(","))) + " -> " + _spaced(output)
+    call.relate(pattern, *values, call.out, law=product_of(len(values)))
 
 
 def _spaced(term: str) -> str:
@@ -72,7 +74,7 @@ def tensordot(call: Call) -> None:
     named = {after: before for before, after in shared.items()}
     remain = [name for name in rows if name not in shared] + [name for name in columns if name not in named]
     terms = (rows, [named.get(name, name) for name in columns])
-    call.relate(f"{' '.join(terms[0])}, {' '.join(terms[1])} -> {' '.join(remain)}", left, right, call.out)
+    call.relate(f"{' '.join(terms[0])}, {' '.join(terms[1])} -> {' '.join(remain)}", left, right, call.out, law=PRODUCT)
 
 
 @rule("aten.kron")
@@ -84,7 +86,7 @@ def kronecker(call: Call) -> None:
         return
     rows, columns = letters(len(left.shape), "m"), letters(len(right.shape), "n")
     products = " ".join(f"({one} {other})" for one, other in zip(rows, columns, strict=True))
-    call.relate(f"{' '.join(rows)}, {' '.join(columns)} -> {products}", left, right, call.out)
+    call.relate(f"{' '.join(rows)}, {' '.join(columns)} -> {products}", left, right, call.out, law=PRODUCT)
 
 
 @rule("aten.trace")
@@ -99,15 +101,16 @@ def trace(call: Call) -> None:
 @rule("aten.outer", "aten.ger")
 def outer(call: Call) -> None:
     """x yᵀ."""
-    call.relate("m, n -> m n", *call.tensors(), call.out)
+    call.relate("m, n -> m n", *call.tensors(), call.out, law=PRODUCT)
 
 
 @rule("aten.bilinear")
 def bilinear(call: Call) -> None:
     """y_o = x1ᵀ W_o x2 + b_o."""
-    call.relate("... i, ... j, o i j -> ... o", call["input1"], call["input2"], call["weight"], call.out)
+    operands = (call["input1"], call["input2"], call["weight"])
+    call.relate("... i, ... j, o i j -> ... o", *operands, call.out, law=product_of(3))
     if call["bias"] is not None:
-        call.relate("o -> ... o", call["bias"], call.out)
+        call.relate("o -> ... o", call["bias"], call.out, law=SAME)
 
 
 @rule("aten.cdist")
@@ -123,5 +126,5 @@ def grouped_product(call: Call) -> None:
     if len(x.shape) != 2 or len(weight.shape) != 3 or len(offsets) != 1:
         call.pin_all("a grouped product of another form")
         return
-    why = "rows are sorted by expert"
-    call.relate("n i, e i o, e -> n o", x, weight, offsets[0], call.out, pin={"n": why, "e": why})
+    why, laws = "rows are sorted by expert", {"i": PRODUCT, "o": PRODUCT}
+    call.relate("n i, e i o, e -> n o", x, weight, offsets[0], call.out, pin={"n": why, "e": why}, law=laws)

@@ -1,5 +1,6 @@
 """Convolutions: channels split into groups; kernel and space keep their order."""
 
+from permgraph.algebra.laws import HOMOGENEOUS, LINEAR, PRODUCT, WITH_BIAS
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, rule
 
@@ -25,10 +26,11 @@ def _convolve(call: Call, weight: str, groups: int, *, pointwise: bool) -> None:
     if bias is not None:
         operands.append("(g o)")
         values.append(bias)
+    law = PRODUCT if bias is None else WITH_BIAS
+    laws = dict.fromkeys("bgio", law)
     per_group = w.shape[1] if weight.startswith("(g o)") else w.shape[0] // groups
-    call.relate(
-        f"{', '.join(operands)} -> {lead}(g o) {u}", *values, call.out, pin=pins, sizes={"g": groups, "i": per_group}
-    )
+    sizes = {"g": groups, "i": per_group}
+    call.relate(f"{', '.join(operands)} -> {lead}(g o) {u}", *values, call.out, pin=pins, sizes=sizes, law=laws)
     call.relations[-1].freeze()
 
 
@@ -90,7 +92,8 @@ def pooling(call: Call) -> None:
     t, _, u, pins = _space(rank, pointwise=False)
     whole = "adaptive_avg" in call.source.op and set(call.out.shape[-rank:]) == {1}
     for out in call.outs:
-        call.relate(f"... {t} -> ... {u}", x, out, pin={} if whole else pins)
+        law = HOMOGENEOUS if "max_pool" in call.source.op else LINEAR
+        call.relate(f"... {t} -> ... {u}", x, out, pin={} if whole else pins, law={"...": law})
         call.relations[-1].freeze()
 
 
@@ -98,7 +101,7 @@ def pooling(call: Call) -> None:
 def grid_sample(call: Call) -> None:
     """Samples positions; channels pass through."""
     pins = dict.fromkeys(["h", "w", "u", "v", "two"], SPACE)
-    call.relate("b c h w, b u v two -> b c u v", *call.tensors(), call.out, pin=pins)
+    call.relate("b c h w, b u v two -> b c u v", *call.tensors(), call.out, pin=pins, law={"c": LINEAR})
 
 
 @rule("aten.im2col")
@@ -106,7 +109,8 @@ def unfold(call: Call) -> None:
     """Patches as columns: (channel, kernel position) × patch."""
     lead = "b " if len(call["self"].shape) == 4 else ""
     pins = dict.fromkeys(["h", "w", "k", "l"], SPACE)
-    call.relate(f"{lead}c h w -> {lead}(c k) l", call["self"], call.out, pin=pins, sizes={"c": call["self"].shape[-3]})
+    sizes = {"c": call["self"].shape[-3]}
+    call.relate(f"{lead}c h w -> {lead}(c k) l", call["self"], call.out, pin=pins, sizes=sizes, law={"c": LINEAR})
 
 
 @rule("aten.col2im")
@@ -114,4 +118,5 @@ def fold(call: Call) -> None:
     """The transpose of `im2col`."""
     lead = "b " if len(call["self"].shape) == 3 else ""
     pins = dict.fromkeys(["h", "w", "k", "l"], SPACE)
-    call.relate(f"{lead}(c k) l -> {lead}c h w", call["self"], call.out, pin=pins, sizes={"c": call.out.shape[-3]})
+    sizes = {"c": call.out.shape[-3]}
+    call.relate(f"{lead}(c k) l -> {lead}c h w", call["self"], call.out, pin=pins, sizes=sizes, law={"c": LINEAR})

@@ -1,6 +1,19 @@
 """Operations that treat every element alike: pointwise functions, copies, constructors of uniform tensors."""
 
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import EVEN, HOMOGENEOUS, LINEAR, ODD, SAME, SQUARE, Law, product_of, sum_of
 from permgraph.rules.registry import Call, rule
+
+SUMS = ("add", "rsub", "sub", "subtract")
+PRODUCTS = ("mul", "multiply")
+QUOTIENTS = ("div", "divide", "true_divide")
+FUNCTIONS = (
+    dict.fromkeys(("alpha_dropout", "dropout", "feature_dropout", "neg", "negative", "positive"), LINEAR)
+    | dict.fromkeys(("arcsinh", "arctan", "asinh", "atan", "erf", "sgn", "sign", "sin", "sinh", "tan", "tanh"), ODD)
+    | dict.fromkeys(("abs", "absolute", "cos", "cosh"), EVEN)
+    | {"leaky_relu": HOMOGENEOUS, "relu": HOMOGENEOUS, "special_erf": ODD, "square": SQUARE}
+)
+"""Pointwise functions of one tensor that allow more than permutations."""
 
 
 @rule(
@@ -58,7 +71,28 @@ def pointwise(call: Call) -> None:
         call.pin_all("results of different shapes")
         return
     values = [*operands, *call.outs]
-    call.relate(", ".join(["..."] * len(operands)) + " -> " + ", ".join(["..."] * len(call.outs)), *values)
+    pattern = ", ".join(["..."] * len(operands)) + " -> " + ", ".join(["..."] * len(call.outs))
+    call.relate(pattern, *values, law=_law(call, len(operands)))
+
+
+def _law(call: Call, count: int) -> Law | None:
+    """What a pointwise operation of `count` tensors allows beyond permutations."""
+    op = call.source.op.removeprefix("aten.").rstrip("_")
+    if op in FUNCTIONS and count == 1:
+        return FUNCTIONS[op]
+    if op in SUMS:
+        return sum_of(count, affine=count == 1 and bool(call.arguments.get("other")))
+    if op in PRODUCTS:
+        return product_of(count)
+    if op in QUOTIENTS and call.arguments.get("rounding_mode") is None:
+        return product_of(count, frozenset({1}) if count == 2 else frozenset())
+    if op == "pow" and count == 1 and call.arguments.get("exponent") == 2:
+        return SQUARE
+    if op == "masked_fill" and count == 2 and not call.arguments.get("value"):
+        return Law(((0, 1),), within={1: Kind.PERMUTATION})
+    if op == "where" and count == 3:
+        return Law(((0, 1), (0, 2)), within={0: Kind.PERMUTATION})
+    return None
 
 
 @rule(
@@ -75,7 +109,7 @@ def pointwise(call: Call) -> None:
 def copy(call: Call) -> None:
     """The same elements, of which a second tensor gives the dtype alone; what is known of a constant stays known."""
     x = next(call.tensors())
-    call.relate("... -> ...", x, call.out)
+    call.relate("... -> ...", x, call.out, law=SAME)
     call.out.data = x.data
 
 
@@ -87,9 +121,9 @@ def prelu(call: Call) -> None:
     pattern = "..., ... -> ..." if shared else f"b c {rest}, c -> b c {rest}"
     values = [call["self"], call["weight"], call.out]
     if shared:
-        call.relate("... -> ...", call["self"], call.out)
+        call.relate("... -> ...", call["self"], call.out, law=HOMOGENEOUS)
     else:
-        call.relate(pattern, *values)
+        call.relate(pattern, *values, law=Law(((0,),), within={0: Kind.SCALED, 1: Kind.PERMUTATION}))
 
 
 @rule(

@@ -1,5 +1,6 @@
 """Look-ups: an axis that is indexed by computed numbers is pinned; what stands beside it passes through."""
 
+from permgraph.algebra.laws import LINEAR, SAME
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.segments import join, slice_of
@@ -14,7 +15,12 @@ def embedding(call: Call) -> None:
     rank = len(call["indices"].shape)
     ids = " ".join(letters(rank, "t"))
     call.relate(
-        f"v d, {ids} -> {ids} d", call["weight"], call["indices"], call.out, pin={"v": "a table looked up by id"}
+        f"v d, {ids} -> {ids} d",
+        call["weight"],
+        call["indices"],
+        call.out,
+        pin={"v": "a table looked up by id"},
+        law={"d": LINEAR},
     )
 
 
@@ -41,7 +47,8 @@ def diagonal(call: Call) -> None:
     else:
         names[one] = names[other] = "i"
         pinned = {}
-    call.relate(f"{' '.join(names)} -> {' '.join(passing)} i", x, call.out, pin=pinned)
+    laws = dict.fromkeys(passing, SAME)
+    call.relate(f"{' '.join(names)} -> {' '.join(passing)} i", x, call.out, pin=pinned, law=laws)
 
 
 @rule("aten.index")
@@ -64,7 +71,8 @@ def index(call: Call) -> None:
     at = indexed[0] if adjacent else 0
     out = [*passing[:at], *new, *passing[at:]]
     pins = dict.fromkeys([*(names[k] for k in indexed), *new], LOOKED_UP)
-    call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, pin=pins)
+    laws = dict.fromkeys(passing, SAME)
+    call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, pin=pins, law=laws)
     for k in indexed:
         call.pin(indices[k], LOOKED_UP)
 
@@ -78,7 +86,9 @@ def index_select(call: Call) -> None:
     names = letters(len(x.shape))
     new = list(names)
     new[dim] = "u"
-    call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, call.out, pin=dict.fromkeys([names[dim], "u"], LOOKED_UP))
+    pins = dict.fromkeys([names[dim], "u"], LOOKED_UP)
+    laws = {name: SAME for name in names if name not in pins}
+    call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, call.out, pin=pins, law=laws)
 
 
 def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:

@@ -1,14 +1,50 @@
 """Normalisations: statistics are formed over some axes, a scale and a shift are applied on others."""
 
+from collections.abc import Sequence
+
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import CENTRED, LINEAR, ROTATED, Law, normalised
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 
+SCALED_BY = Law(((0, 1),), within={0: Kind.SIGNED})  # the norm takes the scale of v away
+NORM_OF = Law(((0, 0),))
+REDUCED = {
+    "aten.linalg_vector_norm": NORM_OF,
+    "aten.frobenius_norm": NORM_OF,
+    "aten.mean": LINEAR,
+    "aten.sum": LINEAR,
+    "aten.std": CENTRED,
+    "aten.std_mean": CENTRED,
+    "aten.var": CENTRED,
+    "aten.var_mean": CENTRED,
+}
 
-def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, stats: str) -> None:
-    """Relate input and output by `main`, each given parameter by `affine`, and the statistics by `stats`."""
+
+def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, stats: str, law: Law) -> None:
+    """Relate input and output by `main`, each given parameter by `affine`, and the statistics by `stats`.
+
+    `law` holds for the variables that are scaled and shifted.
+    """
     given = [value for value in parameters if value is not None]
     operands = ", ".join([main] + [affine] * len(given))
-    call.relate(f"{operands} -> {main} | {stats}", next(call.tensors()), *given, call.out)
+    laws = dict.fromkeys(affine.split(), law)
+    call.relate(f"{operands} -> {main} | {stats}", next(call.tensors()), *given, call.out, law=laws)
+
+
+def _layer_law(call: Call, bias: Value | None) -> Law:
+    kind = Kind.CENTRED if "layer_norm" in call.source.op else Kind.ORTHOGONAL
+    return normalised(kind, call["weight"] is not None, bias is not None)
+
+
+def _channel_law(parameters: Sequence[Value | None]) -> Law:
+    """(x - mean) / deviation * weight + bias: the deviation of a channel has no sign."""
+    places = iter(range(1, 5))
+    weight, bias, mean, variance = (None if value is None else next(places) for value in parameters)
+    scale = () if weight is None else (weight,)
+    terms = [(0, *scale)] + [(bias,)] * (bias is not None) + [(mean, *scale)] * (mean is not None)
+    within = {0: Kind.SIGNED} | ({} if variance is None else {variance: Kind.PERMUTATION})
+    return Law(tuple(terms), within=within)
 
 
 @rule("aten.layer_norm", "aten.rms_norm")
@@ -16,7 +52,7 @@ def layer_norm(call: Call) -> None:
     """Statistics over the last axes, which a weight and a bias scale and shift."""
     last = " ".join(letters(len(call["normalized_shape"]), "n"))
     bias = call["bias"] if call.source.op == "aten.layer_norm" else None
-    _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...")
+    _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...", law=_layer_law(call, bias))
 
 
 @rule("aten.native_layer_norm", "aten._fused_rms_norm")
@@ -24,7 +60,7 @@ def native_layer_norm(call: Call) -> None:
     """As `layer_norm`, with the statistics as further outputs."""
     last = " ".join(letters(len(call["normalized_shape"]), "n"))
     bias = call["bias"] if "layer_norm" in call.source.op else None
-    _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...")
+    _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...", law=_layer_law(call, bias))
     for out in call.outs[1:]:
         call.pin(out, "the statistics of a norm")
 
@@ -41,6 +77,7 @@ def group_norm(call: Call) -> None:
         *given,
         call.out,
         sizes={"g": call["num_groups"]},
+        law={"c": normalised(Kind.CENTRED, call["weight"] is not None, call["bias"] is not None)},
     )
 
 
@@ -49,7 +86,7 @@ def batch_norm(call: Call) -> None:
     """A scale and a shift for each channel, from running statistics or from the batch."""
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
-    _with_affine(call, f"b c {space}", "c", *parameters, stats="c")
+    _with_affine(call, f"b c {space}", "c", *parameters, stats="c", law=_channel_law(parameters))
 
 
 @rule("aten.instance_norm")
@@ -57,7 +94,7 @@ def instance_norm(call: Call) -> None:
     """Statistics over the positions of each channel of each sample."""
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
-    _with_affine(call, f"b c {space}", "c", *parameters, stats="b c")
+    _with_affine(call, f"b c {space}", "c", *parameters, stats="b c", law=_channel_law(parameters))
 
 
 @rule("aten._weight_norm")
@@ -67,7 +104,8 @@ def weight_norm(call: Call) -> None:
     kept = axis_list(call["dim"], rank) if call["dim"] != -1 else []
     names = letters(rank)
     full, norm = " ".join(names), " ".join(names[k] for k in kept)
-    call.relate(f"{full}, {full} -> {full} | {norm}", call["v"], call["g"], call.out)
+    laws = {name: SCALED_BY if k in kept else ROTATED for k, name in enumerate(names)}
+    call.relate(f"{full}, {full} -> {full} | {norm}", call["v"], call["g"], call.out, law=laws)
 
 
 @rule("aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax", "aten.softmin", "aten._safe_softmax")
@@ -119,9 +157,14 @@ def reduction(call: Call) -> None:
     kept = [name for k, name in enumerate(names) if k not in over]
     is_matrix = len(over) == 2 and call.arguments.get("ord") not in (None, "fro")  # rows and columns stay apart
     hidden = " | " + ", ".join(" ".join([*kept, names[k]]) for k in over) if is_matrix else ""
+    law = REDUCED.get(call.source.op)
+    if law is NORM_OF and call.arguments.get("ord", 2) != 2:
+        law = None
+    linear = call.source.op in ("aten.mean", "aten.sum")
+    laws = {name: law for k, name in enumerate(names) if law and (k in over or linear)}
     for out in call.outs:
         written = names if len(out.shape) == len(names) else kept
-        call.relate(f"{' '.join(names)} -> {' '.join(written)}{hidden}", x, out)
+        call.relate(f"{' '.join(names)} -> {' '.join(written)}{hidden}", x, out, law=laws)
     positions = ("aten.kthvalue", "aten.max", "aten.median", "aten.min")
     if call.source.op in positions and len(call.outs) > 1 and call.used[1]:
         call.pin(x, "the position of the extremum is used", over)
@@ -152,4 +195,6 @@ def compared(call: Call) -> None:
     kept = [name for k, name in enumerate(names) if k != dim % len(names)]
     written = names if len(call.out.shape) == len(names) else kept
     full = " ".join(names)
-    call.relate(f"{full}, {full} -> {' '.join(written)}", a, b, call.out)
+    cosine = Law(((0, 1), (0, 0), (1, 1)))
+    laws = {names[dim % len(names)]: cosine} if call.source.op == "aten.cosine_similarity" else None
+    call.relate(f"{full}, {full} -> {' '.join(written)}", a, b, call.out, law=laws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from permgraph.algebra.laws import Law
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, rule
 from permgraph.rules.segments import join, slice_of
@@ -55,6 +56,7 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
         *(x, last, *weights, *before, *after),
         sizes={"q": GATES[call.source.op]},
         pin=PINS,
+        law={"i": Law(((0, 2),))},
     )
 
 
@@ -69,6 +71,7 @@ def cell(call: Call) -> None:
         *(call["input"], h, *memory, call["w_ih"], call["w_hh"], *biases, *call.outs),
         sizes={"q": GATES[call.source.op.removesuffix("_cell")]},
         pin=PINS,
+        law={"i": Law(((0, 2 + len(memory)),))},
     )
     if call.source.op == "aten.gru_cell":
         call.relate("... -> ...", h, call.out)

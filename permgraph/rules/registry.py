@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from permgraph.algebra.laws import Law
 from permgraph.algebra.relations import Relation, Source, Value, relate
 
 Rule = Callable[["Call"], None]
@@ -66,9 +67,13 @@ class Call:
         *values: Value,
         pin: Mapping[str, str] | None = None,
         sizes: Mapping[str, int] | None = None,
+        law: Law | Mapping[str, Law] | None = None,
     ) -> None:
-        """Add a relation in einsum-like notation over `values`, inputs first, outputs last."""
-        self.relations.append(relate(pattern, values, self.source, pin=pin, sizes=sizes))
+        """Add a relation in einsum-like notation over `values`, inputs first, outputs last.
+
+        `law` says what more than permutations its variables allow, all of them or those that a mapping names.
+        """
+        self.relations.append(relate(pattern, values, self.source, pin=pin, sizes=sizes, law=law))
 
     def uniform_dims(self, out: Value) -> frozenset[int]:
         """The dimensions along which a result is uniform, because no operand varies along them.

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from permgraph.algebra.axes import freeze
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import SAME, Law
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.views import regroup
 
 ORDER = "acts along this axis in its order"
+LINEAR_BESIDE = ("aten.cumsum", "aten.diff", "aten.flip", "aten.pad", "aten.roll", "aten.tril", "aten.triu")
 
 
 def _segment(call: Call, whole: Value, dim: int, pieces: Sequence[tuple[int, Value]]) -> None:
@@ -18,7 +21,7 @@ def _segment(call: Call, whole: Value, dim: int, pieces: Sequence[tuple[int, Val
     for start, piece in pieces:
         mark = f"{names[dim]}[{start}:{start + piece.shape[dim]}]"
         written.append(" ".join([*names[:dim], mark, *names[dim + 1 :]]))
-    call.relate(", ".join([*written, " ".join(names)]), *(piece for _, piece in pieces), whole)
+    call.relate(", ".join([*written, " ".join(names)]), *(piece for _, piece in pieces), whole, law=SAME)
 
 
 def slice_of(call: Call, x: Value, dim: int, start: int, size: int) -> Value:
@@ -56,14 +59,15 @@ def _strided(call: Call, x: Value, dim: int, start: int, step: int) -> None:
     names = letters(len(x.shape))
     dim %= len(names)
     old, new = list(names), list(names)
-    pins = {}
+    pins: dict[str, str] = {}
     if x.shape[dim] % step == 0 and start < step and call.out.shape[dim] * step == x.shape[dim]:
         old[dim] = f"({names[dim]} s)"
         new[dim] = f"({names[dim]} s[{start}:{start + 1}])"
     else:
         new[dim] = "u"
         pins = {names[dim]: "a slice with a step that does not divide the axis", "u": ORDER}
-    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes={"s": step} if not pins else {}, pin=pins)
+    sizes, law = ({}, None) if pins else ({"s": step}, SAME)
+    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes=sizes, pin=pins, law=law)
 
 
 @rule("aten.select")
@@ -129,7 +133,7 @@ def glu(call: Call) -> None:
     x, dim = call["self"], call["dim"]
     half = x.shape[dim] // 2
     a, b = (slice_of(call, x, dim, start, half) for start in (0, half))
-    call.relate("..., ... -> ...", a, b, call.out)
+    call.relate("..., ... -> ...", a, b, call.out, law=Law(((0, 1),), within={1: Kind.PERMUTATION}))
 
 
 @rule("aten.constant_pad_nd", "aten.pad", "aten.zero_pad")
@@ -149,7 +153,8 @@ def pad(call: Call) -> None:
             return
         if before or after:
             inside[dim] = f"{names[dim]}[{before}:{before + x.shape[dim]}]"
-    call.relate(f"{' '.join(inside)} -> {' '.join(names)}", x, call.out)
+    law = None if call.arguments.get("value") else SAME  # zeros at the border are zeros in every basis
+    call.relate(f"{' '.join(inside)} -> {' '.join(names)}", x, call.out, law=law)
     for old, new in zip(x.axes, call.out.axes, strict=True):
         if old.root().frozen:  # the border of positions that keep their order keeps its order too
             freeze(new, old.root().frozen)
@@ -165,7 +170,7 @@ def roll(call: Call) -> None:
     dim, size = dims[0], x.shape[dims[0]]
     shift = shifts[0] % size if size else 0
     if not shift:
-        call.relate("... -> ...", x, call.out)
+        call.relate("... -> ...", x, call.out, law=SAME)
         return
     tail, head = slice_of(call, x, dim, size - shift, shift), slice_of(call, x, dim, 0, size - shift)
     _segment(call, call.out, dim, [(0, tail), (shift, head)])
@@ -178,8 +183,9 @@ def _pinned_along(call: Call, dims: Sequence[int]) -> None:
     chosen = {dim % len(names) for dim in dims} if names else set()
     new = [f"u{k}" if k in chosen else name for k, name in enumerate(names)]
     pins = {name: ORDER for k in sorted(chosen) for name in (names[k], f"u{k}")}
+    passing = {name: SAME for k, name in enumerate(names) if k not in chosen and call.source.op in LINEAR_BESIDE}
     for out in call.outs:
-        call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, out, pin=pins)
+        call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, out, pin=pins, law=passing)
 
 
 @rule(
@@ -253,4 +259,5 @@ def windows(call: Call) -> None:
     new = list(names)
     new[call["dimension"]] = "u"
     pins = dict.fromkeys([names[call["dimension"]], "u", "k"], ORDER)
-    call.relate(f"{' '.join(names)} -> {' '.join(new)} k", x, call.out, pin=pins)
+    passing = {name: SAME for name in names if name not in pins}
+    call.relate(f"{' '.join(names)} -> {' '.join(new)} k", x, call.out, pin=pins, law=passing)

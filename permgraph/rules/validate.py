@@ -22,7 +22,8 @@ from torch.utils import _pytree as pytree
 
 from permgraph.rules.examples import EXAMPLES, Example
 from permgraph.rules.registry import RULES
-from permgraph.symmetry.layout import Cell, Index, Move
+from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 

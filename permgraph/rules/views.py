@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from permgraph.algebra.axes import freeze
+from permgraph.algebra.laws import SAME
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, letters, rule
 
@@ -42,7 +43,7 @@ def regroup(call: Call, old: Value, new: Value) -> None:
                 freeze(axis, f"{call.source}: {BLOCKS}")  # before it is cut to pieces for nothing
     pattern = " -> ".join(" ".join(f"({' '.join(dim)})" for dim in side) for side in sides)
     pins = {name: BLOCKS for name in sizes if name.startswith("x")}
-    call.relate(pattern, old, new, sizes=sizes, pin=pins)
+    call.relate(pattern, old, new, sizes=sizes, pin=pins, law=SAME)
 
 
 Run = tuple[list[int], list[int]]
@@ -92,7 +93,7 @@ def permute(call: Call) -> None:
     """Dimension k of the result is dimension dims[k]."""
     names = letters(len(call["self"].shape))
     order = [names[dim] for dim in call["dims"]]
-    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out)
+    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
 
 
 @rule("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t", "aten.mT", "aten.numpy_T", "aten.adjoint")
@@ -104,7 +105,7 @@ def transpose(call: Call) -> None:
         arguments = list(call.arguments.values())
         a, b = arguments[1:3] if len(arguments) > 2 else (-2, -1)
         order[a], order[b] = names[b], names[a]
-    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out)
+    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
 
 
 @rule("aten.movedim", "aten.moveaxis")
@@ -115,13 +116,13 @@ def move_dimension(call: Call) -> None:
     placed = {to % len(names): names[start] for start, to in zip(source, target, strict=True)}
     rest = iter(name for name in names if name not in placed.values())
     order = [placed[k] if k in placed else next(rest) for k in range(len(names))]
-    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out)
+    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
 
 
 @rule("aten.expand", "aten.expand_as", "aten.broadcast_to")
 def expand(call: Call) -> None:
     """Dimensions of size 1 are repeated, and so are uniform."""
-    call.relate("... -> ...", next(call.tensors()), call.out)
+    call.relate("... -> ...", next(call.tensors()), call.out, law=SAME)
 
 
 @rule("aten.repeat", "aten.tile")
@@ -133,7 +134,7 @@ def repeat(call: Call) -> None:
     sizes = {f"r{k}": size // old for k, (size, old) in enumerate(zip(call.out.shape, padded, strict=True))}
     sizes |= dict(zip(names, padded, strict=True))
     out = " ".join(f"(r{k} {name})" for k, name in enumerate(names))
-    call.relate(f"{' '.join(names[len(names) - len(x.shape) :])} -> {out}", x, call.out, sizes=sizes)
+    call.relate(f"{' '.join(names[len(names) - len(x.shape) :])} -> {out}", x, call.out, sizes=sizes, law=SAME)
 
 
 @rule("aten.repeat_interleave")
@@ -146,7 +147,7 @@ def repeat_interleave(call: Call) -> None:
     names = letters(len(x.shape))
     out = list(names)
     out[dim] = f"({names[dim]} r)"
-    call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, sizes={"r": call["repeats"]})
+    call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, sizes={"r": call["repeats"]}, law=SAME)
 
 
 @rule("aten.pixel_shuffle")
@@ -154,7 +155,7 @@ def pixel_shuffle(call: Call) -> None:
     """(c a b) h w -> c (h a) (w b)."""
     factor = call["upscale_factor"]
     sizes = {"a": factor, "b": factor}
-    call.relate("... (c a b) h w -> ... c (h a) (w b)", call["self"], call.out, sizes=sizes)
+    call.relate("... (c a b) h w -> ... c (h a) (w b)", call["self"], call.out, sizes=sizes, law=SAME)
 
 
 @rule("aten.pixel_unshuffle")
@@ -162,18 +163,18 @@ def pixel_unshuffle(call: Call) -> None:
     """c (h a) (w b) -> (c a b) h w."""
     factor = call["downscale_factor"]
     sizes = {"a": factor, "b": factor}
-    call.relate("... c (h a) (w b) -> ... (c a b) h w", call["self"], call.out, sizes=sizes)
+    call.relate("... c (h a) (w b) -> ... (c a b) h w", call["self"], call.out, sizes=sizes, law=SAME)
 
 
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle")
 def channel_shuffle(call: Call) -> None:
     """(g c) -> (c g)."""
     space = " ".join(letters(len(call["self"].shape) - 2, "t"))
-    call.relate(f"b (g c) {space} -> b (c g) {space}", call["self"], call.out, sizes={"g": call["groups"]})
+    call.relate(f"b (g c) {space} -> b (c g) {space}", call["self"], call.out, sizes={"g": call["groups"]}, law=SAME)
 
 
 @rule("aten.view_as_complex", "aten.view_as_real")
 def complex_pairs(call: Call) -> None:
     """A last axis of real and imaginary part, or none."""
     parts = "... c -> ..." if call.source.op == "aten.view_as_complex" else "... -> ... c"
-    call.relate(parts, call["self"], call.out, pin={"c": "real and imaginary part"})
+    call.relate(parts, call["self"], call.out, pin={"c": "real and imaginary part"}, law={"...": SAME})

@@ -15,6 +15,7 @@ from permgraph.algebra.coarsening import coarsen
 from permgraph.algebra.relations import Source, Value
 from permgraph.algebra.ties import resolve
 from permgraph.errors import OptionError
+from permgraph.symmetry.changes import LARGEST
 from permgraph.symmetry.groups import Grouping
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.spec import PermutationSpec
@@ -22,6 +23,7 @@ from permgraph.symmetry.tie_graph import Node, TieGraph
 from permgraph.tracing.capture import Program, capture
 from permgraph.tracing.trace import trace
 
+HELD = "a scale of which all elements are equal, held so"
 AxisTies = Mapping[tuple[str, int], tuple[str, int]]
 
 
@@ -32,8 +34,9 @@ def derive(
     *,
     outputs: str = "fixed",
     tie: AxisTies | None = None,
+    kinds: str = "permutation",
 ) -> PermutationSpec:
-    """The group of all permutations of weights that leave the function of `model` alone, f(πθ) = f(θ).
+    """The group of all changes of weights of these kinds that leave the function of `model` alone, f(πθ) = f(θ).
 
     Args:
         model: in eval mode, on any device, `meta` included; it is not changed.
@@ -41,12 +44,26 @@ def derive(
         kwargs: example keyword inputs.
         outputs: "fixed" pins every output; "free" lets output axes move, f(πθ) = π_out f(θ).
         tie: {(parameter, dim): (parameter, dim)} for parameters that the forward pass does not reach.
+        kinds: "permutation"; "signed", permutations with signs; or "all": positive scales, orthogonal and invertible
+            maps too. With "all" a weight that multiplies a norm's result and whose elements are all equal, as `fold`
+            leaves it, is held: the group is that of models in which it stays so.
 
     Raises:
         CaptureError: the model cannot be traced; the message says what to change.
 
     """
-    return Derivation(capture(model, args, kwargs), outputs, dict(tie or {})).spec
+    held = uniform_vectors(model) if kinds == "all" else ()
+    return Derivation(capture(model, args, kwargs), outputs, dict(tie or {}), kinds, held).spec
+
+
+def uniform_vectors(model: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters of one dimension whose elements all have one value that is not 0."""
+    return tuple(
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.dim() == 1 and not parameter.is_meta and parameter.numel() > 1
+        if parameter[0] != 0 and bool((parameter == parameter[0]).all())
+    )
 
 
 @dataclass
@@ -56,13 +73,17 @@ class Derivation:
     program: Program
     outputs: str
     tie: AxisTies
+    kinds: str = "permutation"
+    uniform: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.outputs not in ("fixed", "free"):
             raise OptionError(f'outputs is "fixed" or "free", not {self.outputs!r}')
+        if self.kinds not in LARGEST:
+            raise OptionError(f"kinds is one of {', '.join(LARGEST)}, not {self.kinds!r}")
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
         self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations))
-        self.grouping = Grouping(self.trace, self.resolution)
+        self.grouping = Grouping(self.trace, self.resolution, self.kinds, self.uniform)
 
     @cached_property
     def node_names(self) -> frozenset[str]:
@@ -104,6 +125,7 @@ class Derivation:
             parameters=self.program.parameters,
             outputs=self.outputs,
             ties=self._tie_graph(),
+            held=tuple(key for name in sorted(self.grouping.changes.held) for key in self.aliases[name]),
             inputs=self.program.inputs,
         )
 
@@ -129,7 +151,7 @@ class Derivation:
             moved = {cell.leaves[k].dim for cell in layout.cells for move in cell.moves for k in move.leaves}
             for dim, size in enumerate(layout.shape):
                 if dim not in moved and size > 1:
-                    why = self._why_pinned(name, dim)
+                    why = HELD if name in self.grouping.changes.held else self._why_pinned(name, dim)
                     found.update({(key, dim): why for key in self.aliases[name]})
         return found
 

@@ -9,8 +9,11 @@ from functools import cached_property
 from itertools import takewhile
 
 from permgraph.algebra.cells import Occurrence, TensorLayout
-from permgraph.algebra.dependence import dependencies, fused, partners
-from permgraph.algebra.ties import Resolution
+from permgraph.algebra.dependence import dependencies, fused, partners, selecting
+from permgraph.algebra.scales import Freedom
+from permgraph.algebra.ties import Instance, Resolution
+from permgraph.symmetry.bundles import Bundle
+from permgraph.symmetry.changes import Changes
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.roles import roles
@@ -28,13 +31,12 @@ SUFFIX = {
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """One group before it has a name: the classes whose product it permutes, and the bundles it depends on."""
+class Scales:
+    """A further sign or scale for each unit of a bundle: its name, and the bundles that select it beside the unit."""
 
-    classes: tuple[Occurrence, ...]
-    size: int
-    depends_on: tuple[Bundle, ...]
-    free: bool
+    name: str
+    freedom: Freedom
+    selects: tuple[Bundle, ...]
 
 
 @dataclass
@@ -43,6 +45,43 @@ class Grouping:
 
     trace: Trace
     resolution: Resolution
+    kinds: str = "permutation"
+    uniform: tuple[str, ...] = ()
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What the bundles allow beyond permutations."""
+        return Changes(
+            self.resolution, self._stored, list(dict.fromkeys(self.bundles.values())), self.kinds, self.uniform
+        )
+
+    @cached_property
+    def _beside_all(self) -> dict[Occurrence, dict[Occurrence, Occurrence]]:
+        """As `_beside`, for pinned factors too, whose units may take signs and scales."""
+        return partners(self.resolution, pinned=True) if self.kinds != "permutation" else self._beside
+
+    def _selects(self, bundle: Bundle, freedom: Freedom) -> tuple[Bundle, ...]:
+        """The bundles whose index selects the further signs and scales of a bundle's units, beside the unit itself."""
+        support = self.changes.support(bundle, freedom)
+        own = bundle.classes[0]
+        common = selecting(own, support, self._touching.get(own, []), self.resolution.factors.find, self._beside_all)
+        lower = dict.fromkeys(self.bundles[kind] for kind in sorted(common) if kind in self.bundles)
+        return tuple(
+            one
+            for one in lower
+            if one != bundle and not self.changes.all[one].kind.mixes
+            if all(set(inner.classes) <= common for inner in (one, *one.depends_on))
+        )
+
+    @cached_property
+    def _touching(self) -> dict[Occurrence, list[Instance]]:
+        """Class -> the joint cells of operations in which it occurs."""
+        found: dict[Occurrence, list[Instance]] = {}
+        find = self.resolution.factors.find
+        for instance in self.resolution.instances:
+            for kind in {find(o) for operand in instance.operands for o in operand.values()}:
+                found.setdefault(kind, []).append(instance)
+        return found
 
     @cached_property
     def _beside(self) -> dict[Occurrence, dict[Occurrence, Occurrence]]:
@@ -142,24 +181,47 @@ class Grouping:
 
     def groups(self, aliases: Mapping[str, Sequence[str]]) -> tuple[PermutationGroup, ...]:
         """All groups of more than one unit; `aliases` lists the state-dict keys of each stored tensor."""
+        order = {key: k for k, key in enumerate(key for keys in aliases.values() for key in keys)}
+
+        def axes(places: Iterable[Occurrence]) -> tuple[tuple[str, int], ...]:
+            keyed = {(key, o.dim) for o in places for key in aliases[o.tensor]}
+            return tuple(sorted(keyed, key=lambda axis: (order[axis[0]], axis[1])))
+
         found = []
         for bundle, name in self.names.items():
-            if not bundle.free:
-                continue
-            axes = {(o.tensor, o.dim) for kind in bundle.classes for o in self._stored[kind]}
-            keyed = {(key, dim) for tensor, dim in axes for key in aliases[tensor]}
-            order = {key: k for k, key in enumerate(key for keys in aliases.values() for key in keys)}
-            found.append(
-                PermutationGroup(
-                    name=name,
-                    size=bundle.size,
-                    depends_on=tuple(self.names[lower] for lower in bundle.depends_on),
-                    axes=tuple(sorted(keyed, key=lambda axis: (order[axis[0]], axis[1]))),
-                    role=self._role[bundle],
-                    depends_sizes=tuple(lower.size for lower in bundle.depends_on),
-                )
-            )
+            role, change = self._role[bundle], self.changes.all[bundle]
+            members = [o for kind in bundle.classes for o in self._stored[kind]]
+            if bundle.free:
+                moved = [o for o in members if not (change.kind.mixes and o.tensor in self.changes.held)]
+                names, sizes = self._named(bundle.depends_on)
+                found.append(PermutationGroup(name, bundle.size, names, axes(moved), role, sizes, change.kind.value))
+            for scales in self.further[bundle]:
+                moved = [o for o in members if self.changes.exponent(scales.freedom, o)]
+                names, sizes = self._named((*scales.selects, bundle))
+                kind = scales.freedom.kind.value
+                found.append(PermutationGroup(scales.name, 1, names, axes(moved), role, sizes, kind))
         return tuple(found)
+
+    def _named(self, bundles: Iterable[Bundle]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Names and sizes of bundles."""
+        given = list(bundles)
+        return tuple(self.names[one] for one in given), tuple(one.size for one in given)
+
+    @cached_property
+    def further(self) -> dict[Bundle, list[Scales]]:
+        """Bundle -> its further signs and scales."""
+        taken: Counter[str] = Counter()
+        found: dict[Bundle, list[Scales]] = {}
+        for bundle in self.names:
+            found[bundle] = []
+            for freedom in self.changes.all[bundle].further:
+                places = [o for o in self._stored[bundle.classes[0]] if self.changes.exponent(freedom, o)]
+                role = self._role[bundle]
+                name = _anchor(places, role, shared=role != "residual") + SUFFIX[role] + ".scales"
+                taken[name] += 1
+                name = name if taken[name] == 1 else f"{name}#{taken[name]}"
+                found[bundle].append(Scales(name, freedom, self._selects(bundle, freedom)))
+        return found
 
     def layout(self, tensor: str) -> Layout:
         """Where the groups act on a tensor."""
@@ -176,22 +238,29 @@ class Grouping:
         moves = []
         for occurrence in here:
             bundle = self.bundles.get(self.resolution.factors.find(occurrence))
-            if bundle is None or not bundle.free or self.resolution.factors.find(occurrence) != bundle.classes[0]:
+            if bundle is None or self.resolution.factors.find(occurrence) != bundle.classes[0]:
                 continue
-            moves.append(
-                Move(
-                    self.names[bundle],
-                    self._indices(occurrence, bundle.classes, index),
-                    tuple(self._indices(occurrence, lower.classes, index) for lower in bundle.depends_on),
-                )
-            )
+            change = self.changes.all[bundle]
+            power = self.changes.power(change, occurrence)
+            held = change.kind.mixes and occurrence.tensor in self.changes.held
+            if not (bundle.free or change.further) or held:
+                continue
+            own = self._indices(occurrence, bundle.classes, index)
+            keys = tuple(self._indices(occurrence, lower.classes, index) for lower in bundle.depends_on)
+            if bundle.free:
+                moves.append(Move(self.names[bundle], own, keys, power))
+            for scales in self.further[bundle]:
+                if exponent := self.changes.exponent(scales.freedom, occurrence):
+                    selected = tuple(self._indices(occurrence, lower.classes, index) for lower in scales.selects)
+                    moves.append(Move(scales.name, (), (*selected, own), exponent))
         return Cell(tuple(box.offset for box in boxes), leaves, tuple(moves))
 
     def _indices(
         self, occurrence: Occurrence, classes: Iterable[Occurrence], index: Mapping[Occurrence, int]
     ) -> tuple[int, ...]:
         own = self.resolution.factors.find(occurrence)
-        return tuple(index[occurrence if kind == own else self._beside[occurrence][kind]] for kind in classes)
+        beside = self._beside if occurrence in self._beside else self._beside_all
+        return tuple(index[occurrence if kind == own else beside[occurrence][kind]] for kind in classes)
 
 
 def _anchor(places: Sequence[Occurrence], role: str, *, shared: bool) -> str:

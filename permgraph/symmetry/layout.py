@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from math import prod
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Index = npt.NDArray[np.int64]
+from permgraph.symmetry.parts import Index, Matrix, Monomial, index_of
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,15 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Move:
-    """A group on a cell: the leaves it permutes as one index, and for each dependency the leaves that index it."""
+    """A group on a cell: the leaves it moves as one index, and for each dependency the leaves that index it.
+
+    `power` is the exponent of its scales here, or the side of its matrices: 1 for M, -1 for M⁻ᵀ.
+    """
 
     group: str
     leaves: tuple[int, ...]
     keys: tuple[tuple[int, ...], ...] = ()
+    power: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,36 @@ class Cell:
                 moved, found[k] = np.divmod(moved, self.leaves[k].size)
         return found
 
+    def transformed(self, element: Mapping[str, Any], block: Tensor) -> Tensor:
+        """A block with one dimension for each leaf under the signs, scales and matrices of an element."""
+        for move in self.moves:
+            part = element[move.group]
+            if isinstance(part, Monomial) and move.power:
+                block = block * self._spread(part.scale, move, block) ** move.power
+            elif isinstance(part, Matrix):
+                block = self._mixed(part, move, block)
+        return block
+
+    def _spread(self, scale: Any, move: Move, block: Tensor) -> Tensor:
+        """The factor of each element of a block."""
+        here = self.coordinates()
+        rows = tuple(torch.from_numpy(self._ravel(here, key)) for key in (*move.keys, move.leaves))
+        return torch.as_tensor(scale, dtype=block.dtype, device=block.device)[rows]
+
+    def _mixed(self, part: Matrix, move: Move, block: Tensor) -> Tensor:
+        """Σ over j of matrix[row, i, j] block[row, j, ...], or with the inverse transposed."""
+        matrix = torch.as_tensor(part.matrix, dtype=block.dtype, device=block.device)
+        if move.power < 0 and not part.orthogonal:
+            matrix = torch.linalg.inv(matrix).mT
+        keys = [k for key in move.keys for k in key]
+        rest = [k for k in range(len(self.leaves)) if k not in (*keys, *move.leaves)]
+        order = [*keys, *move.leaves, *rest]
+        sizes = [self.leaves[k].size for k in order]
+        rows, units = sizes[: len(keys)], sizes[len(keys) : len(keys) + len(move.leaves)]
+        flat = block.permute(order).reshape(prod(rows), prod(units), -1)
+        mixed = matrix.reshape(-1, *matrix.shape[-2:]) @ flat
+        return mixed.reshape(sizes).permute(*np.argsort(order).tolist())
+
     def _ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:
         index: Index = np.zeros([1] * len(self.leaves), dtype=np.int64)
         for k in leaves:
@@ -114,10 +150,16 @@ class Layout:
         """How many elements some group moves."""
         return sum(cell.size for cell in self.cells if cell.moves)
 
-    def apply(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
-        """The permuted tensor; a new one, of the same dtype and device."""
+    def apply(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
+        """The moved tensor; a new one, of the same dtype and device."""
         if not self.groups:
             return tensor.clone()
+        moved = self._permuted({name: index_of(element[name]) for name in self.groups}, tensor)
+        if all(isinstance(element[name], np.ndarray) for name in self.groups):
+            return moved
+        return self._transformed(element, moved)
+
+    def _permuted(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
         per_axis = self.axis_permutations(tables)
         if per_axis is None:
             return self._gather(tables, tensor)
@@ -161,6 +203,23 @@ class Layout:
             )
             result[new] = tensor[old]
         return result
+
+    def _transformed(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
+        """Signs, scales and matrices, cell by cell; real tensors are computed in float64."""
+        wide = torch.promote_types(tensor.dtype, torch.float64)
+        result = tensor.to(wide)
+        for cell in self.cells:
+            here = cell.coordinates()
+            at = tuple(torch.from_numpy(cell.positions(dim, here)).to(tensor.device) for dim in range(len(self.shape)))
+            block = cell.transformed(element, result[at].expand([leaf.size for leaf in cell.leaves]))
+            result = block.reshape(self.shape) if self._is_whole(cell) else result.index_put(at, block)
+        return result.to(tensor.dtype)
+
+    def _is_whole(self, cell: Cell) -> bool:
+        """Whether a cell is the tensor with its dimensions split into leaves, outer to inner."""
+        dims = [leaf.dim for leaf in cell.leaves]
+        inner = all(a.dim != b.dim or a.stride == b.stride * b.size for a, b in pairwise(cell.leaves))
+        return len(self.cells) == 1 and dims == sorted(dims) and inner and not any(cell.offsets)
 
     def _is_plain(self, cell: Cell, dim: int, targets: list[Index], sources: list[Index]) -> bool:
         """Whether a dimension is covered whole, unmoved, and selects no permutation of another dimension."""

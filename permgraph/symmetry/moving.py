@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from permgraph.symmetry.layout import Index
+from permgraph.algebra.kinds import Kind
+from permgraph.symmetry import parts
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 
 TURNS = {2: ((1, 0),), 3: ((1, 0, 2), (1, 2, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0))}
@@ -28,7 +31,7 @@ def moving_elements(groups: Sequence[PermutationGroup], seed: int, at_least: int
     bits = min(number, MOST)
     order = generator.permutation(2**bits - 1) + 1
     codes = iter(np.resize(order, rows))
-    tables: list[dict[str, Index]] = [{} for _ in range(number)]
+    tables: list[dict[str, Any]] = [{} for _ in range(number)]
     for group in groups:
         own = np.array([next(codes) for _ in range(group.count)]) if group.size in TURNS else None
         first = generator.integers(len(TURNS.get(group.size, ())) or 1, size=group.count)
@@ -39,8 +42,20 @@ def moving_elements(groups: Sequence[PermutationGroup], seed: int, at_least: int
                 moves = (own >> k % bits & 1).astype(bool)
                 found = np.where(moves[:, None], np.array(TURNS[group.size])[first], np.arange(group.size))
                 first = (first + moves) % len(TURNS[group.size])
-            table[group.name] = found.reshape(group.table_shape)
+            before = tables[k - 1].get(group.name) if k % 2 else None
+            table[group.name] = _changed(group, found.reshape(group.table_shape), before, generator)
     return [Permutations(table) for table in tables]
+
+
+def _changed(group: PermutationGroup, index: Index, before: Any, generator: np.random.Generator) -> Any:
+    """A part of the group's kind with this permutation; every second one has the signs that the one before it lacks."""
+    if group.kind == "permutation":
+        return index
+    part = parts.sample(group.kind, group.table_shape, generator)
+    if Kind(group.kind).mixes:
+        return part
+    signs = part.scale if before is None else -np.sign(before.scale) * np.abs(part.scale)
+    return parts.Monomial(index, np.abs(signs) if group.kind == "scaled" else signs)
 
 
 def _deranged(group: PermutationGroup, generator: np.random.Generator) -> Index:

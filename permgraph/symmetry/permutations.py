@@ -1,4 +1,4 @@
-"""Elements of a symmetry group: a table of index vectors for every factor, and their composition.
+"""Elements of a symmetry group: a part for every factor, and their composition.
 
 A permutation is an index vector with `new = old[perm]`. The table of a group of size n that depends on groups of
 sizes (m1, m2, …) has shape (m1, m2, …, n); its row is selected by the new coordinates of what it depends on.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import lgamma, log, prod
+from math import lgamma, log, log10, prod
+from typing import Any
 
 import numpy as np
 
+from permgraph.algebra.kinds import Kind
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry import parts
+from permgraph.symmetry.parts import Index
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class PermutationGroup:
         count: how many independent permutations it holds, the product of the sizes that it depends on.
         role: "residual", "attention.heads", "attention.qk", "attention.vo", "feed_forward", "conv" or "other".
         depends_sizes: the sizes of `depends_on`.
+        kind: "permutation", "signed" (and signs), "scaled" (and positive scales), "monomial" (both), "centred"
+            (orthogonal with O 1 = 1), "orthogonal" or "invertible". A group of size 1 holds signs or scales alone.
 
     """
 
@@ -37,6 +42,7 @@ class PermutationGroup:
     axes: tuple[tuple[str, int], ...]
     role: str
     depends_sizes: tuple[int, ...] = ()
+    kind: str = "permutation"
 
     @property
     def count(self) -> int:
@@ -45,26 +51,35 @@ class PermutationGroup:
 
     @property
     def log10_order(self) -> float:
-        """log10 of the number of elements, count · log10(size!)."""
-        return self.count * lgamma(self.size + 1) / log(10)
+        """log10 of the number of its permutations and signs, count · log10(size! · 2^size); 0 for matrices."""
+        permutations = 0.0 if Kind(self.kind).mixes else lgamma(self.size + 1) / log(10)
+        signs = self.size * log10(2) if self.kind in ("signed", "monomial") else 0.0
+        return self.count * (permutations + signs)
 
     @property
     def table_shape(self) -> tuple[int, ...]:
         """Shape of the table of index vectors."""
         return (*self.depends_sizes, self.size)
 
-    def identity(self) -> Index:
-        """The table that moves nothing."""
-        return np.broadcast_to(np.arange(self.size), self.table_shape).copy()
+    @property
+    def dimension(self) -> int:
+        """Dimension of the group as a manifold: count times that of its kind, 0 where it is discrete."""
+        n = self.size
+        each = {"scaled": n, "monomial": n, "orthogonal": n * (n - 1) // 2, "invertible": n * n}
+        return self.count * (each | {"centred": (n - 1) * (n - 2) // 2}).get(self.kind, 0)
+
+    def identity(self) -> Any:
+        """The part that changes nothing: the table of index vectors, for permutations."""
+        return parts.identity(self.kind, self.table_shape)
 
 
 @dataclass(frozen=True, eq=False)
-class Permutations(Mapping[str, Index]):
-    """One element of a symmetry group: the table of every group, by name."""
+class Permutations(Mapping[str, Any]):
+    """One element of a symmetry group: the part of every group, by name; see `permgraph.symmetry.parts`."""
 
-    tables: Mapping[str, Index]
+    tables: Mapping[str, Any]
 
-    def __getitem__(self, group: str) -> Index:
+    def __getitem__(self, group: str) -> Any:
         return self.tables[group]
 
     def __iter__(self) -> Iterator[str]:
@@ -76,76 +91,74 @@ class Permutations(Mapping[str, Index]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Permutations):
             return NotImplemented
-        return set(self) == set(other) and all(np.array_equal(self[name], other[name]) for name in self)
+        return set(self) == set(other) and all(_equal(self[name], other[name]) for name in self)
 
     __hash__ = None  # type: ignore[assignment]
 
     @property
     def moved(self) -> dict[str, float]:
-        """The share of units of each group that do not stay where they are."""
-        return {name: float(np.mean(table != np.arange(table.shape[-1]))) for name, table in self.tables.items()}
+        """The share of units of each group that do not stay as they are."""
+        return {name: parts.moved(part) for name, part in self.tables.items()}
 
 
-def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Index]) -> dict[str, Index]:
-    """Tables for all groups, the identity for those not given; SpecMismatchError where one does not fit."""
+def _equal(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) else a == b
+
+
+def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts for all groups, the identity for those not given; SpecMismatchError where one does not fit."""
     unknown = [name for name in permutations if name not in {group.name for group in groups}]
     if unknown:
         raise SpecMismatchError(
             f"permutations name groups that the specification lacks: {', '.join(unknown)}; take those of one model"
         )
-    tables = {}
+    found = {}
     for group in groups:
-        table = np.asarray(permutations.get(group.name, group.identity()), dtype=np.int64)
-        if table.shape != group.table_shape or np.any(np.sort(table, axis=-1) != np.arange(group.size)):
-            raise SpecMismatchError(
-                f"{group.name}: a table of permutations of {group.size} units with shape {group.table_shape} is "
-                f"needed, got shape {table.shape}"
-                + ("" if table.shape != group.table_shape else " with repeated units")
-            )
-        tables[group.name] = table
-    return tables
+        part = permutations.get(group.name)
+        part = group.identity() if part is None else part
+        if group.kind == "permutation":
+            part = np.asarray(part, dtype=np.int64)
+        if problem := parts.problem(group.kind, group.table_shape, part):
+            raise SpecMismatchError(f"{group.name}: {problem}")
+        found[group.name] = part
+    return found
 
 
 def sample(groups: Sequence[PermutationGroup], seed: int | None) -> Permutations:
-    """A uniformly random element."""
+    """A random element, uniform where the group is compact."""
     generator = np.random.default_rng(seed)
-    return Permutations({group.name: generator.permuted(group.identity(), axis=-1) for group in groups})
+    return Permutations({group.name: parts.sample(group.kind, group.table_shape, generator) for group in groups})
 
 
 def source_rows(
-    groups: Mapping[str, PermutationGroup], group: PermutationGroup, tables: Mapping[str, Index]
+    groups: Mapping[str, PermutationGroup], group: PermutationGroup, tables: Mapping[str, Any]
 ) -> tuple[Index, ...]:
-    """For every new row of a group's table, the old row: the images of what it depends on.
+    """For every new row of a group's part, the old row: the images of what it depends on.
 
     Factors that are not groups are pinned, and so their own images.
     """
     grid = np.indices(group.depends_sizes, sparse=True) if group.depends_sizes else ()
     here = dict(zip(group.depends_on, grid, strict=True))
     return tuple(
-        tables[name][(*(here[key] for key in groups[name].depends_on), here[name])] if name in groups else here[name]
+        parts.index_of(tables[name])[(*(here[key] for key in groups[name].depends_on), here[name])]
+        if name in groups
+        else here[name]
         for name in group.depends_on
     )
 
 
-def compose(groups: Sequence[PermutationGroup], p: Mapping[str, Index], q: Mapping[str, Index]) -> Permutations:
-    """The element that acts as `q` first and `p` then: (p q)[row][i] = q[p(row)][p[row][i]]."""
+def compose(groups: Sequence[PermutationGroup], p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
+    """The element that acts as `q` first and `p` then: (p q)[row] = p[row] q[p(row)]."""
     by_name = {group.name: group for group in groups}
     left, right = checked(groups, p), checked(groups, q)
-    tables = {}
-    for group in groups:
-        rows = tuple(row[..., None] for row in source_rows(by_name, group, left))
-        tables[group.name] = right[group.name][(*rows, left[group.name])]
-    return Permutations(tables)
+    rows = {group.name: source_rows(by_name, group, left) for group in groups}
+    return Permutations({name: parts.compose(left[name], right[name], rows[name]) for name in by_name})
 
 
-def invert(groups: Sequence[PermutationGroup], p: Mapping[str, Index]) -> Permutations:
+def invert(groups: Sequence[PermutationGroup], p: Mapping[str, Any]) -> Permutations:
     """The element that undoes `p`."""
     by_name = {group.name: group for group in groups}
     tables = checked(groups, p)
-    inverse: dict[str, Index] = {}
-    for group in groups:
-        result = np.empty_like(tables[group.name])
-        rows = source_rows(by_name, group, tables)
-        result[rows] = np.argsort(tables[group.name], axis=-1)
-        inverse[group.name] = result
-    return Permutations(inverse)
+    return Permutations(
+        {group.name: parts.invert(tables[group.name], source_rows(by_name, group, tables)) for group in groups}
+    )

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
-from permgraph.symmetry.layout import Cell, Index, Layout, Leaf, Move
+from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
 from permgraph.symmetry.moving import moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.tie_graph import TieGraph
@@ -41,6 +41,7 @@ class PermutationSpec:
         parameters: the keys that are parameters; the others are buffers.
         outputs: "fixed" or "free".
         ties: what ties what, and what pins what.
+        held: vectors of which all elements are equal, and stay so: G is the group of models in which they are.
         inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
 
     """
@@ -54,6 +55,7 @@ class PermutationSpec:
     parameters: tuple[str, ...]
     outputs: str
     ties: TieGraph = field(repr=False)
+    held: tuple[str, ...] = ()
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @cached_property
@@ -67,6 +69,11 @@ class PermutationSpec:
     def log10_order(self) -> float:
         """log10 |G|, the sum over groups of count · log10(size!)."""
         return sum(group.log10_order for group in self.groups)
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the continuous part of G; 0 where all kinds are discrete."""
+        return sum(group.dimension for group in self.groups)
 
     @cached_property
     def coverage(self) -> float:
@@ -98,15 +105,15 @@ class PermutationSpec:
         """At least so many random elements, that together move every unit of every group; see `moving_elements`."""
         return moving_elements(self.groups, seed, at_least)
 
-    def compose(self, p: Mapping[str, Index], q: Mapping[str, Index]) -> Permutations:
+    def compose(self, p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
         """`apply(compose(p, q), s) == apply(p, apply(q, s))`."""
         return elements.compose(self.groups, p, q)
 
-    def invert(self, p: Mapping[str, Index]) -> Permutations:
+    def invert(self, p: Mapping[str, Any]) -> Permutations:
         """`compose(invert(p), p)` is the identity."""
         return elements.invert(self.groups, p)
 
-    def apply(self, permutations: Mapping[str, Index], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def apply(self, permutations: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A new state dict with every axis permuted, new = old[perm]; the old one is untouched.
 
         Keys that shared one tensor share one again. Raises SpecMismatchError where names or shapes differ from the
@@ -125,7 +132,7 @@ class PermutationSpec:
             result[name] = moved
         return result
 
-    def apply_one(self, tables: Mapping[str, Index], name: str, tensor: Tensor) -> Tensor:
+    def apply_one(self, tables: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:
         """One entry of a state dict under tables for all groups; always a new tensor."""
         layout = self.layouts.get(name)
         return tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach())
@@ -147,7 +154,7 @@ class PermutationSpec:
                 "derive a specification for this model, or align two models of one architecture"
             )
 
-    def apply_outputs(self, permutations: Mapping[str, Index], outputs: Any) -> Any:
+    def apply_outputs(self, permutations: Mapping[str, Any], outputs: Any) -> Any:
         """What f(πθ) must equal, given f(θ): every output leaf permuted along its free axes."""
         tables = elements.checked(self.groups, permutations)
         leaves, tree = pytree.tree_flatten(outputs)
@@ -221,7 +228,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "groups": [[g.name, g.size, g.depends_on, g.depends_sizes, g.role, g.axes] for g in spec.groups],
+        "groups": [[g.name, g.size, g.depends_on, g.depends_sizes, g.role, g.axes, g.kind] for g in spec.groups],
         "pinned": [[name, dim, why] for (name, dim), why in spec.pinned.items()],
         "unreached": spec.unreached,
         "shapes": dict(spec.shapes),
@@ -230,6 +237,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "mode": spec.outputs,
         "outputs": [[name, None if layout is None else _layout_data(layout)] for name, layout in spec.output_layouts],
         "ties": spec.ties.to_data(),
+        "held": spec.held,
         "inputs": spec.inputs,
     }
 
@@ -241,7 +249,7 @@ def _layout_data(layout: Layout) -> list[Any]:
             [
                 cell.offsets,
                 [[x.dim, x.size, x.stride] for x in cell.leaves],
-                [[m.group, m.leaves, m.keys] for m in cell.moves],
+                [_move_data(move) for move in cell.moves],
             ]
             for cell in layout.cells
         ],
@@ -251,8 +259,8 @@ def _layout_data(layout: Layout) -> list[Any]:
 def _from_data(data: dict[str, Any]) -> PermutationSpec:
     return PermutationSpec(
         groups=tuple(
-            PermutationGroup(name, size, tuple(depends), tuple((p, d) for p, d in axes), role, tuple(sizes))
-            for name, size, depends, sizes, role, axes in data["groups"]
+            PermutationGroup(name, size, tuple(depends), tuple((p, d) for p, d in axes), role, tuple(sizes), *kind)
+            for name, size, depends, sizes, role, axes, *kind in data["groups"]
         ),
         pinned={(name, dim): why for name, dim, why in data["pinned"]},
         unreached=tuple(data["unreached"]),
@@ -262,8 +270,18 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
         parameters=tuple(data["parameters"]),
         outputs=data["mode"],
         ties=TieGraph.from_data(data["ties"]),
+        held=tuple(data.get("held", ())),
         inputs=tuple((name, tuple(shape)) for name, shape in data.get("inputs", ())),
     )
+
+
+def _move_data(move: Move) -> list[Any]:
+    return [move.group, move.leaves, move.keys, *([move.power] if move.power != 1 else [])]
+
+
+def _move(item: list[Any]) -> Move:
+    group, own, keys, *power = item
+    return Move(group, tuple(own), tuple(tuple(key) for key in keys), *power)
 
 
 def _layout(item: list[Any]) -> Layout:
@@ -274,7 +292,7 @@ def _layout(item: list[Any]) -> Layout:
             Cell(
                 tuple(offsets),
                 tuple(Leaf(*leaf) for leaf in leaves),
-                tuple(Move(group, tuple(own), tuple(tuple(key) for key in keys)) for group, own, keys in moves),
+                tuple(_move(move) for move in moves),
             )
             for offsets, leaves, moves in cells
         ),

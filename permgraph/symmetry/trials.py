@@ -40,7 +40,9 @@ class Trial:
 
         def parameters(name: str) -> Tensor:
             tensor = generic(name, self.state[name], seed)
-            if jitter:
+            if name in self.spec.held:
+                tensor = tensor[:1].abs().add(0.1).expand_as(tensor)
+            if jitter and name not in self.spec.held:
                 tensor = jittered(tensor, jitter)
             return tensor if element is None else self.spec.apply_one(element.tables, name, tensor)
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
 from permgraph.symmetry.agreement import TOLERANCE, Scales
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.proof import Proof
 from permgraph.symmetry.spec import PermutationSpec

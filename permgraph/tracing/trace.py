@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from permgraph.algebra.contractions import contract_summed_products
+from permgraph.algebra.laws import SAME
 from permgraph.algebra.relations import Relation, Source, Value, relate
 from permgraph.errors import SpecMismatchError
 from permgraph.rules import RULES, Call
@@ -52,6 +54,7 @@ def trace(program: Program, *, outputs: str = "fixed", tie: Mapping[tuple[str, i
                 result.relations.append(_pinned(value, FIXED_OUTPUT))
     for (name, dim), (other, other_dim) in tie.items():
         result.relations.append(_joined(walk.stored(name), dim, walk.stored(other), other_dim))
+    contract_summed_products(result.relations, {value.name for value in result.outputs if value is not None})
     return result
 
 
@@ -73,7 +76,8 @@ def _joined(a: Value, dim: int, b: Value, other_dim: int) -> Relation:
         )
     left, right = letters(len(a.shape), "a"), letters(len(b.shape), "b")
     left[dim] = right[other_dim]
-    return relate(f"{' '.join(left)}, {' '.join(right)}", [a, b], Source("tied by name"))
+    pattern = f"{' '.join(left)}, {' '.join(right)}"
+    return relate(pattern, [a, b], Source("tied by name"), law={left[dim]: SAME})
 
 
 class _Walk:

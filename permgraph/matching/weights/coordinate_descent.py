@@ -14,7 +14,7 @@ from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import Relaxation, relax
 from permgraph.matching.weights.similarities import Similarities
 from permgraph.matching.weights.sites import Family, Site, families
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 
 MOST_SWEEPS = 50
 ENOUGH = 1e-7  # a family that gains less than this share of its own objective stays as it is

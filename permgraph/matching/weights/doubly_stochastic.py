@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 
 DENSE_ABOVE = 8  # a mixture of more permutations than this acts as a dense matrix
 NEGLIGIBLE = 1e-9

@@ -10,7 +10,7 @@ import numpy as np
 from permgraph.matching.weights.doubly_stochastic import inner_vertex
 from permgraph.matching.weights.polynomial import Flat, Soft
 from permgraph.matching.weights.relaxation import Relaxation
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 
 MOST_STEPS = 60
 ENOUGH = 1e-6  # a gap below this share of |F| is a stationary point, where nothing else is asked for

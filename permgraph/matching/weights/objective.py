@@ -13,7 +13,7 @@ from permgraph.assignment.problem import Term
 from permgraph.matching.weights.doubly_stochastic import gather
 from permgraph.matching.weights.prior import Prior, mixed
 from permgraph.matching.weights.sites import Action, Axes, Site, sites, unit_sources
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 

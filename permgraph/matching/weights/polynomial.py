@@ -13,7 +13,7 @@ from torch import Tensor
 from permgraph.matching.weights.doubly_stochastic import DENSE_ABOVE, Mixture, gather
 from permgraph.matching.weights.objective import matched, slabs
 from permgraph.matching.weights.sites import Axes
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 
 Soft = dict[Axes, Mixture]
 Flat = dict[Axes, Index]

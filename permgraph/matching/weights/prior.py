@@ -11,7 +11,7 @@ from torch import Tensor
 
 from permgraph.assignment.problem import Term
 from permgraph.matching.weights.sites import Axes, families, unit_sources
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 
 

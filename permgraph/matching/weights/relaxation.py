@@ -22,7 +22,7 @@ from permgraph.matching.weights.objective import Pairing, norm
 from permgraph.matching.weights.polynomial import Factor, Flat, Soft, products
 from permgraph.matching.weights.similarities import Place, Similarities
 from permgraph.matching.weights.sites import Axes, Site, unit_sources
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 
 

@@ -14,7 +14,7 @@ from permgraph.matching.weights.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import relax
 from permgraph.matching.weights.sites import Family
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup, sample
 from permgraph.symmetry.spec import PermutationSpec
 

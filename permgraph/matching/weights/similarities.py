@@ -15,7 +15,7 @@ from permgraph.matching.weights.freed_memory import return_freed
 from permgraph.matching.weights.objective import SLAB, Pairing, slabs
 from permgraph.matching.weights.polynomial import products
 from permgraph.matching.weights.sites import Axes, Site
-from permgraph.symmetry.layout import Index
+from permgraph.symmetry.parts import Index
 
 Place = tuple[Site, int]
 """A site, and the number of the one action on it that is free."""

@@ -1,0 +1,202 @@
+"""Which changes of basis, beyond permutations, the operations of a trace allow.
+
+Where a law links two occurrences of a factor, they change by one matrix M, or by M and M⁻ᵀ: the two *sides* of a basis.
+The links make classes of occurrences inside a factor, the bases, each with a bound in the lattice of kinds. Products
+relate bases of one factor: there only signs and scales are left, and those multiply.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from permgraph.algebra.cells import Occurrence
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import Law
+from permgraph.algebra.ties import Instance, Resolution, Slot
+
+Equation = dict[Occurrence, int]
+"""Σ exponent · log scale = 0 over bases, each named by its representative."""
+
+
+@dataclass
+class Bases:
+    """Union-find with sides over occurrences, a bound for each class, and the equations between classes."""
+
+    largest: Kind
+    _parent: dict[Occurrence, tuple[Occurrence, int]] = field(default_factory=dict)
+    _bound: dict[Occurrence, Kind] = field(default_factory=dict)
+    _equations: list[Equation] = field(default_factory=list)
+
+    def __contains__(self, occurrence: Occurrence) -> bool:
+        """Whether some law speaks of the occurrence."""
+        return occurrence in self._parent
+
+    def find(self, occurrence: Occurrence) -> tuple[Occurrence, int]:
+        """The representative of the basis, and the side: 1 where the occurrence moves like it, -1 for M⁻ᵀ."""
+        parent = self._parent
+        path, root, side = [], occurrence, 1
+        if root not in parent:
+            parent[root], self._bound[root] = (root, 1), self.largest
+        while parent[root][0] != root:
+            path.append(root)
+            root = parent[root][0]
+        for node in reversed(path):
+            side *= parent[node][1]
+            parent[node] = root, side
+        return root, side
+
+    def bound(self, occurrence: Occurrence) -> Kind:
+        """The largest kind that all operations on the basis allow."""
+        return self._bound[self.find(occurrence)[0]]
+
+    def limit(self, occurrence: Occurrence, kind: Kind) -> None:
+        """Bound the basis of an occurrence."""
+        root, _ = self.find(occurrence)
+        self._bound[root] = self._bound[root].meet(kind)
+
+    def link(self, a: Occurrence, b: Occurrence, side: int) -> None:
+        """Let `a` and `b` change by one matrix, on one side (1) or on two (-1); both at once makes it orthogonal."""
+        (root_a, side_a), (root_b, side_b) = self.find(a), self.find(b)
+        if root_a == root_b:
+            if side_a * side_b != side:
+                self.limit(a, Kind.ORTHOGONAL)
+            return
+        first, second = sorted((root_a, root_b))
+        self._parent[second] = first, side * side_a * side_b
+        self._bound[first] = self._bound[first].meet(self._bound.pop(second))
+
+    def equate(self, equation: Iterable[tuple[Occurrence, int]]) -> None:
+        """Let scales and signs satisfy Π scale^exponent = 1; their bases are monomial."""
+        found: Equation = defaultdict(int)
+        for occurrence, exponent in equation:
+            self.limit(occurrence, Kind.MONOMIAL)
+            found[occurrence] += exponent
+        self._equations.append(dict(found))
+
+    @property
+    def occurrences(self) -> Iterable[Occurrence]:
+        """All that some law speaks of, in first-seen order."""
+        return self._parent
+
+    def equations(self) -> list[Equation]:
+        """All equations between representatives, each once; that of a result comes last in its equation."""
+        found: dict[tuple[tuple[Occurrence, int], ...], Equation] = {}
+        for equation in self._equations:
+            here: Equation = defaultdict(int)
+            for occurrence, exponent in equation.items():
+                root, side = self.find(occurrence)
+                here[root] += side * exponent
+            found.setdefault(tuple(here.items()), dict(here))
+        return list(found.values())
+
+
+def bases(resolution: Resolution, largest: Kind, held: frozenset[str]) -> Bases:
+    """The bases of a trace, none larger than `largest`; `held` names vectors that stay uniform, and so commute."""
+    found = Bases(largest)
+    for instance in resolution.instances:
+        _read(instance, found, held)
+    rigid = {pin.occurrence for pin in resolution.factors.pins if pin.rigid}
+    for occurrence in sorted(rigid | resolution.factors.diagonal):
+        found.limit(occurrence, Kind.PERMUTATION)
+    return found
+
+
+def multipliers(resolution: Resolution, names: Iterable[str]) -> frozenset[str]:
+    """Those of the named tensors that every operation reads as a factor of a product with another tensor."""
+    left = set(names)
+    for instance in resolution.instances:
+        for place, operand in zip(instance.places, instance.operands, strict=True):
+            for slot, occurrence in operand.items():
+                if occurrence.tensor in left and not _multiplies(instance, place, slot):
+                    left.discard(occurrence.tensor)
+    return frozenset(left)
+
+
+def _multiplies(instance: Instance, place: int, slot: Slot) -> bool:
+    law = instance.relation.laws.get(slot[0])
+    carrying = {k for k, operand in zip(instance.places, instance.operands, strict=True) if slot in operand}
+    return law is not None and any(place in term and carrying & (set(term) - {place}) for term in law.terms)
+
+
+def _read(instance: Instance, found: Bases, held: frozenset[str]) -> None:
+    relation = instance.relation
+    carriers: dict[Slot, dict[int, list[Occurrence]]] = {}
+    for place, operand in zip(instance.places, instance.operands, strict=True):
+        for slot, occurrence in operand.items():
+            carriers.setdefault(slot, {}).setdefault(place, []).append(occurrence)
+    for slot, by_place in carriers.items():
+        law = relation.laws.get(slot[0])
+        if law is None:
+            _limit_all(found, by_place, Kind.PERMUTATION)
+        elif not law.terms and not law.loose:
+            _same(found, by_place, set(instance.places))
+        elif not law.loose:
+            _Reading(found, law, by_place, relation.given, held).read()
+
+
+def _limit_all(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], kind: Kind) -> None:
+    for occurrences in by_place.values():
+        for occurrence in occurrences:
+            found.limit(occurrence, kind)
+
+
+def _same(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], present: set[int]) -> None:
+    """All tensors hold the same elements; one that is constant along the variable fixes the vector of ones."""
+    first, *others = [occurrence for occurrences in by_place.values() for occurrence in occurrences]
+    found.find(first)
+    for other in others:
+        found.link(first, other, 1)
+    if present - by_place.keys():
+        found.limit(first, Kind.CENTRED)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A law read for one slot: which operand carries it where."""
+
+    found: Bases
+    law: Law
+    by_place: Mapping[int, Sequence[Occurrence]]
+    given: int
+    held: frozenset[str]
+
+    def read(self) -> None:
+        outs = [o for place, members in self.by_place.items() for o in members if place >= self.given]
+        for out in outs:
+            self.found.find(out)
+            if self.law.affine:
+                self.found.limit(out, Kind.CENTRED)
+            if self.law.even:
+                self.found.limit(out, Kind.PERMUTATION)
+        for place, kind in self.law.within.items():
+            _limit_all(self.found, {place: self.by_place.get(place, ())}, kind)
+        for term in self.law.terms if not self.law.even else ():
+            self._term([(place, o) for place in term for o in self.by_place.get(place, ())], outs)
+
+    def _term(self, members: list[tuple[int, Occurrence]], outs: Sequence[Occurrence]) -> None:
+        if len(members) > 1:
+            members = [(place, o) for place, o in members if o.tensor not in self.held] or members
+        divided = [place in self.law.inverse for place, _ in members]
+        if not outs or self.law.summed:
+            self._contracted(members, divided)
+            return
+        for out in outs:
+            if not members:
+                self.found.limit(out, Kind.CENTRED)
+            elif len(members) == 1 and not divided[0]:
+                self.found.link(members[0][1], out, 1)
+            else:
+                self.found.equate([*self._exponents(members), (out, -1)])
+
+    def _contracted(self, members: list[tuple[int, Occurrence]], divided: Sequence[bool]) -> None:
+        if len(members) == 1:
+            self.found.limit(members[0][1], Kind.CENTRED)
+        elif len(members) == 2 and not any(divided):
+            self.found.link(members[0][1], members[1][1], -1)
+        elif members:
+            self.found.equate(self._exponents(members))
+
+    def _exponents(self, members: Iterable[tuple[int, Occurrence]]) -> list[tuple[Occurrence, int]]:
+        return [(o, -1 if place in self.law.inverse else 1) for place, o in members]

@@ -1,0 +1,70 @@
+"""How a change of basis of one index passes through an operation.
+
+A rule gives a variable of its relation a `Law`. Without one, an operation allows what every function that treats all
+indices alike allows: the same permutation on each of its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from permgraph.algebra.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Law:
+    """result = Σ over `terms` of the product of the operands that the term names by position.
+
+    Let M be the change of basis of a variable. A term in which one operand has the variable gives the result the same
+    M. Two operands that have it without the result are contracted: their M are contragredient, M and M⁻ᵀ. Where more
+    tensors meet, M is monomial, and scales multiply. A term without the variable is constant along it: M leaves the
+    vector of ones where it is. `terms=()` means that all tensors have the same elements, in any direction.
+
+    Attributes:
+        terms: positions of operands, one tuple for each product.
+        inverse: operands that divide.
+        within: bounds on the change of basis of single operands, by position.
+        affine: a constant that is not 0 is added.
+        even: the signs of an operand do not reach the result.
+        summed: the result is read by a sum along the variable alone: the term is a contraction.
+        loose: nothing is asked here; the product that is summed has said it.
+
+    """
+
+    terms: tuple[tuple[int, ...], ...] = ()
+    inverse: frozenset[int] = frozenset()
+    within: Mapping[int, Kind] = field(default_factory=dict)
+    affine: bool = False
+    even: bool = False
+    summed: bool = False
+    loose: bool = False
+
+
+SAME = Law()
+PRODUCT = Law(((0, 1),))
+LINEAR = Law(((0,),))
+WITH_BIAS = Law(((0, 1), (2,)))
+ODD = Law(((0,),), within={0: Kind.SIGNED})
+EVEN = Law(((0,),), within={0: Kind.SIGNED}, even=True)
+HOMOGENEOUS = Law(((0,),), within={0: Kind.SCALED})
+SQUARE = Law(((0, 0),))
+ROTATED = Law(((0,),), within={0: Kind.ORTHOGONAL})
+CENTRED = Law(((0,),), within={0: Kind.CENTRED})
+LOOSE = Law(loose=True)
+
+
+def sum_of(count: int, *, affine: bool = False) -> Law:
+    """The sum of `count` operands, and of a constant if `affine`."""
+    return Law(tuple((k,) for k in range(count)), affine=affine)
+
+
+def product_of(count: int, divisors: frozenset[int] = frozenset()) -> Law:
+    """The product of `count` operands, of which some divide."""
+    return Law((tuple(range(count)),), divisors)
+
+
+def normalised(kind: Kind, weight: bool, bias: bool) -> Law:
+    """A norm of operand 0 along the variable, times a weight, plus a bias: the operands that follow, where given."""
+    scaled = (0, 1) if weight else (0,)
+    return Law((scaled, (1 + weight,)) if bias else (scaled,), within={0: kind})

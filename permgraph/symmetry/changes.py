@@ -1,0 +1,191 @@
+"""What a factor allows beyond its permutations: its kind, and further signs and scales of its units.
+
+A factor of n units whose bases mix is moved by matrices. Elsewhere its units take signs and scales, as many numbers for
+each unit as the equations between its bases leave. The first is part of the factor's own group, a signed, scaled or
+monomial one; each further one is a group of size 1 that depends on the factor: R⁺ wr Sym(n) is the positive monomial
+group.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from permgraph.algebra.bases import Bases, Equation, bases, multipliers
+from permgraph.algebra.cells import Occurrence
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.scales import Freedom, freedoms, independent
+from permgraph.algebra.ties import Resolution
+from permgraph.symmetry.bundles import Bundle
+
+LARGEST = {"permutation": Kind.PERMUTATION, "signed": Kind.SIGNED, "all": Kind.INVERTIBLE}
+
+
+@dataclass(frozen=True)
+class Change:
+    """The kind of a bundle's own group, its exponent at each basis, and further signs and scales.
+
+    `own` maps a basis to the exponent of the group there; for matrices it is empty, and the side is the exponent.
+    """
+
+    kind: Kind
+    own: Mapping[Occurrence, int]
+    further: tuple[Freedom, ...] = ()
+
+
+@dataclass
+class Changes:
+    """The changes of all bundles of a model; `uniform` names parameters of which all elements are equal."""
+
+    resolution: Resolution
+    stored: Mapping[Occurrence, Sequence[Occurrence]]
+    bundles: Sequence[Bundle]
+    kinds: str
+    uniform: Iterable[str]
+
+    def __post_init__(self) -> None:
+        self.largest = LARGEST[self.kinds]
+        self.held: frozenset[str] = frozenset()
+        if self.largest is Kind.PERMUTATION:
+            return
+        self.held = multipliers(self.resolution, self.uniform)
+        self.bases = self._bases()
+        kept = frozenset(name for name in self.held if self._is_between_matrices(name))
+        if kept != self.held:
+            self.held = kept
+            self.__dict__.pop("_roots", None)
+            self.__dict__.pop("_equations", None)
+            self.bases = self._bases()
+
+    def _bases(self) -> Bases:
+        found = bases(self.resolution, self.largest, self.held)
+        for bundle in self.bundles:
+            for lower in bundle.depends_on if bundle.free else ():
+                for kind in lower.classes:
+                    for occurrence in self.stored[kind]:
+                        found.limit(occurrence, Kind.MONOMIAL)
+        return found
+
+    def _is_between_matrices(self, name: str) -> bool:
+        find = self.resolution.factors.find
+        classes = {find(o) for members in self.stored.values() for o in members if o.tensor == name}
+        return any(self._mixed(bundle) for bundle in self.bundles if classes & set(bundle.classes))
+
+    def power(self, change: Change, occurrence: Occurrence) -> int:
+        """The exponent with which the bundle's own group acts on an occurrence; 0 where it only permutes."""
+        if change.kind is Kind.PERMUTATION:
+            return 1
+        root, side = self.bases.find(occurrence)
+        if change.kind.mixes:
+            return 0 if occurrence.tensor in self.held else side
+        return change.own.get(root, 0) * side
+
+    def support(self, bundle: Bundle, freedom: Freedom) -> set[Occurrence]:
+        """All occurrences, of activations too, that a further sign or scale changes."""
+        members = self.resolution.factors.classes[bundle.classes[0]]
+        return {o for o in members if o in self.bases and self.exponent(freedom, o)}
+
+    def exponent(self, freedom: Freedom, occurrence: Occurrence) -> int:
+        """The exponent of a further sign or scale at an occurrence."""
+        root, side = self.bases.find(occurrence)
+        return freedom.exponents.get(root, 0) * side
+
+    @cached_property
+    def all(self) -> dict[Bundle, Change]:
+        """Bundle -> its change; those that depend on others first, for what they hold is not counted again."""
+        found: dict[Bundle, Change] = {}
+        for bundle in sorted(self.bundles, key=lambda b: -len(b.depends_on)):
+            found[bundle] = self._change(bundle, found)
+        return {bundle: found[bundle] for bundle in self.bundles}
+
+    def _change(self, bundle: Bundle, above: Mapping[Bundle, Change]) -> Change:
+        if self.largest is Kind.PERMUTATION:
+            return Change(Kind.PERMUTATION, {})
+        mixed = self._mixed(bundle)
+        if mixed is not None:
+            return Change(mixed, {})
+        found = [freedom for freedom in self._freedoms(bundle) if self._is_new(bundle, freedom, above)]
+        own = self._main(bundle, found) if bundle.free else None
+        further = tuple(freedom for freedom in found if freedom is not own)
+        return Change(Kind.PERMUTATION, {}, further) if own is None else Change(own.kind, own.exponents, further)
+
+    def _main(self, bundle: Bundle, found: Sequence[Freedom]) -> Freedom | None:
+        """The freedom that changes most of what the bundle moves, and more than half of it; none if there is none."""
+        bases = [self.bases.find(o)[0] for o in self._moved(bundle.classes[0])]
+        reach = {k: sum(base in freedom.exponents for base in bases) for k, freedom in enumerate(found)}
+        best = max(reach, key=lambda k: (reach[k], found[k].kind is Kind.SIGNED), default=None)
+        return None if best is None or 2 * reach[best] <= len(bases) else found[best]
+
+    def _moved(self, kind: Occurrence) -> list[Occurrence]:
+        return [o for o in self.stored[kind] if o.tensor not in self.held]
+
+    def _mixed(self, bundle: Bundle) -> Kind | None:
+        """The kind of a bundle that is moved by matrices, None for another."""
+        if not bundle.free:
+            return None
+        kind = self.largest
+        for one in bundle.classes:
+            moved = self._moved(one)
+            if not moved or any(o not in self.bases for o in moved):
+                return None
+            if len({self.bases.find(o)[0] for o in moved}) > 1:
+                return None
+            kind = kind.meet(self.bases.bound(moved[0]))
+        if len(bundle.classes) > 1:
+            kind = kind.meet(Kind.ORTHOGONAL)  # one side for all of its classes
+        return kind if kind.mixes else None
+
+    def _freedoms(self, bundle: Bundle) -> list[Freedom]:
+        one = bundle.classes[0]
+        moved = self._moved(one)
+        if not moved or any(o not in self.bases for o in moved):
+            return []
+        bounds = {root: self.bases.bound(root) for root in self._roots[one]}
+        return freedoms(bounds, self._equations.get(one, []), {self.bases.find(o)[0] for o in moved})
+
+    @cached_property
+    def _roots(self) -> dict[Occurrence, list[Occurrence]]:
+        """Class -> its bases."""
+        found: defaultdict[Occurrence, dict[Occurrence, None]] = defaultdict(dict)
+        for occurrence in list(self.bases.occurrences):
+            found[self.resolution.factors.find(occurrence)][self.bases.find(occurrence)[0]] = None
+        return {kind: list(roots) for kind, roots in found.items()}
+
+    @cached_property
+    def _equations(self) -> dict[Occurrence, list[Equation]]:
+        """Class -> the equations between its bases."""
+        found: defaultdict[Occurrence, list[Equation]] = defaultdict(list)
+        for equation in self.bases.equations():
+            found[self.resolution.factors.find(next(iter(equation)))].append(equation)
+        return found
+
+    def _is_new(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change]) -> bool:
+        """Whether no bundle that depends on this one holds the freedom, as one number for all of its units."""
+        held = [
+            vector
+            for other, change in above.items()
+            if bundle in other.depends_on
+            for vector in self._vectors(other, change)
+        ]
+        if not held:
+            return True
+        mine = self._vector(bundle.classes[0], freedom.exponents)
+        modulus = 2 if freedom.kind is Kind.SIGNED else 0
+        return independent(held, mine, modulus=modulus)
+
+    def _vectors(self, bundle: Bundle, change: Change) -> list[dict[tuple[str, tuple[int, ...]], int]]:
+        kinds = [change.own, *(freedom.exponents for freedom in change.further)]
+        if change.kind.mixes:
+            kinds = [dict.fromkeys(self._roots[bundle.classes[0]], 1)]
+        return [self._vector(bundle.classes[0], exponents) for exponents in kinds if exponents]
+
+    def _vector(self, kind: Occurrence, exponents: Mapping[Occurrence, int]) -> dict[tuple[str, tuple[int, ...]], int]:
+        """(tensor, cell) -> the exponent there."""
+        found: defaultdict[tuple[str, tuple[int, ...]], int] = defaultdict(int)
+        for occurrence in self._moved(kind):
+            root, side = self.bases.find(occurrence)
+            if exponents.get(root):
+                found[occurrence.tensor, occurrence.cell] += exponents[root] * side
+        return found

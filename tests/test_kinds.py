@@ -1,0 +1,81 @@
+"""Signs, scales, rotations and invertible maps: derived, sound, and a group."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kind_cases import KIND_CASES, KindCase, change
+
+import permgraph as pg
+from permgraph.algebra.kinds import Kind
+
+CASES = pytest.mark.parametrize("case", KIND_CASES, ids=[case.name for case in KIND_CASES])
+
+
+def derived(case: KindCase, kinds: str = "all") -> tuple[torch.nn.Module, pg.PermutationSpec]:
+    torch.manual_seed(0)
+    model = case.build().double().eval()
+    return model, pg.derive(model, case.inputs, kinds=kinds)
+
+
+@CASES
+def test_the_kinds_of_a_model_are_those_of_its_operations(case: KindCase) -> None:
+    _, spec = derived(case)
+    assert {(g.kind, g.size, g.count) for g in spec.groups} == case.groups
+    assert spec.dimension == case.dimension
+
+
+@CASES
+def test_elements_of_all_kinds_keep_the_function(case: KindCase) -> None:
+    model, spec = derived(case)
+    for seed in range(3):
+        assert change(model, case.inputs, spec, spec.sample(seed)) < 1e-12
+
+
+@CASES
+def test_signed_is_the_discrete_part(case: KindCase) -> None:
+    model, spec = derived(case, "signed")
+    assert spec.dimension == 0
+    assert {g.kind for g in spec.groups} <= {"permutation", "signed"}
+    assert change(model, case.inputs, spec, spec.sample(0)) < 1e-12
+
+
+@CASES
+def test_elements_form_a_group_that_acts(case: KindCase) -> None:
+    model, spec = derived(case)
+    p, q, state = spec.sample(0), spec.sample(1), model.state_dict()
+    together, apart = spec.apply(spec.compose(p, q), state), spec.apply(p, spec.apply(q, state))
+    back = spec.apply(spec.invert(p), spec.apply(p, state))
+    for name, tensor in state.items():
+        torch.testing.assert_close(together[name], apart[name], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(back[name], tensor, rtol=1e-10, atol=1e-12)
+
+
+@CASES
+def test_a_specification_of_all_kinds_survives_json(case: KindCase) -> None:
+    model, spec = derived(case)
+    again = pg.PermutationSpec.from_json(spec.to_json())
+    assert again.groups == spec.groups
+    assert again.held == spec.held
+    moved, same = (one.apply(spec.sample(0), model.state_dict()) for one in (spec, again))
+    assert all(torch.equal(moved[name], same[name]) for name in moved)
+
+
+@CASES
+def test_all_kinds_are_proved(case: KindCase) -> None:
+    model, spec = derived(case)
+    assert pg.verify(model, case.inputs, spec=spec).ok
+
+
+def test_the_kinds_are_a_lattice() -> None:
+    for a in Kind:
+        for b in Kind:
+            meet = a.meet(b)
+            assert meet.within(a)
+            assert meet.within(b)
+            assert all(c.within(meet) for c in Kind if c.within(a) and c.within(b))
+
+
+def test_kinds_that_are_not_known_are_refused() -> None:
+    with pytest.raises(pg.OptionError, match="kinds is one of permutation, signed, all"):
+        pg.derive(KIND_CASES[0].build().eval(), KIND_CASES[0].inputs, kinds="rotations")
