@@ -20,7 +20,7 @@ from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
 from permgraph.assignment.solve import solve
-from permgraph.comparing.models import Pair
+from permgraph.comparing.models import Models
 from permgraph.comparing.points import Point, find_points
 from permgraph.data.audio import AudioBatches
 from permgraph.matching.align import Alignment
@@ -129,14 +129,14 @@ def align(
     stages: Stages, a: HubertModel, b: HubertModel, spec: pg.PermutationSpec, batches: list[dict[str, torch.Tensor]]
 ) -> tuple[Alignment, list[Point]]:
     """What `pg.align` does, a stage at a time."""
-    state_a, state_b = dict(a.state_dict()), dict(b.state_dict())
+    state_b = dict(b.state_dict())
     with stages.stage("capture both and derive"):
-        pair = Pair(a, b, state_a, state_b)
-        program = pair.program((), batches[0])
+        models = Models.of((a, b))
+        program = models.program(((), batches[0]))
         derivation = Derivation(program, "free", {})
         points = find_points(derivation, [g.name for g in spec.groups])
     with stages.stage(GATHER):
-        terms = correlation_terms(pair, points, batches)
+        terms = correlation_terms(models, points, batches)
     with stages.stage(ASSIGN):
         found = solve(spec.groups, terms)
     threads = torch.get_num_threads()
@@ -151,7 +151,7 @@ def align(
         example = {"input_values": batches[0]["input_values"][:1, :16000]}
         program = capture(b, (), example)
         certificate = certify(program, spec, state_b, bind(program, (), example), element=permutations, trials=1)
-    return Alignment(permutations, spec, {}, certificate, "correlation", found.exact, state_b), points
+    return Alignment(permutations, spec, {}, certificate, "correlation", found.exact, models), points
 
 
 def bare_products(points: list[Point], batches: int) -> None:

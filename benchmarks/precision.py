@@ -27,11 +27,12 @@ from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
 from permgraph.assignment.solve import Term, objective, solve
-from permgraph.comparing.models import Pair, as_batch
+from permgraph.comparing.batches import as_batch
+from permgraph.comparing.models import Models
 from permgraph.comparing.moments import CrossMoments
 from permgraph.comparing.points import find_points
 from permgraph.data.audio import AudioBatches
-from permgraph.matching.correlation import terms_of
+from permgraph.matching.correlation import observe, terms_of
 from permgraph.matching.weights.coordinate_descent import Descent
 from permgraph.matching.weights.objective import Pairing
 from permgraph.symmetry.derivation import Derivation
@@ -96,12 +97,12 @@ def by_correlation(
     spec: pg.PermutationSpec, a: HubertModel, b: HubertModel, batches: Sequence[dict[str, Tensor]], wanted: Tables
 ) -> list[dict[str, Any]]:
     """A row a way."""
-    pair = Pair(a, b, dict(a.state_dict()), dict(b.state_dict()))
-    points = find_points(Derivation(pair.program((), batches[0]), "free", {}), [g.name for g in spec.groups])
+    pair = Models.of((a, b))
+    points = find_points(Derivation(pair.program(((), batches[0])), "free", {}), [g.name for g in spec.groups])
     seconds: dict[str, float] = {}
     fans = {k: Fan(int(np.prod(point.sizes)), point.node, seconds) for k, point in enumerate(points)}
     for batch in batches:
-        pair.observe(*as_batch(batch), points, fans)  # type: ignore[arg-type]
+        observe(pair, as_batch(batch), points, fans)  # type: ignore[arg-type]
     terms: dict[str, list[Term]] = {}
     found: dict[str, Tables] = {}
     for name in WAYS:

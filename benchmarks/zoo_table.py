@@ -25,7 +25,6 @@ import torch
 import transformers
 
 import permgraph as pg
-from permgraph.matching.align import METHODS
 from permgraph.tracing import exporting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -109,7 +108,7 @@ def measure(row: Row) -> dict[str, Any]:
         "error": worst,
         "certified": worst < row.tolerance,
         "known_gap": row.known_gap,
-        "recovered": {method: not wrong(case, spec, method) for method in METHODS},
+        "recovered": {method: not wrong(case, spec, method) for method in ("correlation", "weights")},
     }
 
 

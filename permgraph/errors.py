@@ -45,6 +45,10 @@ class AdapterError(PermgraphError):
     """An adapter is missing, clashes with another, or cannot represent this configuration."""
 
 
+class PluginError(PermgraphError):
+    """What an installed package adds cannot be loaded, or has a name that another one has too."""
+
+
 def printable(text: str) -> str:
     """`text` with everything escaped that a terminal would obey or cannot show, line feeds and tabs aside."""
     return "".join(

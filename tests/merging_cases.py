@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, HubertModel
 
 import permgraph as pg
+from permgraph.comparing.batches import Batches
 from permgraph.comparing.calibration import Calibration
-from permgraph.comparing.models import Pair
+from permgraph.comparing.models import Models
 from permgraph.tracing.capture import Program, capture
 
 Batch = Any
@@ -111,8 +112,7 @@ class Two:
         torch.manual_seed(0)
         self.batches = [batch() for _ in range(3)]
         self.a, self.b = (self._built(build, seed) for seed in (1, 2))
-        states = [model.state_dict(keep_vars=True) for model in (self.a, self.b)]
-        self.calibration = Calibration(Pair(self.a, self.b, *states), self.batches)
+        self.calibration = Calibration(Models.of((self.a, self.b)), Batches(self.batches))
 
     def _built(self, build: Callable[[], nn.Module], seed: int) -> nn.Module:
         torch.manual_seed(seed)

@@ -8,12 +8,14 @@ from pairs import PLANTED, hubert, mlp, plant, vectors
 from torch import Tensor, nn
 
 import permgraph as pg
+from permgraph.comparing import models as models_compared
 from permgraph.comparing.points import find_points
-from permgraph.matching import align as alignment_module
 from permgraph.merging import METHODS, merge_method
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import Certificate
 from permgraph.tracing.capture import capture
+
+X = vectors()[0]
 
 
 @pytest.mark.parametrize("method", ["correlation", "weights"])
@@ -165,9 +167,15 @@ def test_a_specification_read_back_from_json_aligns() -> None:
 def test_an_alignment_that_fails_its_proof_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     planted = plant(mlp(), vectors())
     failed = Certificate(False, 1.0, 1e-8, ("0.units",), 1, 0)
-    monkeypatch.setattr(alignment_module, "certify", lambda *args, **kwargs: failed)
+    monkeypatch.setattr(models_compared, "certify", lambda *args, **kwargs: failed)
     with pytest.raises(pg.VerificationError, match=r"refused.*0\.units"):
         pg.align(planted.a, planted.b, planted.batches)
+
+
+def normalised(model: nn.Sequential) -> nn.Module:
+    """The same shapes, with a softmax over halves of the second layer."""
+    halves = nn.Sequential(nn.Unflatten(-1, (2, 6)), nn.Softmax(-1), nn.Flatten(-2))
+    return nn.Sequential(*model[:3], halves, model[4]).eval()
 
 
 REFUSED = {
@@ -196,6 +204,28 @@ REFUSED = {
         lambda a, b: pg.align(a, b, vectors(), spec=pg.derive(mlp(13), (vectors()[0],))),
         pg.SpecMismatchError,
         "derive it again",
+    ),
+    "the specification of another function": (
+        lambda a, b: pg.align(
+            a, b, vectors(), spec=pg.derive(nn.Sequential(*a[:4], nn.Softmax(-1), a[4]).eval(), (X,))
+        ),
+        pg.SpecMismatchError,
+        "there and .* here; derive it again",
+    ),
+    "an option of another method": (
+        lambda a, b: pg.align(a, b, args=(X,), point_weights={}),
+        pg.OptionError,
+        'method "weights" has no option point_weights: it has none',
+    ),
+    "an option that is misspelt": (
+        lambda a, b: pg.align(a, b, vectors(), point_weight={}),
+        pg.OptionError,
+        "has no option point_weight: it has point_weights; did you mean point_weights",
+    ),
+    "a mix without its share": (
+        lambda a, b: pg.align(a, b, vectors(), method="mix"),
+        pg.OptionError,
+        'method "mix" needs the option mix: give mix=',
     ),
     "an unknown method": (lambda a, b: pg.align(a, b, vectors(), method="magic"), pg.OptionError, "magic"),
     "an unknown merge": (lambda a, b: pg.merge(a, b, method="magic"), pg.OptionError, "magic"),

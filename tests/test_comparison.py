@@ -13,7 +13,7 @@ def test_units_correlate_as_the_gains_say(name: str) -> None:
     planted = PLANTED[name]()
     found = pg.align(planted.a, planted.b, planted.batches, spec=planted.spec)
     for group, gain in found.gains.items():
-        here = [c for c in found.comparisons if group in c.groups]
+        here = [c for c in found.partners if group in c.groups]
         for end in ("identity", "solution"):
             correlations = np.concatenate([getattr(c, end) for c in here])
             assert correlations.mean() == pytest.approx(getattr(gain, end), abs=1e-5), (group, end)
@@ -21,7 +21,7 @@ def test_units_correlate_as_the_gains_say(name: str) -> None:
 
 def test_the_picture_has_its_diagonal_where_units_are_matched() -> None:
     planted = plant(mlp(200), vectors())
-    for comparison in pg.align(planted.a, planted.b, planted.batches).comparisons:
+    for comparison in pg.align(planted.a, planted.b, planted.batches).partners:
         assert comparison.moved.shape == comparison.unmoved.shape == (67, 67)
         assert len(comparison.moved) <= PICTURE
         assert np.diag(comparison.moved) == pytest.approx(1.0, abs=1e-5)
@@ -30,4 +30,4 @@ def test_the_picture_has_its_diagonal_where_units_are_matched() -> None:
 
 def test_weights_leave_no_correlations() -> None:
     planted = plant(mlp(), vectors())
-    assert pg.align(planted.a, planted.b, args=(planted.batches[0],)).comparisons == ()
+    assert pg.align(planted.a, planted.b, args=(planted.batches[0],)).partners == ()

@@ -173,7 +173,7 @@ def test_points_have_weights() -> None:
     assert len({round(gain.identity, 6) for gain in apart}) == 3
     first = pg.align(a, b, vectors(), point_weights={"residual": [5, 1, 0]})
     assert first.gains["residual"].identity == pytest.approx((5 * apart[0].identity + apart[1].identity) / 6)
-    kept = [c for c in first.comparisons if c.groups == ("residual",)]
+    kept = [c for c in first.partners if c.groups == ("residual",)]
     assert len(kept) == 2
     assert kept[0].identity.mean() == pytest.approx(apart[0].identity, rel=1e-5)
 

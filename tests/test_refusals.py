@@ -18,11 +18,12 @@ import permgraph as pg
 from permgraph.adapters import Adapter, adapter_for
 from permgraph.checkpoints.writing import save_checkpoint
 from permgraph.cli.app import app
+from permgraph.comparing import models as models_compared
 from permgraph.data.audio import AudioBatches
 from permgraph.data.batches import Batches
 from permgraph.data.images import read_image
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError
-from permgraph.jobs import files, merge_many
+from permgraph.jobs import files
 from permgraph.models.loading import load
 from permgraph.models.references import find_folder
 
@@ -132,10 +133,10 @@ def test_a_match_of_many_that_changes_a_function_is_refused(tmp_path, monkeypatc
         str(folders.checkpoint(tmp_path / name, "BertModel", folders.TEXT, seed=k)) for k, name in enumerate("abc")
     ]
     bad = pg.Certificate(False, 1.0, 1e-8, ("residual",), 1, 0)
-    monkeypatch.setattr(merge_many, "prove", lambda *args: bad)
+    monkeypatch.setattr(models_compared, "certify", lambda *args, **kwargs: bad)
     result = CliRunner().invoke(app, ["merge", *models, "--groups", "feed_forward", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
-    assert "the match is refused: the function changes: residual" in result.stderr
+    assert "the alignment of model 2 is refused: the function changes: residual" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -42,7 +42,7 @@ def test_it_tells_gains_certificate_and_what_stayed(aligned: pg.Alignment) -> No
 
 def test_every_kind_has_pictures_and_a_spectrum(aligned: pg.Alignment) -> None:
     page = report_page(aligned, "out", "")
-    assert page.count("<polyline") == 2 * len(aligned.comparisons)
+    assert page.count("<polyline") == 2 * len(aligned.partners)
     assert "encoder.layers.0–1.attention.heads × encoder.layers.0–1.attention.vo" in page
     assert "residual × residual.within (point 1–4)" in page
     assert page.count('class="matrix"') >= 2 * 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -11,9 +12,18 @@ from pairs import PLANTED, hubert, mlp, vectors
 from torch import nn
 
 import permgraph as pg
+from permgraph.assignment.solve import objective
+from permgraph.comparing import models as models_compared
+from permgraph.comparing.batches import Batches
+from permgraph.comparing.models import Models
 from permgraph.comparing.points import Point, find_points
-from permgraph.matching import many, universe
+from permgraph.matching import universe
+from permgraph.matching.correlation import correlations
+from permgraph.matching.match import Task
+from permgraph.matching.methods import correlation
+from permgraph.matching.weights.search import match_weights
 from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.parts import Index
 from permgraph.symmetry.verification import Certificate
 from permgraph.tracing.capture import capture
 
@@ -112,32 +122,31 @@ def test_a_mix_finds_planted_copies_and_its_ends_are_the_methods() -> None:
 def test_models_of_a_mix_climb_one_objective() -> None:
     """No model alone can be placed better, where weights and correlations are weighed alike for all of them."""
     spec, models = trio(noise=1.0)
-    states = [model.state_dict() for model in models]
-    pairs = many._pairs(models, states, ((X,), {}))
-    points = universe_points(models[0], spec)
-    terms = universe.correlated(pairs, points, vectors())
-    placed = universe.universe_by_weights(spec, spec.groups, states, correlations=terms, mix=0.5)
+    task = Task(Models.of(models), spec, spec.groups, ((X,), {}), Batches(vectors()))
+    states = task.states
+    terms = correlations(task.models, universe_points(models[0], spec), task.data)
+    placed = [match.element for match in universe.match_states(task, terms, 0.5)]
     most = universe.mean_bound(spec, spec.groups, states)
 
-    def height(tables: list[universe.Tables]) -> float:
+    def height(tables: list[Mapping[str, Index]]) -> float:
         moved = [spec.apply(own, state) for own, state in zip(tables, states, strict=True)]
         value = 0.0
         for a, b in ((0, 1), (0, 2), (1, 2)):
             value += sum(float((moved[a][k].double() * moved[b][k].double()).sum()) for k in moved[a]) / most
             matched = universe.mean_terms(spec.groups, b, [a], terms, tables)
             units = sum(term.weight * term.matrix.shape[0] for term in matched)
-            value += universe.objective(spec.groups, matched, tables[b]) / units
+            value += objective(spec.groups, matched, tables[b]) / units
         return value
 
-    best = height(placed.tables)
+    best = height(placed)
     assert best > height([spec.identity()] * 3)
     for model in (1, 2):
-        for name, table in placed.tables[model].items():
+        for name, table in placed[model].items():
             for k in range(len(table) - 1):
                 other = table.copy()
                 other[[k, k + 1]] = other[[k + 1, k]]
-                tables = [*placed.tables]
-                tables[model] = placed.tables[model] | {name: other}
+                tables = [*placed]
+                tables[model] = {**placed[model], name: other}
                 assert height(tables) <= best + 1e-9
 
 
@@ -184,7 +193,7 @@ def test_an_iterator_of_batches_is_enough_and_parts_change_nothing(monkeypatch: 
     _, models = trio(noise=0.1)
     whole = pg.match_many(models, vectors())
     calls = []
-    monkeypatch.setattr(universe, "MEMORY", 1)
+    monkeypatch.setattr(correlation, "MEMORY", 1)
     parts = pg.match_many(
         models, iter(vectors()), progress=lambda stage, done, total: calls.append((stage, done, total))
     )
@@ -207,12 +216,12 @@ def test_an_iterable_that_goes_on_where_it_was_left_is_read_whole() -> None:
 def test_each_round_gains_and_no_other_place_is_better() -> None:
     """No model alone can be placed better: the fixed point of block coordinate ascent."""
     spec, models = trio(noise=1.0)
-    states = [model.state_dict() for model in models]
-    tables = universe.universe_by_weights(spec, spec.groups, states).tables
+    task = Task(Models.of(models), spec, spec.groups, ((X,), {}))
+    states, tables = task.states, [match.element for match in universe.match_states(task)]
     moved = [spec.apply(own, state) for own, state in zip(tables, states, strict=True)]
     for model in (1, 2):
-        others = universe._mean([moved[k] for k in range(3) if k != model])
-        again = universe.match_weights(spec, spec.groups, others, states[model], start=tables[model])
+        others = universe.mean_state([moved[k] for k in range(3) if k != model])
+        again = match_weights(spec, spec.groups, others, states[model], start=tables[model])
         assert all(np.array_equal(again.tables[name], tables[model][name]) for name in tables[model])
 
 
@@ -228,9 +237,39 @@ def test_merge_many_weights_dtypes_and_plain_permutations() -> None:
     assert two["0.bias"].dtype == torch.float16
 
 
+def test_every_model_that_moves_has_its_certificate() -> None:
+    _, models = trio()
+    first, *others = pg.match_many(models, args=(X,))
+    assert first.certificate is None
+    assert all(element.certificate is not None and element.certificate.ok for element in others)
+
+
+class Tied(nn.Module):
+    """Reads and writes through one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.write = nn.Linear(5, 12, bias=False), nn.Linear(5, 12, bias=False)
+        self.write.weight = self.read.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.read(x)) @ self.write.weight
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_merging_many_keeps_ties_and_makes_none(shared: bool) -> None:
+    models = [Tied().eval() for _ in range(3)]
+    if not shared:
+        for model in models:
+            model.write.weight = nn.Parameter(model.read.weight.detach() + 1)
+    spec = pg.derive(models[0], (X,))
+    merged = pg.merge_many(models, [spec.identity()] * 3, spec=spec)
+    assert (merged["read.weight"].data_ptr() == merged["write.weight"].data_ptr()) == shared
+
+
 def test_an_element_that_fails_its_proof_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _, models = trio()
     failed = Certificate(False, 1.0, 1e-8, ("0.units",), 1, 0)
-    monkeypatch.setattr(many, "certify", lambda *args, **kwargs: failed)
+    monkeypatch.setattr(models_compared, "certify", lambda *args, **kwargs: failed)
     with pytest.raises(pg.VerificationError, match=r"model 2 is refused.*0\.units"):
         pg.match_many(models, args=(vectors()[0],))

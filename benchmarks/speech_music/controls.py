@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import permgraph as pg
-from permgraph.matching.align import select
+from permgraph.matching.groups import select
 
 
 def random_valid(spec: pg.PermutationSpec, roles: Sequence[str], seed: int) -> pg.Permutations:

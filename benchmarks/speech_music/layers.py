@@ -82,7 +82,7 @@ def departures(pair: Encoders, seconds: int) -> list[dict[str, Any]]:
     one, other = representations(pair.a, batches), representations(pair.b, batches)
     found = [{"model": "A", "weight": 1.0, "layer": k, "a": 1.0, "b": cka(one[k], other[k])} for k in one]
     moves = {
-        "linear": pair.pair.state_b,
+        "linear": pair.pair.states[1],
         "proposed": pair.moved(pair.matched(PROPOSED)),
         "every group": pair.moved(pair.matched(EVERYTHING)),
         "random valid": pair.moved(controls.random_valid(pair.spec, PROPOSED, 0)),

@@ -20,10 +20,10 @@ from benchmarks.speech_music.features import RATE
 from benchmarks.speech_music.recordings import folder_of
 from benchmarks.speech_music.streams import normalised
 from permgraph.assignment.solve import Term, breakdown, solve
-from permgraph.comparing.models import Pair
+from permgraph.comparing.models import Models
 from permgraph.comparing.points import find_points
-from permgraph.matching.align import select
 from permgraph.matching.correlation import correlation_terms
+from permgraph.matching.groups import select
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import certify
 from permgraph.tracing.run import bind
@@ -81,15 +81,15 @@ class Encoders:
         return cls(pg.load(a).model.eval(), pg.load(b).model.eval(), **more)
 
     @cached_property
-    def pair(self) -> Pair:
+    def pair(self) -> Models:
         """Both models with their weights, traced on demand."""
-        return Pair(self.a, self.b, dict(self.a.state_dict()), dict(self.b.state_dict()))
+        return Models.of((self.a, self.b))
 
     @cached_property
     def derivation(self) -> Derivation:
         """Of A, on a batch of the calibration's shape; outputs free."""
         tie = {("masked_spec_embed", 0): ("encoder.layer_norm.weight", 0)}
-        return Derivation(self.pair.program((), next(self.calibration.batches())), "free", tie)
+        return Derivation(self.pair.program(((), next(self.calibration.batches()))), "free", tie)
 
     def like(self, other: Calibration) -> Calibration:
         """`other` of the corpus and split of this pair's own calibration."""
@@ -120,9 +120,9 @@ class Encoders:
     def certified(self, element: pg.Permutations) -> pg.Permutations:
         """`element`, proved to leave B's function unchanged; VerificationError where it does not."""
         example = {"input_values": torch.zeros(1, RATE // 2)}
-        program = self.pair.program((), example)
+        program = self.pair.program(((), example))
         inputs = bind(program, (), example)
-        found = certify(program, self.spec, self.pair.state_b, inputs, element=element, trials=1)
+        found = certify(program, self.spec, self.pair.states[1], inputs, element=element, trials=1)
         if not found.ok:
             raise pg.VerificationError(f"an alignment of the experiment is refused: {found}")
         self.certificates[f"{len(self.certificates)}"] = found.max_error
@@ -130,7 +130,7 @@ class Encoders:
 
     def moved(self, element: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """B's weights under an element."""
-        return self.spec.apply(element, self.pair.state_b)
+        return self.spec.apply(element, self.pair.states[1])
 
     def correlations(self, element: Mapping[str, np.ndarray], calibration: Calibration) -> dict[str, float]:
         """Group -> mean correlation of A's units with those that `element` puts in their places."""

@@ -54,7 +54,7 @@ def matched(roles: tuple[str, ...], calibration: Calibration | None = None) -> M
 
 def as_it_stands(pair: Encoders, _seed: int) -> State:
     """B, not moved."""
-    return pair.pair.state_b
+    return pair.pair.states[1]
 
 
 def by_weights(pair: Encoders, seed: int) -> State:
@@ -120,14 +120,14 @@ ROWS = (
         "scrambled",
         "random invalid scrambling of B",
         "control",
-        lambda pair, seed: controls.scrambled(pair.spec, pair.pair.state_b, seed),
+        lambda pair, seed: controls.scrambled(pair.spec, pair.pair.states[1], seed),
         seeds=CONTROL_SEEDS,
     ),
     Row(
         "noise",
         "noise with B's mean and norm, tensor by tensor",
         "control",
-        lambda pair, seed: controls.noise(pair.pair.state_b, seed),
+        lambda pair, seed: controls.noise(pair.pair.states[1], seed),
         seeds=CONTROL_SEEDS,
     ),
     Row(

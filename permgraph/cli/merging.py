@@ -1,6 +1,5 @@
 """`align` and `merge`: B moved to A, and the two made one."""
 
-import enum
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
 ALIGNED = "The second model, its units moved to the places of the first one's. Its function is unchanged."
 
 
-class Method(enum.StrEnum):
-    """How units of A and B are compared."""
-
-    correlation = "correlation"
-    weights = "weights"
-
-
 A = Annotated[str, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")]
 B = Annotated[str, typer.Argument(metavar="B", help="The model that is moved.")]
 Data = Annotated[
@@ -33,8 +25,13 @@ Data = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take at most so many samples of the data.")]
 MethodOption = Annotated[
-    Method | None,
-    typer.Option("--method", help="How to match units.  [default: correlation with --data, else weights]"),
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="How to match units: correlation, weights, or an installed matcher.  [default: correlation with --data, "
+        "else weights]",
+    ),
 ]
 MixOption = Annotated[
     float | None,
@@ -80,7 +77,7 @@ def align(
     What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, only the
     base models are matched, and B's own head moves along.
     """
-    matching = _matching(data, None if method is None else method.value, groups, limit, mix)
+    matching = _matching(data, method, groups, limit, mix)
     from permgraph.jobs import align as jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching)
@@ -142,7 +139,7 @@ def merge(
         data=None if data is None else str(data),
         weight=weight,
         merge=merge,
-        method=None if method is None else method.value,
+        method=method,
         mix=mix,
         groups=groups,
         limit=limit,
@@ -217,6 +214,16 @@ def _needs_data(method: str, data: Path | None) -> bool:
     return needs_data
 
 
+def _method_needs_data(method: str) -> bool:
+    from permgraph.errors import OptionError
+    from permgraph.matching.pipeline import find_matcher
+
+    try:
+        return find_matcher(method).needs_data
+    except OptionError as error:
+        raise UsageError(f"--method: {error}") from None
+
+
 def _weight(text: str) -> "Weight":
     """`0.9`, `attention=0.5,conv=0.9` or `correlation`."""
     try:
@@ -242,9 +249,9 @@ def _matching(
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
         raise UsageError("--groups names no role; leave it away to move all groups")
-    if method == "correlation" and data is None:
-        raise UsageError("--method correlation compares activations: give the calibration data with --data")
-    if mix is not None and method is not None:
+    if method is not None and _method_needs_data(method) and data is None:
+        raise UsageError(f"--method {method} compares activations: give the calibration data with --data")
+    if mix is not None and method not in (None, "mix"):
         raise UsageError(f"give --method {method} or --mix {mix:g}, not both")
     if mix is not None and not 0 <= mix <= 1:
         raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")

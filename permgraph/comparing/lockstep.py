@@ -1,4 +1,4 @@
-"""All batches, of one model or of several, advance together, one operation at a time."""
+"""The one loop in which models run together: every operation in all of them before the next in any."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.layers import TRANSPOSES
 from permgraph.tracing.capture import op_name
 from permgraph.tracing.run import Runner
 
 
 @dataclass(frozen=True)
+class Run:
+    """One model on one batch: inputs as `bind` gives them, and the masks of their padding by node."""
+
+    runner: Runner
+    inputs: Mapping[str, Any]
+    masks: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Stop:
-    """A batch that has come to a node in one model, and the mask of its padding."""
+    """A run that has come to a node, and the mask of the padding there."""
 
     runner: Runner
     node: fx.Node
@@ -52,30 +60,17 @@ class Stop:
             self.runner.env[place] = self.runner.run_node(place)
 
 
-def together(
-    calibration: Calibration, states: Sequence[Mapping[str, Tensor]], wanted: Container[str], stage: str
-) -> Iterator[tuple[str, list[tuple[Stop, ...]]]]:
-    """At each node wanted, for each batch a stop in each of the models with these weights, before any goes on.
+def lockstep(runs: Sequence[Run], wanted: Container[str]) -> Iterator[tuple[str, tuple[Stop, ...]]]:
+    """(node, a stop in each run) for the nodes wanted, in the order of the graph.
 
-    What is done to the states and at the stops holds for what follows. Memory: all live activations of all batches.
+    No run goes on before all have stopped, so what is done at the stops holds for everything that follows; the programs
+    have the same nodes. Memory: the live activations of all runs.
     """
-    steps: list[list[Iterator[tuple[fx.Node, Any]]]] = []
-    runs: list[tuple[list[Runner], Mapping[str, Tensor]]] = []
-    for program, inputs, masks in calibration.inputs(stage):
-        runners = [calibration.runner(program, state) for state in states]
-        runs.append((runners, masks))
-        steps.append([runner.steps(inputs) for runner in runners])
-    while True:
-        here = [[next(step, (None, None))[0] for step in one] for one in steps]
-        if not here or here[0][0] is None:
-            return
-        if (name := here[0][0].name) in wanted:
-            stops = [
-                tuple(
-                    Stop(runner, node, masks.get(name))
-                    for runner, node in zip(runners, nodes, strict=True)
-                    if node is not None
-                )
-                for (runners, masks), nodes in zip(runs, here, strict=True)
-            ]
-            yield name, stops
+    steps = [run.runner.steps(run.inputs) for run in runs]
+    for here in zip(*steps, strict=True):
+        name = here[0][0].name
+        if name in wanted:
+            yield (
+                name,
+                tuple(Stop(run.runner, node, run.masks.get(name)) for run, (node, _) in zip(runs, here, strict=True)),
+            )

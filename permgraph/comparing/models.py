@@ -1,99 +1,163 @@
-"""Two models of one architecture, traced once for each shape of batch and run together."""
+"""Models of one architecture, traced once for each shape of batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from permgraph.comparing.moments import CrossMoments
-from permgraph.comparing.padding import padding_masks
-from permgraph.comparing.points import Point
+from permgraph.checkpoints.reading import require_finite
+from permgraph.comparing.batches import Batch
 from permgraph.errors import CalibrationError, SpecMismatchError
+from permgraph.symmetry.derivation import AxisTies, Derivation
+from permgraph.symmetry.spec import PermutationSpec, memory_of
+from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
-from permgraph.tracing.run import Runner, bind
+from permgraph.tracing.run import bind
 
-Batch = tuple[tuple[Any, ...], dict[str, Any]]
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is done, how many steps of it, and of how many if that is known."""
-
-
-def as_batch(item: Any) -> Batch:
-    """A batch as (args, kwargs): a tensor is the one argument, a tuple the arguments, a mapping the keywords."""
-    if isinstance(item, Mapping):
-        return (), dict(item)
-    if isinstance(item, tuple | list):
-        return tuple(item), {}
-    if isinstance(item, Tensor):
-        return (item,), {}
-    raise CalibrationError(
-        f"a batch is a tensor, a tuple of arguments or a dict of keywords, not {type(item).__name__}"
-    )
+State = Mapping[str, Tensor]
+KNOWN = ("_programs", "_alone", "_derivations")
 
 
-def require_finite_input(args: tuple[Any, ...], kwargs: Mapping[str, Any], number: int) -> None:
-    """Raise CalibrationError for a batch with values that are not finite."""
-    for name, value in [*((f"argument {k}", v) for k, v in enumerate(args)), *kwargs.items()]:
-        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CalibrationError(f"batch {number}: {name} has values that are not finite; clean the calibration data")
+@dataclass(eq=False)
+class Models:
+    """Two models or more of one architecture, and the programs that all of them compute.
 
+    A program is traced for each shape of batch that is asked for, from every model once, and kept; so is what is
+    derived from it. `with_states` and `pair` share what is known.
 
-@dataclass
-class Pair:
-    """Two models that compute alike, traced once for each shape of batch."""
+    Attributes:
+        modules: the models, never changed; the first is the reference, A.
+        states: the state dict of each; those of other weights are given by `with_states`.
+        tie: axes of parameters that the forward pass does not reach, as in `derive`.
 
-    model_a: nn.Module
-    model_b: nn.Module
-    state_a: Mapping[str, Tensor]
-    state_b: Mapping[str, Tensor]
-    programs: dict[Any, Program] = field(default_factory=dict)
+    """
+
+    modules: tuple[nn.Module, ...]
+    states: tuple[State, ...]
+    tie: AxisTies = field(default_factory=dict)
+    _programs: dict[Any, Program] = field(default_factory=dict, repr=False)
+    _alone: dict[Any, Program] = field(default_factory=dict, repr=False)
+    _derivations: dict[Any, Derivation] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], tie: AxisTies | None = None) -> Models:
+        """The models with their own weights.
+
+        Raises SpecMismatchError for fewer than two, and for names or shapes that differ; CheckpointError for weights
+        that are not finite.
+        """
+        if len(modules) < 2:
+            raise SpecMismatchError(f"{len(modules)} model given: matching needs two or more of one architecture")
+        found = cls(tuple(modules), tuple(dict(model.state_dict()) for model in modules), tie or {})
+        for number, state in enumerate(found.states):
+            if number:
+                found._require_alike(number)
+            require_finite(state, found.name(number))
+        return found
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def name(self, number: int) -> str:
+        """What messages call a model: A and B where there are two, 1, 2, 3 where there are more."""
+        return f"model {'AB'[number] if len(self) == 2 else number + 1}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was traced: a copy traces anew."""
+        return self.__dict__ | {name: {} for name in KNOWN}
+
+    def sharing(self, other: Models) -> Models:
+        """These models with what `other` knows, where they are the same ones with the same weights in place."""
+        same = self.modules == other.modules and all(
+            memory_of(here[name]) == memory_of(there.get(name))
+            for here, there in zip(self.states, other.states, strict=True)
+            for name in here
+        )
+        return replace(self, tie=other.tie, **{name: getattr(other, name) for name in KNOWN}) if same else self
+
+    def with_states(self, *states: State) -> Models:
+        """The same models with other weights."""
+        return replace(self, states=states)
+
+    def pair(self, a: int, b: int) -> Models:
+        """Two of the models."""
+        modules, states = (self.modules[a], self.modules[b]), (self.states[a], self.states[b])
+        return self if len(self) == 2 and (a, b) == (0, 1) else replace(self, modules=modules, states=states)
 
     def require_one_device(self) -> None:
-        """Raise SpecMismatchError for two models that cannot be given the same batches."""
-        a, b = device_of(self.model_a), device_of(self.model_b)
-        if a != b:
-            raise SpecMismatchError(f"model A is on {a} and model B on {b}: move them to one device")
+        """Raise SpecMismatchError for models that cannot be given the same batches."""
+        first = device_of(self.modules[0])
+        for number, module in enumerate(self.modules):
+            if device_of(module) != first:
+                raise SpecMismatchError(
+                    f"{self.name(0)} is on {first} and {self.name(number)} on {device_of(module)}: "
+                    "move them to one device"
+                )
 
-    def program(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Program:
-        """The program for batches of this shape. SpecMismatchError if the two models compute differently."""
-        key = _shapes(args), _shapes(tuple(sorted(kwargs.items())))
-        if key not in self.programs:
-            found = capture(self.model_a, args, kwargs)
-            require_same(found, capture(self.model_b, args, kwargs))
-            if self.programs:
-                _require_same_nodes(next(iter(self.programs.values())), found)
-            self.programs[key] = found
-        return self.programs[key]
+    def program(self, batch: Batch) -> Program:
+        """The program for batches of this shape. SpecMismatchError where two models compute differently."""
+        key = _shape(batch)
+        if key not in self._programs:
+            found = capture(self.modules[0], *batch)
+            for module in dict.fromkeys(self.modules[1:]):
+                if module is not self.modules[0]:
+                    require_same(found, capture(module, *batch))
+            if self._programs:
+                _require_same_nodes(next(iter(self._programs.values())), found)
+            self._programs[key] = found
+        return self._programs[key]
 
-    def observe(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], points: list[Point], moments: Mapping[int, CrossMoments]
-    ) -> None:
-        """Run both models on a batch and add what they do at `points` to `moments`."""
-        program = self.program(args, kwargs)
-        inputs = bind(program, args, kwargs)
-        masks = padding_masks(program, inputs)
-        here: dict[str, list[int]] = {}
-        for k, point in enumerate(points):
-            here.setdefault(point.node, []).append(k)
-        for node, a, b in self._lockstep(program, inputs):
-            for k in here.get(node, ()):
-                point = points[k].resized(a.shape)
-                moments[k].update(point.frames(a), point.frames(b), point.kept(masks.get(node)))
+    def derivation(self, batch: Batch, outputs: str) -> Derivation:
+        """The symmetries of the program for batches of this shape."""
+        key = _shape(batch), outputs
+        if key not in self._derivations:
+            self._derivations[key] = Derivation(self.program(batch), outputs, self.tie)
+        return self._derivations[key]
 
-    def _lockstep(self, program: Program, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-        runs = [Runner(program, state.__getitem__).steps(inputs) for state in (self.state_a, self.state_b)]
-        for (node, a), (_, b) in zip(*runs, strict=True):
-            yield node.name, a, b
+    def certificate(
+        self, number: int, spec: PermutationSpec, element: Mapping[str, Any], batch: Batch, seed: int
+    ) -> Certificate:
+        """Whether an element of the group leaves the function of one model alone, by one trial on `batch`."""
+        key = _shape(batch)
+        program = self._programs.get(key) or self._alone.get(key)
+        if program is None:
+            program = self._alone[key] = capture(self.modules[1], *batch)
+        inputs = bind(program, *batch)
+        return certify(program, spec, self.states[number], inputs, element=element, trials=1, seed=seed)
+
+    def _require_alike(self, number: int) -> None:
+        try:
+            require_pair(self.states[0], self.states[number])
+        except SpecMismatchError as error:
+            if len(self) == 2:
+                raise
+            raise SpecMismatchError(f"models 1 (A) and {number + 1} (B): {error}") from error
 
 
-def _shapes(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        tuple(item.shape) if isinstance(item, Tensor) else _shapes(item) if isinstance(item, tuple) else repr(item)
-        for item in items
-    )
+def require_pair(a: State, b: State) -> None:
+    """Raise SpecMismatchError, with both shapes, unless two state dicts have one architecture's names and shapes."""
+    shape_a, shape_b = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (a, b))
+    different = [
+        f"{name}: {shape_a.get(name, 'absent')} in A, {shape_b.get(name, 'absent')} in B"
+        for name in dict.fromkeys([*a, *b])
+        if shape_a.get(name) != shape_b.get(name)
+    ]
+    if different:
+        raise SpecMismatchError(
+            f"the two models are not of one architecture: {'; '.join(different[:5])}"
+            + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+            + "; give two of the same shapes"
+        )
+
+
+def _shape(batch: Batch) -> Any:
+    args, kwargs = batch
+    leaves, structure = pytree.tree_flatten((args, dict(sorted(kwargs.items()))))
+    return repr(structure), tuple((tuple(x.shape), x.dtype) if isinstance(x, Tensor) else repr(x) for x in leaves)
 
 
 def _require_same_nodes(first: Program, other: Program) -> None:

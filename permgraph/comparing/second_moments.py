@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from permgraph.comparing.calibration import Calibration, kept
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.frames import kept_rows
 from permgraph.comparing.layers import AffineLayer, Layers, Sliding, find_layers
 from permgraph.errors import CalibrationError
 
@@ -41,7 +42,7 @@ def gather(calibration: Calibration) -> tuple[Layers, dict[str, SecondMoments]]:
 
     Products are formed in the models' dtype (float32 or wider) and added in float64. Layers that read one activation,
     such as three projections of attention, share one set. Memory: 24 n² bytes a set, n the inputs of a layer.
-    Raises CalibrationError for no data, and where an activation is not finite.
+    Raises CalibrationError where an activation is not finite.
     """
     layers = find_layers(calibration.program)
     sources = {weight: tuple((use.source, use.sliding) for use in uses) for weight, uses in layers.found.items()}
@@ -50,12 +51,10 @@ def gather(calibration: Calibration) -> tuple[Layers, dict[str, SecondMoments]]:
         for use in layers.found[weight]:
             wanted.setdefault(use.source, {})[places] = use
     found: dict[tuple[Source, ...], SecondMoments] = {}
-    for node, a, b, mask in calibration.activations(wanted, "second moments"):
+    for node, (a, b) in calibration.batch_by_batch(wanted, "second moments"):
         for places, use in wanted[node].items():
-            for rows_a, rows_b in pieces(use, (a, b), mask):
+            for rows_a, rows_b in pieces(use, (a.value, b.value), a.mask):
                 _add(found, places, rows_a, rows_b)
-    if not found and layers.found:
-        raise CalibrationError("the calibration data is empty: give at least one batch")
     for places, one in found.items():
         if not all(bool(m.isfinite().all()) for m in (one.a, one.b)):
             raise CalibrationError(f"the activations at {places[0][0]} are not finite; check the data and the weights")
@@ -69,7 +68,7 @@ def pieces(use: AffineLayer, inputs: Sequence[Tensor], mask: Tensor | None) -> I
     for first in range(0, len(inputs[0]), step):
         part = slice(first, first + step)
         rows = [use.rows(x[part]) for x in inputs]
-        keep = kept(None if mask is None else mask[part] if kernel else mask, rows[0].shape[1])
+        keep = kept_rows(None if mask is None else mask[part] if kernel else mask, rows[0].shape[1])
         rows = rows if keep is None else [x[:, keep] for x in rows]
         yield [torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2) for x in rows]
 

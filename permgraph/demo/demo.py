@@ -18,7 +18,8 @@ from permgraph.demo.probes import Probe, load_probes, scores
 from permgraph.jobs.align import Aligned, Matching, align_loaded, prove, write
 from permgraph.jobs.record import gain_table
 from permgraph.jobs.session import Session, plain, table
-from permgraph.matching.align import Alignment, select
+from permgraph.matching.align import Alignment
+from permgraph.matching.groups import select
 from permgraph.merging.merge import merge
 from permgraph.models.loading import load
 from permgraph.pages.sections import moved_share

@@ -12,11 +12,14 @@ import torch
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
+from permgraph.comparing.batches import Batches
+from permgraph.comparing.models import Models
 from permgraph.errors import VerificationError
 from permgraph.jobs.recipe import FILE, Request, local_hashes, recipe_text
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Progress, Session
-from permgraph.matching.align import Alignment, align, require_pair, select
+from permgraph.matching.align import Alignment, align_models
+from permgraph.matching.groups import select
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import Heads, common_part, on_the_whole
 from permgraph.models.loading import LoadedModel, load, require_alike
@@ -82,8 +85,8 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
 def align_loaded(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Aligned:
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
     (part_a, part_b), heads = common_part((a, b))
-    options = prepare(session, (part_a, part_b), matching, progress)
-    found = align(part_a.model, part_b.model, **options, mix=matching.mix, progress=progress)
+    models, options = prepare(session, (part_a, part_b), matching, progress)
+    found = align_models(models, **options)
     return Aligned((a, b), part_a, part_b, found, matching, heads)
 
 
@@ -102,19 +105,23 @@ def load_all(session: Session, references: Sequence[str], progress: Progress) ->
     return models
 
 
-def prepare(session: Session, models: Sequence[LoadedModel], matching: Matching, progress: Progress) -> dict[str, Any]:
-    """What `align` and `match_many` take beside the models; what can be refused before the work starts, is."""
+def prepare(
+    session: Session, models: Sequence[LoadedModel], matching: Matching, progress: Progress
+) -> tuple[Models, dict[str, Any]]:
+    """The models, and what `align_models` and `place_models` take; what can be refused before the work starts, is."""
     first = models[0]
-    for other in models[1:]:
-        require_pair(first.model.state_dict(), other.model.state_dict())
-    data = calibration(session, first, matching)
+    found = Models.of([model.model for model in models], first.tie)
+    given = calibration(session, first, matching)
+    data = None if given is None else Batches(given)
+    example = (first.args, first.kwargs) if data is None else data.first
     progress("deriving", 0, 1)
-    spec = derive(first.model, first.args, first.kwargs, outputs=first.outputs, tie=first.tie)
-    select(spec, matching.groups)
+    select(found.derivation(example, first.outputs).spec, matching.groups)
     progress("deriving", 1, 1)
-    example = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
-    return example | {
-        "data": data, "spec": spec, "method": matching.method, "groups": matching.groups, "seed": session.seed,
+    inputs = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
+    options = {} if matching.mix is None else {"mix": matching.mix}
+    return found, inputs | {
+        "data": data, "outputs": first.outputs, "method": matching.method, "groups": matching.groups,
+        "seed": session.seed, "progress": progress, "options": options,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from permgraph.comparing.models import as_batch
+from permgraph.comparing.batches import as_batch
 from permgraph.errors import OptionError, described
 from permgraph.merging.barrier import POINTS, Barrier, Judge, barrier
 from permgraph.models.heads import common_part

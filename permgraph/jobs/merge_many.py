@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
-from permgraph.errors import VerificationError
-from permgraph.jobs.align import Matching, load_all, prepare, prove, recipe_of
+from permgraph.jobs.align import Matching, load_all, prepare, recipe_of
 from permgraph.jobs.record import REPORT, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
-from permgraph.matching.align import method_and_mix, select
-from permgraph.matching.many import Placement, match_many
+from permgraph.matching.groups import select
+from permgraph.matching.many import Placement, place_models
 from permgraph.merging.many import merge_many
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
@@ -40,9 +39,13 @@ class Placed:
     models: Sequence[LoadedModel]
     parts: Sequence[LoadedModel]
     heads: Heads
-    spec: PermutationSpec
     elements: Sequence[Placement]
     certificate: Certificate
+
+    @property
+    def spec(self) -> PermutationSpec:
+        """The group of the parts."""
+        return self.elements[0].spec
 
 
 def merge_all(session: Session, asked: Request, out: Path, matching: Matching, weight: float) -> None:
@@ -55,7 +58,7 @@ def merge_all(session: Session, asked: Request, out: Path, matching: Matching, w
     state = placed.heads.into(placed.models[0].model.state_dict(), part)
     groups = select(placed.spec, matching.groups)
     report = origin(session, placed.models, placed.spec, matching.data) | {
-        "method": method_and_mix(matching.method, matching.mix, matching.data)[0],
+        "method": placed.elements[0].method,
         "merge": {"method": "linear", "weights": shares},
         "groups": [group.name for group in groups],
         "gains": [gains_of(element, element.gains) for element in placed.elements],
@@ -77,16 +80,10 @@ def _place(session: Session, references: Sequence[str], matching: Matching) -> P
     with session.progress() as progress:
         models = load_all(session, references, progress)
         parts, heads = common_part(models)
-        options = prepare(session, parts, matching, progress)
-        spec: PermutationSpec = options["spec"]
-        elements = match_many([part.model for part in parts], **options, mix=matching.mix, progress=progress)
-        proofs = [prove(spec, model, element, session.seed) for model, element in zip(parts, elements, strict=True)]
-    worst = max(proofs, key=lambda proof: (not proof.ok, proof.max_error))
-    if not worst.ok:
-        raise VerificationError(
-            f"the match is refused: {worst}; leave those groups out by --groups, and please report this model"
-        )
-    return Placed(models, parts, heads, spec, elements, worst)
+        known, options = prepare(session, parts, matching, progress)
+        elements = place_models(known, **options)
+    proofs = [element.certificate for element in elements if element.certificate is not None]
+    return Placed(models, parts, heads, elements, max(proofs, key=lambda proof: proof.max_error))
 
 
 def _write(

@@ -1,27 +1,43 @@
-"""Correlation matching: units of B are sent to the units of A whose activations they correlate with most."""
+"""Correlations of units: what two models, or every two of several, do on the same data."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from math import inf, prod
 from typing import Any
 
-from permgraph.assignment.solve import Term
-from permgraph.comparing.models import Pair, Progress, as_batch, require_finite_input
+import numpy as np
+
+from permgraph.assignment.problem import Term
+from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.frames import Point
+from permgraph.comparing.lockstep import Run, lockstep
+from permgraph.comparing.models import Models
 from permgraph.comparing.moments import CrossMoments
-from permgraph.comparing.points import Point
+from permgraph.comparing.padding import padding_masks
 from permgraph.errors import CalibrationError
+from permgraph.tracing.run import Runner, bind
+
+Correlations = Mapping[tuple[int, int], list[Term]]
+"""(a, b) with a < b -> the correlations of a's units with b's."""
 
 
 def correlation_terms(
-    pair: Pair, points: list[Point], batches: Iterable[Any], total: int | None = None, progress: Progress | None = None
+    pair: Models,
+    points: Sequence[Point],
+    data: Iterable[Any],
+    *,
+    once: bool = False,
+    progress: Progress | None = None,
 ) -> list[Term]:
     """One term a point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
 
     Both models see the same batches in lockstep, and each activation is reduced to sums as soon as both have it, so
     that nothing is kept but one set of moments. Several points of one group add up, each times its
     weight; one that no input reaches (a class token before the first layer) says nothing where others do.
+    `once`: nobody reads the data again, so batches of a generator are not kept.
 
     Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
     Raises CalibrationError for no batches, values that are not finite, constant activations, too few frames, or more
@@ -30,16 +46,52 @@ def correlation_terms(
     pair.require_one_device()
     require_memory(points)
     moments = {k: CrossMoments(prod(p.sizes), where=p.node) for k, p in enumerate(points)}
-    count = 0
-    for count, item in enumerate(batches, 1):
-        args, kwargs = as_batch(item)
-        require_finite_input(args, kwargs, count)
-        pair.observe(args, kwargs, points, moments)
+    batches = Batches.of(data)
+    for count, batch in enumerate(batches.stream() if once else batches, 1):
+        observe(pair, batch, points, moments)
         if progress is not None:
-            progress("calibration", count, total)
-    if not count:
-        raise CalibrationError("the calibration data is empty: give at least one batch")
+            progress("calibration", count, batches.total)
     return list(terms_of(points, moments))
+
+
+def observe(pair: Models, batch: Batch, points: Sequence[Point], moments: Mapping[int, CrossMoments]) -> None:
+    """Run both models on a batch and add what they do at `points` to `moments`."""
+    program = pair.program(batch)
+    inputs = bind(program, *batch)
+    masks = padding_masks(program, inputs)
+    here: dict[str, list[int]] = {}
+    for k, point in enumerate(points):
+        here.setdefault(point.node, []).append(k)
+    runs = [Run(Runner(program, state.__getitem__), inputs, masks) for state in pair.states]
+    for node, (a, b) in lockstep(runs, here):
+        for k in here[node]:
+            point = points[k].resized(a.value.shape)
+            moments[k].update(point.frames(a.value), point.frames(b.value), point.kept(a.mask))
+
+
+def correlations(
+    models: Models,
+    points: Sequence[Point],
+    batches: Batches,
+    *,
+    progress: Progress | None = None,
+    part: int = 0,
+    parts: int = 1,
+) -> dict[tuple[int, int], list[Term]]:
+    """The correlations of every pair of models at these points.
+
+    Of two models in float64, by one reading of the data. Of more in float32, since all pairs are held at once, by one
+    reading a pair; `part` of `parts` is how much of all the work this is.
+    """
+    if len(models) == 2:
+        return {(0, 1): correlation_terms(models, points, batches, once=True, progress=progress)}
+    found, pairs = {}, list(combinations(range(len(models)), 2))
+    for done, (a, b) in enumerate(pairs, part * len(pairs) + 1):
+        terms = correlation_terms(models.pair(a, b), points, batches)
+        found[a, b] = [Term(term.groups, term.matrix.astype(np.float32), term.weight) for term in terms]
+        if progress is not None:
+            progress("pairs correlated", done, parts * len(pairs))
+    return found
 
 
 def require_memory(points: Sequence[Point]) -> None:

@@ -17,7 +17,7 @@ PICTURE = 96
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Partners:
     """Units of A and B at one point of the graph, those of all its groups counted through, the last the fastest.
 
     Attributes:
@@ -37,20 +37,20 @@ class Comparison:
     moved: Array
 
 
-def compare(groups: Sequence[Group], terms: Sequence[Term], tables: Tables) -> tuple[Comparison, ...]:
-    """One comparison a term, in the order of the terms; O(n²) each."""
+def partners_of(groups: Sequence[Group], terms: Sequence[Term], tables: Tables) -> tuple[Partners, ...]:
+    """The partners at each term, in the order of the terms; O(n²) each."""
     problem = pose(groups, [])
-    return tuple(_compare(problem, term, tables) for term in terms)
+    return tuple(_partners(problem, term, tables) for term in terms)
 
 
-def _compare(problem: Problem, term: Term, tables: Tables) -> Comparison:
+def _partners(problem: Problem, term: Term, tables: Tables) -> Partners:
     source = flat_source(problem, term, tables)
     matrix = term.matrix.reshape(source.size, source.size)
     if term.weight != 1:
         matrix = matrix / term.weight
     units = np.arange(source.size)
     some = units[:: -(-source.size // PICTURE)]
-    return Comparison(
+    return Partners(
         term.groups,
         matrix[units, units].astype(np.float32),
         matrix[units, source].astype(np.float32),

@@ -13,7 +13,7 @@ from torch import nn
 
 from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
-from permgraph.merging.merge import Mixture
+from permgraph.merging.merge import Merges
 
 Judge = Callable[[nn.Module], float | tuple[float, float]]
 """A model -> its loss, or its loss and its accuracy."""
@@ -87,14 +87,14 @@ def barrier(
 
     """
     shares = _shares(weights)
-    mixture = Mixture(model_a, model_b, alignment, data)
+    merges = Merges(model_a, model_b, alignment, data)
     found: list[tuple[float, ...]] = []
     for share in shares:
         if share in (0.0, 1.0):
             model = model_a if share else model_b
         else:
             model = copy.deepcopy(model_a)
-            model.load_state_dict(mixture.at(share, method))
+            model.load_state_dict(merges.at(share, method))
         judged = judge(model)
         found.append(tuple(map(float, judged)) if isinstance(judged, tuple) else (float(judged),))
     for name, end in (("B", found[0]), ("A", found[-1])):

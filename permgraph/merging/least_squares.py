@@ -27,11 +27,11 @@ def merge_layers(function: LayerFunction, calibration: Calibration, shares: Shar
     result: dict[str, Tensor] = {}
     for number, (weight, uses) in enumerate(layers.found.items()):
         own = moments[weight] if uses[0].bias is not None else moments[weight].without_bias()
-        a, b = (whole_matrix(uses[0], state) for state in (calibration.pair.state_a, calibration.pair.state_b))
+        a, b = (whole_matrix(uses[0], state) for state in calibration.states)
         merged = torch.empty_like(a)
         for share, rows in by_share(uses[0], shares, a):
             merged[rows] = function(own, a, b, share)[rows]
-        result |= entries(uses[0], merged, calibration.pair.state_a)
+        result |= entries(uses[0], merged, calibration.states[0])
         if calibration.progress is not None:
             calibration.progress("least squares", number + 1, len(layers.found))
     return result

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError
-from permgraph.matching.many import Placement, states_of
+from permgraph.matching.many import Placement
 from permgraph.merging import METHODS
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import checked
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.spec import PermutationSpec, memory_of
 
 
 def merge_many(
@@ -35,7 +37,7 @@ def merge_many(
         OptionError: an unknown method, one for two models given more, or weights that are not shares.
 
     """
-    states = states_of(models)
+    states = Models.of(models).states
     shares = _shares(weights, len(models))
     if method not in METHODS:
         raise OptionError(f"method is one of {', '.join(METHODS)}, not {method!r}")
@@ -48,12 +50,12 @@ def merge_many(
         raise SpecMismatchError("these permutations do not come from match_many: pass the specification as spec=")
     known.check(states[0], "model 1")
     tables = [checked(known.groups, own) for own in permutations]
-    done: dict[int, Tensor] = {}
+    done: dict[Any, Tensor] = {}
     for name, first in states[0].items():
-        if id(first) not in done:
+        if memory_of(first) not in done:
             moved = (known.apply_one(own, name, state[name]) for own, state in zip(tables, states, strict=True))
-            done[id(first)] = _merged(moved, shares, method)
-    return {name: done[id(first)] for name, first in states[0].items()}
+            done[memory_of(first)] = _merged(moved, shares, method)
+    return {name: done[memory_of(first)] for name, first in states[0].items()}
 
 
 def _merged(moved: Iterable[Tensor], shares: Sequence[float], method: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
-from permgraph.comparing.models import Pair, Progress
+from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError
-from permgraph.matching.align import Alignment, require_pair
+from permgraph.matching.align import Alignment
 from permgraph.merging import CORRECTIONS, LAYER_METHODS, METHODS, MergeFunction
 from permgraph.merging.least_squares import merge_layers
 from permgraph.merging.registry import Share
 from permgraph.merging.shares import Shares, Weight, shares_of
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.spec import PermutationSpec, memory_of
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ def merge(
         OptionError: an unknown method, or a weight outside [0, 1].
 
     """
-    return Mixture(model_a, model_b, alignment, data, spec, progress).at(weight, method)
+    return Merges(model_a, model_b, alignment, data, spec, progress).at(weight, method)
 
 
-class Mixture:
+class Merges:
     """All merges of two models: what does not depend on share and method is done once.
 
     The arguments are those of `merge`, and so are the errors.
@@ -104,36 +105,38 @@ class Mixture:
         spec: PermutationSpec | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.models = model_a, model_b
+        models = Models.of((model_a, model_b))
+        self.models = models if alignment is None else models.sharing(alignment.models)
         self.alignment, self.spec, self.progress = alignment, spec, progress
-        self.batches = list(data) if isinstance(data, Iterator) else data
-        self.state_a, self.state_b = (model.state_dict(keep_vars=True) for model in self.models)
-        require_pair(self.state_a, self.state_b)
+        self.data = data
 
     @cached_property
     def calibration(self) -> Calibration:
         """Both models on the data, B moved."""
-        if self.batches is None:
+        if self.data is None:
             raise CalibrationError("this method compares activations: give it calibration data")
-        moved = self.state_b if self.alignment is None else self.alignment.state_dict
-        return Calibration(Pair(*self.models, self.state_a, moved), self.batches, self.progress)
+        a, b = self.models.states
+        moved = b if self.alignment is None else self.alignment.state_dict
+        return Calibration(self.models.with_states(a, moved), Batches.of(self.data), self.progress)
 
     def at(self, weight: Weight, method: str = "linear") -> dict[str, Tensor]:
         """The merge with this share of A by this method, a new state dict."""
         steps, shares = recipe(method), shares_of(weight, self.alignment, self.spec)
         if steps.needs_data:
             self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
-        first = {id(tensor): name for name, tensor in reversed(self.state_a.items())}
+        state = self.models.states[0]
+        first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
         result = {name: self._tensor(name, steps.first, shares) for name in reversed(first.values())}
         if steps.first in LAYER_METHODS:
             result |= merge_layers(LAYER_METHODS[steps.first].merge, self.calibration, shares)
         for name in steps.corrections:
             result |= CORRECTIONS[name].merge(self.calibration, result, shares)
-        return {name: result[first[id(tensor)]] for name, tensor in self.state_a.items()}
+        return {name: result[first[memory_of(tensor)]] for name, tensor in state.items()}
 
     def _tensor(self, name: str, method: str, shares: Shares) -> Tensor:
-        a = self.state_a[name].detach()
-        b = self.state_b[name].detach() if self.alignment is None else self.alignment.moved(name)
+        a, b = (state[name] for state in self.models.states)
+        if self.alignment is not None:
+            b = self.alignment.moved(name)
         return _merged(METHODS.get(method, METHODS["linear"]).merge, a, b.to(a.device), shares.of(name))
 
 

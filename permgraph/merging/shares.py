@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from permgraph.errors import OptionError
-from permgraph.matching.align import Alignment, select
+from permgraph.matching.align import Alignment
+from permgraph.matching.groups import select
 from permgraph.merging.registry import Share
 from permgraph.symmetry.layout import Cell
 from permgraph.symmetry.spec import PermutationSpec

@@ -10,7 +10,7 @@ import numpy as np
 
 from permgraph.matching.align import Alignment
 from permgraph.matching.gains import Gain
-from permgraph.matching.partners import Comparison
+from permgraph.matching.partners import Partners
 from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour
@@ -130,11 +130,11 @@ def barrier_words(one: Barrier) -> str:
     return f"barrier {one.height:.3g} at {one.highest:.2g}" if one.height > 0 else "no barrier"
 
 
-def _kinds(alignment: Alignment) -> list[tuple[str, str, list[tuple[str, Comparison]]]]:
+def _kinds(alignment: Alignment) -> list[tuple[str, str, list[tuple[str, Partners]]]]:
     """(pattern, role, comparisons with their names) of the points whose groups differ only in layer numbers."""
-    names = [" × ".join(n for n in c.groups if n in alignment.gains) for c in alignment.comparisons]
-    found: dict[str, Comparison] = {}
-    for k, (name, comparison) in enumerate(zip(names, alignment.comparisons, strict=True)):
+    names = [" × ".join(n for n in c.groups if n in alignment.gains) for c in alignment.partners]
+    found: dict[str, Partners] = {}
+    for k, (name, comparison) in enumerate(zip(names, alignment.partners, strict=True)):
         point = f" (point {names[: k + 1].count(name)})" if names.count(name) > 1 else ""
         found[name + point] = comparison
     return [
@@ -143,7 +143,7 @@ def _kinds(alignment: Alignment) -> list[tuple[str, str, list[tuple[str, Compari
     ]
 
 
-def _role(alignment: Alignment, comparison: Comparison) -> str:
+def _role(alignment: Alignment, comparison: Partners) -> str:
     return next((alignment.spec[n].role for n in reversed(comparison.groups) if n in alignment.gains), "other")
 
 
@@ -154,7 +154,7 @@ NO_MATRICES = (
 
 
 def _matrices(alignment: Alignment) -> str:
-    if not alignment.comparisons:
+    if not alignment.partners:
         return section("Correlations", NO_MATRICES)
     rows = []
     for pattern, _, comparisons in _kinds(alignment):
@@ -168,7 +168,7 @@ def _matrices(alignment: Alignment) -> str:
     return section("Correlations before and after", note, *rows)
 
 
-def _pair(name: str, comparison: Comparison) -> str:
+def _pair(name: str, comparison: Partners) -> str:
     n, shown = comparison.identity.size, len(comparison.moved)
     each = f", 1 in {-(-n // shown)} shown" if shown < n else ""
     before, after = float(comparison.identity.mean()), float(comparison.solution.mean())
@@ -180,7 +180,7 @@ def _pair(name: str, comparison: Comparison) -> str:
 
 
 def _spectra(alignment: Alignment) -> str:
-    if not alignment.comparisons:
+    if not alignment.partners:
         return ""
     figures = []
     for pattern, role, comparisons in _kinds(alignment):
@@ -195,7 +195,7 @@ def _spectra(alignment: Alignment) -> str:
     return section("Spectrum of matched correlations", note, f'<div class="charts">{"".join(figures)}</div>')
 
 
-def _spectrum(name: str, comparison: Comparison, role: str, depth: float) -> tuple[Line, Line]:
+def _spectrum(name: str, comparison: Partners, role: str, depth: float) -> tuple[Line, Line]:
     n = comparison.identity.size
     index = np.unique(np.linspace(0, n - 1, MOST_POINTS).round().astype(int))
     share = index / max(n - 1, 1)

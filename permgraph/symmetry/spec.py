@@ -124,7 +124,7 @@ class PermutationSpec:
         done: dict[Any, list[tuple[Layout | None, Any]]] = {}
         result = {}
         for name, tensor in state_dict.items():
-            layout, same = self.layouts.get(name), done.setdefault(_memory(tensor), [])
+            layout, same = self.layouts.get(name), done.setdefault(memory_of(tensor), [])
             moved = next((moved for before, moved in same if before == layout), None)
             if moved is None:
                 moved = self.apply_one(tables, name, tensor) if isinstance(tensor, Tensor) else tensor
@@ -209,7 +209,7 @@ class PermutationSpec:
         return html_table(self)
 
 
-def _memory(value: Any) -> Any:
+def memory_of(value: Any) -> Any:
     """What is equal for two tensors that are one: `state_dict` gives a new object for every key of a tied weight."""
     if not isinstance(value, Tensor) or value.is_meta or not value.numel():
         return id(value)

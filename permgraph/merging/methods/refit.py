@@ -9,7 +9,7 @@ from torch import Tensor
 
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.layers import AffineLayer, find_layers
-from permgraph.comparing.lockstep import Stop, together
+from permgraph.comparing.lockstep import Stop
 from permgraph.comparing.second_moments import pieces
 from permgraph.merging.least_squares import by_share, entries, solve, whole_matrix
 from permgraph.merging.registry import correction
@@ -27,9 +27,9 @@ def refit(calibration: Calibration, merged: Mapping[str, Tensor], shares: Shares
     """
     layers = {layer.node: layer for layer in find_layers(calibration.program).single}
     state = dict(merged)
-    states = (state, calibration.pair.state_a, calibration.pair.state_b)
+    states = (state, *calibration.states)
     changed: dict[str, Tensor] = {}
-    for name, stops in together(calibration, states, layers, "refit"):
+    for name, stops in calibration.all_batches(states, layers, "refit"):
         new = entries(layers[name], _fitted(layers[name], states, stops, shares), merged)
         state |= new
         changed |= new

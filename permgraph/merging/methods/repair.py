@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from permgraph.comparing.calibration import Calibration, kept
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.frames import kept_rows
 from permgraph.comparing.layers import AffineLayer, find_layers
-from permgraph.comparing.lockstep import Stop, together
+from permgraph.comparing.lockstep import Stop
 from permgraph.merging.methods.batch_norm import running_statistics
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
@@ -68,9 +69,8 @@ def repair(calibration: Calibration, merged: Mapping[str, Tensor], shares: Share
     """
     todo, parents = calibration.once(_observed)
     state = dict(merged)
-    for name, batches in together(
-        calibration, [state], {**todo.layers, **todo.norms}, "statistics of the merged model"
-    ):
+    wanted = {**todo.layers, **todo.norms}
+    for name, batches in calibration.all_batches([state], wanted, "statistics of the merged model"):
         stops = [stop for (stop,) in batches]
         if name in todo.layers:
             _rescale(todo.layers[name], _goal(todo.layers[name], parents[name], shares), state, stops)
@@ -113,10 +113,10 @@ def _observed(calibration: Calibration) -> tuple[Plan, dict[str, Parents]]:
     """The plan, and the moments of both parents' outputs at its layers."""
     todo = plan(calibration.program)
     sides = {name: (ChannelMoments(), ChannelMoments()) for name in todo.layers}
-    for name, a, b, mask in calibration.activations(todo.layers, "statistics of the parents"):
-        for moments, y in zip(sides[name], (a, b), strict=True):
-            rows = todo.layers[name].outputs(y)
-            moments.update(rows, kept(mask, len(rows)))
+    for name, stops in calibration.batch_by_batch(todo.layers, "statistics of the parents"):
+        for moments, stop in zip(sides[name], stops, strict=True):
+            rows = todo.layers[name].outputs(stop.value)
+            moments.update(rows, kept_rows(stop.mask, len(rows)))
     return todo, sides
 
 
@@ -130,7 +130,7 @@ def _rescale(layer: AffineLayer, goal: Goal, state: dict[str, Tensor], stops: Se
     moments = ChannelMoments()
     for stop in stops:
         rows = layer.outputs(stop.value)
-        moments.update(rows, kept(stop.mask, len(rows)))
+        moments.update(rows, kept_rows(stop.mask, len(rows)))
     mean, deviation = goal
     scale = torch.where(_alive(moments), deviation / moments.deviation.clamp(min=1e-300), 1.0)
     shift = mean - scale * moments.mean if layer.bias is not None else torch.zeros_like(scale)

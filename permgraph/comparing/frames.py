@@ -1,0 +1,133 @@
+"""A point of the graph where units are compared: which entries of an activation are units, and which are frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from math import prod
+
+import torch
+from torch import Tensor
+
+from permgraph.errors import CalibrationError
+from permgraph.symmetry.layout import Cell, Leaf
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell of an activation: the groups on it, outer to inner, and the leaves that each of them indexes.
+
+    Leaves that no group names (batch, time, space) are frames, but for those in `averaged`, over which the mean is
+    taken. `weight` is what its correlations count. A point in `reserve` counts only where the others of a group have
+    too few frames, or stand still.
+    """
+
+    node: str
+    shape: tuple[int, ...]
+    cell: Cell
+    groups: tuple[str, ...]
+    units: tuple[tuple[int, ...], ...]
+    weight: float = 1.0
+    reserve: bool = False
+    averaged: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of units of each group."""
+        return tuple(prod(self.cell.leaves[k].size for k in leaves) for leaves in self.units)
+
+    @property
+    def frame_leaves(self) -> tuple[int, ...]:
+        """The leaves that are frames."""
+        return tuple(k for k in range(len(self.cell.leaves)) if k not in chain(self.averaged, *self.units))
+
+    @property
+    def frame_dims(self) -> set[int]:
+        """The dimensions along which there is more than one frame."""
+        return {self.cell.leaves[k].dim for k in self.frame_leaves if self.cell.leaves[k].size > 1}
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the batch that was traced has here."""
+        return prod(self.cell.leaves[k].size for k in self.frame_leaves)
+
+    def resized(self, shape: Sequence[int]) -> Point:
+        """The same point on a batch of another size: dimensions that are frames alone may differ."""
+        if tuple(shape) == self.shape:
+            return self
+        leaves = list(self.cell.leaves)
+        for dim, (old, new) in enumerate(zip(self.shape, shape, strict=True)):
+            here = [k for k, leaf in enumerate(leaves) if leaf.dim == dim]
+            if old != new:
+                if len(here) != 1 or here[0] not in self.frame_leaves:
+                    raise CalibrationError(
+                        f"{self.node} has shape {tuple(shape)} on this batch, {self.shape} before; "
+                        "give batches of one shape"
+                    )
+                leaves[here[0]] = replace(leaves[here[0]], size=new)
+        return replace(self, shape=tuple(shape), cell=replace(self.cell, leaves=tuple(leaves)))
+
+    def frames(self, activation: Tensor) -> Tensor:
+        """[..., units]: the activation, its units in the order of `groups` behind the frames; a view if it can be."""
+        for dim in range(activation.dim()):
+            here = [leaf for leaf in self.cell.leaves if leaf.dim == dim]
+            count = prod(leaf.size for leaf in here)
+            if count != activation.shape[dim] or any(a.stride < b.stride for a, b in pairwise(here)):
+                index = self.cell.positions(dim, self.cell.own_coordinates(dim)).ravel()
+                activation = activation.index_select(dim, torch.from_numpy(index).to(activation.device))
+        activation = activation.reshape([leaf.size for leaf in self.cell.leaves])
+        frames, averaged = self.frame_leaves, self.averaged
+        if averaged:
+            activation = activation.mean(averaged, keepdim=True)
+        ordered = activation.permute([*frames, *averaged, *chain(*self.units)])
+        return ordered.flatten(len(frames)) if frames else ordered.reshape(1, -1)
+
+    def apart(self, dependencies: Mapping[str, tuple[str, ...]]) -> list[Point]:
+        """One point for each set of groups that depend on each other, the means over the units of the others.
+
+        No permutation of the others changes a mean over their units. A layer that mixes positions, of 256 hidden units
+        for each of 512 channels, would else be compared at 131072 places.
+        """
+        sets: list[set[str]] = []
+        for name in self.groups:
+            met = [one for one in sets if not one.isdisjoint({name, *dependencies.get(name, ())})]
+            sets = [one for one in sets if one not in met] + [{name}.union(*met)]
+        if len(sets) == 1:
+            return [self]
+        found = []
+        for here in sets:
+            units = [(name, leaves) for name, leaves in zip(self.groups, self.units, strict=True) if name in here]
+            names, leaves = zip(*units, strict=True)
+            others = (k for name, key in zip(self.groups, self.units, strict=True) if name not in here for k in key)
+            found.append(replace(self, groups=names, units=leaves, averaged=tuple(others)))
+        return found
+
+    def kept(self, mask: Tensor | None) -> Tensor | None:
+        """Which frames are no padding, given a mask [batch, positions] of the input; None keeps all.
+
+        A frame is kept if the share of the input that it covers holds no padding: frame j of T' covers positions
+        jT/T' to (j+1)T/T'. Applies where the frames are (batch, time).
+        """
+        leaves = [self.cell.leaves[k] for k in self.frame_leaves]
+        sizes = [leaf.size for leaf in leaves]
+        if mask is None or bool(mask.all()) or len(sizes) != 2 or sizes[0] != mask.shape[0]:
+            return None
+        if leaves[0].dim or not leaves[1].dim:  # rows and columns of one image, say
+            return None
+        total = torch.nn.functional.pad(mask.long().cumsum(1), (1, 0))
+        edges = torch.linspace(0, mask.shape[1], sizes[1] + 1, device=mask.device)
+        low, high = edges[:-1].floor().long(), edges[1:].ceil().long()
+        return (total[:, high] - total[:, low] == high - low).reshape(-1)
+
+
+def kept_rows(mask: Tensor | None, frames: int) -> Tensor | None:
+    """Bool [frames]: which rows of an activation, sample after sample, hold no padding; None keeps all.
+
+    By the rule of `Point.kept`; all are kept where a sample has but one row, or samples have no equal number.
+    """
+    if mask is None or frames % mask.shape[0] or frames == mask.shape[0]:
+        return None
+    sizes = (mask.shape[0], frames // mask.shape[0], 1)
+    cell = Cell((0, 0, 0), tuple(Leaf(dim, size, 1) for dim, size in enumerate(sizes)), ())
+    return Point("", sizes, cell, ("",), ((2,),)).kept(mask)

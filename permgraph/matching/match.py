@@ -1,0 +1,135 @@
+"""What a matcher is given, what it returns, and where its name is found.
+
+A matcher is a function that finds, for each of several models, the element of the symmetry group that moves it into a
+common space:
+
+    @matcher("mine", reference="arXiv 0000.00000", needs_data=True)
+    def mine(task: Task, *, steps: int = 100) -> list[Match]:
+        reference, *others = task.states
+        parts = ...  # for each group of task.groups, which unit of the other model goes to each place
+        return [task.unmoved(), *(Match(parts, gains) for parts in ...)]
+
+It takes one `Task` and returns one `Match` a model, in their order; that of the first model, the reference, is the
+identity, `task.unmoved()`. Two models are the case n = 2. Its keyword-only parameters are its options:
+`align(a, b, method="mine", steps=5)` passes them on, and refuses what is not among them. What every
+matcher needs is done for it: models, data and specification are checked before, and each element that it returns is
+proved to leave its model's function unchanged before a caller sees it.
+
+A matcher of this package is a file in `permgraph/matching/methods`. A distribution adds one by an entry point:
+
+    [project.entry-points."permgraph.matchers"]
+    mine = "my_package.matching:mine"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from permgraph.assignment.problem import Term
+from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.frames import Point
+from permgraph.comparing.models import Models, State
+from permgraph.comparing.points import find_points, weigh
+from permgraph.errors import CalibrationError
+from permgraph.matching.gains import Gain
+from permgraph.matching.groups import covering, require_groups
+from permgraph.matching.partners import Partners, partners_of
+from permgraph.matching.weights.search import WeightSearch
+from permgraph.plugins import Registry
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Models to be matched, and what a matcher may ask about them.
+
+    Attributes:
+        models: two or more of one architecture; the first is the reference. They are traced once for each shape.
+        spec: their symmetry group.
+        groups: the groups that may move; all others stay at the identity.
+        example: example inputs, (args, kwargs): the first batch where there is data.
+        batches: the calibration data, None where there is none; see `data`.
+        seed: of everything random.
+        progress: to be called as progress(stage, done, total).
+
+    """
+
+    models: Models
+    spec: PermutationSpec
+    groups: Sequence[PermutationGroup]
+    example: Batch
+    batches: Batches | None = None
+    seed: int = 0
+    progress: Progress | None = None
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The state dict of each model, on its device."""
+        return self.models.states
+
+    @property
+    def data(self) -> Batches:
+        """The calibration data, which can be read again and again. Raises CalibrationError where there is none."""
+        if self.batches is None:
+            raise CalibrationError("matching by activations needs data: give it calibration batches")
+        return self.batches
+
+    @cached_property
+    def derivation(self) -> Derivation:
+        """The axes of every activation and their groups; traced on `example`."""
+        derivation = self.models.derivation(self.example, self.spec.outputs)
+        require_groups(self.spec, derivation.spec)
+        return derivation
+
+    def points(self, weights: Mapping[str, Sequence[float]] | None = None) -> list[Point]:
+        """The activations at which the groups are compared, weighed by role or name."""
+        points = find_points(self.derivation, [group.name for group in self.groups])
+        return weigh(points, weights or {}, covering(self.spec))
+
+    def unmoved(self) -> Match:
+        """The match of a model that stays where it is, as the reference does."""
+        return Match({group.name: group.identity() for group in self.groups})
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """How one model is moved.
+
+    Attributes:
+        element: the part of each group that may move, as in `permgraph.symmetry.parts`: of a permutation the table,
+            new = old[table].
+        gains: group -> its objective at the identity and at the solution; of the other models' mean where there are
+            more than two.
+        exact: the groups whose tables are a proven optimum.
+        search: how a search ended, where there was one.
+        partners: what each unit was compared with, point by point.
+
+    """
+
+    element: Mapping[str, Any]
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    exact: tuple[str, ...] = ()
+    search: WeightSearch | None = None
+    partners: tuple[Partners, ...] = ()
+
+
+def with_partners(
+    found: Sequence[Match], groups: Sequence[PermutationGroup], correlations: Mapping[tuple[int, int], Sequence[Term]]
+) -> list[Match]:
+    """The same, with what each unit of the second of two models correlates with; of more models nothing is kept."""
+    if len(found) != 2:
+        return list(found)
+    first, second = found
+    return [first, replace(second, partners=partners_of(groups, correlations[0, 1], second.element))]
+
+
+Matcher = Callable[..., Sequence[Match]]
+"""(task, *, options…) -> a match for each model."""
+
+matcher: Registry[Callable[..., Any]] = Registry("matcher", "permgraph.matchers")
+"""The decorator that registers a matcher by name, and the table of all of them."""

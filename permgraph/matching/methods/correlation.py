@@ -1,0 +1,105 @@
+"""By correlation: units go to the units of the other models whose activations they correlate with most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from permgraph.assignment.solve import objective, solve
+from permgraph.comparing.frames import Point
+from permgraph.matching.correlation import Correlations, correlations
+from permgraph.matching.gains import correlation_gains
+from permgraph.matching.groups import pinned_sizes
+from permgraph.matching.match import Match, Task, matcher, with_partners
+from permgraph.matching.universe import mean_terms, settle, with_unseen
+from permgraph.matching.weights.sites import families
+from permgraph.symmetry.parts import Index
+from permgraph.symmetry.permutations import PermutationGroup
+
+MEMORY = 2**31  # bytes of correlations held at once where there are more than two models; above it data is read again
+
+
+@matcher("correlation", reference="arXiv 1511.07543, arXiv 2506.11403", needs_data=True)
+def by_correlation(task: Task, *, point_weights: Mapping[str, Sequence[float]] | None = None) -> list[Match]:
+    """Maximise the sum of signed correlations of matched units, at each point where a group is contracted.
+
+    Of more than two models, groups that share no point are settled apart, as many at once as MEMORY lets their
+    correlations of all pairs be held; the data is read once a pair and part. Groups that no activation carries are
+    matched by weights afterwards.
+    """
+    points = task.points(point_weights)
+    parts = list(_parts(task.groups, points, len(task.models)))
+    found = [Match({}) for _ in task.states]
+    for number, (members, here) in enumerate(parts):
+        terms = correlations(task.models, here, task.data, progress=task.progress, part=number, parts=len(parts))
+        settled = with_partners(_settled(task, members, terms), members, terms)
+        found = [_joined(before, more) for before, more in zip(found, settled, strict=True)]
+    ordered = [replace(one, element={g.name: one.element[g.name] for g in task.groups}) for one in found]
+    return with_unseen(ordered, task)
+
+
+def _settled(task: Task, groups: Sequence[PermutationGroup], terms: Correlations) -> list[Match]:
+    first = Match({group.name: group.identity() for group in groups})
+    pinned, count = pinned_sizes(task.spec), len(task.models)
+    tables: list[Mapping[str, Index]] = [first.element for _ in range(count)]
+
+    def place(model: int, others: Sequence[int], now: Match | None) -> Match | None:
+        means = mean_terms(groups, model, others, terms, tables)
+        solution = solve(groups, means, start=None if now is None else now.element, pinned=pinned)
+        if now is not None:
+            before = objective(groups, means, now.element)
+            if solution.value <= before + 1e-9 * abs(before):
+                gains[model] = correlation_gains(groups, means, now.element)
+                return None
+        gains[model] = correlation_gains(groups, means, solution)
+        tables[model] = dict(solution)
+        exact = tuple(name for name in solution.exact if name in gains[model]) if count == 2 else ()
+        return Match(tables[model], exact=exact)
+
+    gains = [correlation_gains((), (), {}) for _ in range(count)]
+    return [replace(one, gains=own) for one, own in zip(settle(first, count, place), gains, strict=True)]
+
+
+def _joined(one: Match, other: Match) -> Match:
+    """Two matches of one model, of other groups each."""
+    return Match(
+        {**one.element, **other.element},
+        {**one.gains, **other.gains},
+        one.exact + other.exact,
+        partners=one.partners + other.partners,
+    )
+
+
+def _parts(
+    groups: Sequence[PermutationGroup], points: Sequence[Point], models: int
+) -> Iterator[tuple[list[PermutationGroup], list[Point]]]:
+    """Groups with their points, in portions whose correlations fit into MEMORY; what shares a point stays together.
+
+    Two models are compared by one reading of the data, so they are one portion.
+    """
+    if models == 2:
+        yield list(groups), list(points)
+        return
+    pairs = models * (models - 1) // 2
+    clusters: list[set[str]] = [{group.name for group in family} for family in families(groups)]
+    for point in points:
+        met = [cluster for cluster in clusters if not cluster.isdisjoint(point.groups)]
+        first = met[0] if met else set()
+        for other in met[1:]:
+            first |= other
+            clusters.remove(other)
+    batch: tuple[list[PermutationGroup], list[Point]] = ([], [])
+    for cluster in clusters:
+        members = [group for group in groups if group.name in cluster]
+        here = [point for point in points if not cluster.isdisjoint(point.groups)]
+        if batch[1] and _bytes([*batch[1], *here], pairs) > MEMORY:
+            yield batch
+            batch = ([], [])
+        batch = ([*batch[0], *members], [*batch[1], *here])
+    yield batch
+
+
+def _bytes(points: Sequence[Point], pairs: int) -> int:
+    return sum(4 * int(np.prod(point.sizes, dtype=int)) ** 2 for point in points) * pairs

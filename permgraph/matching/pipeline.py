@@ -1,0 +1,124 @@
+"""Models matched: method and groups chosen, one matcher asked, and every element that it returns proved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.models import Models
+from permgraph.errors import CalibrationError, OptionError, VerificationError
+from permgraph.matching.groups import require_shapes, select
+from permgraph.matching.match import Match, Matcher, Task, matcher
+from permgraph.plugins import Registered
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.verification import Certificate
+from permgraph.tracing.capture import as_args
+from permgraph.tracing.run import one_sample
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Models with the element that moves each of them; those of all but the first are proved.
+
+    Attributes:
+        models: the models.
+        spec: their group.
+        method: the name of the matcher.
+        matches: what it returned, one for each model.
+        elements: the same as elements of the whole group.
+        certificates: the proofs; None for the reference, which does not move.
+
+    """
+
+    models: Models
+    spec: PermutationSpec
+    method: str
+    matches: tuple[Match, ...]
+    elements: tuple[Permutations, ...]
+    certificates: tuple[Certificate | None, ...]
+
+
+def match_models(
+    models: Models,
+    data: Iterable[Any] | None = None,
+    *,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    spec: PermutationSpec | None = None,
+    method: str | None = None,
+    groups: Sequence[str] | None = None,
+    outputs: str = "fixed",
+    seed: int = 0,
+    progress: Progress | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Matched:
+    """What `align` and `match_many` share; their arguments, and their errors. `options` are those of the method."""
+    given = (as_args(args), dict(kwargs or {}))
+    found, own = choose(method, data, options or {})
+    batches = None if data is None else Batches.of(data)
+    example = given if batches is None else batches.first
+    models.program(example)  # that all models compute alike is found out before any work
+    if spec is None:
+        spec = models.derivation(example, outputs).spec
+    else:
+        require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in models.states[0].items()})
+    task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
+    matches = tuple(found.function(task, **own))
+    elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)
+    certificates = _proved(task, elements, one_sample(given if any(given) else example))
+    return Matched(models, spec, found.name, matches, elements, certificates)
+
+
+def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tuple[Registered[Matcher], dict[str, Any]]:
+    """The matcher asked for, correlation with data and weights without by default, and its options.
+
+    Raises OptionError for a name or an option that there is not, CalibrationError where there should be data.
+    """
+    own = dict(options)
+    if own.get("mix") is not None and method in (None, "weights", "correlation", "mix"):
+        method = _method_of_mix(method, own)
+    method = method or ("weights" if data is None else "correlation")
+    found = find_matcher(method)
+    found.require_options(own)
+    if found.needs_data and data is None:
+        raise CalibrationError(f'method "{method}" compares activations: give it calibration data')
+    return found, own
+
+
+def find_matcher(name: str) -> Registered[Matcher]:
+    """The matcher of this name. Raises OptionError for any other."""
+    import_module("permgraph.matching.methods")
+    found = matcher.find(name)
+    if found is None:
+        raise OptionError(f"method is one of {', '.join(matcher.names())}, not {name!r}")
+    return found
+
+
+def _method_of_mix(method: str | None, options: dict[str, Any]) -> str:
+    """The method that a mix is: at its ends it has no share to give."""
+    mix = options["mix"]
+    if not 0 <= mix <= 1:
+        raise OptionError(f"mix is the share of activations, from 0 (weights alone) to 1 (correlation), not {mix}")
+    if method not in (None, "mix"):
+        raise OptionError(f"give method {method!r} or mix {mix}, not both: a mix of 0 is weights, one of 1 correlation")
+    if mix in (0, 1):
+        del options["mix"]
+        return "correlation" if mix else "weights"
+    return "mix"
+
+
+def _proved(task: Task, elements: Sequence[Permutations], example: Batch) -> tuple[Certificate | None, ...]:
+    certificates: list[Certificate | None] = [None]
+    for number, element in enumerate(elements[1:], 1):
+        certificate = task.models.certificate(number, task.spec, element, example, task.seed)
+        if not certificate.ok:
+            raise VerificationError(
+                f"the alignment of {task.models.name(number)} is refused: {certificate}; leave those groups out by "
+                "groups, and please report this model"
+            )
+        certificates.append(certificate)
+    return tuple(certificates)
