@@ -9,7 +9,7 @@ from torch import Tensor
 
 from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.reading import file_sha256, input_hashes, open_checkpoint, require_finite
-from permgraph.checkpoints.weight_files import stored_tensors
+from permgraph.checkpoints.weight_files import read_weights
 from permgraph.checkpoints.writing import save_checkpoint, write_merged
 from permgraph.errors import CheckpointError
 
@@ -227,6 +227,6 @@ def test_a_merged_folder_without_a_config(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    for read in (read_json, stored_tensors):
+    for read in (read_json, read_weights):
         with pytest.raises(CheckpointError, match=r"x\.json: no such file"):
             read(tmp_path / "x.json")

@@ -5,22 +5,44 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, reason
+
+MOST_BYTES = 100_000_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError naming the file where it is absent or holds no JSON object."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        return json_object(path, path.read_bytes())
     except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def json_object(path: Path, raw: bytes) -> dict[str, Any]:
+    """The object in the bytes of a JSON file. Raises CheckpointError where there is none."""
+    try:
+        value = parse_json(raw.decode("utf-8"))
+    except ValueError as error:
         raise unreadable(path, error) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, not an object. Download the file again.")
     return value
 
 
+def parse_json(text: str, *, once: bool = False) -> Any:
+    """The value of a JSON text. Raises ValueError, also for one nested too deep and, with `once`, for a name twice."""
+    try:
+        return json.loads(text, object_pairs_hook=_each_once if once else None)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def unreadable(path: Path, why: object) -> CheckpointError:
     """The error for a file that could not be read because of `why`, with the likeliest cure."""
+    if isinstance(why, OSError) and not isinstance(why, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return CheckpointError(f"{path}: cannot be read: {reason(why)}. Check its name and rights.")
     if not path.is_file():
         return CheckpointError(f"{path}: no such file. Give the folder of a complete checkpoint.")
     damaged = "It is truncated or damaged: download it again"
@@ -42,3 +64,10 @@ def is_lfs_pointer(path: Path) -> bool:
 def first_line(why: object) -> str:
     """The first line of what an error says, without a full stop; its type where it says nothing."""
     return (str(why).splitlines() or [type(why).__name__])[0].rstrip(".")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it has a name twice")
+    return found

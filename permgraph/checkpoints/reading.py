@@ -1,14 +1,15 @@
 """The weights of a Hugging Face checkpoint folder as a mapping that reads one tensor at a time."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from permgraph.checkpoints.json_files import read_json, shorten
-from permgraph.checkpoints.weight_files import StoredTensor, stored_tensors
+from permgraph.checkpoints.stored import StoredTensor, WeightFile
+from permgraph.checkpoints.weight_files import OTHERS, PICKLED, SAFETENSORS, read_weights
 from permgraph.errors import CheckpointError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -17,18 +18,34 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 class Checkpoint(Mapping[str, Tensor]):
     """A read-only mapping from parameter name to tensor; a tensor is read when it is asked for, and not kept.
 
-    `info[name]` has `shape`, `dtype` and `file` without reading anything. Two names that were stored once because
-    they share memory (tied weights) both resolve.
+    `info[name]` has `shape`, `dtype` and `file` without reading anything, `left_out` what the files hold beside, each
+    name with a reason. Two names that were stored once because they share memory (tied weights) both resolve.
     """
 
-    def __init__(self, folder: Path, info: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, folder: Path, files: Sequence[WeightFile]) -> None:
         self.folder = folder
-        self.info = dict(info)
+        self.opened = tuple(file.file for file in files)
+        self.left_out = {name: why for file in files for name, why in file.left_out.items()}
+        self.info: dict[str, StoredTensor] = {}
+        for file in files:
+            for name, stored in file.tensors.items():
+                if name in self.info:
+                    raise CheckpointError(
+                        f"{file.file.path}: tensor {name!r} is also in {self.info[name].file.name}, so it is not clear "
+                        "which one counts. Save the checkpoint again with `save_pretrained`."
+                    )
+                self.info[name] = stored
+        if not self.info:
+            raise CheckpointError(f"{folder}: the weight files hold no tensor. Save or download the checkpoint again.")
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The weight files, each once, in the order in which their tensors come."""
         return tuple(dict.fromkeys(stored.file for stored in self.info.values()))
+
+    def hashes(self) -> dict[str, str]:
+        """File name to SHA-256 of what was read. Raises CheckpointError if a file changed since it was opened."""
+        return {file.path.name: file.sha256() for file in self.opened}
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor called `name`. Raises KeyError for an unknown name, CheckpointError for an unreadable file."""
@@ -41,26 +58,19 @@ class Checkpoint(Mapping[str, Tensor]):
         return len(self.info)
 
 
-def open_checkpoint(folder: Path | str) -> Checkpoint:
-    """The weights of `folder`: `model.safetensors` or `pytorch_model.bin`, whole or in shards with an index.
+def open_checkpoint(place: Path | str) -> Checkpoint:
+    """The weights at `place`: a file of weights, or a folder with `model.safetensors` or `pytorch_model.bin`, whole or
+    in shards with an index.
 
     Safetensors win where both are there. Pickled files are read with `weights_only=True`: code in them never runs.
     Raises CheckpointError naming the file that is absent, truncated, unsafe, or not what its index promises.
     """
-    folder = Path(folder)
-    info: dict[str, StoredTensor] = {}
-    for path in weight_files(folder):
-        for name, stored in stored_tensors(path).items():
-            if name in info:
-                raise CheckpointError(
-                    f"{path}: tensor {name!r} is also in {info[name].file.name}, so it is not clear which one counts. "
-                    "Save the checkpoint again with `save_pretrained`."
-                )
-            info[name] = stored
-    if not info:
-        raise CheckpointError(f"{folder}: the weight files hold no tensor. Save or download the checkpoint again.")
-    _require_promised(folder, info)
-    return Checkpoint(folder, info)
+    place = Path(place)
+    paths = [place] if place.is_file() else weight_files(place)
+    checkpoint = Checkpoint(place, [read_weights(path) for path in paths])
+    if place.is_dir():
+        _require_promised(place, checkpoint.info)
+    return checkpoint
 
 
 def weight_files(folder: Path | str) -> list[Path]:
@@ -71,8 +81,28 @@ def weight_files(folder: Path | str) -> list[Path]:
             return [folder / name]
         if (folder / f"{name}.index.json").is_file():
             return _shards(folder / f"{name}.index.json")
+    raise _no_weights(folder)
+
+
+def _no_weights(folder: Path) -> CheckpointError:
+    """What lies in a folder in which no weights were found, and what to do."""
+    if (folder / "adapter_config.json").is_file():
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        return CheckpointError(
+            f"{folder}: is a PEFT adapter for {base}, not a model. Load it, merge it into its base model with "
+            "`model.merge_and_unload().save_pretrained(folder)`, and give that folder."
+        )
+    known = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS)
+    if known:
+        return CheckpointError(f"{known[0]}: is {OTHERS[known[0].suffix.lower()]}.")
+    single = sorted(path.name for path in folder.glob("*") if path.suffix in (SAFETENSORS, *PICKLED))
+    if single:
+        return CheckpointError(
+            f"{folder}: has {shorten(single)}, and none is model.safetensors. Give the file itself, with --model "
+            "python:package.module:function or timm:NAME, or rename it."
+        )
     looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHT_FILES)
-    raise CheckpointError(f"{folder}: no weights (looked for {looked_for}). Give the folder `save_pretrained` wrote.")
+    return CheckpointError(f"{folder}: no weights (looked for {looked_for}). Give the folder `save_pretrained` wrote.")
 
 
 def require_finite(state_dict: Mapping[str, Tensor], where: object) -> None:

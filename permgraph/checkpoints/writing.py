@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,15 +13,10 @@ from torch import Tensor, contiguous_format
 
 from permgraph.checkpoints.folders import whole_folder
 from permgraph.checkpoints.model_card import model_card
+from permgraph.checkpoints.processor_files import copy_processor
 from permgraph.checkpoints.reading import require_finite
 
 MAX_SHARD_BYTES = 5_000_000_000
-PROCESSOR_FILES = (
-    "preprocessor_config.json", "processor_config.json", "feature_extractor_config.json",
-    "video_preprocessor_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*",
-    "merges.txt", "normalizer.json", "sentencepiece*", "spiece.model", "*.tiktoken", "chat_template*",
-    "generation_config.json",
-)  # fmt: skip
 
 
 def save_checkpoint(
@@ -71,7 +65,7 @@ def write_merged(
     with whole_folder(folder, force=force, inputs=inputs) as partial:
         write_weights(partial, state_dict, max_shard_bytes=max_shard_bytes)
         if source is not None:
-            _copy_processor(Path(source), partial)
+            copy_processor(Path(source), partial)
         if config is not None:
             _write_json(partial / "config.json", _config_fields(config, architecture))
         _write_json(partial / "permgraph.json", _numbers_finite(report))
@@ -143,13 +137,6 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def _copy_processor(source: Path, folder: Path) -> None:
-    for pattern in PROCESSOR_FILES:
-        for path in sorted(source.glob(pattern)):
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
 
 
 def _config_fields(config: Any, architecture: str | None) -> dict[str, Any]:
