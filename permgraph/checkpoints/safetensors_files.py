@@ -84,7 +84,7 @@ def _stored(file: OpenFile, name: str, entry: dict[str, Any], start: int) -> Sto
 
     def read() -> Tensor:
         raw = torch.empty(end - begin, dtype=torch.uint8)
-        file.read_into(memoryview(raw.numpy()), start + begin)
+        file.read_into(raw.numpy().data, start + begin)
         return raw.view(dtype).reshape(shape)
 
     return StoredTensor(shape, dtype, file.path, read)
