@@ -9,6 +9,7 @@ way, all permutations of F and G together are allowed, not only those that keep 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from permgraph.algebra.boxes import boxes
@@ -42,7 +43,7 @@ def coarsen(resolution: Resolution) -> Resolution:
         for instance in resolution.instances
         if not any(o.cell in layouts[o.tensor].absorbed for operand in instance.operands for o in operand.values())
     ]
-    return Resolution(resolution.factors, layouts, kept)
+    return replace(resolution, instances=kept)
 
 
 def _chains(parts: _Parts) -> list[tuple[list[Occurrence], bool]]:

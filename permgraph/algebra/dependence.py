@@ -40,6 +40,8 @@ def _options(resolution: Resolution, *, pinned: bool) -> Options:
     found: Options = {}
     for layout in resolution.layouts.values():
         for cell in layout.cells():
+            if (layout.value.name, cell) in resolution.unread:
+                continue
             classes: dict[Occurrence, list[Occurrence]] = {}
             for occurrence, _ in layout.occurrences(cell):
                 classes.setdefault(factors.find(occurrence), []).append(occurrence)
@@ -109,6 +111,8 @@ def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, s
     factors = resolution.factors
     allowed: dict[Occurrence, set[Occurrence]] = {}
     for instance in resolution.instances:
+        if instance.relation.made is not None and not resolution.unread.isdisjoint(instance.cells):
+            continue  # it contributes to no output, and what it computes may occur without its partner
         for own, classes in _common(instance, beside, factors.find):
             allowed[own] = allowed[own] & classes if own in allowed else classes
     for own, kinds in allowed.items():

@@ -96,7 +96,8 @@ class Relation:
     `segmented` are the variables of which some operand is a part. `told_apart` are the parts that are uniform: their
     operands carry no atom of them, and nothing else shows where they end. The first `given` operands are read, the
     others are results. `laws` say how a change of basis of a variable passes through; one without a law allows
-    permutations.
+    permutations. `made` are the names of all tensors that the operation makes or writes to; None where no operation
+    stands behind the relation.
     """
 
     source: Source
@@ -110,6 +111,7 @@ class Relation:
     given: int = 0
     laws: dict[str, Law] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
+    made: frozenset[str] | None = None
 
     def freeze(self) -> None:
         """Freeze the pinned variables: of positions no part is ever told apart, so later cuts need make no cells."""

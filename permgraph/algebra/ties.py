@@ -18,8 +18,10 @@ from math import prod
 from permgraph.algebra.boxes import Box, boxes
 from permgraph.algebra.cells import Occurrence, TensorLayout
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.reading import ALONG, UNREAD, Place, Reading, ties_of_unread
 from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Value
 
+STORED = ("parameter", "buffer")
 MAX_JOINT_CELLS = 20_000  # a relation that is cut finer than this pins its tensors
 MISFIT = "the parts of this axis are told apart here"
 
@@ -50,13 +52,14 @@ class Instance:
     """A relation read in one joint cell: for each operand, which occurrence carries which slot.
 
     `choice` is the index of the box of each variable; `places` says which operand of the relation each entry of
-    `operands` belongs to.
+    `operands` belongs to, `cells` which cell of it.
     """
 
     relation: Relation
     choice: tuple[int, ...]
     operands: list[dict[Slot, Occurrence]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+    cells: list[Place] = field(default_factory=list)
     inner: list[frozenset[Slot]] = field(default_factory=list)
 
 
@@ -120,15 +123,24 @@ class Factors:
 
 @dataclass
 class Resolution:
-    """All factors of a trace, the cells of its tensors, and the relations read cell by cell."""
+    """All factors of a trace, the cells of its tensors, and the relations read cell by cell.
+
+    `unread` are the cells of parameters and buffers that contribute to no output; `along` maps occurrences in them to
+    those of the same class that they follow.
+    """
 
     factors: Factors
     layouts: dict[str, TensorLayout]
     instances: list[Instance]
+    unread: frozenset[Place] = frozenset()
+    along: dict[Occurrence, tuple[Occurrence, ...]] = field(default_factory=dict)
 
 
-def resolve(values: Iterable[Value], relations: Sequence[Relation]) -> Resolution:
-    """Tie the occurrences of `values` by all `relations`; frozen axes and limited variables are pinned."""
+def resolve(values: Iterable[Value], relations: Sequence[Relation], ends: Iterable[str]) -> Resolution:
+    """Tie the occurrences of `values` by all `relations`; frozen axes and limited variables are pinned.
+
+    What does not contribute to the tensors `ends` does not move by itself.
+    """
     factors = Factors()
     layouts = {value.name: TensorLayout(value) for value in values}
     for layout in layouts.values():
@@ -140,16 +152,48 @@ def resolve(values: Iterable[Value], relations: Sequence[Relation]) -> Resolutio
     instances: list[Instance] = []
     for relation in relations:
         instances += _read(relation, layouts, factors)
-    return Resolution(factors, layouts, instances)
+    reading = Reading(layouts, ends)
+    reading.follow([(instance.relation, instance.cells) for instance in instances])
+    stored = [name for name, layout in layouts.items() if layout.value.kind in STORED]
+    unread = reading.unread(stored)
+    along = _hold(factors, [layouts[name] for name in stored], unread) if unread else {}
+    return Resolution(factors, layouts, [i for i in instances if i.operands], unread, along)
+
+
+def _hold(
+    factors: Factors, stored: Sequence[TensorLayout], unread: frozenset[Place]
+) -> dict[Occurrence, tuple[Occurrence, ...]]:
+    """Tie the cells that nothing reads to those that are read, and pin what is left of them."""
+    places = [
+        (o, (layout.value.name, cell) in unread)
+        for layout in stored
+        for cell in layout.cells()
+        for o, _ in layout.occurrences(cell)
+    ]
+    moving = {factors.find(occurrence) for occurrence, is_unread in places if not is_unread}
+    along: dict[Occurrence, tuple[Occurrence, ...]] = {}
+    for layout in stored:
+        for first, others, read in list(ties_of_unread(layout, unread, factors.find, moving)):
+            for other in (*others, *read[:1]):
+                factors.tie(first, other, ALONG)
+            along.update(dict.fromkeys((first, *others), read) if read else {})
+    moving = {factors.find(occurrence) for occurrence, is_unread in places if not is_unread}
+    for occurrence, is_unread in places:
+        if is_unread and factors.find(occurrence) not in moving:
+            factors.pin(occurrence, UNREAD)
+    return along
 
 
 def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors) -> list[Instance]:
     names = list(relation.variables)
     choices = [boxes(axis) for axis in relation.variables.values()]
     if prod(map(len, choices)) > MAX_JOINT_CELLS:
-        for operand in relation.operands:
-            _pin_tensor(layouts[operand.value.name], factors, f"{relation.source}: cut into too many cells")
-        return []
+        tensors = [layouts[operand.value.name] for operand in relation.operands]
+        for layout in tensors:
+            _pin_tensor(layout, factors, f"{relation.source}: cut into too many cells")
+        return [
+            Instance(relation, (), cells=[(layout.value.name, cell) for layout in tensors for cell in layout.cells()])
+        ]
     found = []
     hidden: dict[tuple[int, tuple[Box, ...], Slot], Occurrence] = {}
     for choice in product(*(range(len(parts)) for parts in choices)):
@@ -157,9 +201,10 @@ def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors
         instance = Instance(relation, choice)
         blurred: set[str] = set()
         for k, operand in enumerate(relation.operands):
-            placed = _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred)
-            instance.operands += placed
-            instance.places += [k] * len(placed)
+            for cell, carried in _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred):
+                instance.operands.append(carried)
+                instance.places.append(k)
+                instance.cells.append((operand.value.name, cell))
         instance.inner = [
             frozenset((name, k) for name in inner for k in range(len(chosen[name].leaves))) for inner in relation.inner
         ]
@@ -217,8 +262,8 @@ def _place(
     factors: Factors,
     relation: Relation,
     blurred: set[str],
-) -> list[dict[Slot, Occurrence]]:
-    """The cells of an operand in a joint cell, each as slot -> occurrence; none where a range leaves it out."""
+) -> list[tuple[tuple[int, ...], dict[Slot, Occurrence]]]:
+    """The cells of an operand in a joint cell, each with slot -> occurrence; none where a range leaves it out."""
     options: list[list[DimOption]] = []
     for dim, atoms in enumerate(operand.dims):
         found = _dim_options(dim, atoms, chosen, layout)
@@ -237,7 +282,7 @@ def _place(
             for position, slot in enumerate(slots):
                 if slot is not None:
                     _carry(carried, slot, Occurrence(layout.value.name, cell, dim, position), factors, relation.source)
-        placed.append(carried)
+        placed.append((cell, carried))
     return placed
 
 

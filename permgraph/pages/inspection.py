@@ -10,7 +10,7 @@ from permgraph.pages.blocks import fold_equal, folded_paths, kind_of, looks_of, 
 from permgraph.pages.colours import HUES
 from permgraph.pages.page import packed, page
 from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.report import headline, html_table, pinned_axes
+from permgraph.symmetry.report import headline, html_table, parts_unread, pinned_axes
 from permgraph.symmetry.spec import PermutationSpec
 
 SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "tables.js", "inspector.js", "inspection.js")
@@ -57,6 +57,7 @@ def inspection_data(spec: PermutationSpec, title: str) -> dict[str, Any]:
         "pinned": [[index[name], dim, why] for (name, dim), why in spec.pinned.items()],
         "pins": [{"why": why, "axes": axes} for why, axes in pinned_axes(spec).items()],
         "unreached": [index[name] for name in spec.unreached],
+        "unread": parts_unread(spec),
         "tree": to_data(tree, index),
         "ties": _ties(spec, numbers, index),
     }

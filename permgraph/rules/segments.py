@@ -55,19 +55,22 @@ def _clamp(index: int | None, size: int, default: int) -> int:
 
 
 def _strided(call: Call, x: Value, dim: int, start: int, step: int) -> None:
-    """Every `step`-th index: the axis as (q, step), with one index of the inner factor picked."""
+    """Every `step`-th index: a segment of the axis as (q, step), with one index of the inner factor picked."""
     names = letters(len(x.shape))
     dim %= len(names)
-    old, new = list(names), list(names)
-    pins: dict[str, str] = {}
-    if x.shape[dim] % step == 0 and start < step and call.out.shape[dim] * step == x.shape[dim]:
-        old[dim] = f"({names[dim]} s)"
-        new[dim] = f"({names[dim]} s[{start}:{start + 1}])"
-    else:
+    first, extent = start - start % step, call.out.shape[dim] * step
+    if first + extent > x.shape[dim]:
+        new = list(names)
         new[dim] = "u"
         pins = {names[dim]: "a slice with a step that does not divide the axis", "u": ORDER}
-    sizes, law = ({}, None) if pins else ({"s": step}, SAME)
-    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes=sizes, pin=pins, law=law)
+        call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, call.out, pin=pins)
+        return
+    if extent != x.shape[dim]:
+        x = slice_of(call, x, dim, first, extent)
+    old, new = list(names), list(names)
+    old[dim] = f"({names[dim]} s)"
+    new[dim] = f"({names[dim]} s[{start % step}:{start % step + 1}])"
+    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes={"s": step}, law=SAME)
 
 
 @rule("aten.select")

@@ -12,6 +12,7 @@ from torch import nn
 from permgraph.algebra.axes import Axis
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.coarsening import coarsen
+from permgraph.algebra.reading import Runs, blocks
 from permgraph.algebra.relations import Source, Value
 from permgraph.algebra.ties import resolve
 from permgraph.errors import OptionError
@@ -82,7 +83,7 @@ class Derivation:
         if self.kinds not in LARGEST:
             raise OptionError(f"kinds is one of {', '.join(LARGEST)}, not {self.kinds!r}")
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
-        self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations))
+        self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations, self.trace.ends))
         self.grouping = Grouping(self.trace, self.resolution, self.kinds, self.uniform)
 
     @cached_property
@@ -113,8 +114,8 @@ class Derivation:
         """The specification."""
         layouts = {name: self.grouping.layout(name) for name in self.stored}
         keyed = {key: layouts[name] for key, name in self.program.names.items() if name in layouts}
-        reached = {name for name in self.stored if self._is_used(name)}
-        unreached = [key for key in self.program.parameters if self.program.names[key] not in reached]
+        unread = {name: self._unread(name) for name in self.stored}
+        unreached = [key for key in self.program.parameters if self._is_unreached(self.program.names[key])]
         return PermutationSpec(
             groups=self.grouping.groups(self.aliases),
             pinned=self._pinned(layouts),
@@ -127,14 +128,31 @@ class Derivation:
             ties=self._tie_graph(),
             held=tuple(key for name in sorted(self.grouping.changes.held) for key in self.aliases[name]),
             inputs=self.program.inputs,
+            unread={
+                key: unread[name]
+                for key, name in self.program.names.items()
+                if unread.get(name) and key in self.program.parameters and key not in unreached
+            },
         )
 
-    def _is_used(self, name: str) -> bool:
-        feeds = self.program.feeds
-        return any(
-            node.op == "placeholder" and node.users and feeds[node.name].name == name
-            for node in self.program.graph.graph.nodes
-        )
+    def _is_unreached(self, name: str) -> bool:
+        """Whether the pass reads no element of a stored tensor."""
+        if name not in self.fed:
+            return True
+        layout = self.resolution.layouts[name]
+        return all((name, cell) in self.resolution.unread for cell in layout.cells())
+
+    @cached_property
+    def fed(self) -> frozenset[str]:
+        """The stored tensors that some operation takes."""
+        places = [node for node in self.program.graph.graph.nodes if node.op == "placeholder" and node.users]
+        return frozenset(self.program.feeds[node.name].name for node in places)
+
+    def _unread(self, name: str) -> tuple[tuple[Runs, ...], ...]:
+        """The parts of a stored tensor that the pass does not read."""
+        layout = self.resolution.layouts[name]
+        cells = [cell for tensor, cell in self.resolution.unread if tensor == name]
+        return tuple(blocks(layout, sorted(cells)))
 
     def _output_layouts(self) -> list[tuple[str, Layout | None]]:
         return [
@@ -146,7 +164,7 @@ class Derivation:
         """Every axis of more than one unit on which no group acts, with the first reason found."""
         found = {}
         for name, layout in layouts.items():
-            if self.stored[name].kind != "parameter":
+            if self.stored[name].kind != "parameter" or self._is_unreached(name):
                 continue
             moved = {cell.leaves[k].dim for cell in layout.cells for move in cell.moves for k in move.leaves}
             for dim, size in enumerate(layout.shape):

@@ -90,7 +90,7 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
     name, dim = axis
     groups = _acting(spec, axis)
     size = spec.shapes[name][dim]
-    if name not in spec.layouts:
+    if name not in spec.layouts or (name in spec.unreached and not spec.layouts[name].groups):
         text = f"{_label(axis)} is not reached by the forward pass and stays as it is; `tie` can join it to an axis"
         return Explanation(axis, None, "unreached", (), (), text)
     lines = [f"{_label(axis)}, {size} units"]
@@ -104,6 +104,7 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
         lines += [f"    {step}" for step in chain]
     elif not groups:
         lines.append(f"  pinned: {spec.pinned.get(axis, 'it has a single unit')}")
+    lines += [f"  not read by the forward pass at these shapes: {part}" for part in spec.parts_unread(name)]
     verdict = "partly" if groups and pin else "moves" if groups else "pinned"
     return Explanation(axis, None, verdict, tuple(group.name for group in groups), chain, "\n".join(lines))
 

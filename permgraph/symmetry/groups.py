@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import takewhile
 
 from permgraph.algebra.cells import Occurrence, TensorLayout
@@ -51,9 +51,11 @@ class Grouping:
     @cached_property
     def changes(self) -> Changes:
         """What the bundles allow beyond permutations."""
-        return Changes(
-            self.resolution, self._stored, list(dict.fromkeys(self.bundles.values())), self.kinds, self.uniform
-        )
+        read = {
+            kind: [o for o in members if (o.tensor, o.cell) not in self.resolution.unread]
+            for kind, members in self._stored.items()
+        }
+        return Changes(self.resolution, read, list(dict.fromkeys(self.bundles.values())), self.kinds, self.uniform)
 
     @cached_property
     def _beside_all(self) -> dict[Occurrence, dict[Occurrence, Occurrence]]:
@@ -233,34 +235,48 @@ class Grouping:
     def _cell(self, places: TensorLayout, cell: tuple[int, ...]) -> Cell:
         boxes = [places.boxes[dim][index] for dim, index in enumerate(cell)]
         here = [occurrence for occurrence, _ in places.occurrences(cell)]
-        index = {occurrence: k for k, occurrence in enumerate(here)}
         leaves = tuple(Leaf(o.dim, places.size(o), places.stride(o)) for o in here)
-        moves = []
-        for occurrence in here:
-            bundle = self.bundles.get(self.resolution.factors.find(occurrence))
-            if bundle is None or self.resolution.factors.find(occurrence) != bundle.classes[0]:
-                continue
-            change = self.changes.all[bundle]
-            power = self.changes.power(change, occurrence)
-            held = change.kind.mixes and occurrence.tensor in self.changes.held
-            if not (bundle.free or change.further) or held:
-                continue
-            own = self._indices(occurrence, bundle.classes, index)
-            keys = tuple(self._indices(occurrence, lower.classes, index) for lower in bundle.depends_on)
-            if bundle.free:
-                moves.append(Move(self.names[bundle], own, keys, power))
-            for scales in self.further[bundle]:
-                if exponent := self.changes.exponent(scales.freedom, occurrence):
-                    selected = tuple(self._indices(occurrence, lower.classes, index) for lower in scales.selects)
-                    moves.append(Move(scales.name, (), (*selected, own), exponent))
-        return Cell(tuple(box.offset for box in boxes), leaves, tuple(moves))
+        moves = tuple(move for occurrence in here for move in self._moves(occurrence, here))
+        return Cell(tuple(box.offset for box in boxes), leaves, moves)
+
+    def _moves(self, occurrence: Occurrence, here: Sequence[Occurrence]) -> Iterator[Move]:
+        """The moves that begin at an occurrence of the cell `here`."""
+        bundle = self.bundles.get(self.resolution.factors.find(occurrence))
+        if bundle is None or self.resolution.factors.find(occurrence) != bundle.classes[0]:
+            return
+        change = self.changes.all[bundle]
+        held = change.kind.mixes and occurrence.tensor in self.changes.held
+        if not (bundle.free or change.further) or held:
+            return
+        own = self._indices(occurrence, bundle.classes, here)
+        keys = [self._indices(occurrence, lower.classes, here) for lower in bundle.depends_on]
+        power = self._alike(occurrence, partial(self.changes.power, change))
+        if bundle.free and own and all(keys) and power is not None:
+            yield Move(self.names[bundle], own, tuple(keys), power)
+        for scales in self.further[bundle]:
+            selected = [self._indices(occurrence, lower.classes, here) for lower in scales.selects]
+            exponent = self._alike(occurrence, partial(self.changes.exponent, scales.freedom))
+            if exponent and own and all(selected):
+                yield Move(scales.name, (), (*selected, own), exponent)
+
+    def _alike(self, occurrence: Occurrence, power: Callable[[Occurrence], int]) -> int | None:
+        """The exponent at an occurrence; in a cell that is not read, that of all cells it moves along with, or None."""
+        powers = {power(like) for like in self.resolution.along.get(occurrence, (occurrence,))}
+        return powers.pop() if len(powers) == 1 else None
 
     def _indices(
-        self, occurrence: Occurrence, classes: Iterable[Occurrence], index: Mapping[Occurrence, int]
+        self, occurrence: Occurrence, classes: Iterable[Occurrence], here: Sequence[Occurrence]
     ) -> tuple[int, ...]:
-        own = self.resolution.factors.find(occurrence)
-        beside = self._beside if occurrence in self._beside else self._beside_all
-        return tuple(index[occurrence if kind == own else beside[occurrence][kind]] for kind in classes)
+        """Which leaves of the cell carry these classes; () where a cell that is not read lacks one of them."""
+        find = self.resolution.factors.find
+        own = find(occurrence)
+        if (occurrence.tensor, occurrence.cell) in self.resolution.unread:
+            beside = {find(other): other for other in reversed(here)}
+            if not beside.keys() >= set(classes):
+                return ()
+        else:
+            beside = (self._beside if occurrence in self._beside else self._beside_all)[occurrence]
+        return tuple(here.index(occurrence if kind == own else beside[kind]) for kind in classes)
 
 
 def _anchor(places: Sequence[Occurrence], role: str, *, shared: bool) -> str:

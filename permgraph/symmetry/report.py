@@ -77,7 +77,14 @@ def summary(spec: PermutationSpec) -> str:
         lines += [f"  and {len(axes) - MOST_PINS} more"] * (len(axes) > MOST_PINS)
     if spec.unreached:
         lines += ["", f"not reached by the forward pass: {', '.join(name for name, _ in fold(spec.unreached))}"]
+    if spec.unread:
+        lines += ["", f"not read by the forward pass at these shapes: {', '.join(parts_unread(spec))}"]
     return "\n".join(lines)
+
+
+def parts_unread(spec: PermutationSpec) -> list[str]:
+    """The parts of parameters that the forward pass does not read, equal layers folded."""
+    return [pattern for pattern, _ in fold(part for name in spec.unread for part in spec.parts_unread(name))]
 
 
 def pinned_axes(spec: PermutationSpec) -> dict[str, list[str]]:

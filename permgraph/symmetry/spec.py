@@ -35,6 +35,8 @@ class PermutationSpec:
         groups: the free factors of G.
         pinned: (parameter, dim) -> why nothing moves there: the operation, the module, the source line.
         unreached: parameters that the forward pass does not reach.
+        unread: parameter -> the parts of it that the forward pass does not read, where it reads others: blocks, each
+            with the runs (start, stop) of positions on every dimension.
         layouts: state-dict key -> where the groups act on that tensor.
         output_layouts: the same for each output leaf, by its place; None for one that is not a tensor.
         shapes: state-dict key -> shape, for every key of the model.
@@ -57,6 +59,7 @@ class PermutationSpec:
     ties: TieGraph = field(repr=False)
     held: tuple[str, ...] = ()
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    unread: Mapping[str, tuple[tuple[tuple[tuple[int, int], ...], ...], ...]] = field(default_factory=dict)
 
     @cached_property
     def _by_name(self) -> dict[str, PermutationGroup]:
@@ -81,6 +84,11 @@ class PermutationSpec:
         total = sum(_numel(self.shapes[name]) for name in self.parameters)
         moved = sum(self.layouts[name].moved_elements for name in self.parameters if name in self.layouts)
         return moved / total if total else 0.0
+
+    def parts_unread(self, name: str) -> list[str]:
+        """The parts of a parameter in `unread` as index expressions, such as `pos[:, 8:32]`; runs are joined by +."""
+        shape = self.shapes[name]
+        return [f"{name}[{_indices(shape, block)}]" for block in self.unread.get(name, ())]
 
     @property
     def graph(self) -> nx.Graph:
@@ -220,6 +228,16 @@ def _numel(shape: Sequence[int]) -> int:
     return int(torch.Size(shape).numel())
 
 
+def _indices(shape: Sequence[int], block: Sequence[Sequence[tuple[int, int]]]) -> str:
+    written = [
+        ":" if list(runs) == [(0, size)] else "+".join(f"{start}:{stop}" for start, stop in runs)
+        for size, runs in zip(shape, block, strict=True)
+    ]
+    while written[1:] and written[-1] == ":":
+        written.pop()
+    return ", ".join(written)
+
+
 def _few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -239,6 +257,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "ties": spec.ties.to_data(),
         "held": spec.held,
         "inputs": spec.inputs,
+        "unread": dict(spec.unread),
     }
 
 
@@ -272,6 +291,10 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
         ties=TieGraph.from_data(data["ties"]),
         held=tuple(data.get("held", ())),
         inputs=tuple((name, tuple(shape)) for name, shape in data.get("inputs", ())),
+        unread={
+            name: tuple(tuple(tuple((start, stop) for start, stop in runs) for runs in block) for block in blocks)
+            for name, blocks in data.get("unread", {}).items()
+        },
     )
 
 

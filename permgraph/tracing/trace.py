@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -24,6 +24,7 @@ from permgraph.tracing.memory import written_to
 DATA_ONLY = "computed from the inputs alone"
 STAND_IN = 2  # for a size that depends on data
 FIXED_OUTPUT = "an output of the model, held fixed"
+UNREACHED = "the forward pass does not reach it, and no tie by name names this axis"
 
 
 @dataclass
@@ -31,12 +32,14 @@ class Trace:
     """All tensors of a forward pass with their axes, and the relations between them.
 
     `values` by name: state-dict keys for parameters and buffers, node names for the rest. `outputs` are the values
-    of the output leaves, None for one that is not a tensor.
+    of the output leaves, None for one that is not a tensor. `ends` are the names of all tensors that the pass leaves
+    behind: its outputs, and the parameters, buffers and inputs that it writes to.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
     relations: list[Relation] = field(default_factory=list)
     outputs: list[Value | None] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
 
 
 def trace(program: Program, *, outputs: str = "fixed", tie: Mapping[tuple[str, int], tuple[str, int]]) -> Trace:
@@ -52,15 +55,23 @@ def trace(program: Program, *, outputs: str = "fixed", tie: Mapping[tuple[str, i
         for value in result.outputs:
             if value is not None:
                 result.relations.append(_pinned(value, FIXED_OUTPUT))
+    result.ends += [value.name for value in result.outputs if value is not None]
+    reached = set(result.values)
     for (name, dim), (other, other_dim) in tie.items():
         result.relations.append(_joined(walk.stored(name), dim, walk.stored(other), other_dim))
+    for value in result.values.values():
+        if value.name not in reached:
+            moved = {dim for pair in tie.items() for name, dim in pair if program.names[name] == value.name}
+            result.relations.append(_pinned(value, UNREACHED, set(range(len(value.shape))) - moved))
+            result.ends.append(value.name)
     contract_summed_products(result.relations, {value.name for value in result.outputs if value is not None})
     return result
 
 
-def _pinned(value: Value, why: str) -> Relation:
+def _pinned(value: Value, why: str, dims: Collection[int] | None = None) -> Relation:
     names = letters(len(value.shape))
-    return relate(" ".join(names), [value], value.source, pin=dict.fromkeys(names, why))
+    chosen = names if dims is None else [names[dim] for dim in sorted(dims)]
+    return relate(" ".join(names), [value], value.source, pin=dict.fromkeys(chosen, why))
 
 
 def _joined(a: Value, dim: int, b: Value, other_dim: int) -> Relation:
@@ -123,6 +134,7 @@ class _Walk:
         if feed.kind in ("parameter", "buffer") and example.is_floating_point():
             value = self.stored(feed.name)
             value.kind = feed.kind
+            self.result.ends += [value.name] * (node in self.written)
             return value
         if feed.kind == "input":
             value = Value.fresh(node.name, "input", example.shape, source, f"an axis of the input {feed.name}")
@@ -131,7 +143,9 @@ class _Walk:
             name = feed.name if feed.kind == "buffer" else node.name
             value = Value.fresh(name, "constant", example.shape, source)
             value.uses_parameters = False
-            if node not in self.written:
+            if node in self.written:
+                self.result.ends.append(name)
+            else:
                 value.data = _integers(self.program.constants.get(feed.name))
                 value.uniform = _uniform(self.program.constants.get(feed.name))
             self.result.relations.append(_pinned(value, f"the constant {feed.name}"))
@@ -180,6 +194,10 @@ class _Walk:
             out.uniform = frozenset() if written else call.uniform_dims(out)
         for part in call.parts:
             self._keep(part)
+        touched = (*call.outs, *call.parts, *(call.tensors() if written else ()))
+        made = frozenset(value.name for value in touched)
+        for relation in call.relations:
+            relation.made = made
         self.result.relations += call.relations
 
 

@@ -173,7 +173,17 @@ function drawPinned() {
       ),
     );
   }
-  if (!D.pinned.length && !D.unreached.length) section.append(el("p.quiet", {}, "No axis is pinned as a whole."));
+  if (D.unread.length) {
+    section.append(
+      el("h3", {}, "not read by the forward pass at these shapes"),
+      el(
+        "ul.axes",
+        {},
+        D.unread.map((part) => el("li", {}, part)),
+      ),
+    );
+  }
+  if (!D.pinned.length && !D.unreached.length && !D.unread.length) section.append(el("p.quiet", {}, "No axis is pinned as a whole."));
   return section;
 }
 
