@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
-from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.moving import moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.tie_graph import TieGraph
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from permgraph.symmetry.explain import Explanation
-
-FORMAT, VERSION = "permgraph.spec", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,26 +176,16 @@ class PermutationSpec:
 
     def to_json(self) -> str:
         """The whole specification, ties included, as JSON with a version and a stable order."""
-        return json.dumps(_to_data(self), ensure_ascii=False, separators=(",", ":"))
+        from permgraph.symmetry.spec_json import written
+
+        return written(self)
 
     @classmethod
     def from_json(cls, text: str) -> PermutationSpec:
         """The specification that `to_json` wrote. Raises SpecMismatchError for anything else."""
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.get("format") != FORMAT:
-                raise SpecMismatchError(
-                    'this JSON is not a permgraph specification: it has no "format": "permgraph.spec"'
-                )
-            if data.get("version") != VERSION:
-                raise SpecMismatchError(
-                    f"a specification of version {data.get('version')}, this permgraph reads {VERSION}: derive it again"
-                )
-            return _from_data(data)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise SpecMismatchError(
-                f"this specification is damaged ({type(error).__name__}: {error}): derive it again"
-            ) from error
+        from permgraph.symmetry.spec_json import read
+
+        return read(text)
 
     def __str__(self) -> str:
         from permgraph.symmetry.report import summary
@@ -240,83 +227,3 @@ def _indices(shape: Sequence[int], block: Sequence[Sequence[tuple[int, int]]]) -
 
 def _few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _to_data(spec: PermutationSpec) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "groups": [[g.name, g.size, g.depends_on, g.depends_sizes, g.role, g.axes, g.kind] for g in spec.groups],
-        "pinned": [[name, dim, why] for (name, dim), why in spec.pinned.items()],
-        "unreached": spec.unreached,
-        "shapes": dict(spec.shapes),
-        "parameters": spec.parameters,
-        "layouts": {name: _layout_data(layout) for name, layout in spec.layouts.items()},
-        "mode": spec.outputs,
-        "outputs": [[name, None if layout is None else _layout_data(layout)] for name, layout in spec.output_layouts],
-        "ties": spec.ties.to_data(),
-        "held": spec.held,
-        "inputs": spec.inputs,
-        "unread": dict(spec.unread),
-    }
-
-
-def _layout_data(layout: Layout) -> list[Any]:
-    return [
-        layout.shape,
-        [
-            [
-                cell.offsets,
-                [[x.dim, x.size, x.stride] for x in cell.leaves],
-                [_move_data(move) for move in cell.moves],
-            ]
-            for cell in layout.cells
-        ],
-    ]
-
-
-def _from_data(data: dict[str, Any]) -> PermutationSpec:
-    return PermutationSpec(
-        groups=tuple(
-            PermutationGroup(name, size, tuple(depends), tuple((p, d) for p, d in axes), role, tuple(sizes), *kind)
-            for name, size, depends, sizes, role, axes, *kind in data["groups"]
-        ),
-        pinned={(name, dim): why for name, dim, why in data["pinned"]},
-        unreached=tuple(data["unreached"]),
-        layouts={name: _layout(item) for name, item in data["layouts"].items()},
-        output_layouts=tuple((name, None if item is None else _layout(item)) for name, item in data["outputs"]),
-        shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
-        parameters=tuple(data["parameters"]),
-        outputs=data["mode"],
-        ties=TieGraph.from_data(data["ties"]),
-        held=tuple(data.get("held", ())),
-        inputs=tuple((name, tuple(shape)) for name, shape in data.get("inputs", ())),
-        unread={
-            name: tuple(tuple(tuple((start, stop) for start, stop in runs) for runs in block) for block in blocks)
-            for name, blocks in data.get("unread", {}).items()
-        },
-    )
-
-
-def _move_data(move: Move) -> list[Any]:
-    return [move.group, move.leaves, move.keys, *([move.power] if move.power != 1 else [])]
-
-
-def _move(item: list[Any]) -> Move:
-    group, own, keys, *power = item
-    return Move(group, tuple(own), tuple(tuple(key) for key in keys), *power)
-
-
-def _layout(item: list[Any]) -> Layout:
-    shape, cells = item
-    return Layout(
-        tuple(shape),
-        tuple(
-            Cell(
-                tuple(offsets),
-                tuple(Leaf(*leaf) for leaf in leaves),
-                tuple(_move(move) for move in moves),
-            )
-            for offsets, leaves, moves in cells
-        ),
-    )
