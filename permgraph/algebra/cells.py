@@ -6,12 +6,12 @@ continue it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
 from permgraph.algebra.axes import Axis
-from permgraph.algebra.boxes import Box, boxes
+from permgraph.algebra.boxes import Box, Partition, Partitions
 from permgraph.algebra.relations import Value
 
 
@@ -26,18 +26,18 @@ class Occurrence:
 
 
 class TensorLayout:
-    """The cells of a tensor, and a lookup of the boxes of its dimensions by place and shape."""
+    """The cells of a tensor, and the partition of each of its dimensions into boxes."""
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: Value, partitions: Partitions) -> None:
         self.value = value
-        self.boxes: tuple[tuple[Box, ...], ...] = tuple(boxes(axis) for axis in value.axes)
-        self._index = [{(box.offset, box.shape): k for k, box in enumerate(dim)} for dim in self.boxes]
+        self.partitions = tuple(partitions.of(axis) for axis in value.axes)
+        self.boxes: tuple[tuple[Box, ...], ...] = tuple(partition.boxes for partition in self.partitions)
         self.absorbed: set[tuple[int, ...]] = set()
         self.grown: dict[Occurrence, tuple[int, int]] = {}
 
     def find(self, dim: int, offset: int, shape: tuple[tuple[int, int], ...]) -> int | None:
         """The index of the box at `offset` with these (size, stride) leaves, if there is one."""
-        return self._index[dim].get((offset, shape))
+        return self.partitions[dim].find(offset, shape)
 
     def cells(self) -> Iterator[tuple[int, ...]]:
         """All cells, each as the index of its (first) box on every dimension."""
@@ -71,15 +71,19 @@ class TensorLayout:
     def next(self, occurrence: Occurrence, *, in_turn: bool) -> Occurrence | None:
         """The occurrence that goes on with this one (`goes_on`), all else in the cell being alike."""
         dim, cell = occurrence.dim, occurrence.cell
-        k = next_box(self.boxes[dim], cell[dim], occurrence.position, in_turn=in_turn)
+        k = next_box(self.partitions[dim], cell[dim], occurrence.position, in_turn=in_turn)
         return None if k is None else replace(occurrence, cell=(*cell[:dim], k, *cell[dim + 1 :]))
 
 
-def next_box(parts: Sequence[Box], current: int, position: int, *, in_turn: bool) -> int | None:
+def next_box(partition: Partition, current: int, position: int, *, in_turn: bool) -> int | None:
     """The index of the nearest box that goes on with the leaf `position` of the current one."""
-    first = parts[current]
-    found = [k for k, box in enumerate(parts) if goes_on(first, box, position, in_turn=in_turn)]
-    return min(found, key=lambda k: parts[k].offset, default=None)
+    first = partition.boxes[current]
+    size, stride = first.shape[position]
+    start, stop = (
+        (first.offset + 1, first.offset + stride) if in_turn else (end := first.offset + size * stride, end + 1)
+    )
+    near = (k for k in partition.starting(start, stop) if goes_on(first, partition.boxes[k], position, in_turn=in_turn))
+    return next(near, None)
 
 
 def goes_on(first: Box, second: Box, position: int, *, in_turn: bool) -> bool:

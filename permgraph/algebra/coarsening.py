@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from permgraph.algebra.boxes import boxes
 from permgraph.algebra.cells import Occurrence, TensorLayout, next_box
 from permgraph.algebra.relations import Source
 from permgraph.algebra.ties import Instance, Resolution, Slot, within
@@ -67,7 +66,7 @@ class _Parts:
     def __init__(self, resolution: Resolution) -> None:
         self.layouts, self.find = resolution.layouts, resolution.factors.find
         self.classes, self.pinned = resolution.factors.classes, resolution.factors.pinned
-        self.instances, self.in_turn = resolution.instances, False
+        self.instances, self.partitions, self.in_turn = resolution.instances, resolution.partitions, False
 
     def pairs(self, *, in_turn: bool) -> Iterator[tuple[Occurrence, Occurrence]]:
         """(F, G) where G goes on with F, everywhere alike."""
@@ -152,10 +151,13 @@ class _Parts:
     def _next_instance(self, instance: Instance, slot: Slot) -> Instance | None:
         variable, position = slot
         place = list(instance.relation.variables).index(variable)
-        parts = boxes(instance.relation.variables[variable])
-        k = next_box(parts, instance.choice[place], position, in_turn=self.in_turn)
+        partition = self.partitions.of(instance.relation.variables[variable])
+        k = next_box(partition, instance.choice[place], position, in_turn=self.in_turn)
+        if k is None:
+            return None
+        here, there = partition.boxes[instance.choice[place]], partition.boxes[k]
         apart = [atom for atom in instance.relation.told_apart if atom.variable == variable]
-        if k is None or any(within(parts[k], atom) != within(parts[instance.choice[place]], atom) for atom in apart):
+        if any(within(here, atom) != within(there, atom) for atom in apart):
             return None
         choice = (*instance.choice[:place], k, *instance.choice[place + 1 :])
         return self._by_choice.get((id(instance.relation), choice))

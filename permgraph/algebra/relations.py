@@ -147,11 +147,12 @@ def relate(
     variables = {name: Axis(size) for name, size in known.items()}
     written_out = [_dims(dims, value, known) for dims, value in zip(expanded, values, strict=True)]
     operands = tuple(
-        Operand(value, tuple(() if k in value.uniform else atoms for k, atoms in enumerate(dims)))
+        Operand(
+            value, tuple(() if k in value.uniform and value.shape[k] > 1 else atoms for k, atoms in enumerate(dims))
+        )
         for dims, value in zip(written_out, values, strict=True)
     )
-    for operand in operands:
-        _tie_operand(operand, variables, str(source))
+    _tie_operands(operands, variables, known, str(source))
     segments = [atom for dims in written_out for dim in dims for atom in dim if atom.size != known[atom.variable]]
     for atom in segments:  # also where a uniform operand says nothing: two constants together are not one
         cut(variables[atom.variable], (atom.start, atom.stop), str(source))
@@ -239,6 +240,25 @@ def _atoms(dim: Sequence[str], size: int, known: Mapping[str, int]) -> Dim:
 
 def _dims(dims: Sequence[Sequence[str]], value: Value, known: Mapping[str, int]) -> tuple[Dim, ...]:
     return tuple(_atoms(dim, size, known) for dim, size in zip(dims, value.shape, strict=True))
+
+
+def _tie_operands(
+    operands: Sequence[Operand], variables: Mapping[str, Axis], known: Mapping[str, int], reason: str
+) -> None:
+    """Tie first what is whole, whose structure the parts then fit into; cut where the parts end once for all."""
+    wholes, parts = list[Operand](), list[Operand]()
+    points: dict[str, list[int]] = {}
+    for operand in operands:
+        atoms = [atom for dim in operand.dims for atom in dim if atom.size != known[atom.variable]]
+        (parts if atoms else wholes).append(operand)
+        for atom in atoms:
+            points.setdefault(atom.variable, []).extend((atom.start, atom.stop))
+    for operand in wholes:
+        _tie_operand(operand, variables, reason)
+    for name, found in points.items():
+        cut(variables[name], found, reason)
+    for operand in parts:
+        _tie_operand(operand, variables, reason)
 
 
 def _tie_operand(operand: Operand, variables: Mapping[str, Axis], reason: str) -> None:

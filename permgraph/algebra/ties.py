@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from math import prod
 
-from permgraph.algebra.boxes import Box, boxes
+from permgraph.algebra.boxes import Box, Partitions
 from permgraph.algebra.cells import Occurrence, TensorLayout
+from permgraph.algebra.joint_cells import Choice, JointCells
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.reading import ALONG, UNREAD, Place, Reading, ties_of_unread
 from permgraph.algebra.relations import Atom, Dim, Operand, Relation, Source, Value
@@ -56,7 +56,7 @@ class Instance:
     """
 
     relation: Relation
-    choice: tuple[int, ...]
+    choice: Choice
     operands: list[dict[Slot, Occurrence]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     cells: list[Place] = field(default_factory=list)
@@ -132,6 +132,7 @@ class Resolution:
     factors: Factors
     layouts: dict[str, TensorLayout]
     instances: list[Instance]
+    partitions: Partitions
     unread: frozenset[Place] = frozenset()
     along: dict[Occurrence, tuple[Occurrence, ...]] = field(default_factory=dict)
 
@@ -142,7 +143,8 @@ def resolve(values: Iterable[Value], relations: Sequence[Relation], ends: Iterab
     What does not contribute to the tensors `ends` does not move by itself.
     """
     factors = Factors()
-    layouts = {value.name: TensorLayout(value) for value in values}
+    partitions = Partitions()
+    layouts = {value.name: TensorLayout(value, partitions) for value in values}
     for layout in layouts.values():
         for cell in layout.cells():
             for occurrence, axis in layout.occurrences(cell):
@@ -151,13 +153,13 @@ def resolve(values: Iterable[Value], relations: Sequence[Relation], ends: Iterab
                     factors.pin(occurrence, axis.frozen)
     instances: list[Instance] = []
     for relation in relations:
-        instances += _read(relation, layouts, factors)
+        instances += _read(JointCells(relation, partitions), layouts, factors)
     reading = Reading(layouts, ends)
     reading.follow([(instance.relation, instance.cells) for instance in instances])
     stored = [name for name, layout in layouts.items() if layout.value.kind in STORED]
     unread = reading.unread(stored)
     along = _hold(factors, [layouts[name] for name in stored], unread) if unread else {}
-    return Resolution(factors, layouts, [i for i in instances if i.operands], unread, along)
+    return Resolution(factors, layouts, [i for i in instances if i.operands], partitions, unread, along)
 
 
 def _hold(
@@ -184,10 +186,9 @@ def _hold(
     return along
 
 
-def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors) -> list[Instance]:
-    names = list(relation.variables)
-    choices = [boxes(axis) for axis in relation.variables.values()]
-    if prod(map(len, choices)) > MAX_JOINT_CELLS:
+def _read(cells: JointCells, layouts: dict[str, TensorLayout], factors: Factors) -> list[Instance]:
+    relation = cells.relation
+    if cells.count > MAX_JOINT_CELLS:
         tensors = [layouts[operand.value.name] for operand in relation.operands]
         for layout in tensors:
             _pin_tensor(layout, factors, f"{relation.source}: cut into too many cells")
@@ -196,11 +197,12 @@ def _read(relation: Relation, layouts: dict[str, TensorLayout], factors: Factors
         ]
     found = []
     hidden: dict[tuple[int, tuple[Box, ...], Slot], Occurrence] = {}
-    for choice in product(*(range(len(parts)) for parts in choices)):
-        chosen = {name: parts[k] for name, parts, k in zip(names, choices, choice, strict=True)}
+    for choice, present in cells:
+        chosen = {name: part.boxes[k] for (name, part), k in zip(cells.parts.items(), choice, strict=True)}
         instance = Instance(relation, choice)
         blurred: set[str] = set()
-        for k, operand in enumerate(relation.operands):
+        for k in present:
+            operand = relation.operands[k]
             for cell, carried in _place(operand, chosen, layouts[operand.value.name], factors, relation, blurred):
                 instance.operands.append(carried)
                 instance.places.append(k)
@@ -326,9 +328,8 @@ def _dim_options(dim: int, atoms: Dim, chosen: dict[str, Box], layout: TensorLay
 
 def within(box: Box, atom: Atom) -> bool | None:
     """Whether a box lies in the range of an atom (True), outside it (False), or across its edge (None)."""
-    last = box.offset + sum((leaf.size - 1) * leaf.stride for leaf in box.leaves)
-    if atom.start <= box.offset and last < atom.stop:
+    if atom.start <= box.offset and box.last < atom.stop:
         return True
-    if last < atom.start or box.offset >= atom.stop:
+    if box.last < atom.start or box.offset >= atom.stop:
         return False
     return None

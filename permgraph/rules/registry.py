@@ -75,36 +75,33 @@ class Call:
         """
         self.relations.append(relate(pattern, values, self.source, pin=pin, sizes=sizes, law=law))
 
-    def uniform_dims(self, out: Value) -> frozenset[int]:
-        """The dimensions along which a result is uniform, because no operand varies along them.
+    def uniform_dims(self) -> list[frozenset[int]]:
+        """For each result the dimensions along which it is uniform, because no operand varies along them.
 
         An operation that commutes with all permutations of an index maps what they leave alone to what they leave
         alone. Pinned variables and segments promise no such thing.
         """
-        found = set(range(len(out.shape))) if self.relations else set(out.uniform)
+        if not self.relations:
+            return [out.uniform for out in self.outs]
+        made = {id(out): k for k, out in enumerate(self.outs)}
+        mentioned = set[int]()
+        varying: list[set[int]] = [set() for _ in self.outs]
         for relation in self.relations:
-            given = {
-                atom.variable
-                for operand in relation.operands
-                if not any(operand.value is result for result in self.outs)
-                for dim in operand.dims
-                for atom in dim
-            }
+            bound = relation.segmented | relation.limits.keys() | _given(relation, made)
             for operand in relation.operands:
-                if operand.value is out:
-                    found -= {
-                        k
-                        for k, dim in enumerate(operand.dims)
-                        for atom in dim
-                        if atom.size > 1
-                        and (
-                            atom.variable in given
-                            or atom.variable in relation.limits
-                            or atom.variable in relation.segmented
-                        )
+                k = made.get(id(operand.value))
+                if k is not None:
+                    mentioned.add(k)
+                    varying[k] |= {
+                        dim
+                        for dim, atoms in enumerate(operand.dims)
+                        for atom in atoms
+                        if atom.size > 1 and atom.variable in bound
                     }
-        mentioned = any(operand.value is out for relation in self.relations for operand in relation.operands)
-        return frozenset(found) if mentioned or not self.relations else frozenset()
+        return [
+            frozenset(range(len(out.shape))) - varying[k] if k in mentioned else frozenset()
+            for k, out in enumerate(self.outs)
+        ]
 
     def part(self, shape: Sequence[int]) -> Value:
         """A tensor that the operation forms on its way, such as a slice that is then squeezed."""
@@ -122,6 +119,12 @@ class Call:
         """Forbid every axis of every tensor of this operation to move."""
         for value in (*self.tensors(), *self.outs):
             self.pin(value, why)
+
+
+def _given(relation: Relation, made: Mapping[int, int]) -> set[str]:
+    """The variables of the tensors that an operation takes; `made` are the ids of its results."""
+    taken = (operand for operand in relation.operands if id(operand.value) not in made)
+    return {atom.variable for operand in taken for dim in operand.dims for atom in dim}
 
 
 def letters(count: int, prefix: str = "d") -> list[str]:

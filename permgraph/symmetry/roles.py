@@ -27,10 +27,12 @@ def roles(trace: Trace, resolution: Resolution) -> dict[Occurrence, str]:
     _mark_eager_attention(trace.relations)
     ancestry = _Ancestry.of(trace)
     votes: dict[Occurrence, set[str]] = {}
+    known: dict[int, tuple[bool, dict[str, str]]] = {}
     for instance in resolution.instances:
         relation = instance.relation
-        given = dict(_by_operation(relation)) | relation.roles
-        residual = _is_residual(relation, ancestry)
+        if id(relation) not in known:
+            known[id(relation)] = _is_residual(relation, ancestry), dict(_by_operation(relation)) | relation.roles
+        residual, given = known[id(relation)]
         for operand in instance.operands:
             for (variable, _), occurrence in operand.items():
                 role = "residual" if residual else given.get(variable)

@@ -190,8 +190,8 @@ class _Walk:
                 call.pin(out, DATA_ONLY)
         for value in (*call.outs, *call.parts):
             value.uses_parameters = depends
-        for out in call.outs:
-            out.uniform = frozenset() if written else call.uniform_dims(out)
+        for out, uniform in zip(call.outs, call.uniform_dims(), strict=True):
+            out.uniform = frozenset() if written else uniform
         for part in call.parts:
             self._keep(part)
         touched = (*call.outs, *call.parts, *(call.tensors() if written else ()))
