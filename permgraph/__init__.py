@@ -12,6 +12,7 @@ from permgraph.errors import (
     CheckpointError,
     OptionError,
     PermgraphError,
+    PluginError,
     SpecMismatchError,
     VerificationError,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PermutationGroup",
     "PermutationSpec",
     "Permutations",
+    "PluginError",
     "SpecMismatchError",
     "VerificationError",
     "align",

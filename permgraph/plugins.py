@@ -64,6 +64,7 @@ class Registered(Generic[F]):
         function: the function itself.
         reference: the URL or arXiv number of its source.
         needs_data: whether it can do nothing without calibration data.
+        most: how many models it takes at most; None for any number.
         distribution: the package that it comes from.
 
     """
@@ -72,6 +73,7 @@ class Registered(Generic[F]):
     function: F
     reference: str = ""
     needs_data: bool = False
+    most: int | None = None
     distribution: str = OWN
 
     @property
@@ -83,7 +85,8 @@ class Registered(Generic[F]):
     def require_options(self, given: Mapping[str, Any], reserved: tuple[str, ...] = ()) -> None:
         """Raise OptionError for an option that the function does not have, or one that it cannot do without."""
         known = {name: p for name, p in self.options.items() if name not in reserved}
-        for name in given:
+        parameters = inspect.signature(self.function).parameters.values()
+        for name in given if not any(p.kind is p.VAR_KEYWORD for p in parameters) else ():
             if name not in known:
                 near = get_close_matches(name, known, 1)
                 raise OptionError(
@@ -93,6 +96,16 @@ class Registered(Generic[F]):
         missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
         if missing:
             raise OptionError(f'method "{self.name}" needs the option {", ".join(missing)}: give {missing[0]}=')
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What a registry offers under a name: its source, or why it cannot be used."""
+
+    name: str
+    distribution: str
+    reference: str
+    problem: str = ""
 
 
 class Registry(Mapping[str, Registered[F]]):
@@ -115,13 +128,15 @@ class Registry(Mapping[str, Registered[F]]):
     def __len__(self) -> int:
         return len(self._known)
 
-    def __call__(self, name: str, *, reference: str = "", needs_data: bool = False) -> Callable[[F], F]:
+    def __call__(
+        self, name: str, *, reference: str = "", needs_data: bool = False, most: int | None = None
+    ) -> Callable[[F], F]:
         """A decorator that registers a function. ValueError where the name is taken."""
 
         def register(function: F) -> F:
             if any(name in table for table in (self, *self._rivals)):
                 raise ValueError(f"there is a {self.what} {name!r} already")
-            self._known[name] = Registered(name, function, reference, needs_data)
+            self._known[name] = Registered(name, function, reference, needs_data, most)
             return function
 
         return register
@@ -144,6 +159,19 @@ class Registry(Mapping[str, Registered[F]]):
                 "It is not clear which to use: uninstall all but one."
             )
         return self._load(claims[0]) if claims else None
+
+    def installed(self) -> Iterator[Installed]:
+        """What each entry point gives; all are loaded."""
+        for plugin in plugins(self.group):
+            try:
+                found = self.find(plugin.name)
+            except PluginError as error:
+                yield Installed(plugin.name, plugin.distribution, "", str(error))
+                continue
+            if found is None or found.distribution != plugin.distribution:
+                yield Installed(plugin.name, plugin.distribution, "", f"{OWN} has a {self.what} of this name")
+            else:
+                yield Installed(found.name, found.distribution, found.reference)
 
     def _load(self, plugin: Plugin) -> Registered[F]:
         function = plugin.load()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import permgraph as pg
 from permgraph.comparing import models as models_compared
 from permgraph.comparing.points import find_points
-from permgraph.merging import METHODS, merge_method
+from permgraph.merging import merge_method
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import Certificate
 from permgraph.tracing.capture import capture
@@ -256,7 +256,7 @@ def test_another_function_of_the_same_shapes_is_refused() -> None:
         pg.align(a, b, vectors())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", merge_method)
 def test_merging_a_model_with_itself_gives_it_back_and_the_ends_are_the_parents(method: str) -> None:
     a, b = mlp(), mlp()
     nn.init.normal_(b[0].weight)
@@ -279,4 +279,4 @@ def test_merge_is_as_share_of_a_and_keeps_dtype_and_ties() -> None:
 
 def test_two_merge_methods_of_one_name_are_an_error() -> None:
     with pytest.raises(ValueError, match="already"):
-        merge_method("linear", reference="")(lambda a, b, weight: a)
+        merge_method("linear", reference="")(lambda tensors, shares: tensors[0])

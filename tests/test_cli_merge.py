@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModel, HubertModel
 
 import permgraph
 from permgraph.matching.match import matcher
-from permgraph.merging import CORRECTIONS, LAYER_METHODS, METHODS
+from permgraph.merging import correction, layer_method, merge_method
 
 
 def test_merge_writes_a_checkpoint_that_transformers_loads(given, tmp_path):
@@ -151,7 +151,7 @@ def test_merge_of_models_made_by_python(tmp_path, monkeypatch):
 
 def test_the_choices_of_merge_are_those_of_the_engine():
     told = run("merge", "--help").stdout
-    assert all(name in told for name in (*METHODS, *LAYER_METHODS, *CORRECTIONS))
+    assert all(name in told for name in (*merge_method, *layer_method, *correction))
     assert all(name in told for name in matcher)
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import permgraph as pg
 from permgraph.comparing.layers import find_layers
-from permgraph.merging import LAYER_METHODS
+from permgraph.merging import layer_method
 
 
-@pytest.mark.parametrize("method", LAYER_METHODS)
+@pytest.mark.parametrize("method", layer_method)
 @pytest.mark.parametrize("name", PLANTED)
 def test_least_squares_of_a_model_with_its_own_permuted_copy_is_the_model(name: str, method: str) -> None:
     planted = PLANTED[name]()
@@ -56,7 +56,7 @@ def _misfit(method: str, x: tuple[Tensor, Tensor], parents: tuple[Tensor, Tensor
     return share * misfits[0] + (1 - share) * misfits[1]
 
 
-@pytest.mark.parametrize("method", LAYER_METHODS)
+@pytest.mark.parametrize("method", layer_method)
 @pytest.mark.parametrize("name", ["mlp", "tail", "convs", "resnet", "bert, padded", "hubert"])
 def test_least_squares_fits_better_than_interpolation_and_no_worse_than_a_small_step_from_it(
     name: str, method: str
@@ -95,7 +95,7 @@ def test_where_the_data_says_nothing_the_weights_are_interpolated() -> None:
     for batch in two.batches:
         batch[:, 2:] = 0
     linear = pg.merge(two.a, two.b)["0.weight"]
-    for method in LAYER_METHODS:
+    for method in layer_method:
         found = pg.merge(two.a, two.b, method=method, data=two.batches)["0.weight"]
         torch.testing.assert_close(found[:, 2:], linear[:, 2:], atol=1e-6, rtol=1e-6)
 

@@ -12,11 +12,11 @@ from pairs import mlp, vectors
 from torch import Tensor
 
 import permgraph as pg
-from permgraph.merging import CORRECTIONS, LAYER_METHODS
-from permgraph.merging.merge import recipe
+from permgraph.merging import correction, layer_method
+from permgraph.merging.merge import steps_of
 
 
-@pytest.mark.parametrize("method", [*LAYER_METHODS, *CORRECTIONS, "slerp+batch_norm+repair"])
+@pytest.mark.parametrize("method", [*layer_method, *correction, "slerp+batch_norm+repair"])
 def test_models_are_left_alone_and_what_comes_out_is_an_ordinary_state_dict(method: str) -> None:
     two = Two("gpt2")
     before = copy.deepcopy((two.a.state_dict(), two.b.state_dict()))
@@ -29,7 +29,7 @@ def test_models_are_left_alone_and_what_comes_out_is_an_ordinary_state_dict(meth
         assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("method", [*LAYER_METHODS, *CORRECTIONS])
+@pytest.mark.parametrize("method", [*layer_method, *correction])
 def test_half_precision_comes_back_as_half_precision(method: str) -> None:
     two = Two("resnet")
     a, b = copy.deepcopy(two.a).bfloat16(), copy.deepcopy(two.b).bfloat16()
@@ -41,10 +41,10 @@ def test_half_precision_comes_back_as_half_precision(method: str) -> None:
 
 
 def test_recipes() -> None:
-    assert (recipe("repair").first, recipe("repair").corrections) == ("linear", ("repair",))
-    assert recipe("slerp+batch_norm+repair").corrections == ("batch_norm", "repair")
-    assert not recipe("slerp").needs_data
-    assert recipe("pleas").needs_data
+    assert (steps_of("repair").first, steps_of("repair").corrections) == ("linear", ("repair",))
+    assert steps_of("slerp+batch_norm+repair").corrections == ("batch_norm", "repair")
+    assert not steps_of("slerp").needs_data
+    assert steps_of("pleas").needs_data
 
 
 def _non_finite() -> list[Tensor]:

@@ -11,7 +11,7 @@ from pairs import PLANTED, gpt2, mlp, plant, spread, vectors
 from torch import nn
 
 import permgraph as pg
-from permgraph.merging import LAYER_METHODS
+from permgraph.merging import layer_method
 from permgraph.merging.shares import correlation_shares, shares_of
 
 
@@ -44,7 +44,7 @@ def test_the_most_special_key_is_kept() -> None:
     assert (of("transformer.h.0.mlp.c_fc.weight"), of("transformer.h.1.mlp.c_fc.weight")) == (0.2, 0.9), name
 
 
-@pytest.mark.parametrize("method", ["linear", "slerp", *LAYER_METHODS])
+@pytest.mark.parametrize("method", ["linear", "slerp", *layer_method])
 def test_shares_of_one_and_nothing_are_the_parents_by_group(method: str) -> None:
     planted = gpt2()
     torch.manual_seed(3)
@@ -53,7 +53,7 @@ def test_shares_of_one_and_nothing_are_the_parents_by_group(method: str) -> None
     data = None if method in ("linear", "slerp") else planted.batches
     merged = pg.merge(planted.a, other, weight=weight, method=method, spec=planted.spec, data=data)
     for name, value in merged.items():
-        with_its_weight = method in LAYER_METHODS or "c_proj.bias" not in name
+        with_its_weight = method in layer_method or "c_proj.bias" not in name
         parent = other if ".mlp." in name and with_its_weight else planted.a
         torch.testing.assert_close(value, parent.state_dict()[name], atol=1e-4, rtol=1e-4, msg=name)
 

@@ -1,7 +1,8 @@
 """`adapters` and `demo`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,26 +10,57 @@ from permgraph.jobs.session import Session, table
 
 
 def adapters(session: Session) -> None:
-    """List the installed adapters."""
+    """List the installed adapters, and the rules, matchers and merge methods that other packages add."""
+    families, others = list(_families()), list(_others())
+    rows = [(*_named(f), ", ".join(f["model_types"] or ()), str(f["problem"] or f["outputs"])) for f in families]
+    session.say(table(("adapter", "distribution", "model types", "outputs"), rows, left=4))
+    session.say("Every other model works without an adapter, by the guesses of the default one.")
+    if others:
+        rows = [(str(f["kind"]), *_named(f), str(f["problem"] or f["about"])) for f in others]
+        session.say(table(("kind", "name", "distribution", "what it is"), rows, left=4))
+    session.emit({"adapters": families, "plugins": others})
+
+
+def _named(found: dict[str, Any]) -> tuple[str, str]:
+    return str(found["name"]), str(found["distribution"])
+
+
+def _families() -> Iterator[dict[str, Any]]:
     from permgraph.adapters import installed_adapters
 
-    found = [
-        {
+    for item in installed_adapters():
+        yield {
             "name": item.name,
             "distribution": item.distribution,
             "model_types": list(item.adapter.model_types) if item.adapter else [],
             "outputs": item.adapter.outputs if item.adapter else None,
             "problem": item.problem or None,
         }
-        for item in installed_adapters()
-    ]
-    rows = [
-        (str(f["name"]), str(f["distribution"]), ", ".join(f["model_types"] or ()), str(f["problem"] or f["outputs"]))
-        for f in found
-    ]
-    session.say(table(("adapter", "distribution", "model types", "outputs"), rows, left=4))
-    session.say("Every other model works without an adapter, by the guesses of the default one.")
-    session.emit({"adapters": found})
+
+
+def _others() -> Iterator[dict[str, Any]]:
+    """What other packages add. PyTorch is loaded only where there is something."""
+    from permgraph.plugins import plugins
+
+    if plugins("permgraph.rules"):
+        from permgraph.rules.installed import installed_rules
+
+        for rules in installed_rules():
+            yield _entry("rules", rules.name, rules.distribution, ", ".join(rules.operations), rules.problem)
+    if plugins("permgraph.matchers"):
+        from permgraph.matching.match import matcher
+
+        for one in matcher.installed():
+            yield _entry(matcher.what, one.name, one.distribution, one.reference, one.problem)
+    if plugins("permgraph.merges"):
+        from permgraph.merging import merge_method
+
+        for one in merge_method.installed():
+            yield _entry(merge_method.what, one.name, one.distribution, one.reference, one.problem)
+
+
+def _entry(kind: str, name: str, distribution: str, about: str, problem: str) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "distribution": distribution, "about": about, "problem": problem or None}
 
 
 def demo(

@@ -1,8 +1,10 @@
 """`align` and `merge`: B moved to A, and the two made one."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -116,9 +118,21 @@ def merge(
         typer.Option(
             "--merge",
             metavar="HOW",
-            help="linear or slerp; with --data also regmean or pleas (least squares, layer by layer), and +refit, "
-            "+repair or +batch_norm after any of them, as in linear+refit.  [default: linear]",
+            help="linear, slerp or an installed merge method; with --data also regmean or pleas (least squares, layer "
+            "by layer), and +refit, +repair or +batch_norm after any of them, as in linear+refit.  [default: linear]",
         ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="MODEL",
+            help="What A was fine-tuned from, for installed merge methods that need it.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of an installed merge method; may be repeated."),
     ] = None,
     method: MethodOption = None,
     mix: MixOption = None,
@@ -139,6 +153,8 @@ def merge(
         data=None if data is None else str(data),
         weight=weight,
         merge=merge,
+        base=base,
+        options=_options(option or ()) or None,
         method=method,
         mix=mix,
         groups=groups,
@@ -177,14 +193,12 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     how, count = request.merge or "linear", len(request.models)
     data = None if request.data is None else Path(request.data)
     matching = _matching(data, request.method, request.groups, request.limit, request.mix)
-    if count > 2 and how != "linear":
-        raise UsageError(f"--merge {how} merges two models, and {count} are given: give two, or take linear")
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: leave it away")
     if request.loss == "own" and data is None:
         raise UsageError("--loss own is the loss on texts: give them with --data")
     share = 1 / count if request.weight is None else _weight(request.weight)
-    needs_data = _needs_data(how, data)
+    needs_data = _needs_data(how, data, count)
     if config is not None:
         from permgraph.jobs.recipe import require_unchanged
 
@@ -198,20 +212,37 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         raise UsageError(f"--weight {request.weight} is for two models, and {count} are given: give a number")
     from permgraph.jobs.merge_many import merge_all
 
-    merge_all(session, request, Path(str(request.out)), matching, share)
+    merge_all(session, request, Path(str(request.out)), matching, share, how)
 
 
-def _needs_data(method: str, data: Path | None) -> bool:
+def _needs_data(method: str, data: Path | None, count: int) -> bool:
     from permgraph.errors import OptionError
-    from permgraph.merging.merge import recipe
+    from permgraph.merging.merge import steps_of
 
     try:
-        needs_data = recipe(method).needs_data
+        steps = steps_of(method)
     except OptionError as error:
         raise UsageError(f"--merge: {error}") from None
+    needs_data, most = steps.needs_data, steps.most
+    if most is not None and count > most:
+        raise UsageError(f"--merge {method} merges two models, and {count} are given: give two, or take linear")
     if needs_data and data is None:
         raise UsageError(f"--merge {method} compares activations: give the calibration data with --data")
     return needs_data
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    """`density=0.2` as {"density": 0.2}: JSON where it is, else text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and name.isidentifier()):
+            raise UsageError(f"--option {text!r} is no NAME=VALUE; write it as density=0.2")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def _method_needs_data(method: str) -> bool:

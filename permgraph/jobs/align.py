@@ -53,18 +53,23 @@ class Matching:
         return (*models, *([] if self.data is None else [str(self.data)]))
 
 
-def recipe_of(session: Session, request: Request, out: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
-    """The recipe of a merge as a file to lie in `out`; `inputs` are those of the record."""
+def recipe_of(session: Session, request: Request, out: Path, report: Mapping[str, Any]) -> dict[str, str]:
+    """The recipe of a merge as a file to lie in `out`, for the record of that merge."""
+    inputs, base = report["inputs"], (report["merge"] or {}).get("base")
     found = local_hashes(request.models, [model["sha256"] for model in inputs["models"]])
-    if inputs["data"] is not None:
-        found |= local_hashes([str(request.data)], [inputs["data"]["sha256"]])
+    for name, one in ((request.data, inputs["data"]), (request.base, base)):
+        if one is not None:
+            found |= local_hashes([str(name)], [one["sha256"]])
     done = replace(request, seed=session.seed, device=session.device, threads=torch.get_num_threads(), sha256=found)
     return {FILE: recipe_text(done, out)}
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """Two models, the part of them that is matched, and the alignment of the second's part with the first's."""
+    """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
+
+    `base` is that part of the model that they were fine-tuned from, where one was given.
+    """
 
     models: tuple[LoadedModel, LoadedModel]
     a: LoadedModel
@@ -72,6 +77,7 @@ class Aligned:
     alignment: Alignment
     matching: Matching
     heads: Heads = field(default_factory=Heads)
+    base: LoadedModel | None = None
 
 
 def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching) -> Aligned:
@@ -82,12 +88,14 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
         return align_loaded(session, model_a, model_b, matching, progress)
 
 
-def align_loaded(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Aligned:
+def align_loaded(
+    session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress, *base: LoadedModel
+) -> Aligned:
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
-    (part_a, part_b), heads = common_part((a, b))
+    (part_a, part_b, *part_base), heads = common_part((a, b, *base))
     models, options = prepare(session, (part_a, part_b), matching, progress)
     found = align_models(models, **options)
-    return Aligned((a, b), part_a, part_b, found, matching, heads)
+    return Aligned((a, b), part_a, part_b, found, matching, heads, *part_base)
 
 
 def load_all(session: Session, references: Sequence[str], progress: Progress) -> list[LoadedModel]:
@@ -187,7 +195,7 @@ def write(
         base_models=[model.reference for model in models],
         summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
         licence=shared_licence(model.folder for model in models),
-        pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report["inputs"])),
+        pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report)),
         force=session.force,
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )

@@ -40,7 +40,14 @@ def judge_of(loss: str, models: Sequence[LoadedModel], batches: Callable[[], Ite
     return judge
 
 
-def curves_of(aligned: Aligned, judge: Judge, method: str, data: Iterable[Any] | None, progress: Progress) -> Curves:
+def curves_of(
+    aligned: Aligned,
+    judge: Judge,
+    method: str,
+    data: Iterable[Any] | None,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> Curves:
     """The loss between the two models, averaged as they stand, and aligned and merged by `method`."""
     a, b = aligned.a.model, aligned.b.model
     ends = {id(model): judge(model) for model in (a, b)}
@@ -55,7 +62,8 @@ def curves_of(aligned: Aligned, judge: Judge, method: str, data: Iterable[Any] |
         return judge(model)
 
     plain = barrier(a, b, counted)
-    moved = barrier(a, b, counted, alignment=aligned.alignment, method=method, data=data)
+    base = None if aligned.base is None else aligned.base.model
+    moved = barrier(a, b, counted, alignment=aligned.alignment, method=method, data=data, base=base, **options)
     progress("judging", total, total)
     return {"unmoved": plain, "aligned" if method == "linear" else f"aligned, {method}": moved}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from permgraph.checkpoints.folders import require_free
 from permgraph.jobs import align as jobs
 from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
+from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
 from permgraph.merging.merge import merge
 
@@ -34,7 +35,7 @@ def merge_two(
         aligned,
         like=aligned.models[0],
         what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, B's units moved to the places of A's.",
-        merge={"method": method, "weight": weight},
+        merge={"method": method, "weight": weight} | base_and_options(asked, aligned.base),
         curves=curves,
         request=asked,
     )
@@ -46,9 +47,9 @@ def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
     with session.progress() as progress:
-        a, b = jobs.load_all(session, asked.models, progress)
+        a, b, *base = jobs.load_all(session, [*asked.models, *filter(None, [asked.base])], progress)
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
-        aligned = jobs.align_loaded(session, a, b, matching, progress)
+        aligned = jobs.align_loaded(session, a, b, matching, progress, *base)
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
         part = merge(
             aligned.a.model,
@@ -57,9 +58,11 @@ def _merged(
             weight=weight,
             method=method,
             data=data,
+            base=None if aligned.base is None else aligned.base.model,
             progress=progress,
+            **(asked.options or {}),
         )
-        curves = curves_of(aligned, judge, method, data, progress) if judge else {}
+        curves = curves_of(aligned, judge, method, data, asked.options or {}, progress) if judge else {}
     return aligned, aligned.heads.into(a.model.state_dict(), part), curves
 
 

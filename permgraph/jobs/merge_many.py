@@ -11,7 +11,7 @@ from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.align import Matching, load_all, prepare, recipe_of
-from permgraph.jobs.record import REPORT, facts, gains_of, origin
+from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
 from permgraph.matching.groups import select
 from permgraph.matching.many import Placement, place_models
@@ -41,6 +41,7 @@ class Placed:
     heads: Heads
     elements: Sequence[Placement]
     certificate: Certificate
+    base: LoadedModel | None = None
 
     @property
     def spec(self) -> PermutationSpec:
@@ -48,42 +49,54 @@ class Placed:
         return self.elements[0].spec
 
 
-def merge_all(session: Session, asked: Request, out: Path, matching: Matching, weight: float) -> None:
-    """Write weight · A + (1 - weight) · the mean of the others, moved; print what moved."""
+def merge_all(
+    session: Session, asked: Request, out: Path, matching: Matching, weight: float, method: str = "linear"
+) -> None:
+    """Write A at `weight` and the others, moved, at equal shares of the rest, merged by `method`; print what moved."""
     require_free(out, force=session.force, inputs=asked.inputs)
     references = asked.models
     shares = [weight, *[(1 - weight) / (len(references) - 1)] * (len(references) - 1)]
-    placed = _place(session, references, matching)
-    part = merge_many([m.model for m in placed.parts], placed.elements, weights=shares, spec=placed.spec)
+    placed = _place(session, asked, matching)
+    part = merge_many(
+        [m.model for m in placed.parts],
+        placed.elements,
+        weights=shares,
+        method=method,
+        spec=placed.spec,
+        base=None if placed.base is None else placed.base.model,
+        **(asked.options or {}),
+    )
     state = placed.heads.into(placed.models[0].model.state_dict(), part)
     groups = select(placed.spec, matching.groups)
     report = origin(session, placed.models, placed.spec, matching.data) | {
         "method": placed.elements[0].method,
-        "merge": {"method": "linear", "weights": shares},
+        "merge": {"method": method, "weights": shares} | base_and_options(asked, placed.base),
         "groups": [group.name for group in groups],
         "gains": [gains_of(element, element.gains) for element in placed.elements],
         "heads": str(placed.heads) or None,
         "certificate": asdict(placed.certificate),
         "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
     }
-    pages = recipe_of(session, asked, out, report["inputs"])
+    pages = recipe_of(session, asked, out, report)
     _write(session, out, state, placed, report, shares, pages, asked.inputs)
     session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
     session.say(_moved_table(groups, placed.elements, references))
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
     what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(shares, references, strict=True))
-    session.say("\n".join(filter(None, (f"linear merge, {what}", str(placed.heads), f"written to {out}"))))
+    session.say("\n".join(filter(None, (f"{method} merge, {what}", str(placed.heads), f"written to {out}"))))
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})
 
 
-def _place(session: Session, references: Sequence[str], matching: Matching) -> Placed:
+def _place(session: Session, asked: Request, matching: Matching) -> Placed:
+    count = len(asked.models)
     with session.progress() as progress:
-        models = load_all(session, references, progress)
+        models = load_all(session, [*asked.models, *filter(None, [asked.base])], progress)
         parts, heads = common_part(models)
+        base, models, parts = next(iter(parts[count:]), None), models[:count], parts[:count]
         known, options = prepare(session, parts, matching, progress)
         elements = place_models(known, **options)
     proofs = [element.certificate for element in elements if element.certificate is not None]
-    return Placed(models, parts, heads, elements, max(proofs, key=lambda proof: proof.max_error))
+    return Placed(models, parts, heads, elements, max(proofs, key=lambda proof: proof.max_error), base)
 
 
 def _write(
@@ -97,7 +110,9 @@ def _write(
     inputs: Sequence[str],
 ) -> None:
     first = placed.models[0]
-    card = f"Linear merge of {len(placed.models)} models with shares {', '.join(f'{share:.3g}' for share in shares)}."
+    how = report["merge"]["method"]
+    numbers = ", ".join(f"{share:.3g}" for share in shares)
+    card = f"{how[0].upper()}{how[1:]} merge of {len(placed.models)} models with shares {numbers}."
     write_merged(
         out,
         state,

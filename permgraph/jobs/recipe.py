@@ -14,6 +14,7 @@ from permgraph.checkpoints.reading import file_sha256
 from permgraph.errors import OptionError, reason
 
 FILE = "recipe.toml"
+APART = ("sha256", "out", "origin", "options")
 HEAD = f"# Runs this merge again: permgraph merge --config {FILE} --out DIR\n# Folders are relative to this file's.\n"
 
 
@@ -29,6 +30,8 @@ class Request:
     data: str | None = None
     weight: str | None = None
     merge: str | None = None
+    base: str | None = None
+    options: Mapping[str, Any] | None = None
     method: str | None = None
     mix: float | None = None
     groups: str | None = None
@@ -44,7 +47,7 @@ class Request:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What an output must not touch: models that are folders or files, the data, the recipe."""
-        return (*self.models, *filter(None, (self.data, self.origin)))
+        return (*self.models, *filter(None, (self.base, self.data, self.origin)))
 
     def over(self, other: Request) -> Request:
         """This request, and what `other` says where this one says nothing."""
@@ -72,17 +75,19 @@ def read_recipe(path: Path) -> Request:
     request = Request(**read)
     hashes = request.sha256 and {_beside(path, name): files for name, files in request.sha256.items()}
     models = tuple(_beside(path, model) for model in request.models)
-    data = request.data and _beside(path, request.data)
-    return replace(request, models=models, data=data, sha256=hashes, origin=str(path))
+    data, base = (name and _beside(path, name) for name in (request.data, request.base))
+    return replace(request, models=models, data=data, base=base, sha256=hashes, origin=str(path))
 
 
 def recipe_text(request: Request, folder: Path) -> str:
     """The request as TOML, to lie in `folder`."""
     hashes = {_seen_from(folder, name): files for name, files in (request.sha256 or {}).items()}
     models = [_seen_from(folder, model) for model in request.models]
-    values = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in ("sha256", "out", "origin")}
+    values = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in APART}
     values |= {"models": models, "data": request.data and _seen_from(folder, request.data)}
+    values["base"] = request.base and _seen_from(folder, request.base)
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
+    lines += [f"options.{json.dumps(name)} = {json.dumps(value)}" for name, value in (request.options or {}).items()]
     for name, files in hashes.items():
         lines += ["", f"[sha256.{json.dumps(name)}]", *(f"{json.dumps(f)} = {json.dumps(h)}" for f, h in files.items())]
     return HEAD + "\n".join(lines) + "\n"
@@ -160,11 +165,17 @@ def _hashes(value: Any) -> dict[str, dict[str, str]]:
     return {str(name): {str(file): _text(sha256) for file, sha256 in files.items()} for name, files in value.items()}
 
 
+def _options(value: Any) -> dict[str, Any]:
+    return {str(name): item for name, item in value.items()}
+
+
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "models": _words,
     "data": _text,
     "weight": _share,
     "merge": _text,
+    "base": _text,
+    "options": _options,
     "method": _text,
     "mix": float,
     "groups": _commas,

@@ -18,6 +18,7 @@ from permgraph.pages.sections import moved_share
 from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
+    from permgraph.jobs.recipe import Request
     from permgraph.matching.align import Alignment
     from permgraph.matching.gains import Gain
     from permgraph.models.loading import LoadedModel
@@ -77,6 +78,12 @@ def origin(session: Session, models: Sequence[LoadedModel], spec: PermutationSpe
             "coverage": spec.coverage,
         },
     }
+
+
+def base_and_options(asked: Request, base: LoadedModel | None) -> dict[str, Any]:
+    """What a merge method was given beside the models, where there was something."""
+    found = {} if base is None else {"base": {"model": _public(base.reference), "sha256": _model_hashes(base)}}
+    return found | ({"options": dict(asked.options)} if asked.options else {})
 
 
 def facts(record: Mapping[str, Any]) -> dict[str, str]:

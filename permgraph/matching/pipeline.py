@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
+from permgraph.matching import methods as _methods  # noqa: F401 - registers the matchers of this package
 from permgraph.matching.groups import require_shapes, select
 from permgraph.matching.match import Match, Matcher, Task, matcher
 from permgraph.plugins import Registered
@@ -91,7 +91,6 @@ def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tupl
 
 def find_matcher(name: str) -> Registered[Matcher]:
     """The matcher of this name. Raises OptionError for any other."""
-    import_module("permgraph.matching.methods")
     found = matcher.find(name)
     if found is None:
         raise OptionError(f"method is one of {', '.join(matcher.names())}, not {name!r}")

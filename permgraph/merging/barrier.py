@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
@@ -69,6 +69,8 @@ def barrier(
     weights: int | Sequence[float] = POINTS,
     method: str = "linear",
     data: Iterable[Any] | None = None,
+    base: nn.Module | Mapping[str, Tensor] | None = None,
+    **options: Any,
 ) -> Barrier:
     """The loss of every merge between B' and A, for any loss.
 
@@ -80,6 +82,8 @@ def barrier(
         weights: how many points, evenly spread with both ends, or A's shares themselves; 0 and 1 are added.
         method: how the points between are merged, as in `merge`.
         data: calibration batches, for the methods that need them.
+        base: as in `merge`.
+        options: the method's own, by name.
 
     Raises:
         OptionError: fewer than 3 points, a weight outside [0, 1], or a loss that is not finite at an end.
@@ -87,14 +91,14 @@ def barrier(
 
     """
     shares = _shares(weights)
-    merges = Merges(model_a, model_b, alignment, data)
+    merges = Merges(model_a, model_b, alignment, data, base=base)
     found: list[tuple[float, ...]] = []
     for share in shares:
         if share in (0.0, 1.0):
             model = model_a if share else model_b
         else:
             model = copy.deepcopy(model_a)
-            model.load_state_dict(merges.at(share, method))
+            model.load_state_dict(merges.at(share, method, **options))
         judged = judge(model)
         found.append(tuple(map(float, judged)) if isinstance(judged, tuple) else (float(judged),))
     for name, end in (("B", found[0]), ("A", found[-1])):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from permgraph.comparing.batches import Batches, Progress
@@ -15,16 +14,16 @@ from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.matching.align import Alignment
-from permgraph.merging import CORRECTIONS, LAYER_METHODS, METHODS, MergeFunction
 from permgraph.merging.least_squares import merge_layers
-from permgraph.merging.registry import Share
+from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
+from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.spec import PermutationSpec, memory_of
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A merge and the corrections that follow it."""
+class Steps:
+    """A merge or layer method, and the corrections that follow it."""
 
     first: str
     corrections: tuple[str, ...]
@@ -32,23 +31,31 @@ class Recipe:
     @property
     def needs_data(self) -> bool:
         """Whether calibration data is needed."""
-        return self.first in LAYER_METHODS or bool(self.corrections)
+        return self.first in layer_method or bool(self.corrections)
+
+    @property
+    def most(self) -> int | None:
+        """How many models can be merged so; None for any number. Raises PluginError where the method cannot load."""
+        if self.needs_data:
+            return 2
+        found = merge_method.find(self.first)
+        return None if found is None else found.most
 
 
-def recipe(method: str) -> Recipe:
+def steps_of(method: str) -> Steps:
     """`method` read as a merge and corrections joined by "+"; "repair" alone is "linear+repair".
 
     Raises OptionError for a name that is not known, or one that is not in its place.
     """
     first, *rest = method.split("+")
-    if first in CORRECTIONS:
+    if first in correction:
         first, rest = "linear", [first, *rest]
-    if first not in (*METHODS, *LAYER_METHODS) or any(name not in CORRECTIONS for name in rest):
+    if first not in (*layer_method, *merge_method.names()) or any(name not in correction for name in rest):
         raise OptionError(
-            f"method is one of {', '.join((*METHODS, *LAYER_METHODS))}, with +{' or +'.join(CORRECTIONS)} after it "
-            f"as wanted, not {method!r}"
+            f"method is one of {', '.join((*merge_method.names(), *layer_method))}, with +{' or +'.join(correction)} "
+            f"after it as wanted, not {method!r}"
         )
-    return Recipe(first, tuple(rest))
+    return Steps(first, tuple(rest))
 
 
 def merge(
@@ -60,7 +67,9 @@ def merge(
     method: str = "linear",
     data: Iterable[Any] | None = None,
     spec: PermutationSpec | None = None,
+    base: nn.Module | Mapping[str, Tensor] | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> dict[str, Tensor]:
     """A new state dict between A and B', B moved by `alignment`; None merges B as it stands.
 
@@ -72,10 +81,13 @@ def merge(
             "correlation", from how well each group matched (`correlation_shares`). See `Shares` for which share a
             tensor takes.
         method: "linear" or "slerp"; "regmean" or "pleas" for the linear and convolution layers, by least squares;
-            followed, as wanted, by "+repair", "+batch_norm" or "+refit". "repair" alone is "linear+repair".
+            followed, as wanted, by "+repair", "+batch_norm" or "+refit". "repair" alone is "linear+repair". Or the name
+            of an installed merge method: see `permgraph.merging.registry`.
         data: calibration batches, as for `align`, for every method but "linear" and "slerp". Read more than once.
         spec: the groups that a mapping names, where there is no alignment.
+        base: the model, or its state dict, that A was fine-tuned from, for methods that merge differences to it.
         progress: called as progress(stage, done, total).
+        options: the method's own, by name.
 
     Computed in float32 or wider, and returned in A's dtypes; what is not floating point (counters, index tables) is
     A's. Tied weights stay tied.
@@ -84,10 +96,11 @@ def merge(
         SpecMismatchError: the models are not of one architecture, or `weight` names no group.
         CheckpointError: a weight is not finite.
         CalibrationError: a method needs data and there is none, or it is empty or not finite.
-        OptionError: an unknown method, or a weight outside [0, 1].
+        OptionError: an unknown method or option, or a weight outside [0, 1].
+        PluginError: an installed merge method cannot be loaded, or does not return what it should.
 
     """
-    return Merges(model_a, model_b, alignment, data, spec, progress).at(weight, method)
+    return Merges(model_a, model_b, alignment, data, spec, base, progress).at(weight, method, **options)
 
 
 class Merges:
@@ -103,12 +116,13 @@ class Merges:
         alignment: Alignment | None = None,
         data: Iterable[Any] | None = None,
         spec: PermutationSpec | None = None,
+        base: nn.Module | Mapping[str, Tensor] | None = None,
         progress: Progress | None = None,
     ) -> None:
         models = Models.of((model_a, model_b))
         self.models = models if alignment is None else models.sharing(alignment.models)
         self.alignment, self.spec, self.progress = alignment, spec, progress
-        self.data = data
+        self.data, self.base = data, base
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -119,30 +133,25 @@ class Merges:
         moved = b if self.alignment is None else self.alignment.state_dict
         return Calibration(self.models.with_states(a, moved), Batches.of(self.data), self.progress)
 
-    def at(self, weight: Weight, method: str = "linear") -> dict[str, Tensor]:
+    def at(self, weight: Weight, method: str = "linear", **options: Any) -> dict[str, Tensor]:
         """The merge with this share of A by this method, a new state dict."""
-        steps, shares = recipe(method), shares_of(weight, self.alignment, self.spec)
+        steps, shares = steps_of(method), shares_of(weight, self.alignment, self.spec)
+        layers = layer_method.get(steps.first)
+        one = TensorMerge.of("linear" if layers else steps.first, self.models.states, self.base, options)
         if steps.needs_data:
             self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
         state = self.models.states[0]
         first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
-        result = {name: self._tensor(name, steps.first, shares) for name in reversed(first.values())}
-        if steps.first in LAYER_METHODS:
-            result |= merge_layers(LAYER_METHODS[steps.first].merge, self.calibration, shares)
+        result = {name: self._tensor(name, one, shares) for name in reversed(first.values())}
+        if layers:
+            result |= merge_layers(layers.function, self.calibration, shares)
         for name in steps.corrections:
-            result |= CORRECTIONS[name].merge(self.calibration, result, shares)
+            result |= correction[name].function(self.calibration, result, shares)
         return {name: result[first[memory_of(tensor)]] for name, tensor in state.items()}
 
-    def _tensor(self, name: str, method: str, shares: Shares) -> Tensor:
+    def _tensor(self, name: str, method: TensorMerge, shares: Shares) -> Tensor:
         a, b = (state[name] for state in self.models.states)
         if self.alignment is not None:
             b = self.alignment.moved(name)
-        return _merged(METHODS.get(method, METHODS["linear"]).merge, a, b.to(a.device), shares.of(name))
-
-
-def _merged(method: MergeFunction, a: Tensor, b: Tensor, share: Share) -> Tensor:
-    if not a.is_floating_point():
-        return a.clone()
-    wide = torch.promote_types(a.dtype, torch.float32)
-    share = share.to(a.device, wide) if isinstance(share, Tensor) else share
-    return method(a.to(wide), b.to(wide), share).to(a.dtype)
+        share = shares.of(name)
+        return method(name, (a, b), (share, 1 - share))

@@ -17,6 +17,7 @@ from permgraph.algebra.relations import Relation, Source, Value, relate
 from permgraph.errors import SpecMismatchError
 from permgraph.rules import RULES, Call
 from permgraph.rules.elementwise import pointwise
+from permgraph.rules.installed import installed_rules, problems
 from permgraph.rules.registry import Rule, letters
 from permgraph.tracing.capture import Program, op_name, source_of
 from permgraph.tracing.memory import written_to
@@ -47,6 +48,7 @@ def trace(program: Program, *, outputs: str = "fixed", tie: Mapping[tuple[str, i
 
     With `outputs="fixed"` the axes of the model's outputs are pinned. `tie` joins axes of parameters by name.
     """
+    installed_rules()
     walk = _Walk(program)
     for node in program.graph.graph.nodes:
         walk.visit(node)
@@ -184,7 +186,7 @@ class _Walk:
         elif found is not None:
             _follow(found, call)
         elif depends:
-            call.pin_all(f"no rule for {call.source.op}")
+            call.pin_all(f"no rule for {call.source.op}{problems()}")
         else:
             for out in call.outs:
                 call.pin(out, DATA_ONLY)

@@ -1,11 +1,16 @@
 """Linear interpolation of weights."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from permgraph.merging.registry import Share, merge_method
 
 
 @merge_method("linear", reference="arXiv 2506.11403")
-def linear(a: Tensor, b: Tensor, weight: Share) -> Tensor:
-    """weight · a + (1 - weight) · b."""
-    return weight * a + (1 - weight) * b
+def linear(tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
+    """Σ share · tensor."""
+    total: Tensor = shares[0] * tensors[0]
+    for share, tensor in zip(shares[1:], tensors[1:], strict=True):
+        total += share * tensor
+    return total
