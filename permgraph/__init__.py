@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from permgraph.merging.merge import merge
     from permgraph.models.loading import load
     from permgraph.symmetry.derivation import derive
+    from permgraph.symmetry.folding import Folded, fold
     from permgraph.symmetry.permutations import PermutationGroup, Permutations
     from permgraph.symmetry.spec import PermutationSpec
     from permgraph.symmetry.verification import Certificate, verify
@@ -36,6 +37,7 @@ _HOMES = {
     "Alignment": "matching.align",
     "Barrier": "merging.barrier",
     "Certificate": "symmetry.verification",
+    "Folded": "symmetry.folding",
     "Forwards": "tracing.forwards",
     "PermutationGroup": "symmetry.permutations",
     "PermutationSpec": "symmetry.spec",
@@ -43,6 +45,7 @@ _HOMES = {
     "align": "matching.align",
     "barrier": "merging.barrier",
     "derive": "symmetry.derivation",
+    "fold": "symmetry.folding",
     "load": "models.loading",
     "match_many": "matching.many",
     "merge": "merging.merge",
@@ -58,6 +61,7 @@ __all__ = [
     "CaptureError",
     "Certificate",
     "CheckpointError",
+    "Folded",
     "Forwards",
     "OptionError",
     "PermgraphError",
@@ -70,6 +74,7 @@ __all__ = [
     "align",
     "barrier",
     "derive",
+    "fold",
     "load",
     "match_many",
     "merge",

@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.errors import CalibrationError, SpecMismatchError
-from permgraph.symmetry.derivation import AxisTies, Derivation
+from permgraph.symmetry.derivation import AxisTies, Derivation, uniform_among, vectors
+from permgraph.symmetry.folding import foldable, separated
 from permgraph.symmetry.spec import PermutationSpec, memory_of
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
@@ -83,6 +84,17 @@ class Models:
         """The same models with other weights."""
         return replace(self, states=states)
 
+    def folded(self, batch: Batch) -> tuple[Models, tuple[str, ...]]:
+        """The same models with norms that scale by 1 where all of them can, and the names of weights untied for it."""
+        args, kwargs = batch
+        found = foldable(self.modules[0], self.program(batch), untie=True, args=args, kwargs=kwargs)
+        folded = found.folded(self.states)
+        states = tuple(one.state_dict for one in folded)
+        if not found.untied:
+            return self.with_states(*states), ()
+        modules = tuple(separated(module, found.untied) for module in self.modules)
+        return Models(modules, states, self.tie), found.untied
+
     def pair(self, a: int, b: int) -> Models:
         """Two of the models."""
         modules, states = (self.modules[a], self.modules[b]), (self.states[a], self.states[b])
@@ -111,11 +123,12 @@ class Models:
             self._programs[key] = found
         return self._programs[key]
 
-    def derivation(self, batch: Batch, outputs: str) -> Derivation:
-        """The symmetries of the program for batches of this shape."""
-        key = _shape(batch), outputs
+    def derivation(self, batch: Batch, outputs: str, kinds: str = "permutation") -> Derivation:
+        """The symmetries of the program for batches of this shape, with vectors held that are uniform in all models."""
+        uniform = uniform_among(vectors(self.modules[0]), self.states) if kinds == "all" else ()
+        key = _shape(batch), outputs, kinds, uniform
         if key not in self._derivations:
-            self._derivations[key] = Derivation(self.program(batch), outputs, self.tie)
+            self._derivations[key] = Derivation(self.program(batch), outputs, self.tie, kinds, uniform)
         return self._derivations[key]
 
     def certificate(

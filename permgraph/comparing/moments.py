@@ -101,6 +101,18 @@ class CrossMoments:
         np.clip(correlation, -1.0, 1.0, out=correlation)
         return correlation
 
+    def overlap(self) -> np.ndarray:
+        """n c / sqrt(Σ_i Σ_t a² Σ_j Σ_t b²): float64 [n, n], its trace n at most, for one map of all channels.
+
+        Where channels are mixed their sizes matter among each other: only all of A and all of B are scaled.
+        Raises CalibrationError when there are fewer than 2 frames.
+        """
+        self.require_frames(2)
+        self._join()
+        a, b = (float(side.sum()) for side in self._squares)
+        cross: np.ndarray = self._cross.cpu().numpy() * (self.size / math.sqrt(a * b) if a * b > 0 else 0.0)
+        return cross
+
     def dead(self) -> tuple[np.ndarray, np.ndarray]:
         """Which channels of A, and which of B, are constant up to rounding: two bool [n]. See `correlation`."""
         scale_a, scale_b = self._scales()

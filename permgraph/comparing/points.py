@@ -141,7 +141,7 @@ def _activations(derivation: Derivation) -> dict[str, str]:
 def _point(tensor: str, layout: Layout, index: tuple[int, ...], derivation: Derivation) -> Point:
     places = derivation.resolution.layouts[tensor]
     cell = layout.cells[list(places.cells()).index(index)]
-    units = axes_of(cell, cell.moves, derivation.dependencies)
+    units = axes_of(cell, [move for move in cell.moves if move.leaves], derivation.dependencies)
     return Point(tensor, layout.shape, cell, tuple(name for name, _ in units), tuple(leaves for _, leaves in units))
 
 

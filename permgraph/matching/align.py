@@ -34,6 +34,8 @@ class Alignment:
         exact: groups whose assignment is a proven optimum of its objective.
         search: with weights or a mix, how the search ended: objective, bound, gap, whether at a fixed point.
         partners: with correlation or a mix, what each unit correlates with, unmoved and moved, point by point.
+        untied: names of tensors that share no memory any more, () where nothing was untied. A model that takes the
+            state dict must have parameters of its own there.
 
     """
 
@@ -46,6 +48,12 @@ class Alignment:
     models: Models = field(repr=False)
     search: WeightSearch | None = None
     partners: tuple[Partners, ...] = ()
+    untied: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> dict[str, Tensor]:
+        """A's weights as a merge takes them: with its norms folded where the kinds ask for it, else A's own."""
+        return dict(self.models.states[0])
 
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
@@ -70,6 +78,7 @@ def align(
     point_weights: Mapping[str, Sequence[float]] | None = None,
     groups: Sequence[str] | None = None,
     outputs: str = "fixed",
+    kinds: str = "permutation",
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
@@ -93,6 +102,9 @@ def align(
         groups: roles or names of the groups to move ("attention" covers all roles that begin with it); the others
             stay at the identity. All by default.
         outputs: whether the model's outputs may be permuted, as in `derive`; ignored when `spec` is given.
+        kinds: "permutation"; "signed", with signs; or "all": scales, rotations and invertible maps too. For "all" the
+            weights of norms are folded into what reads them, in both models, and a head that is tied to what writes
+            the stream comes apart from it: see `fold`, `Alignment.reference` and `Alignment.untied`.
         seed: of the verification, and of further starts with weights.
         progress: called as progress(stage, done, total).
         options: what else the method takes, by name.
@@ -115,6 +127,7 @@ def align(
         method=method,
         groups=groups,
         outputs=outputs,
+        kinds=kinds,
         seed=seed,
         progress=progress,
         options={name: value for name, value in chosen.items() if value is not None} | options,
@@ -133,7 +146,8 @@ def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any
         certificate,
         found.method,
         match.exact,
-        models,
+        found.models,
         match.search,
         match.partners,
+        found.untied,
     )

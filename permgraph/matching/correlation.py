@@ -43,15 +43,27 @@ def correlation_terms(
     Raises CalibrationError for no batches, values that are not finite, constant activations, too few frames, or more
     correlations than the machine has memory for.
     """
+    batches = Batches.of(data)
+    moments = moments_of(pair, points, batches.stream() if once else batches, batches.total, progress)
+    return list(terms_of(points, moments))
+
+
+def moments_of(
+    pair: Models,
+    points: Sequence[Point],
+    batches: Iterable[Batch],
+    total: int | None,
+    progress: Progress | None = None,
+) -> dict[int, CrossMoments]:
+    """The moments of both models' activations at each point, over all batches."""
     pair.require_one_device()
     require_memory(points)
     moments = {k: CrossMoments(prod(p.sizes), where=p.node) for k, p in enumerate(points)}
-    batches = Batches.of(data)
-    for count, batch in enumerate(batches.stream() if once else batches, 1):
+    for count, batch in enumerate(batches, 1):
         observe(pair, batch, points, moments)
         if progress is not None:
-            progress("calibration", count, batches.total)
-    return list(terms_of(points, moments))
+            progress("calibration", count, total)
+    return moments
 
 
 def observe(pair: Models, batch: Batch, points: Sequence[Point], moments: Mapping[int, CrossMoments]) -> None:
@@ -111,17 +123,23 @@ def machine_memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else inf
 
 
-def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
-    """A term a point; one with too few frames, or where all is constant, is left out if each of its groups is told
-    apart at another. What is in reserve is for groups that no other point tells apart.
-    """
+def chosen_points(points: Sequence[Point], moments: Mapping[int, CrossMoments]) -> list[int]:
+    """The points that count, by number: see `terms_of`."""
     telling = [k for k in range(len(points)) if moments[k].tells]
     told = {name for k in telling if not points[k].reserve for name in points[k].groups}
     chosen = [k for k in telling if not (points[k].reserve and told.issuperset(points[k].groups))]
     told.update(*(points[k].groups for k in chosen))
+    return [k for k, p in enumerate(points) if k in chosen or not (p.reserve or told.issuperset(p.groups))]
+
+
+def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
+    """A term a point; one with too few frames, or where all is constant, is left out if each of its groups is told
+    apart at another. What is in reserve is for groups that no other point tells apart.
+    """
+    chosen = chosen_points(points, moments)
     for k, point in enumerate(points):
         moment = moments.pop(k)
-        if k not in chosen and (point.reserve or told.issuperset(point.groups)):
+        if k not in chosen:
             continue
         moment.require_signal()
         matrix = moment.correlation(last=True).reshape(point.sizes * 2)

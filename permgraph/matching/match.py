@@ -82,7 +82,7 @@ class Task:
     @cached_property
     def derivation(self) -> Derivation:
         """The axes of every activation and their groups; traced on `example`."""
-        derivation = self.models.derivation(self.example, self.spec.outputs)
+        derivation = self.models.derivation(self.example, self.spec.outputs, self.spec.kinds)
         require_groups(self.spec, derivation.spec)
         return derivation
 

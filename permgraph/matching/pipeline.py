@@ -25,12 +25,13 @@ class Matched:
     """Models with the element that moves each of them; those of all but the first are proved.
 
     Attributes:
-        models: the models.
+        models: the models, with norms folded where the kinds ask for it.
         spec: their group.
         method: the name of the matcher.
         matches: what it returned, one for each model.
         elements: the same as elements of the whole group.
         certificates: the proofs; None for the reference, which does not move.
+        untied: names of weights that came apart for folding.
 
     """
 
@@ -40,6 +41,7 @@ class Matched:
     matches: tuple[Match, ...]
     elements: tuple[Permutations, ...]
     certificates: tuple[Certificate | None, ...]
+    untied: tuple[str, ...] = ()
 
 
 def match_models(
@@ -52,6 +54,7 @@ def match_models(
     method: str | None = None,
     groups: Sequence[str] | None = None,
     outputs: str = "fixed",
+    kinds: str = "permutation",
     seed: int = 0,
     progress: Progress | None = None,
     options: Mapping[str, Any] | None = None,
@@ -62,15 +65,19 @@ def match_models(
     batches = None if data is None else Batches.of(data)
     example = given if batches is None else batches.first
     models.program(example)  # that all models compute alike is found out before any work
+    kinds = kinds if spec is None else spec.kinds
+    untied = tuple[str, ...]()
+    if kinds == "all":
+        models, untied = models.folded(example)
     if spec is None:
-        spec = models.derivation(example, outputs).spec
+        spec = models.derivation(example, outputs, kinds).spec
     else:
         require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in models.states[0].items()})
     task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
     matches = tuple(found.function(task, **own))
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)
     certificates = _proved(task, elements, one_sample(given if any(given) else example))
-    return Matched(models, spec, found.name, matches, elements, certificates)
+    return Matched(models, spec, found.name, matches, elements, certificates, untied)
 
 
 def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tuple[Registered[Matcher], dict[str, Any]]:

@@ -121,6 +121,8 @@ class Merges:
     ) -> None:
         models = Models.of((model_a, model_b))
         self.models = models if alignment is None else models.sharing(alignment.models)
+        if alignment is not None and alignment.spec.kinds == "all":
+            self.models = alignment.models  # with their norms folded
         self.alignment, self.spec, self.progress = alignment, spec, progress
         self.data, self.base = data, base
 

@@ -27,7 +27,7 @@ LARGEST = {"permutation": Kind.PERMUTATION, "signed": Kind.SIGNED, "all": Kind.I
 class Change:
     """The kind of a bundle's own group, its exponent at each basis, and further signs and scales.
 
-    `own` maps a basis to the exponent of the group there; for matrices it is empty, and the side is the exponent.
+    `own` maps a basis to the exponent of the group there; for matrices it names the bases, and exponents are sides.
     """
 
     kind: Kind
@@ -78,8 +78,8 @@ class Changes:
         if change.kind is Kind.PERMUTATION:
             return 1
         root, side = self.bases.find(occurrence)
-        if change.kind.mixes:
-            return 0 if occurrence.tensor in self.held else side
+        if change.kind.mixes:  # a square, say, is in the factor and not in its basis
+            return side if root in change.own and occurrence.tensor not in self.held else 0
         return change.own.get(root, 0) * side
 
     def support(self, bundle: Bundle, freedom: Freedom) -> set[Occurrence]:
@@ -105,7 +105,8 @@ class Changes:
             return Change(Kind.PERMUTATION, {})
         mixed = self._mixed(bundle)
         if mixed is not None:
-            return Change(mixed, {})
+            moved = [o for kind in bundle.classes for o in self._moved(kind)]
+            return Change(mixed, {self.bases.find(o)[0]: 1 for o in moved})
         found = [freedom for freedom in self._freedoms(bundle) if self._is_new(bundle, freedom, above)]
         own = self._main(bundle, found) if bundle.free else None
         further = tuple(freedom for freedom in found if freedom is not own)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from permgraph.algebra.axes import Axis
 from permgraph.algebra.cells import Occurrence
@@ -57,14 +57,25 @@ def derive(
     return Derivation(capture(model, args, kwargs), outputs, dict(tie or {}), kinds, held).spec
 
 
+def vectors(model: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters of one dimension."""
+    return tuple(name for name, parameter in model.named_parameters() if parameter.dim() == 1)
+
+
 def uniform_vectors(model: nn.Module) -> tuple[str, ...]:
     """Names of the parameters of one dimension whose elements all have one value that is not 0."""
-    return tuple(
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.dim() == 1 and not parameter.is_meta and parameter.numel() > 1
-        if parameter[0] != 0 and bool((parameter == parameter[0]).all())
-    )
+    return uniform_among(vectors(model), [dict(model.named_parameters())])
+
+
+def uniform_among(names: Iterable[str], states: Sequence[Mapping[str, Tensor]]) -> tuple[str, ...]:
+    """Those of the vectors whose elements all have one value that is not 0, in each of the states."""
+    return tuple(name for name in names if all(_is_uniform(state[name].detach()) for state in states))
+
+
+def _is_uniform(vector: Tensor) -> bool:
+    if vector.is_meta or vector.numel() < 2:
+        return False
+    return bool(vector[0] != 0) and bool((vector == vector[0]).all())
 
 
 @dataclass

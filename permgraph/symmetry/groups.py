@@ -245,18 +245,21 @@ class Grouping:
         if bundle is None or self.resolution.factors.find(occurrence) != bundle.classes[0]:
             return
         change = self.changes.all[bundle]
-        held = change.kind.mixes and occurrence.tensor in self.changes.held
-        if not (bundle.free or change.further) or held:
+        if not (bundle.free or change.further):
             return
         own = self._indices(occurrence, bundle.classes, here)
         keys = [self._indices(occurrence, lower.classes, here) for lower in bundle.depends_on]
         power = self._alike(occurrence, partial(self.changes.power, change))
+        if change.kind.mixes and not power:
+            return
         if bundle.free and own and all(keys) and power is not None:
             yield Move(self.names[bundle], own, tuple(keys), power)
         for scales in self.further[bundle]:
-            selected = [self._indices(occurrence, lower.classes, here) for lower in scales.selects]
             exponent = self._alike(occurrence, partial(self.changes.exponent, scales.freedom))
-            if exponent and own and all(selected):
+            if not exponent:  # what selects these scales need not occur where they do nothing
+                continue
+            selected = [self._indices(occurrence, lower.classes, here) for lower in scales.selects]
+            if own and all(selected):
                 yield Move(scales.name, (), (*selected, own), exponent)
 
     def _alike(self, occurrence: Occurrence, power: Callable[[Occurrence], int]) -> int | None:

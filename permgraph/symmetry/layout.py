@@ -7,7 +7,7 @@ select which of the group's permutations is meant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -75,16 +75,32 @@ class Cell:
         here = self.coordinates()
         found = list(here)
         for move in self.moves:
-            rows = tuple(self._ravel(here, key) for key in move.keys)
-            moved = tables[move.group][(*rows, self._ravel(here, move.leaves))]
+            if move.group not in tables:
+                continue
+            rows = tuple(self.ravel(here, key) for key in move.keys)
+            moved = tables[move.group][(*rows, self.ravel(here, move.leaves))]
             for k in reversed(move.leaves):
                 moved, found[k] = np.divmod(moved, self.leaves[k].size)
         return found
 
+    def block(self, tensor: Tensor) -> Tensor:
+        """The cell of a tensor with one dimension for each leaf; a view where it is all of the tensor."""
+        if self.is_all_of(tensor.shape):
+            return tensor.reshape([leaf.size for leaf in self.leaves])
+        here = self.coordinates()
+        at = tuple(torch.from_numpy(self.positions(dim, here)).to(tensor.device) for dim in range(tensor.dim()))
+        return tensor[at].expand([leaf.size for leaf in self.leaves])
+
+    def is_all_of(self, shape: Sequence[int]) -> bool:
+        """Whether the cell is a tensor with its dimensions split into leaves, outer to inner."""
+        dims = [leaf.dim for leaf in self.leaves]
+        inner = all(a.dim != b.dim or a.stride == b.stride * b.size for a, b in pairwise(self.leaves))
+        return self.size == prod(shape) and dims == sorted(dims) and inner and not any(self.offsets)
+
     def transformed(self, element: Mapping[str, Any], block: Tensor) -> Tensor:
         """A block with one dimension for each leaf under the signs, scales and matrices of an element."""
         for move in self.moves:
-            part = element[move.group]
+            part = element.get(move.group)
             if isinstance(part, Monomial) and move.power:
                 block = block * self._spread(part.scale, move, block) ** move.power
             elif isinstance(part, Matrix):
@@ -94,7 +110,7 @@ class Cell:
     def _spread(self, scale: Any, move: Move, block: Tensor) -> Tensor:
         """The factor of each element of a block."""
         here = self.coordinates()
-        rows = tuple(torch.from_numpy(self._ravel(here, key)) for key in (*move.keys, move.leaves))
+        rows = tuple(torch.from_numpy(self.ravel(here, key)) for key in (*move.keys, move.leaves))
         return torch.as_tensor(scale, dtype=block.dtype, device=block.device)[rows]
 
     def _mixed(self, part: Matrix, move: Move, block: Tensor) -> Tensor:
@@ -111,7 +127,8 @@ class Cell:
         mixed = matrix.reshape(-1, *matrix.shape[-2:]) @ flat
         return mixed.reshape(sizes).permute(*np.argsort(order).tolist())
 
-    def _ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:
+    def ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:
+        """The index of some leaves as one, for the given coordinates."""
         index: Index = np.zeros([1] * len(self.leaves), dtype=np.int64)
         for k in leaves:
             index = index * self.leaves[k].size + coordinates[k]
@@ -151,13 +168,13 @@ class Layout:
         return sum(cell.size for cell in self.cells if cell.moves)
 
     def apply(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
-        """The moved tensor; a new one, of the same dtype and device."""
-        if not self.groups:
-            return tensor.clone()
-        moved = self._permuted({name: index_of(element[name]) for name in self.groups}, tensor)
-        if all(isinstance(element[name], np.ndarray) for name in self.groups):
+        """The moved tensor; a new one, of the same dtype and device. Groups that the element lacks stay as they are."""
+        parts = {name: element[name] for name in self.groups if name in element}
+        tables = {name: index_of(part) for name, part in parts.items() if not isinstance(part, Matrix)}
+        moved = self._permuted(tables, tensor) if tables else tensor.clone()
+        if all(isinstance(part, np.ndarray) for part in parts.values()):
             return moved
-        return self._transformed(element, moved)
+        return self._transformed(parts, moved)
 
     def _permuted(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
         per_axis = self.axis_permutations(tables)
@@ -209,17 +226,14 @@ class Layout:
         wide = torch.promote_types(tensor.dtype, torch.float64)
         result = tensor.to(wide)
         for cell in self.cells:
-            here = cell.coordinates()
-            at = tuple(torch.from_numpy(cell.positions(dim, here)).to(tensor.device) for dim in range(len(self.shape)))
-            block = cell.transformed(element, result[at].expand([leaf.size for leaf in cell.leaves]))
-            result = block.reshape(self.shape) if self._is_whole(cell) else result.index_put(at, block)
+            block = cell.transformed(element, cell.block(result))
+            if cell.is_all_of(self.shape):
+                result = block.reshape(self.shape)
+            else:
+                here = cell.coordinates()
+                at = [torch.from_numpy(cell.positions(dim, here)).to(tensor.device) for dim in range(len(self.shape))]
+                result = result.index_put(tuple(at), block)
         return result.to(tensor.dtype)
-
-    def _is_whole(self, cell: Cell) -> bool:
-        """Whether a cell is the tensor with its dimensions split into leaves, outer to inner."""
-        dims = [leaf.dim for leaf in cell.leaves]
-        inner = all(a.dim != b.dim or a.stride == b.stride * b.size for a, b in pairwise(cell.leaves))
-        return len(self.cells) == 1 and dims == sorted(dims) and inner and not any(cell.offsets)
 
     def _is_plain(self, cell: Cell, dim: int, targets: list[Index], sources: list[Index]) -> bool:
         """Whether a dimension is covered whole, unmoved, and selects no permutation of another dimension."""

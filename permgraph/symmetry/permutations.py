@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from permgraph.algebra.kinds import Kind
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import parts
 from permgraph.symmetry.parts import Index
@@ -52,7 +51,7 @@ class PermutationGroup:
     @property
     def log10_order(self) -> float:
         """log10 of the number of its permutations and signs, count · log10(size! · 2^size); 0 for matrices."""
-        permutations = 0.0 if Kind(self.kind).mixes else lgamma(self.size + 1) / log(10)
+        permutations = 0.0 if self.kind in MATRICES else lgamma(self.size + 1) / log(10)
         signs = self.size * log10(2) if self.kind in ("signed", "monomial") else 0.0
         return self.count * (permutations + signs)
 
@@ -71,6 +70,9 @@ class PermutationGroup:
     def identity(self) -> Any:
         """The part that changes nothing: the table of index vectors, for permutations."""
         return parts.identity(self.kind, self.table_shape)
+
+
+MATRICES = ("centred", "orthogonal", "invertible")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,19 @@ def compose(groups: Sequence[PermutationGroup], p: Mapping[str, Any], q: Mapping
     left, right = checked(groups, p), checked(groups, q)
     rows = {group.name: source_rows(by_name, group, left) for group in groups}
     return Permutations({name: parts.compose(left[name], right[name], rows[name]) for name in by_name})
+
+
+def followed(groups: Sequence[PermutationGroup], now: Mapping[str, Any], step: Mapping[str, Any]) -> Permutations:
+    """`compose(step, now)` for a step that names a few groups; what does not move with them is kept as it is."""
+    by_name = {group.name: group for group in groups}
+    tables, moved = dict(now), set(step)
+    images = {name: step.get(name, group.identity()) for name, group in by_name.items() if group.kind not in MATRICES}
+    for group in sorted(groups, key=lambda group: len(group.depends_on)):
+        if group.name in moved or moved.intersection(group.depends_on):
+            part = step[group.name] if group.name in step else group.identity()
+            tables[group.name] = parts.compose(part, now[group.name], source_rows(by_name, group, images))
+            moved.add(group.name)
+    return Permutations(tables)
 
 
 def invert(groups: Sequence[PermutationGroup], p: Mapping[str, Any]) -> Permutations:

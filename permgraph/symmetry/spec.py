@@ -71,6 +71,12 @@ class PermutationSpec:
         return sum(group.log10_order for group in self.groups)
 
     @property
+    def kinds(self) -> str:
+        """The kinds that the groups have: "permutation", "signed" or "all"."""
+        found = {group.kind for group in self.groups}
+        return "permutation" if found <= {"permutation"} else "signed" if found <= {"permutation", "signed"} else "all"
+
+    @property
     def dimension(self) -> int:
         """Dimension of the continuous part of G; 0 where all kinds are discrete."""
         return sum(group.dimension for group in self.groups)

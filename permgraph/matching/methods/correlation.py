@@ -12,6 +12,7 @@ from permgraph.comparing.frames import Point
 from permgraph.matching.correlation import Correlations, correlations
 from permgraph.matching.gains import correlation_gains
 from permgraph.matching.groups import pinned_sizes
+from permgraph.matching.kinds.match import match_kinds
 from permgraph.matching.match import Match, Task, matcher, with_partners
 from permgraph.matching.universe import mean_terms, settle, with_unseen
 from permgraph.matching.weights.sites import families
@@ -30,6 +31,8 @@ def by_correlation(task: Task, *, point_weights: Mapping[str, Sequence[float]] |
     matched by weights afterwards.
     """
     points = task.points(point_weights)
+    if task.spec.kinds != "permutation":
+        return match_kinds(task, points)
     parts = list(_parts(task.groups, points, len(task.models)))
     found = [Match({}) for _ in task.states]
     for number, (members, here) in enumerate(parts):

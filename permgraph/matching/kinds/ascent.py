@@ -1,0 +1,191 @@
+"""Matching of balanced models by weights: families of groups are solved one after the other until none gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from permgraph.matching.kinds.family import Cross, solve
+from permgraph.matching.kinds.one import Similarity, best
+from permgraph.matching.kinds.places import Place, further_sign, places
+from permgraph.matching.weights.sites import Action, Family, Site, families, sites
+from permgraph.symmetry.parts import Monomial
+from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.spec import PermutationSpec
+
+ROUNDS = 60
+WORTHWHILE = 1e-6  # a round that gains less than this share of the objective is the last
+Report = Callable[[str, int, int | None], None]
+
+
+@dataclass
+class Ascent:
+    """Block coordinate ascent of Σ <θ_A, g θ_B> over orders, signs and rotations.
+
+    A family's first element is found from the places where all else is known: at the start those beside pinned axes
+    (embeddings, positions, a head), then those beside what was solved. The start matters more than anything else.
+    """
+
+    spec: PermutationSpec
+    groups: Sequence[PermutationGroup]
+    a: Mapping[str, Tensor]
+    b: Mapping[str, Tensor]
+    element: Permutations
+    report: Report | None = None
+    moved: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.main = [group for group in self.groups if group.size > 1]
+        self.further = [group for group in self.groups if group.size == 1 and group.kind in ("signed", "monomial")]
+        self.sites = sites(self.spec, self.main)
+        self.families = families(self.main)
+        self.where = places(self.spec, [group.name for group in self.groups])
+        self.moved = self.spec.apply(self.element, self.b)
+
+    def settle(self, found: Mapping[str, Any]) -> None:
+        """Move B by parts of groups that are found already, with all that depends on them."""
+        depending = [g.name for g in self.main if found.keys() & set(g.depends_on) and g.name not in found]
+        identity = {group.name: group.identity() for group in self.main if group.name in depending}
+        self._apply({**identity, **found})
+
+    def sign_again(self, names: Container[str]) -> None:
+        """Choose the signs of units of groups anew, by weights, with those further ones that go with them."""
+        for group in self.main:
+            if group.name in names and group.kind in ("signed", "monomial"):
+                given = [self._sign_of(place) for place in self.where[group.name]]
+                part, _ = best(group.kind, 1, given)
+                index = np.broadcast_to(np.arange(group.size), group.table_shape)
+                self._apply({group.name: Monomial(index, part.scale.reshape(group.table_shape))})
+
+    def _sign_of(self, place: Place) -> Similarity:
+        """Inner products of units with themselves at a place, and which signs reach it."""
+        one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
+        products = (one * other).sum(-1).reshape(-1, 1, 1).cpu().numpy()
+        return Similarity(products, bool(place.move.power % 2), place.further)
+
+    def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
+        """The element of B. Groups that are `known` are where they should be at the start, those `held` stay there."""
+        self.families = [f for f in self.families if any(group.name not in held for group in f)]
+        start, identity = self.value(), (self.element, dict(self.moved))
+        self._grow(set(known))
+        value = self.value()
+        for number in range(ROUNDS):
+            if self.report is not None:
+                self.report("weights, all kinds", number, ROUNDS)
+            for family in self.families:
+                self._solve(family, self.sites)
+            self._sign()
+            reached = self.value()
+            if reached <= value + WORTHWHILE * abs(value):
+                break
+            value = reached
+        if self.value() < start:
+            self.element, self.moved = identity
+        return self.element
+
+    def value(self) -> float:
+        """Σ <θ_A, g θ_B> over the parameters that groups act on."""
+        names = dict.fromkeys(
+            [*(site.name for site in self.sites), *(p.name for g in self.further for p in self.where[g.name])]
+        )
+        return sum(_inner(self.a[name], self.moved[name]) for name in names)
+
+    def _grow(self, known: set[str]) -> None:
+        """Solve each family once, next the one of which the known places hold the largest share of its weights."""
+        left = [family for family in self.families if not known.issuperset(group.name for group in family)]
+        while left:
+            usable = [self._usable(family, known) for family in left]
+            shares = [self._weight(family, here) for family, here in zip(left, usable, strict=True)]
+            k = int(np.argmax(shares))
+            family = left.pop(k)
+            self._solve(family, usable[k] if shares[k] > 0 else self.sites)
+            known |= {group.name for group in family}
+        self._sign()
+
+    def _usable(self, family: Family, known: set[str]) -> list[Site]:
+        names = {group.name for group in family}
+        mine = {group.name for group in self.main}
+        return [
+            site
+            for site in self.sites
+            if names & site.names and all(n in names or n in known for n in site.names if n in mine)
+        ]
+
+    def _weight(self, family: Family, here: Sequence[Site]) -> float:
+        names = {group.name for group in family}
+        whole = sum(prod(leaf.size for leaf in site.cell.leaves) for site in self.sites if names & site.names)
+        return sum(prod(leaf.size for leaf in site.cell.leaves) for site in here) / whole if whole else 0.0
+
+    def _solve(self, family: Family, here: Sequence[Site]) -> None:
+        names = {group.name for group in family}
+        terms = [
+            self._cross(site, action) for site in here for action in site.actions if names.intersection(action.axes)
+        ]
+        if not terms:
+            return
+        _, found = solve(family, _joined(terms))
+        self._apply(found)
+
+    def _apply(self, found: Mapping[str, Any]) -> None:
+        self.element = followed(self.spec.groups, self.element, found)
+        for name, layout in self.spec.layouts.items():
+            if not found.keys().isdisjoint(layout.groups):
+                self.moved[name] = self.spec.apply_one(found, name, self.moved[name])
+
+    def _cross(self, site: Site, action: Action) -> Cross:
+        """Inner products of the units of an action, A against B as it is moved now, over all else at the site."""
+        span = site.spans[site.actions.index(action)]
+        sides = []
+        for state in (self.a, self.moved):
+            value = site.tensor(state[site.name]).double()
+            rest = [k for k in range(value.dim()) if k not in span]
+            count = prod(value.shape[k] for k in span)
+            sides.append(value.permute([*span, *rest]).reshape(count, -1))
+        matrix = (sides[0] @ sides[1].T).cpu().numpy()
+        return Cross(action.axes, matrix.reshape(site.sizes(action) * 2), *_signs(site, action))
+
+    def _sign(self) -> None:
+        """Each further sign of a unit is that of the inner product where it acts."""
+        for group in self.further:
+            total: Any = np.zeros(group.count)
+            for place in self.where[group.name]:
+                if place.move.power % 2:
+                    total = total + self._products(place)
+            if np.any(total < 0):
+                index = np.zeros(group.table_shape, dtype=np.int64)
+                self._apply({group.name: Monomial(index, np.where(total < 0, -1.0, 1.0).reshape(group.table_shape))})
+
+    def _products(self, place: Place) -> Any:
+        one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
+        return (one * other).sum((1, 2)).cpu().numpy()
+
+
+def _inner(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.double().reshape(-1), b.double().reshape(-1)))
+
+
+def _signs(site: Site, action: Action) -> tuple[frozenset[str], dict[str, str]]:
+    """The groups of an action whose sign reaches the site, and the further sign of a group's units there."""
+    odd, further = set[str](), dict[str, str]()
+    for name, leaves in zip(action.axes, action.units, strict=True):
+        for move in site.cell.moves:
+            if move.group == name and move.leaves == leaves:
+                odd |= {name} if move.power % 2 else set()
+                further |= {name: other} if (other := further_sign(site.cell, move)) else {}
+    return frozenset(odd), further
+
+
+def _joined(terms: Sequence[Cross]) -> list[Cross]:
+    """Terms of one form added up."""
+    found: dict[Any, Cross] = {}
+    for term in terms:
+        key = term.names, term.odd, tuple(sorted((term.further or {}).items()))
+        before = found.get(key)
+        found[key] = term if before is None else Cross(term.names, before.matrix + term.matrix, term.odd, term.further)
+    return list(found.values())

@@ -1,0 +1,126 @@
+"""The representative of smallest norm: what is left of the symmetry then is orders, signs and rotations.
+
+Scales and invertible maps have no largest inner product: |θ| grows without bound along them. In the orbit of θ under
+them the points of smallest norm form one orbit of the orthogonal maps (Kempf and Ness, 1979). So both models are
+brought there, matched there by closed forms, and B then goes to where A was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from permgraph.matching.kinds.places import Place, places
+from permgraph.symmetry.parts import Matrix, Monomial, Numbers
+from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.spec import PermutationSpec
+
+SWEEPS = 100
+SETTLED = 1e-9
+STEPS = 50  # of Newton for scales that have more than two exponents
+FLOOR = 1e-12  # of the largest eigenvalue: directions below it are left as they are
+
+
+def balance(
+    spec: PermutationSpec, state: Mapping[str, Tensor], names: Collection[str]
+) -> tuple[Permutations, dict[str, Tensor]]:
+    """argmin over scales and invertible maps g of Σ |g θ|², and g θ; orders, signs and groups not in `names` stay.
+
+    For an invertible map with Gram matrices G (side 1) and H (side -1) the minimum is C = X^½ with X G X = H; for
+    scales with exponents ±1 it is s⁴ = |θ₋|² / |θ₊|². Groups that meet on a tensor are swept until they settle.
+    """
+    groups = [g for g in spec.groups if g.name in names and g.kind in ("scaled", "monomial", "invertible")]
+    element: Permutations = spec.identity()
+    where = places(spec, [group.name for group in groups])
+    touched = {place.name for here in where.values() for place in here}
+    moved = {name: tensor.double() if name in touched else tensor for name, tensor in state.items()}
+    pending = {group.name: group for group in groups if where[group.name]}
+    for _ in range(SWEEPS):
+        changed: set[str] = set()
+        for group in list(pending.values()):
+            part, size = _step(group, where[group.name], moved)
+            if size > SETTLED:
+                step = {group.name: part}
+                element = followed(spec.groups, element, step)
+                for name in dict.fromkeys(place.name for place in where[group.name]):
+                    moved[name] = spec.apply_one(step, name, moved[name])
+                    changed.add(name)
+        pending = {g.name: g for g in groups if any(place.name in changed for place in where[g.name])}
+        if not pending:
+            break
+    return element, spec.apply(element, state)
+
+
+def _step(group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor]) -> tuple[Any, float]:
+    """The balancing part of a group with all others held, and how far it is from the identity."""
+    if group.kind == "invertible":
+        matrix = _balancing_maps(group, here, state)
+        return Matrix(matrix), float(np.abs(matrix - np.eye(group.size)).max(initial=0))
+    logs = _balancing_logs(group, here, state)
+    index = np.broadcast_to(np.arange(group.size), group.table_shape)
+    return Monomial(index, np.exp(logs).reshape(group.table_shape)), float(np.abs(logs).max(initial=0))
+
+
+def _balancing_maps(group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor]) -> Numbers:
+    shape = (max(group.count, 1), group.size, group.size)
+    grams = {1: np.zeros(shape), -1: np.zeros(shape)}
+    for place in here:
+        units = place.units(state[place.name]).double()
+        grams[1 if place.move.power > 0 else -1] += (units @ units.mT).cpu().numpy()
+    found = np.stack([_geometric(g, h) for g, h in zip(grams[1], grams[-1], strict=True)])
+    return found.reshape(*group.table_shape, group.size)
+
+
+def _geometric(g: Numbers, h: Numbers) -> Numbers:
+    """X^½ for the positive X with X G X = H: the geometric mean of G⁻¹ and H."""
+    size = len(g)
+    largest = [float(np.trace(m)) for m in (g, h)]
+    if not all(value > 0 for value in largest):
+        return np.eye(size)
+    g, h = (m + FLOOR * value * np.eye(size) for m, value in zip((g, h), largest, strict=True))
+    root = _power(g, 0.5)
+    inverse = _power(g, -0.5)
+    return _power(inverse @ _power(root @ h @ root, 0.5) @ inverse, 0.5)
+
+
+def _power(matrix: Numbers, exponent: float) -> Numbers:
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    found: Numbers = (vectors * np.maximum(values, np.finfo(float).tiny) ** exponent) @ vectors.T
+    return found
+
+
+def _balancing_logs(group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor]) -> Numbers:
+    """log s of every unit, [count · size]: the minimum of Σ_e |θ_e|² s^(2e); 0 where it has none."""
+    squares: dict[int, Numbers] = {}
+    for place in here:
+        if place.move.power:
+            units = place.units(state[place.name])
+            total = _squares(units).reshape(-1)
+            squares[place.move.power] = squares.get(place.move.power, np.zeros(len(total))) + total
+    count = max(group.count, 1) * group.size
+    if not squares:
+        return np.zeros(count)
+    exponents = np.array(list(squares))[:, None]
+    sizes = np.array(list(squares.values()))
+    up, down = (sizes * (exponents > 0)).sum(0) > 0, (sizes * (exponents < 0)).sum(0) > 0
+    return np.where(up & down, _newton(exponents, sizes), 0.0)
+
+
+def _squares(units: Tensor) -> Numbers:
+    found: Numbers = units.double().square().sum(-1).cpu().numpy()
+    return found
+
+
+def _newton(exponents: Numbers, sizes: Numbers) -> Numbers:
+    t = np.zeros(sizes.shape[1])
+    for _ in range(STEPS):
+        terms = sizes * np.exp(2 * exponents * t)
+        slope, curve = (2 * exponents * terms).sum(0), (4 * exponents**2 * terms).sum(0)
+        step = np.clip(np.divide(slope, curve, out=np.zeros_like(t), where=curve > 0), -1, 1)
+        t = t - step
+        if np.abs(step).max(initial=0) < 1e-14:
+            break
+    return t

@@ -1,0 +1,113 @@
+"""Models matched in all kinds: balanced, matched by activations or weights, brought to where the reference is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from permgraph.algebra.kinds import Kind
+from permgraph.comparing.frames import Point
+from permgraph.comparing.moments import CrossMoments
+from permgraph.matching.correlation import chosen_points, moments_of
+from permgraph.matching.gains import Gain
+from permgraph.matching.kinds.ascent import Ascent
+from permgraph.matching.kinds.balance import balance
+from permgraph.matching.kinds.family import Cross, solve
+from permgraph.matching.kinds.places import further_sign, places
+from permgraph.matching.match import Match, Task
+from permgraph.symmetry.spec import PermutationSpec
+
+
+def match_kinds(task: Task, points: Sequence[Point] | None = None) -> list[Match]:
+    """P_m = c_A⁻¹ g c_m: c brings a model to its smallest norm, g matches it there to those already placed.
+
+    With `points`, orders, signs and rotations are those of activations, at these points of the first model and each
+    other one; groups that no activation carries, and what signs are left, are matched by weights.
+    """
+    spec, names = task.spec, [group.name for group in task.groups]
+    balanced = [balance(spec, state, names) for state in task.states]
+    placed: list[Mapping[str, Tensor]] = [balanced[0][1]]
+    found = [task.unmoved()]
+    for number in range(1, len(task.models)):
+        reference, own = _mean(placed), balanced[number][1]
+        ascent = Ascent(spec, task.groups, reference, own, spec.identity(), _report(task))
+        if points is None:
+            element = ascent.run()
+        else:
+            seen, unsigned = _by_activations(task, points, (balanced[0][1], own), number)
+            ascent.settle(seen)
+            ascent.sign_again(unsigned)
+            element = ascent.run(known=seen, held=seen)
+        placed.append(ascent.moved)
+        total = spec.compose(spec.invert(balanced[0][0]), spec.compose(element, balanced[number][0]))
+        gains = _gains(spec, task.groups, reference, own, ascent.moved)
+        found.append(Match({name: total[name] for name in names}, gains))
+    return found
+
+
+def _report(task: Task) -> Any:
+    return None if task.progress is None else partial(task.progress)
+
+
+def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    if len(states) == 1:
+        return states[0]
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
+        if first.is_floating_point()
+        else first
+        for name, first in states[0].items()
+    }
+
+
+def _by_activations(
+    task: Task, points: Sequence[Point], states: tuple[Mapping[str, Tensor], ...], number: int
+) -> tuple[dict[str, Any], set[str]]:
+    """The best parts of the groups that activations tell apart, and those of which they do not tell the signs.
+
+    Both models are balanced, so that sizes compare.
+    """
+    pair = task.models.pair(0, number).with_states(*states)
+    moments = moments_of(pair, points, task.data, task.data.total, task.progress)
+    terms = list(_terms(task.spec, points, moments))
+    names = {name for term in terms for name in term.names}
+    groups = [group for group in task.groups if group.name in names]
+    signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
+    return solve(groups, terms)[1], names - signed
+
+
+def _terms(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Cross]:
+    mixing = {group.name for group in spec.groups if Kind(group.kind).mixes}
+    for k in chosen_points(points, moments):
+        point, moment = points[k], moments[k]
+        moment.require_signal()
+        matrix = moment.overlap() if mixing.intersection(point.groups) else moment.correlation()
+        moves = {m.group: m for m in point.cell.moves if m.leaves and m.group in point.groups}
+        odd = frozenset(name for name, move in moves.items() if move.power % 2)
+        further = {name: sign for name, move in moves.items() if (sign := further_sign(point.cell, move))}
+        yield Cross(point.groups, point.weight * matrix.reshape(point.sizes * 2), odd, further)
+
+
+def _gains(
+    spec: PermutationSpec,
+    groups: Sequence[Any],
+    reference: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+) -> dict[str, Gain]:
+    """Σ <θ_A, θ_B> over what a group acts on, unmoved and moved, and Σ |θ_A| |θ_B|, all of balanced weights."""
+    where = places(spec, [group.name for group in groups])
+    found = {}
+    for group in groups:
+        values = [0.0, 0.0, 0.0]
+        for place in where[group.name]:
+            a, b, moved = (place.units(state[place.name]).double() for state in (reference, before, after))
+            values[0] += float((a * b).sum())
+            values[1] += float((a * moved).sum())
+            values[2] += float(a.norm() * b.norm())
+        found[group.name] = Gain(*values)
+    return found

@@ -1,0 +1,90 @@
+"""The best element of one group alone: assignment for orders and signs, a polar factor for rotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from permgraph.algebra.kinds import Kind
+from permgraph.assignment.flat import assign_each
+from permgraph.symmetry.parts import Index, Matrix, Monomial, Numbers, complement_of_ones
+
+STILL = 1e-9
+"""What the identity earns beside the data, relative to the largest entry: directions that nothing tells apart stay."""
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """[..., n, n]: inner products of units of A with units of B where a group acts, row A, column B.
+
+    `odd`: whether a sign of the group reaches this place. `further`: the further sign that does, "" for none.
+    """
+
+    matrix: Numbers
+    odd: bool = True
+    further: str = ""
+
+
+def best(kind: str, size: int, given: Sequence[Similarity]) -> tuple[Any, Numbers]:
+    """The parts that maximise Σ <A, part B> for each matrix of a stack, and the maxima.
+
+    For a permutation Σ_i S[i, π(i)] by assignment; with signs the larger of ± S. For orthogonal maps tr(O Sᵀ), which
+    the polar factor of S maximises: its value is the sum of the singular values. Scales are balanced before: see
+    `balance`.
+    """
+    lead = given[0].matrix.shape[:-2] if given else ()
+    stacks = [Similarity(one.matrix.reshape(-1, size, size), one.odd, one.further) for one in given]
+    if Kind(kind).mixes:
+        total = _sum([one.matrix for one in stacks], size)
+        matrices, values = _polar(kind, total)
+        return Matrix(matrices.reshape(*lead, size, size), orthogonal=True), values.reshape(lead)
+    gain, signs = _signed(stacks, size, has_signs=kind in ("signed", "monomial"))
+    index = assign_each(gain)
+    values = np.take_along_axis(gain, index[..., None], -1)[..., 0].sum(-1).reshape(lead)
+    table: Index = index.reshape(*lead, size)
+    if kind == "permutation":
+        return table, values
+    scale = np.take_along_axis(signs, index[..., None], -1)[..., 0].reshape(*lead, size)
+    return Monomial(table, scale), values
+
+
+def _sum(matrices: Sequence[Numbers], size: int) -> Numbers:
+    total: Numbers = np.zeros((1, size, size))
+    for matrix in matrices:
+        total = total + matrix
+    return total
+
+
+def _polar(kind: str, total: Numbers) -> tuple[Numbers, Numbers]:
+    """The orthogonal polar factors of a stack, in the complement of ones for centred maps, and tr(O Sᵀ)."""
+    size = total.shape[-1]
+    total = total + STILL * np.abs(total).max(initial=0) * np.eye(size)
+    if kind != "centred":
+        u, s, v = np.linalg.svd(total)
+        return u @ v, s.sum(-1)
+    basis = complement_of_ones(size)
+    u, s, v = np.linalg.svd(basis.T @ total @ basis)
+    ones = np.full((size, size), 1 / size)
+    return basis @ u @ v @ basis.T + ones, s.sum(-1) + total.sum((-1, -2)) / size
+
+
+def _signed(stacks: Sequence[Similarity], size: int, *, has_signs: bool) -> tuple[Numbers, Numbers]:
+    """What each pair of units is worth with its best signs, and the sign of the group itself for it.
+
+    A further sign is chosen for each pair, given that of the group: |even + sign · odd| where it acts.
+    """
+    names = dict.fromkeys(one.further for one in stacks)
+    parts = {
+        name: [_sum([s.matrix for s in stacks if s.further == name and s.odd is odd], size) for odd in (False, True)]
+        for name in names
+    }
+    worth = []
+    for sign in (1, -1) if has_signs else (1,):
+        values = [even + sign * odd for even, odd in parts.values()]
+        worth.append(_sum([np.abs(v) if name else v for name, v in zip(parts, values, strict=True)], size))
+    if not has_signs:
+        return worth[0], np.ones_like(worth[0])
+    return np.maximum(*worth), np.where(worth[1] > worth[0], -1.0, 1.0)

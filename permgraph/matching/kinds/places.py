@@ -1,0 +1,71 @@
+"""Where groups act on parameters, as blocks: rows that select, units that move, and everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.spec import PermutationSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """One move of a group on a cell of a parameter."""
+
+    name: str
+    cell: Cell
+    move: Move
+
+    @property
+    def _order(self) -> tuple[list[int], list[int], list[int]]:
+        keys = [k for key in self.move.keys for k in key]
+        rest = [k for k in range(len(self.cell.leaves)) if k not in (*keys, *self.move.leaves)]
+        return keys, list(self.move.leaves), rest
+
+    @property
+    def further(self) -> str:
+        """The further sign of the same units here, "" for none."""
+        return further_sign(self.cell, self.move)
+
+    def units(self, value: Tensor) -> Tensor:
+        """[rows, units, rest] of a parameter, rows over all that the group depends on."""
+        keys, own, rest = self._order
+        block = self.cell.block(value).permute([*keys, *own, *rest])
+        sizes = [prod(self.cell.leaves[k].size for k in leaves) for leaves in (keys, own)]
+        return block.reshape(*sizes, -1)
+
+
+def further_sign(cell: Cell, move: Move) -> str:
+    """The group of size 1 that gives the units of a move one more sign in a cell, "" for none."""
+    found = (m.group for m in cell.moves if not m.leaves and m.power % 2 and m.keys[-1] == move.leaves)
+    return next(found, "")
+
+
+def places(spec: PermutationSpec, names: Sequence[str]) -> dict[str, list[Place]]:
+    """Group -> where it acts on parameters; tied weights count once."""
+    found: dict[str, list[Place]] = {name: [] for name in names}
+    for place in _all(spec):
+        if place.move.group in found:
+            found[place.move.group].append(place)
+    return found
+
+
+def _all(spec: PermutationSpec) -> Iterator[Place]:
+    for name in spec.parameters:
+        if name in spec.layouts and name not in spec.ties.aliases:
+            for cell in spec.layouts[name].cells:
+                for move in cell.moves:
+                    yield Place(name, cell, move)
+
+
+def wide(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights in float64."""
+    return {
+        name: tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor.detach()
+        for name, tensor in state.items()
+    }

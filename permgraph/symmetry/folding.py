@@ -1,0 +1,174 @@
+"""Moves the weights of norms into the layers that read them, so that the stream they scale may rotate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.symmetry.derivation import Derivation, vectors
+from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.parts import Monomial
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.tracing.capture import Program, as_args, capture
+
+ZEROS = "it has elements that are 0"
+NO_READER = "what it scales is not only read by weights that can take the scale"
+TIED = "it is read by a weight that is tied; untie=True gives the reader a weight of its own"
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A model of the same class and function in which norms scale by 1.
+
+    Attributes:
+        state_dict: its weights; the same keys, shapes and dtypes.
+        report: weight of a norm -> the parameters that took it, or why it stays.
+        untied: names of tensors that share no memory any more; () where nothing was untied.
+
+    """
+
+    state_dict: dict[str, Tensor] = field(repr=False)
+    report: Mapping[str, tuple[str, ...] | str]
+    untied: tuple[str, ...] = ()
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The weights that are 1 now."""
+        return tuple(name for name, readers in self.report.items() if not isinstance(readers, str))
+
+
+def fold(
+    model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, untie: bool = False
+) -> Folded:
+    """W ← W diag(a) for every reader W of a norm, b ← b / a, a ← 1: f is unchanged, and norms with weight 1 rotate.
+
+    This is an element of the monomial group of the norm's result. A bias stays: it is a vector of the stream. The
+    weights are computed in float64 and stored in the model's dtype; the model is not changed.
+
+    Args:
+        model: in eval mode.
+        args: example positional inputs.
+        kwargs: example keyword inputs.
+        untie: whether a reader that shares its weight with what writes the stream (the head of a language model) may
+            get a weight of its own.
+
+    Raises:
+        CaptureError: the model cannot be traced.
+
+    """
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    best = foldable(model, capture(model, as_args(args), kwargs), untie=untie, args=args, kwargs=kwargs)
+    return best.folded((state,))[0]
+
+
+def foldable(
+    model: nn.Module, program: Program, *, untie: bool, args: Any = (), kwargs: Mapping[str, Any] | None = None
+) -> Foldable:
+    """What can be folded in a model that was traced; with `untie` after its shared weights have come apart, if that
+    frees more of it.
+    """
+    names, shared = vectors(model), tied(model)
+    plain = Foldable.of(program, names)
+    if not (shared and plain.stuck):
+        return plain
+    if untie:
+        apart = separated(model, shared)
+        found = replace(Foldable.of(capture(apart, as_args(args), kwargs), names), untied=shared)
+        if len(found.elements) > len(plain.elements):
+            return found
+    return replace(plain, may_untie=not untie)
+
+
+def tied(model: nn.Module) -> tuple[str, ...]:
+    """State-dict keys of parameters that stand under another name before."""
+    first: dict[int, str] = {}
+    found = []
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            found.append(name)
+    return tuple(found)
+
+
+def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
+    """A copy of a model in which the parameters of these names are parameters of their own."""
+    apart = copy.deepcopy(model)
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        owner = apart.get_submodule(path)
+        setattr(owner, leaf, nn.Parameter(getattr(owner, leaf).detach().clone(), requires_grad=False))
+    for config in {id(c): c for m in apart.modules() if (c := getattr(m, "config", None)) is not None}.values():
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
+    return apart
+
+
+@dataclass(frozen=True)
+class Foldable:
+    """The weights of norms that stand between streams which would mix without them, and the groups that scale them."""
+
+    spec: PermutationSpec
+    elements: Mapping[str, tuple[Cell, Move]]
+    stuck: tuple[str, ...]
+    untied: tuple[str, ...] = ()
+    may_untie: bool = False
+
+    @classmethod
+    def of(cls, program: Program, names: tuple[str, ...]) -> Foldable:
+        """All that a program has."""
+        wanted = sorted(Derivation(program, "fixed", {}, "all", names).grouping.changes.held)
+        spec = Derivation(program, "fixed", {}, "all").spec
+        found = {name: scaling for name in wanted if (scaling := _scaling(spec, name, wanted)) is not None}
+        return cls(spec, found, tuple(name for name in wanted if name not in found))
+
+    def folded(self, states: Sequence[Mapping[str, Tensor]]) -> list[Folded]:
+        """Models of one architecture, folded alike: a weight that one of them cannot fold stays in all."""
+        zeros = [name for name in self.elements if any(bool((state[name] == 0).any()) for state in states)]
+        return [self._folded(state, zeros) for state in states]
+
+    def _folded(self, state: Mapping[str, Tensor], zeros: Collection[str]) -> Folded:
+        element, report = self._element(state, zeros)
+        given = {name: tensor.clone() for name, tensor in state.items()} if self.untied else state
+        moved = self.spec.apply(element, given)
+        for name, readers in report.items():
+            if not isinstance(readers, str):
+                moved[name] = torch.ones_like(moved[name])
+        return Folded(moved, report, self.untied)
+
+    def _element(
+        self, state: Mapping[str, Tensor], zeros: Collection[str]
+    ) -> tuple[Mapping[str, Any], dict[str, tuple[str, ...] | str]]:
+        """The element that makes every weight 1, and what to report."""
+        element, report = dict(self.spec.identity()), dict[str, tuple[str, ...] | str]()
+        for name, (cell, move) in self.elements.items():
+            if name in zeros:
+                report[name] = ZEROS
+                continue
+            weight = state[name].double().cpu().numpy()
+            part = element[move.group]
+            scale = part.scale.copy()
+            here = cell.coordinates()
+            rows = tuple(cell.ravel(here, key) for key in (*move.keys, move.leaves))
+            scale[rows] = weight[cell.positions(0, here)] ** (-1 / move.power)
+            element[move.group] = Monomial(part.index, scale)
+            axes = self.spec[move.group].axes
+            report[name] = tuple(key for key, _ in axes if key != name and len(self.spec.shapes[key]) > 1)
+        report |= dict.fromkeys(self.stuck, TIED if self.may_untie else NO_READER)
+        return element, report
+
+
+def _scaling(spec: PermutationSpec, name: str, wanted: list[str]) -> tuple[Cell, Move] | None:
+    """The group that scales a vector and no other of these, with its place on it."""
+    layout = spec.layouts[name]
+    if len(layout.cells) != 1:
+        return None
+    for move in layout.cells[0].moves:
+        group = spec[move.group]
+        others = {key for key, _ in group.axes} & set(wanted) - {name}
+        if group.kind == "monomial" and abs(move.power) == 1 and not others:
+            return layout.cells[0], move
+    return None
