@@ -215,7 +215,7 @@ REFUSED = {
     "an option of another method": (
         lambda a, b: pg.align(a, b, args=(X,), point_weights={}),
         pg.OptionError,
-        'method "weights" has no option point_weights: it has none',
+        'method "weights" has no option point_weights: it has effort',
     ),
     "an option that is misspelt": (
         lambda a, b: pg.align(a, b, vectors(), point_weight={}),

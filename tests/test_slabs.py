@@ -10,15 +10,16 @@ import pytest
 import torch
 from pairs import PLANTED
 
-from permgraph.matching.weights import freed_memory, objective
+from permgraph.matching.weights import freed_memory, objective, similarities
 from permgraph.matching.weights.doubly_stochastic import Mixture, gather
+from permgraph.matching.weights.effort import Sizes
 from permgraph.matching.weights.objective import dot, matched, slabs
 from permgraph.matching.weights.search import match_weights
 
 
 @pytest.mark.parametrize(("count", "size", "of"), [(7, 70, None), (7, 70, 3), (7, 7, None), (1, 500, None), (5, 0, 0)])
 def test_slabs_cover_every_row_once_and_keep_their_size(count, size, of, monkeypatch):
-    monkeypatch.setattr(objective, "SLAB", 20)
+    monkeypatch.setattr(objective, "SIZES", Sizes(slab=20))
     found = list(slabs(count, size, of))
     rows = [row for some in found for row in range(some.start, some.stop)]
     assert rows == list(range(count if of is None else of))
@@ -32,7 +33,8 @@ def test_matching_does_not_depend_on_the_slabs(name, monkeypatch):
     b = {k: v + 0.3 * v.std() * torch.randn(v.shape, generator=noise) for k, v in pair.b.state_dict().items()}
     found = []
     for size in (2**19, 32):
-        monkeypatch.setattr(objective, "SLAB", size)
+        for module in (objective, similarities):
+            monkeypatch.setattr(module, "SIZES", Sizes(slab=size))
         found.append(match_weights(pair.spec, pair.spec.groups, pair.a.state_dict(), b))
     one, other = found
     assert all(np.array_equal(one.tables[group], other.tables[group]) for group in one.tables)
@@ -46,7 +48,7 @@ def test_an_inner_product_in_slabs_is_that_of_the_whole(spans, monkeypatch):
     order = np.random.default_rng(0)
     indices = [order.permutation(np.prod([a.shape[atom] for atom in span])) for span in spans]
     whole = dot(a, gather(b, spans, indices))
-    monkeypatch.setattr(objective, "SLAB", 24)
+    monkeypatch.setattr(objective, "SIZES", Sizes(slab=24))
     assert matched(a, b, spans, indices) == pytest.approx(whole, rel=1e-12)
 
 

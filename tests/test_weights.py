@@ -13,6 +13,7 @@ from weight_cases import SELF_MEETING, ResidualMLP, Square, Tied, pair, recovere
 
 import permgraph as pg
 from permgraph.matching.weights.coordinate_descent import Descent
+from permgraph.matching.weights.effort import Effort
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.search import match_weights
 
@@ -71,14 +72,14 @@ def test_small_networks_reach_the_best_of_all_elements() -> None:
         assert match_weights(spec, spec.groups, a, b).search.objective == pytest.approx(best, rel=0.1)
 
 
-def test_the_answer_repeats_and_large_families_are_found_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_repeats_and_large_families_are_found_last() -> None:
     spec, a, b, inverse = residual(2, 1.0)
     one, two = (match_weights(spec, spec.groups, a, b, seed=3) for _ in range(2))
     assert all((one.tables[name] == two.tables[name]).all() for name in one.tables)
     assert one.search == two.search
-    monkeypatch.setattr("permgraph.matching.weights.search.LARGE", 40)
     spec, a, b, inverse = residual(2, 0.0)
-    assert recovered(match_weights(spec, spec.groups, a, b).tables, inverse) == 1.0
+    late = match_weights(spec, spec.groups, a, b, effort=Effort(averaged_above=40))
+    assert recovered(late.tables, inverse) == 1.0
 
 
 def test_the_identity_competes() -> None:
@@ -103,30 +104,27 @@ def test_the_search_is_on_the_alignment_and_progress_is_told() -> None:
     assert pg.align(planted.a, planted.b, planted.batches).search is None
 
 
-def test_similarities_without_room_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_similarities_without_room_are_made_anew() -> None:
     spec, a, b, _ = residual(2, 0.5)
     kept = match_weights(spec, spec.groups, a, b).search
-    monkeypatch.setattr("permgraph.matching.weights.similarities.ROOM_AT_LEAST", 0)
-    monkeypatch.setattr("permgraph.matching.weights.similarities.ROOM", 0.0)
-    assert not Descent.of(Pairing.of(spec, spec.groups, a, b)).kept.kept
-    assert match_weights(spec, spec.groups, a, b).search.objective == pytest.approx(kept.objective)
+    bare = Effort(room=0.0, room_at_least=0)
+    assert not Descent.of(Pairing.of(spec, spec.groups, a, b, bare)).kept.kept
+    assert match_weights(spec, spec.groups, a, b, effort=bare).search.objective == pytest.approx(kept.objective)
 
 
-def test_large_models_stop_after_a_step_that_gains_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_stop_after_a_step_that_gains_little() -> None:
     """Unrelated weights: fewer steps, and an objective about as good; a planted element is still recovered."""
     torch.manual_seed(0)
     spec, a, _, _ = pair(ResidualMLP(2, 64, 96, inputs=8), torch.randn(4, 8))
     b = {k: torch.randn_like(v) * v.std(correction=0) for k, v in a.items()}
     careful = match_weights(spec, spec.groups, a, b).search
-    monkeypatch.setattr("permgraph.matching.weights.objective.DOUBLE_BELOW", 0)
-    monkeypatch.setattr("permgraph.matching.weights.search.HURRIED", 0)
-    monkeypatch.setattr("permgraph.matching.weights.coordinate_descent.HURRIED", 0)
-    hurried = match_weights(spec, spec.groups, a, b).search
+    large = Effort(double_below=0, hurried_above=0)
+    hurried = match_weights(spec, spec.groups, a, b, effort=large).search
     assert hurried.steps < careful.steps
     assert hurried.starts == 1
     assert hurried.objective > 0.9 * careful.objective
     spec, a, b, inverse = residual(6, 0.5)
-    assert recovered(match_weights(spec, spec.groups, a, b).tables, inverse) == 1.0
+    assert recovered(match_weights(spec, spec.groups, a, b, effort=large).tables, inverse) == 1.0
 
 
 @pytest.mark.parametrize("build", [lambda: Square(5), Tied], ids=["square", "used transposed too"])
@@ -142,3 +140,9 @@ def test_a_group_twice_on_one_tensor_reaches_the_best_of_all_elements(build) -> 
         best = max(pairing.value({group.name: np.array(p)}) for p in itertools.permutations(range(group.size)))
         found = match_weights(spec, [group], a, b).search
         assert found.objective == pytest.approx(best)
+
+
+def test_the_effort_is_an_option_of_the_method() -> None:
+    planted = plant(mlp(), vectors())
+    found = pg.align(planted.a, planted.b, args=(vectors()[0],), effort=Effort(steps=1, starts=1))
+    assert (found.search.steps, found.search.starts) == (1, 1)

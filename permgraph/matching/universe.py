@@ -23,6 +23,7 @@ from permgraph.comparing.batches import Progress
 from permgraph.matching.correlation import Correlations
 from permgraph.matching.gains import Gain, shares_of_bounds
 from permgraph.matching.match import Match, Task
+from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.search import WeightMatch, match_weights
 from permgraph.matching.weights.sites import unit_sources
@@ -55,7 +56,9 @@ def settle(first: Match, count: int, place: Place, report: Callable[[int], None]
     return found
 
 
-def match_states(task: Task, correlations: Correlations | None = None, mix: float = 0.0) -> list[Match]:
+def match_states(
+    task: Task, correlations: Correlations | None = None, mix: float = 0.0, effort: Effort = EFFORT
+) -> list[Match]:
     """By weights: Frank-Wolfe to the mean of those placed, descent to the mean of the others.
 
     With a share `mix` of `correlations`, of every pair of models, in what is maximised. The weights of more than two
@@ -68,7 +71,7 @@ def match_states(task: Task, correlations: Correlations | None = None, mix: floa
     tables: list[Mapping[str, Index]] = [task.unmoved().element for _ in task.states]
     gains: list[Mapping[str, Gain]] = [{} for _ in task.states]
     search = partial(
-        match_weights, task.spec, task.groups, seed=task.seed, mix=mix,
+        match_weights, task.spec, task.groups, seed=task.seed, mix=mix, effort=effort,
         most=mean_bound(task.spec, task.groups, task.states) if mix and count > 2 else None,
         progress=task.progress if count == 2 else None,
     )  # fmt: skip

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from permgraph.matching.correlation import correlations
 from permgraph.matching.match import Match, Task, matcher, with_partners
 from permgraph.matching.universe import match_states
+from permgraph.matching.weights.effort import EFFORT, Effort
 
 
 @matcher("mix", reference="arXiv 2403.01753", needs_data=True)
-def by_both(task: Task, *, mix: float, point_weights: Mapping[str, Sequence[float]] | None = None) -> list[Match]:
+def by_both(
+    task: Task,
+    *,
+    mix: float,
+    point_weights: Mapping[str, Sequence[float]] | None = None,
+    effort: Effort = EFFORT,
+) -> list[Match]:
     """Maximise (1 - mix) F / F_max + mix C / C_max: F as by weights, C the correlation of units, each at most 1.
 
     The correlations of all pairs of models are held at once.
     """
     terms = correlations(task.models, task.points(point_weights), task.data, progress=task.progress)
-    return with_partners(match_states(task, terms, mix), task.groups, terms)
+    return with_partners(match_states(task, terms, mix, effort), task.groups, terms)

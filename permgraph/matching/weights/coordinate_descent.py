@@ -8,19 +8,14 @@ from itertools import permutations
 
 import numpy as np
 
+from permgraph.matching.weights.effort import EFFORT, SIZES, Effort
 from permgraph.matching.weights.frank_wolfe import frank_wolfe
-from permgraph.matching.weights.freed_memory import LARGE, return_freed
+from permgraph.matching.weights.freed_memory import return_freed
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import Relaxation, relax
 from permgraph.matching.weights.similarities import Similarities
 from permgraph.matching.weights.sites import Family, Site, families
 from permgraph.symmetry.parts import Index
-
-MOST_SWEEPS = 50
-ENOUGH = 1e-7  # a family that gains less than this share of its own objective stays as it is
-ENOUGH_IF_LARGE = 1e-4  # the same above HURRIED elements: one misplaced pair among 8192 true ones still gains more
-HURRIED = 2**24
-ENUMERATED = 6
 
 
 @dataclass(frozen=True)
@@ -74,14 +69,14 @@ class Descent:
         now, early = dict(tables), set(first)
         order = sorted(range(len(self.families)), key=lambda k: not any(g.name in early for g in self.families[k]))
         waiting, done, visited, gains = list(order), 0, set[int](), dict[str, tuple[float, float]]()
-        while waiting and done < MOST_SWEEPS * len(order):
+        while waiting and done < self.pairing.effort.sweeps * len(order):
             k = next((j for j in waiting if j not in visited or not self._searched(j)), waiting[0])
             waiting.remove(k)
             done += 1
             self._return_freed()
             problem = self.problem(k, now)
             self._return_freed()
-            if better := improved(problem, now, self.enough, again=k in visited):
+            if better := improved(problem, now, self.pairing.effort, self.enough, again=k in visited):
                 now |= better
                 waiting += [j for j in order if j != k and j not in waiting and self._meet(j, k)]
             visited.add(k)
@@ -94,7 +89,8 @@ class Descent:
     @property
     def enough(self) -> float:
         """The least gain that moves a family, as a share of its own objective."""
-        return ENOUGH if self.pairing.size <= HURRIED else ENOUGH_IF_LARGE
+        effort = self.pairing.effort
+        return effort.enough if self.pairing.size <= effort.hurried_above else effort.enough_if_hurried
 
     def problem(self, k: int, tables: Mapping[str, Index]) -> Relaxation:
         """F as a function of family k alone."""
@@ -108,7 +104,7 @@ class Descent:
         return any(sum(not mine.isdisjoint(action.axes) for action in site.actions) > 1 for site in self.near[k])
 
     def _return_freed(self) -> None:
-        if self.pairing.size >= LARGE:
+        if self.pairing.size >= SIZES.freed_above:
             return_freed()
 
     def _meet(self, j: int, k: int) -> bool:
@@ -118,7 +114,12 @@ class Descent:
 
 
 def improved(
-    problem: Relaxation, tables: Mapping[str, Index], enough: float = ENOUGH, *, again: bool = False
+    problem: Relaxation,
+    tables: Mapping[str, Index],
+    effort: Effort = EFFORT,
+    enough: float = EFFORT.enough,
+    *,
+    again: bool = False,
 ) -> dict[str, Index] | None:
     """Tables for the groups of a problem that are better by more than `enough` of F; None if there are none.
 
@@ -130,7 +131,7 @@ def improved(
     best, value = None, before + enough * abs(before)
     if value >= problem.ceiling:
         return None
-    for candidate in _candidates(problem, now, again):
+    for candidate in _candidates(problem, now, effort, again):
         reached = problem.at(problem.flat(candidate))
         if reached > value:
             best, value = candidate, reached
@@ -144,19 +145,21 @@ def _gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, tuple[
     return {group.name: (identity[group.name], reached[group.name]) for group in problem.groups}
 
 
-def _candidates(problem: Relaxation, now: Mapping[str, Index], again: bool) -> Iterator[dict[str, Index]]:
+def _candidates(
+    problem: Relaxation, now: Mapping[str, Index], effort: Effort, again: bool
+) -> Iterator[dict[str, Index]]:
     """The assignment; where the family meets itself on a site, Frank-Wolfe from here and, at first, the barycentre.
 
-    A group of at most ENUMERATED units that meets itself has all its elements tried.
+    A group of at most `effort.enumerated` units that meets itself has all its elements tried.
     """
     if not problem.factors:
         yield dict(problem.best(problem.linear, now))
         return
-    if len(problem.groups) == 1 and problem.groups[0].count == 1 and problem.groups[0].size <= ENUMERATED:
+    if len(problem.groups) == 1 and problem.groups[0].count == 1 and problem.groups[0].size <= effort.enumerated:
         (group,) = problem.groups
         yield from ({group.name: np.array(element)} for element in permutations(range(group.size)))
         return
     centre = problem.barycentre()
     here = problem.toward(centre, problem.flat(now), 1.0)
     for start in (here,) if again else (here, centre):
-        yield frank_wolfe(problem, start).tables
+        yield frank_wolfe(problem, start, effort=effort).tables

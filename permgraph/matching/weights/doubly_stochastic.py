@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.matching.weights.effort import SIZES
 from permgraph.symmetry.parts import Index
-
-DENSE_ABOVE = 8  # a mixture of more permutations than this acts as a dense matrix
-NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +46,19 @@ class Mixture:
             parts[same[0]] = parts[same[0]][0] + step, index
         else:
             parts.append((step, index))
-        parts = [(w, x) for w, x in parts if w > NEGLIGIBLE]
+        parts = [(w, x) for w, x in parts if w > SIZES.negligible]
         uniform = self.uniform * (1 - step)
         return Mixture(
             self.units,
             self.blocks,
-            uniform if uniform > NEGLIGIBLE else 0.0,
+            uniform if uniform > SIZES.negligible else 0.0,
             tuple(w for w, _ in parts),
             tuple(x for _, x in parts),
         )
 
     def act(self, tensor: Tensor, dim: int, rows: slice = slice(None)) -> Tensor:
         """X applied to an axis of `units`; only these rows of the result."""
-        if len(self.weights) > DENSE_ABOVE:
+        if len(self.weights) > SIZES.dense_above:
             product: Tensor = torch.tensordot(self.dense[rows].to(tensor.dtype), tensor, ([1], [dim]))
             return product.movedim(0, dim)
         if (vertex := self.vertex) is not None:

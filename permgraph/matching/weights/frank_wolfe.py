@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from permgraph.matching.weights.doubly_stochastic import inner_vertex
+from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.polynomial import Flat, Soft
 from permgraph.matching.weights.relaxation import Relaxation
 from permgraph.symmetry.parts import Index
-
-MOST_STEPS = 60
-ENOUGH = 1e-6  # a gap below this share of |F| is a stationary point, where nothing else is asked for
-
-REACHED = 1e-3  # an element within this share of the bound is left to coordinate descent
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +32,8 @@ def frank_wolfe(
     start: Soft,
     progress: Callable[[int, int], None] | None = None,
     *,
-    enough: float = ENOUGH,
+    effort: Effort = EFFORT,
+    enough: float = EFFORT.stationary,
     worthwhile: float = 0.0,
 ) -> Relaxed:
     """X <- X + γ (S - X), S = argmax <F'(X), S> over all families at once, γ = argmax of F on the segment.
@@ -48,7 +45,7 @@ def frank_wolfe(
     """
     soft, gap, value, step = start, None, 0.0, 0
     best: dict[str, Index] = {}
-    for step in range(1, MOST_STEPS + 1):
+    for step in range(1, effort.steps + 1):
         value, slope = problem.gradient(soft)
         found = problem.best(slope)
         best, target = dict(found), problem.flat(found)
@@ -58,8 +55,8 @@ def frank_wolfe(
         size, reached = _step(problem, soft, target, value, gap)
         soft = problem.toward(soft, target, size)
         if progress is not None:
-            progress(step, MOST_STEPS)
-        if size == 1 and reached >= (1 - REACHED) * problem.bound:
+            progress(step, effort.steps)
+        if size == 1 and reached >= (1 - effort.reached) * problem.bound:
             return Relaxed(best, reached, None, step)
         if reached - value < worthwhile * abs(value):
             break

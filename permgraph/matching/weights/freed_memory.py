@@ -6,9 +6,6 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 
-LARGE = 2**20
-"""Elements of a tensor from which its temporaries are worth handing back."""
-
 
 def return_freed() -> None:
     """Give the pages of freed blocks back to the system where the C library can (glibc's malloc_trim); else nothing.

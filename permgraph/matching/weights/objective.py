@@ -11,15 +11,12 @@ from torch import Tensor
 
 from permgraph.assignment.problem import Term
 from permgraph.matching.weights.doubly_stochastic import gather
+from permgraph.matching.weights.effort import EFFORT, SIZES, Effort
 from permgraph.matching.weights.prior import Prior, mixed
 from permgraph.matching.weights.sites import Action, Axes, Site, sites, unit_sources
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
-
-DOUBLE_BELOW = 2**20  # models with fewer moved elements are matched in float64
-SLAB = 2**19
-"""Elements of a site that are worked on at once, so that no second copy of a large one is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +29,7 @@ class Pairing:
     state_b: Mapping[str, Tensor]
     dtype: torch.dtype
     priors: tuple[Prior, ...] = ()
+    effort: Effort = EFFORT
 
     @classmethod
     def of(
@@ -40,11 +38,13 @@ class Pairing:
         groups: Sequence[PermutationGroup],
         state_a: Mapping[str, Tensor],
         state_b: Mapping[str, Tensor],
+        effort: Effort = EFFORT,
     ) -> Pairing:
         """All sites of `groups`; float64 for small models, float32 for large ones."""
         found = tuple(sites(spec, groups))
-        small = sum(site.cell.size for site in found) < DOUBLE_BELOW
-        return cls(tuple(groups), found, state_a, state_b, torch.float64 if small else torch.float32)
+        small = sum(site.cell.size for site in found) < effort.double_below
+        dtype = torch.float64 if small else torch.float32
+        return cls(tuple(groups), found, state_a, state_b, dtype, effort=effort)
 
     @property
     def size(self) -> int:
@@ -106,8 +106,8 @@ class Pairing:
 
 
 def slabs(count: int, size: int, of: int | None = None) -> Iterator[slice]:
-    """Slices of at most SLAB elements that cover `of` rows, all by default, where `count` rows have `size` elements."""
-    of, step = count if of is None else of, max(1, SLAB * count // max(size, 1))
+    """Slices of at most `SIZES.slab` elements that cover `of` rows, or all; `count` rows have `size` elements."""
+    of, step = count if of is None else of, max(1, SIZES.slab * count // max(size, 1))
     return (slice(first, min(first + step, of)) for first in range(0, of, step))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.matching.weights.doubly_stochastic import DENSE_ABOVE, Mixture, gather
+from permgraph.matching.weights.doubly_stochastic import Mixture, gather
+from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.objective import matched, slabs
 from permgraph.matching.weights.sites import Axes
 from permgraph.symmetry.parts import Index
@@ -18,10 +19,6 @@ from permgraph.symmetry.parts import Index
 Soft = dict[Axes, Mixture]
 Flat = dict[Axes, Index]
 """Axes -> the source of each of their flattened units."""
-
-SKETCHED_ABOVE = 16
-"""On sites of a million elements or more where actions share leaves, the axis that nothing moves is projected to this
-many random directions; the products would otherwise cost (number of blocks) times as much as on other sites."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +59,7 @@ class Factor:
         """The same where actions share atoms."""
         span, others = self.actions[free][1], [action for k, action in enumerate(self.actions) if k != free]
         mixture = soft[others[0][0]]
-        if len(others) == 1 and mixture.blocks == 1 and len(mixture.weights) <= DENSE_ABOVE:
+        if len(others) == 1 and mixture.blocks == 1 and len(mixture.weights) <= SIZES.dense_above:
             return self._block_partial(mixture, others[0][1], span)
         return self._dense_partial(soft, free)
 
@@ -122,11 +119,12 @@ class Factor:
 
     def _sketched(self) -> tuple[Tensor, Tensor]:
         rest = self.a.shape[-1]
-        if rest <= SKETCHED_ABOVE or self.a.numel() < 2**20:
+        count = SIZES.sketched_above
+        if rest <= count or self.a.numel() < SIZES.sketched_from:
             return self.a, self.b
         generator = torch.Generator().manual_seed(rest)
-        signs = torch.randint(0, 2, (rest, SKETCHED_ABOVE), generator=generator).to(self.a.dtype)
-        directions = (2 * signs - 1) / SKETCHED_ABOVE**0.5
+        signs = torch.randint(0, 2, (rest, count), generator=generator).to(self.a.dtype)
+        directions = (2 * signs - 1) / count**0.5
         return self.a @ directions, self.b @ directions
 
     def at(self, flat: Flat) -> float:

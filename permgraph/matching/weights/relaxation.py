@@ -17,7 +17,8 @@ from torch import Tensor
 
 from permgraph.assignment.solve import Solution, Term, solve
 from permgraph.matching.weights.doubly_stochastic import Mixture, inner_vertex
-from permgraph.matching.weights.freed_memory import LARGE, return_freed
+from permgraph.matching.weights.effort import SIZES
+from permgraph.matching.weights.freed_memory import return_freed
 from permgraph.matching.weights.objective import Pairing, norm
 from permgraph.matching.weights.polynomial import Factor, Flat, Soft, products
 from permgraph.matching.weights.similarities import Place, Similarities
@@ -54,7 +55,7 @@ class Relaxation:
                 part = factor.partial(soft, k)
                 value += soft[axes].inner(part) if k == 0 else 0.0
                 found[axes] = found[axes].add_(part) if axes in found else part
-                if factor.a.numel() >= LARGE:
+                if factor.a.numel() >= SIZES.freed_above:
                     return_freed()
         return value, found
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from permgraph.assignment.problem import Term
-from permgraph.matching.weights.coordinate_descent import HURRIED, Descended, Descent
-from permgraph.matching.weights.frank_wolfe import ENOUGH, Relaxed, frank_wolfe
+from permgraph.matching.weights.coordinate_descent import Descended, Descent
+from permgraph.matching.weights.effort import EFFORT, Effort
+from permgraph.matching.weights.frank_wolfe import Relaxed, frank_wolfe
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import relax
 from permgraph.matching.weights.sites import Family
@@ -19,13 +20,6 @@ from permgraph.symmetry.permutations import PermutationGroup, sample
 from permgraph.symmetry.spec import PermutationSpec
 
 Progress = Callable[[str, int, int | None], None]
-
-STARTS = 2  # the barycentre, and a point near it; models above a million elements are matched from the first alone
-NEAR = 0.1  # the share of a random element in a further start; with half of it the search ends where it began
-LARGE = 1024  # a family of more units than this is averaged during Frank-Wolfe if there are smaller ones
-COARSE = 1e-3  # the gap, as a share of F, at which descent takes over on models above a million elements
-WORTHWHILE = 0.02  # above HURRIED elements, a step that gains less than this share of F is the last: it costs a sweep
-OPTIMAL = 1e-6  # a solution within this share of the bound ends the search
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class WeightSearch:
     @property
     def proven(self) -> bool:
         """Whether the bound is reached, up to rounding: no element is better."""
-        return self.objective >= (1 - OPTIMAL) * self.bound
+        return self.objective >= (1 - EFFORT.optimal) * self.bound
 
     def __str__(self) -> str:
         share = f"{self.objective / self.bound:.1%} of its bound" if self.bound else "0"
@@ -91,6 +85,7 @@ def match_weights(
     activations: Sequence[Term] = (),
     mix: float = 0.0,
     most: float | None = None,
+    effort: Effort = EFFORT,
     progress: Progress | None = None,
 ) -> WeightMatch:
     """Frank-Wolfe from the barycentre over all groups jointly, rounded, then polished by coordinate descent.
@@ -104,7 +99,7 @@ def match_weights(
 
     Sources: Git Re-Basin (arXiv 2209.04836), C2M3 (arXiv 2405.17897).
     """
-    pairing = Pairing.of(spec, groups, state_a, state_b)
+    pairing = Pairing.of(spec, groups, state_a, state_b, effort)
     if mix:
         pairing = pairing.with_activations(activations, mix, most)
     identity = {group.name: group.identity() for group in groups}
@@ -150,25 +145,27 @@ class _Search:
 
     def attempts(self) -> list[_Attempt]:
         """From the barycentre, then from points near it, until the bound is reached."""
-        late = _late(self.descent.families)
+        effort, late = self.pairing.effort, _late(self.descent.families, self.pairing.effort.averaged_above)
         found: list[_Attempt] = []
-        for number in range(STARTS if self.pairing.dtype == torch.float64 else 1):
+        for number in range(effort.starts if self.pairing.dtype == torch.float64 else 1):
             relaxed = self._relaxed(late, number)
             found.append(self.polish(dict(self.identity) | relaxed.tables, late, relaxed))
-            if found[-1].objective >= (1 - OPTIMAL) * self.bound:
+            if found[-1].objective >= (1 - effort.optimal) * self.bound:
                 break
         return found
 
     def _relaxed(self, late: Sequence[str], number: int) -> Relaxed:
         """Frank-Wolfe with the groups in `late` averaged; its matrices are gone before descent makes its own."""
+        effort = self.pairing.effort
         core = [group.name for group in self.pairing.groups if group.name not in late]
         problem = relax(self.pairing, core, self.identity, averaged=late)
         start = problem.barycentre()
         if number:
-            start = problem.toward(start, problem.flat(sample(problem.groups, self.seed + number)), NEAR)
-        enough = ENOUGH if self.pairing.dtype == torch.float64 else COARSE
-        worthwhile = WORTHWHILE if self.pairing.size > HURRIED else 0.0
-        return frank_wolfe(problem, start, self._report("weights, Frank-Wolfe"), enough=enough, worthwhile=worthwhile)
+            start = problem.toward(start, problem.flat(sample(problem.groups, self.seed + number)), effort.near)
+        enough = effort.stationary if self.pairing.dtype == torch.float64 else effort.stationary_if_large
+        worthwhile = effort.worthwhile if self.pairing.size > effort.hurried_above else 0.0
+        report = self._report("weights, Frank-Wolfe")
+        return frank_wolfe(problem, start, report, effort=effort, enough=enough, worthwhile=worthwhile)
 
     def polish(self, tables: Mapping[str, Index], late: Sequence[str] = (), relaxed: Relaxed | None = None) -> _Attempt:
         """Coordinate descent from `tables`."""
@@ -181,9 +178,9 @@ class _Search:
         return None if progress is None else lambda done, total: progress(stage, done, total)
 
 
-def _late(families: Sequence[Family]) -> tuple[str, ...]:
-    """The groups of families above LARGE units, unless all families are."""
+def _late(families: Sequence[Family], most: int) -> tuple[str, ...]:
+    """The groups of families of more than `most` units, unless all families are."""
     units = [max(group.size * group.count for group in family) for family in families]
-    if min(units, default=0) > LARGE:
+    if min(units, default=0) > most:
         return ()
-    return tuple(group.name for family, n in zip(families, units, strict=True) if n > LARGE for group in family)
+    return tuple(group.name for family, n in zip(families, units, strict=True) if n > most for group in family)

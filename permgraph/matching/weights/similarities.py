@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from permgraph.matching.weights.doubly_stochastic import gather
+from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.freed_memory import return_freed
-from permgraph.matching.weights.objective import SLAB, Pairing, slabs
+from permgraph.matching.weights.objective import Pairing, slabs
 from permgraph.matching.weights.polynomial import products
 from permgraph.matching.weights.sites import Axes, Site
 from permgraph.symmetry.parts import Index
@@ -22,10 +23,6 @@ Place = tuple[Site, int]
 
 Sources = Mapping[Axes, Index]
 """Axes of a held action -> the sources of its units."""
-
-ROOM = 0.1
-"""What the kept matrices may take, as a share of the parameters that the groups move, in A and B together."""
-ROOM_AT_LEAST = 2**25  # bytes
 
 
 @dataclass
@@ -53,7 +50,8 @@ class Similarities:
     def of(cls, pairing: Pairing) -> Similarities:
         """Room for what matters: the largest matrices change least often, and cost most."""
         size = pairing.dtype.itemsize
-        room = max(ROOM_AT_LEAST, int(2 * ROOM * size * pairing.size))
+        effort = pairing.effort
+        room = max(effort.room_at_least, int(2 * effort.room * size * pairing.size))
         units = {action.axes: prod(site.sizes(action)) for site in pairing.sites for action in site.actions}
         found = cls(pairing, room)
         for axes, count in sorted(units.items(), key=lambda item: item[1]):
@@ -92,8 +90,8 @@ class Similarities:
     def _add(self, total: Tensor, place: Place, now: Sources, before: Sources | None = None) -> None:
         """Adds <A[u], Q B[u']> to `total`, Q the held actions at `now`; with `before`, <A[u], (Q - P) B[u']>.
 
-        SLAB elements of one held action at a time, and of what moved alone, if one did; sites where actions share
-        atoms, or where nothing is held, at once.
+        `SIZES.slab` elements of one held action at a time, and of what moved alone, if one did; sites where actions
+        share atoms, or where nothing is held, at once.
         """
         site, free = place
         held = [k for k in range(len(site.actions)) if k != free]
@@ -126,7 +124,7 @@ class Similarities:
             moved = part(now, some) if before is None else part(now, some).sub_(part(before, some))
             here = a.index_select(atom, torch.from_numpy(some)) if alone else a.narrow(atom, int(some[0]), len(some))
             products(here, moved, site.spans[free], total)
-            if a.numel() > SLAB:
+            if a.numel() > SIZES.slab:
                 del moved
                 return_freed()
 

@@ -1,0 +1,77 @@
+"""How hard the search by weights tries, and how it cuts up its arrays: every number that it has, in two values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What decides where a search by weights starts and when it ends. "Share of F" is of the objective's magnitude.
+
+    Attributes:
+        double_below: models with fewer moved elements are matched in float64, and from all `starts`.
+        hurried_above: models with more moved elements stop at `worthwhile` and `enough_if_hurried`.
+        starts: how many starts there are at most: the barycentre, then points near it.
+        near: the share of a random element in a further start; with half of it the search ends where it began.
+        averaged_above: a family of more units is averaged during Frank-Wolfe if there are smaller ones.
+        optimal: a solution within this share of the bound ends the search.
+        steps: of Frank-Wolfe, at most.
+        stationary: the gap, as a share of F, below which Frank-Wolfe has converged.
+        stationary_if_large: the same above `double_below`, where descent takes over earlier.
+        worthwhile: above `hurried_above`, a step that gains a smaller share of F is the last: each costs a sweep.
+        reached: an element within this share of the bound is left to coordinate descent.
+        sweeps: of coordinate descent, at most.
+        enough: a family that gains less than this share of its own objective stays as it is.
+        enough_if_hurried: the same above `hurried_above`; one misplaced pair among 8192 true ones still gains more.
+        enumerated: a group of at most so many units that meets itself has all its elements tried.
+        room: what kept similarities may take, as a share of the moved parameters of A and B together.
+        room_at_least: bytes of similarities that may always be kept.
+
+    """
+
+    double_below: int = 2**20
+    hurried_above: int = 2**24
+    starts: int = 2
+    near: float = 0.1
+    averaged_above: int = 1024
+    optimal: float = 1e-6
+    steps: int = 60
+    stationary: float = 1e-6
+    stationary_if_large: float = 1e-3
+    worthwhile: float = 0.02
+    reached: float = 1e-3
+    sweeps: int = 50
+    enough: float = 1e-7
+    enough_if_hurried: float = 1e-4
+    enumerated: int = 6
+    room: float = 0.1
+    room_at_least: int = 2**25
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How arrays are cut up; but for `sketched_above` and `negligible` they change nothing but time and memory.
+
+    Attributes:
+        slab: elements of a site that are worked on at once, so that no second copy of a large one is made.
+        freed_above: elements of a tensor from which its temporaries are handed back to the system.
+        dense_above: a mixture of more permutations acts as a dense matrix.
+        negligible: a permutation with a smaller weight is left out of a mixture.
+        sketched_above: on sites of `sketched_from` elements where actions share leaves, the axis that nothing moves is
+            projected to this many random directions; the products would otherwise cost (number of blocks) times as
+            much as on other sites.
+        sketched_from: elements.
+
+    """
+
+    slab: int = 2**19
+    freed_above: int = 2**20
+    dense_above: int = 8
+    negligible: float = 1e-9
+    sketched_above: int = 16
+    sketched_from: int = 2**20
+
+
+EFFORT = Effort()
+SIZES = Sizes()
