@@ -1,92 +1,32 @@
-"""permgraph: derive, prove, match and merge the permutation symmetries of any PyTorch model's weights."""
+"""permgraph: derive, prove, match and merge the permutation symmetries of any PyTorch model's weights.
 
-from __future__ import annotations
+The public names are those of `__init__.pyi`. Each is imported on first use, so that the command line answers before
+PyTorch is loaded.
+"""
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
-
-from permgraph.errors import (
-    AdapterError,
-    CalibrationError,
-    CaptureError,
-    CheckpointError,
-    OptionError,
-    PermgraphError,
-    PluginError,
-    SpecMismatchError,
-    VerificationError,
-)
-
-if TYPE_CHECKING:
-    from permgraph.matching.align import Alignment, align
-    from permgraph.matching.many import match_many
-    from permgraph.merging.barrier import Barrier, barrier
-    from permgraph.merging.many import merge_many
-    from permgraph.merging.merge import merge
-    from permgraph.models.loading import load
-    from permgraph.symmetry.derivation import derive
-    from permgraph.symmetry.folding import Folded, fold
-    from permgraph.symmetry.permutations import PermutationGroup, Permutations
-    from permgraph.symmetry.spec import PermutationSpec
-    from permgraph.symmetry.verification import Certificate, verify
-    from permgraph.tracing.forwards import Forwards
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Alignment": "matching.align",
-    "Barrier": "merging.barrier",
-    "Certificate": "symmetry.verification",
-    "Folded": "symmetry.folding",
-    "Forwards": "tracing.forwards",
-    "PermutationGroup": "symmetry.permutations",
-    "PermutationSpec": "symmetry.spec",
-    "Permutations": "symmetry.permutations",
-    "align": "matching.align",
-    "barrier": "merging.barrier",
-    "derive": "symmetry.derivation",
-    "fold": "symmetry.folding",
-    "load": "models.loading",
-    "match_many": "matching.many",
-    "merge": "merging.merge",
-    "merge_many": "merging.many",
-    "verify": "symmetry.verification",
+    alias.name: node.module
+    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
 }
-
-__all__ = [
-    "AdapterError",
-    "Alignment",
-    "Barrier",
-    "CalibrationError",
-    "CaptureError",
-    "Certificate",
-    "CheckpointError",
-    "Folded",
-    "Forwards",
-    "OptionError",
-    "PermgraphError",
-    "PermutationGroup",
-    "PermutationSpec",
-    "Permutations",
-    "PluginError",
-    "SpecMismatchError",
-    "VerificationError",
-    "align",
-    "barrier",
-    "derive",
-    "fold",
-    "load",
-    "match_many",
-    "merge",
-    "merge_many",
-    "verify",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that the command line answers before PyTorch is loaded."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"permgraph.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

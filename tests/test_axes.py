@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from permgraph.algebra.axes import Axis, cut, freeze, product_of, split, sum_of, take, tie
 from permgraph.algebra.boxes import boxes

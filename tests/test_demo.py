@@ -55,6 +55,11 @@ def fake_scores(model, probes):
     return {probe.name: total % 1 for probe in probes}
 
 
+def test_without_its_models_the_demo_says_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "ASSETS", tmp_path / "assets")
+    assert "no part of an installed package. Run it from a checkout" in run(code=1).stderr
+
+
 def test_the_sentences_say_what_came_out():
     rows = [row("A", None, 0.9, 0.9), row("plain", 0.5, 0.4, 0.4), row("aligned", 0.5, 0.6, 0.41)]
     rows += [row("plain", 0.9, 0.6, 0.5), row("aligned", 0.9, 0.4, 0.3), row("paper", 0.9, 0.8, 0.5)]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from permgraph.comparing.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
 from permgraph.errors import CalibrationError

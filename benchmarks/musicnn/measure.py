@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.musicnn.music import PACKAGES, music
 from benchmarks.musicnn.network import Musicnn, musicnn
-from benchmarks.musicnn.reference import RESULT as REFERENCE
-from benchmarks.musicnn.reference import pattern
+from benchmarks.musicnn.reference import RESULT as REFERENCE, pattern
 from benchmarks.pairs.aligners import PeerError, aligners, function_error, loaded
 from permgraph.merging.merge import Mixture
 

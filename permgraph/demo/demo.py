@@ -15,6 +15,7 @@ import torch
 
 from permgraph.checkpoints.folders import require_free, whole_folder
 from permgraph.demo.probes import Probe, load_probes, scores
+from permgraph.errors import CheckpointError
 from permgraph.jobs.align import Aligned, Matching, align_loaded, prove, write
 from permgraph.jobs.record import gain_table
 from permgraph.jobs.session import Session, plain, table
@@ -52,6 +53,11 @@ class Row:
 def run(session: Session, out: Path | None) -> None:
     """Do all of it and print it; with `out`, keep the merged checkpoint, the figures as JSON, and a picture."""
     started = time.monotonic()
+    if not ASSETS.is_dir():
+        raise CheckpointError(
+            f"{ASSETS}: the models and clips of the demo (14 MB) are no part of an installed package. Run it from a "
+            "checkout of the source, by `make demo`."
+        )
     if out is not None:
         require_free(out, force=session.force, inputs=[ASSETS])
     with session.progress() as progress:

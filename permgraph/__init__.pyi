@@ -1,0 +1,27 @@
+"""The public names of permgraph, each said once: `permgraph/__init__.py` imports them from here on first use."""
+
+from permgraph.errors import (
+    AdapterError as AdapterError,
+    CalibrationError as CalibrationError,
+    CaptureError as CaptureError,
+    CheckpointError as CheckpointError,
+    OptionError as OptionError,
+    PermgraphError as PermgraphError,
+    PluginError as PluginError,
+    SpecMismatchError as SpecMismatchError,
+    VerificationError as VerificationError,
+)
+from permgraph.matching.align import Alignment as Alignment, align as align
+from permgraph.matching.many import match_many as match_many
+from permgraph.merging.barrier import Barrier as Barrier, barrier as barrier
+from permgraph.merging.many import merge_many as merge_many
+from permgraph.merging.merge import merge as merge
+from permgraph.models.loading import load as load
+from permgraph.symmetry.derivation import derive as derive
+from permgraph.symmetry.folding import Folded as Folded, fold as fold
+from permgraph.symmetry.permutations import PermutationGroup as PermutationGroup, Permutations as Permutations
+from permgraph.symmetry.spec import PermutationSpec as PermutationSpec
+from permgraph.symmetry.verification import Certificate as Certificate, verify as verify
+from permgraph.tracing.forwards import Forwards as Forwards
+
+__version__: str
