@@ -12,7 +12,8 @@ import permgraph as pg
 from permgraph.adapters import adapter_for
 from permgraph.cli.app import app
 from permgraph.errors import AdapterError, SpecMismatchError
-from permgraph.models.loading import load, require_alike
+from permgraph.models.alike import require_alike
+from permgraph.models.loading import load
 
 DISTIL = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 50, "max_position_embeddings": 40}
 GQA = folders.TEXT | {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}

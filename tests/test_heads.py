@@ -11,8 +11,9 @@ from transformers import AutoModelForSequenceClassification
 
 from permgraph.errors import SpecMismatchError
 from permgraph.jobs import align as jobs
+from permgraph.models.alike import require_alike
 from permgraph.models.heads import common_part
-from permgraph.models.loading import load, require_alike
+from permgraph.models.loading import load
 from permgraph.symmetry.verification import Certificate
 
 NAMES = {0: "a", 1: "b", 2: "c"}

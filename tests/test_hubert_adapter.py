@@ -19,7 +19,8 @@ from transformers import (
 from permgraph.adapters import adapter_for, installed_adapters
 from permgraph.checkpoints.writing import write_merged
 from permgraph.errors import AdapterError, CheckpointError
-from permgraph.models.loading import input_differences, load
+from permgraph.models.alike import input_differences
+from permgraph.models.loading import load
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,

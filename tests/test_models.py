@@ -82,7 +82,7 @@ FOLDERS = {
     "impossible sizes": (
         {"config.json": '{"model_type": "bert", "hidden_size": 30}', "model.safetensors": "x"},
         (AdapterError, CheckpointError),
-        "hidden_size|cannot be read",
+        "hidden.size|cannot be read",
     ),
     "no weights": ({"config.json": '{"model_type": "bert"}'}, CheckpointError, "no weights"),
 }

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -55,12 +56,14 @@ def test_a_recipe_makes_the_same_bytes(given, tmp_path, suffix):
         }
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(json.dumps(values))
-    run("merge", "--config", recipe, "--out", tmp_path / "again")
+        assert "give --allow-code" in run("merge", "--config", recipe, "--out", tmp_path / "again", code=1).stderr
+    trust = ["--allow-code"] if suffix == ".yaml" else []
+    run("merge", "--config", recipe, *trust, "--out", tmp_path / "again")
     assert weights(tmp_path / "again") == weights(tmp_path / "out")
     first, again = (json.loads((tmp_path / name / "permgraph.json").read_text()) for name in ("out", "again"))
     assert first["permutations"] == again["permutations"]
     assert first["seed"] == again["seed"] == 3
-    run("merge", "--config", recipe, "--weight", 0.5, "--out", tmp_path / "other")
+    run("merge", "--config", recipe, *trust, "--weight", 0.5, "--out", tmp_path / "other")
     assert weights(tmp_path / "other") != weights(tmp_path / "out")
     assert json.loads((tmp_path / "other" / "permgraph.json").read_text())["merge"]["weight"] == 0.5
 
@@ -73,9 +76,9 @@ def test_three_models_have_a_recipe_too(given, tmp_path):
 
 def test_a_recipe_by_hand_names_folders_beside_it(given, tmp_path):
     recipe = given / "by hand.yml"
-    recipe.write_text(f"models: [a, b]\nweight: {{attention: 0.5, default: 0.9}}\nout: {tmp_path / 'out'}\n")
+    recipe.write_text("models: [a, b]\nweight: {attention: 0.5, default: 0.9}\nout: by hand\n")
     run("merge", "--config", recipe)
-    assert json.loads((tmp_path / "out" / "permgraph.json").read_text())["merge"]["weight"] == {
+    assert json.loads((given / "by hand" / "permgraph.json").read_text())["merge"]["weight"] == {
         "attention": 0.5,
         "default": 0.9,
     }
@@ -101,7 +104,7 @@ WRONG = {
     "no YAML": ("r.yaml", "models: [", "cannot be read as a recipe"),
     "neither": ("r.json", "{}", r"is a \.toml, \.yaml or \.yml file"),
     "a list": ("r.yaml", "[a, b]", "holds a list, not a table"),
-    "unknown option": ("r.toml", 'model = "a"', r"unknown 'model'; a recipe has models, data, weight"),
+    "unknown option": ("r.toml", 'module = "a"', r"unknown 'module'; a recipe has models, data, weight"),
     "models as text": ("r.toml", 'models = "a"', "models is 'a', which cannot be read .*list of names"),
     "models as numbers": ("r.toml", "models = [1, 2]", "list of names"),
     "limit as text": ("r.toml", 'limit = "8"', "limit is '8', which cannot be read .*whole number"),
@@ -109,6 +112,28 @@ WRONG = {
     "weight as a list": ("r.toml", "weight = [0.5]", "weight is"),
     "data as a number": ("r.toml", "data = 3", "data is 3, .*text is needed"),
     "hashes as text": ("r.toml", 'sha256 = "abc"', "sha256 is 'abc'"),
+    "hashes of files elsewhere": ("r.yaml", "sha256: {/etc: {/etc/passwd: abc}}", "not the name of a file in its"),
+    "hashes of files above": ("r.yaml", "sha256: {a: {../x: abc}}", "not the name of a file in its"),
+    "no models": ("r.yaml", "models: 3", "models is 3"),
+    "no threads": ("r.toml", "threads = 0", "a number from 1 to 4096"),
+    "threads past any": ("r.toml", "threads = 1000000000000000000", "a number from 1 to 4096"),
+    "a seed below zero": ("r.toml", "seed = -5", "a number from 0"),
+    "a seed past any": ("r.yaml", f"seed: {10**30}", "a number from 0"),
+    "no samples": ("r.toml", "limit = 0", "a number from 1"),
+    "all but three samples": ("r.toml", "limit = -3", "a number from 1"),
+    "a name with a NUL": ("r.yaml", 'models: ["a\\0b", c]', "text is needed"),
+    "nested too deep": ("r.yaml", "models: " + "[" * 3000 + "]" * 3000, "nested too deep"),
+    "TOML nested too deep": ("r.toml", "models = " + "[" * 3000 + "]" * 3000, "nested too deep"),
+    "a name that is a list": ("r.yaml", "? [a]\n: 1", "cannot be read as a recipe|unknown"),
+    "bytes": ("r.yaml", "models: !!binary aGFsbG8=", "models is b'hallo'"),
+    "a bomb": (
+        "r.yaml",
+        "\n".join(
+            ["x0: &x0 [" + ",".join("aaaaaaaaa") + "]"]
+            + [f"x{k}: &x{k} [" + ",".join([f"*x{k - 1}"] * 9) + "]" for k in range(1, 20)]
+        ).replace("x19: &x19", "models: &x19"),
+        "unknown 'x0'|models is",
+    ),
 }
 
 
@@ -234,3 +259,44 @@ def test_completion_for_the_shells(shell):
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "inspect" in done.stdout, done.stderr
+
+
+CODE = "import pathlib\npathlib.Path({!r}).touch()\ndef f(*_):\n    raise RuntimeError('ran')\n"
+UNTRUSTED = {
+    "a loss": ("models: [a, b]\nloss: python:evilmod:f\nout: o\n", r"loss python:evilmod:f is code.*--allow-code"),
+    "a model": ("models: ['python:evilmod:f', a]\nout: o\n", "models python:evilmod:f is code"),
+    "a model for files": ("models: [a, b]\nmodel: python:evilmod:f\nout: o\n", "model python:evilmod:f is code"),
+    "data": ("models: [a, b]\ndata: python:evilmod:f\nout: o\n", "data python:evilmod:f is code"),
+    "an output elsewhere": ("models: [a, b]\nout: {root}/elsewhere\n", "out .*elsewhere lies outside of its folder"),
+    "an output above": ("models: [a, b]\nout: ../elsewhere\n", "out .*elsewhere lies outside of its folder"),
+    "a model elsewhere": ("models: [a, '{root}/private']\nout: o\n", "private lies outside .*no hashes of it"),
+    "a model by a link": ("models: [a, linked]\nout: o\n", "linked lies outside .*no hashes of it"),
+    "data elsewhere": ("models: [a, b]\ndata: ../private\nout: o\n", "private lies outside .*no hashes of it"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), UNTRUSTED.values(), ids=UNTRUSTED)
+def test_a_recipe_is_data_unless_it_is_trusted(tmp_path, monkeypatch, text, message):
+    home = tmp_path / "recipe"
+    for folder in (home / "a", home / "b", tmp_path / "private"):
+        folder.mkdir(parents=True)
+    (home / "linked").symlink_to(tmp_path / "private")
+    (home / "evilmod.py").write_text(CODE.format(str(tmp_path / "ran")))
+    (home / "r.yaml").write_text(text.replace("{root}", str(tmp_path)))
+    monkeypatch.chdir(home)
+    monkeypatch.delitem(sys.modules, "evilmod", raising=False)
+    assert re.search(message, run("merge", "--config", home / "r.yaml", code=1).stderr)
+    assert not (tmp_path / "ran").exists()
+    run("merge", "--config", home / "r.yaml", "--allow-code", code=1)
+    if "evilmod" in text and "models: [a, b]" not in text:
+        assert (tmp_path / "ran").exists()
+
+
+def test_a_recipe_with_hashes_reads_those_bytes_and_no_others(given, tmp_path):
+    run("merge", given / "a", given / "b", "--groups", "feed_forward", "--out", tmp_path / "out")
+    recipe = tmp_path / "out" / "recipe.toml"
+    lines = [line for line in recipe.read_text().splitlines() if "model.safetensors" not in line]
+    recipe.write_text("\n".join(lines))
+    refused = run("merge", "--config", recipe, "--out", tmp_path / "again", code=1).stderr
+    assert "model.safetensors of" in refused
+    assert "has other bytes than when the recipe was written" in refused

@@ -138,6 +138,15 @@ def input_hashes(folder: Path | str) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in paths if path.is_file()}
 
 
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names, dtypes, shapes and bytes of tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

@@ -14,7 +14,7 @@ from permgraph.cli.shared import UsageError
 from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
-    from permgraph.models.loading import LoadedModel
+    from permgraph.models.loaded import LoadedModel
     from permgraph.symmetry.spec import PermutationSpec
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, timm:NAME or python:module:function.")]

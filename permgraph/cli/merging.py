@@ -54,6 +54,22 @@ Groups = Annotated[
         "--groups", metavar="ROLE,...", help="Move only these, as conv,feed_forward,attention.  [default: all]"
     ),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="Write float32, float16, bfloat16 or float64.  [default: each tensor as A has it]"),
+]
+MaxShardSize = Annotated[
+    str | None,
+    typer.Option("--max-shard-size", metavar="SIZE", help="Split the weights, as 2GB.  [default: as A's files are]"),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A and B are files of weights for this model: python:package.module:function or timm:NAME.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 MaybeA = Annotated[
     str | None, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")
@@ -73,6 +89,9 @@ def align(
     mix: MixOption = None,
     groups: Groups = None,
     limit: Limit = None,
+    dtype: Dtype = None,
+    max_shard_size: MaxShardSize = None,
+    model: ModelOption = None,
 ) -> None:
     """Move the units of B to the places of A's.
 
@@ -82,13 +101,15 @@ def align(
     matching = _matching(data, method, groups, limit, mix)
     from permgraph.jobs import align as jobs
 
-    aligned = jobs.load_and_align(session, a, b, out, matching)
+    _require_storage(dtype, max_shard_size)
+    aligned = jobs.load_and_align(session, a, b, out, matching, model)
     what = f"{b}, its units in the places of {a}'s; the function is unchanged"
     if aligned.heads.whole:
         state = aligned.alignment.state_dict
     else:
         aligned, state = jobs.carried(session, aligned)
-    report = jobs.write(session, out, state, aligned, like=aligned.models[1], what=ALIGNED)
+    storage = jobs.storage_of(aligned.models[0], dtype, max_shard_size)
+    report = jobs.write(session, out, state, aligned, like=aligned.models[1], what=ALIGNED, storage=storage)
     jobs.tell(session, out, aligned, report, what)
 
 
@@ -103,6 +124,10 @@ def merge(
         Path | None,
         typer.Option("--config", metavar="FILE", help="A recipe in TOML or YAML; what is typed here goes before it."),
     ] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option("--allow-code", help="Let the recipe run code (python:...) and name places outside its folder."),
+    ] = False,
     data: Data = None,
     weight: Annotated[
         str | None,
@@ -139,6 +164,9 @@ def merge(
     groups: Groups = None,
     limit: Limit = None,
     loss: Loss = None,
+    dtype: Dtype = None,
+    max_shard_size: MaxShardSize = None,
+    model: ModelOption = None,
 ) -> None:
     """Align B with A and merge the two.
 
@@ -160,11 +188,14 @@ def merge(
         groups=groups,
         limit=limit,
         loss=loss,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        model=model,
         out=None if out is None else str(out),
         seed=session.seed if "seed" in session.given else None,
         device=session.device if "device" in session.given else None,
     )
-    session, request = _prepared(session, typed, config)
+    session, request = _prepared(session, typed, config, allow_code)
     if len(request.models) < 2:
         raise UsageError("two models are needed, A and B: give them here or in a --config FILE")
     if request.out is None:
@@ -172,13 +203,16 @@ def merge(
     _merge(session, request, config)
 
 
-def _prepared(session: Session, typed: "Request", config: Path | None) -> "tuple[Session, Request]":
+def _prepared(session: Session, typed: "Request", config: Path | None, allow_code: bool) -> "tuple[Session, Request]":
     """The request with what the recipe adds to it, and the session with its seed and device."""
     if config is None:
         return session, typed
     from permgraph.jobs.recipe import read_recipe
+    from permgraph.jobs.recipe_inputs import require_trusted
 
     request = typed.over(read_recipe(config))
+    if not allow_code:
+        require_trusted(request, typed)
     if typed.models:  # other models than the recipe's have other files
         request = replace(request, sha256=None)
     if request.threads is not None:
@@ -197,10 +231,11 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         raise UsageError(f"--loss is between two models, and {count} are given: leave it away")
     if request.loss == "own" and data is None:
         raise UsageError("--loss own is the loss on texts: give them with --data")
+    _require_storage(request.dtype, request.max_shard_size)
     share = 1 / count if request.weight is None else _weight(request.weight)
     needs_data = _needs_data(how, data, count)
     if config is not None:
-        from permgraph.jobs.recipe import require_unchanged
+        from permgraph.jobs.recipe_inputs import require_unchanged
 
         require_unchanged(config, request)
     if count == 2:
@@ -213,6 +248,16 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     from permgraph.jobs.merge_many import merge_all
 
     merge_all(session, request, Path(str(request.out)), matching, share, how)
+
+
+def _require_storage(dtype: str | None, max_shard_size: str | None) -> None:
+    from permgraph.checkpoints.sharding import bytes_of, dtype_of
+    from permgraph.errors import OptionError
+
+    try:
+        _ = dtype and dtype_of(dtype), max_shard_size and bytes_of(max_shard_size)
+    except OptionError as error:
+        raise UsageError(str(error)) from None
 
 
 def _needs_data(method: str, data: Path | None, count: int) -> bool:

@@ -18,7 +18,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random.  [default: 0]", show_default=False)]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Of everything random.  [default: 0]", show_default=False),
+]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="Where to compute: cpu, cuda or cuda:N.  [default: cpu]", show_default=False),

@@ -194,7 +194,16 @@ def keep(
     with whole_folder(out, force=session.force) as folder:
         what = f"linear merge, {KEPT:g} · A + {1 - KEPT:g} · B, B's units moved to the places of A's."
         how = {"method": "linear", "weight": KEPT}
-        write(session, folder / "merged", state, aligned, like=aligned.a, what=what, merge=how)
+        write(
+            session,
+            folder / "merged",
+            state,
+            aligned,
+            like=aligned.a,
+            what=what,
+            storage=aligned.a.stored.storage(),
+            merge=how,
+        )
         (folder / "permgraph.json").write_text(json.dumps(plain(report), indent=2) + "\n", encoding="utf-8")
         draw(folder / "demo.png", aligned.alignment, rows, probes)
 

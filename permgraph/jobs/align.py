@@ -11,18 +11,23 @@ import torch
 
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
+from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
-from permgraph.errors import VerificationError
-from permgraph.jobs.recipe import FILE, Request, local_hashes, recipe_text
+from permgraph.errors import CalibrationError, VerificationError
+from permgraph.jobs.account import Account, account
+from permgraph.jobs.recipe import FILE, Request, recipe_text
+from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import Alignment, align_models
 from permgraph.matching.groups import select
+from permgraph.models.alike import require_alike
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import Heads, common_part, on_the_whole
-from permgraph.models.loading import LoadedModel, load, require_alike
+from permgraph.models.loaded import LoadedModel
+from permgraph.models.loading import load
 from permgraph.pages.report import report_page
 from permgraph.pages.sections import moved_share
 from permgraph.symmetry.derivation import derive
@@ -47,10 +52,26 @@ class Matching:
     groups: Sequence[str] | None = None
     limit: int | None = None
     mix: float | None = None
+    _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_seen", _files(self.data))
+
+    def require_unchanged(self) -> None:
+        """Raise CalibrationError if a file of the data came, went or was written to since this was made."""
+        now, seen = _files(self.data), self._seen
+        changed = sorted(path for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
+        if changed:
+            raise CalibrationError(f"{changed[0]}: was changed while the data was read. Run the command again.")
 
     def inputs(self, models: Iterable[str]) -> tuple[str, ...]:
         """What an output must not touch: the models that are folders or files, and the data."""
         return (*models, *([] if self.data is None else [str(self.data)]))
+
+
+def _files(data: Path | None) -> dict[str, tuple[int, int]]:
+    found = [] if data is None else [(str(path), path.stat()) for path in data.rglob("*") if path.is_file()]
+    return {path: (state.st_size, state.st_mtime_ns) for path, state in found}
 
 
 def recipe_of(session: Session, request: Request, out: Path, report: Mapping[str, Any]) -> dict[str, str]:
@@ -79,12 +100,36 @@ class Aligned:
     heads: Heads = field(default_factory=Heads)
     base: LoadedModel | None = None
 
+    def account(self, *, merged: bool) -> Account:
+        """What became of every tensor of both models, merged or B moved to A alone."""
+        found = self.alignment
+        return account(self.models, (self.a, self.b), self.heads, found.spec, list(found.gains), merged=merged)
 
-def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching) -> Aligned:
+
+def storage_of(model: LoadedModel, dtype: str | None, max_shard_size: str | None) -> Storage:
+    """How what is written is stored: as the files of `model` are, unless another dtype or size of files is given.
+
+    Raises OptionError for a dtype or size that is none.
+    """
+    return model.stored.storage(
+        None if dtype is None else dtype_of(dtype), None if max_shard_size is None else bytes_of(max_shard_size)
+    )
+
+
+def say_dtypes(session: Session, models: Sequence[LoadedModel], storage: Storage) -> None:
+    """A warning where a model is stored as another dtype than what is written."""
+    written = storage.default
+    for model in models:
+        if model.stored.dtype != written:
+            names = [str(dtype).removeprefix("torch.") for dtype in (model.stored.dtype, written)]
+            session.warn(f"{model.reference} is stored as {names[0]}, and written as {names[1]}; --dtype changes that")
+
+
+def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching, like: str | None = None) -> Aligned:
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
-        model_a, model_b = load_all(session, (a, b), progress)
+        model_a, model_b = load_all(session, (a, b), progress, like)
         return align_loaded(session, model_a, model_b, matching, progress)
 
 
@@ -98,15 +143,20 @@ def align_loaded(
     return Aligned((a, b), part_a, part_b, found, matching, heads, *part_base)
 
 
-def load_all(session: Session, references: Sequence[str], progress: Progress) -> list[LoadedModel]:
+def load_all(
+    session: Session, references: Sequence[str], progress: Progress, like: str | None = None
+) -> list[LoadedModel]:
     """The models of these names, with a warning where one expects other inputs than the first.
+
+    `like` makes the model that all of them are weights of.
 
     Raises PermgraphError where one cannot be matched with the first, whatever its weights.
     """
     device, models = device_of(session.device), list[LoadedModel]()
     for done, reference in enumerate(references):
         progress("loading", done, len(references))
-        models.append(load(reference).on(device))
+        models.append(load(reference, model=like).on(device))
+        _ = models[-1].hashes  # now: what was read is what is cited, whatever happens to the files later
         for difference in require_alike(models[0], models[-1]):
             session.warn(difference)
     progress("loading", len(references), len(references))
@@ -174,13 +224,17 @@ def write(
     *,
     like: LoadedModel,
     what: str,
+    storage: Storage,
     merge: Mapping[str, Any] | None = None,
     curves: Curves | None = None,
     request: Request | None = None,
 ) -> dict[str, Any]:
     """Write `state`, config and processor of `like`, the card, the report and the record; returns the record."""
     models = aligned.models
+    aligned.matching.require_unchanged()
     report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
+    report |= aligned.account(merged=merge is not None).fields
+    say_dtypes(session, models, storage)
     report["heads"] = str(aligned.heads) or None
     report["loss"] = None if request is None else request.loss
     report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
@@ -197,6 +251,7 @@ def write(
         licence=shared_licence(model.folder for model in models),
         pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report)),
         force=session.force,
+        storage=storage,
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
     return report
@@ -218,5 +273,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
         f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
         f"{share:.1%} of their units moved"
     )
-    session.say("\n".join(filter(None, (what, str(aligned.heads), f"written to {out}"))))
+    found = aligned.account(merged=report["merge"] is not None)
+    session.say("\n".join(filter(None, (what, str(aligned.heads), str(found), f"written to {out}"))))
+    if found.warning:
+        session.warn(found.warning)
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

@@ -19,7 +19,7 @@ from permgraph.pages.report import barrier_words
 if TYPE_CHECKING:
     from permgraph.jobs.align import Aligned
     from permgraph.jobs.session import Progress
-    from permgraph.models.loading import LoadedModel
+    from permgraph.models.loaded import LoadedModel
 
 Curves = Mapping[str, Barrier]
 

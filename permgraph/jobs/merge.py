@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from permgraph.checkpoints.folders import require_free
 from permgraph.jobs import align as jobs
 from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
+from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
 from permgraph.merging.merge import merge
@@ -35,6 +36,7 @@ def merge_two(
         aligned,
         like=aligned.models[0],
         what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, B's units moved to the places of A's.",
+        storage=jobs.storage_of(aligned.models[0], asked.dtype, asked.max_shard_size),
         merge={"method": method, "weight": weight} | base_and_options(asked, aligned.base),
         curves=curves,
         request=asked,
@@ -47,7 +49,8 @@ def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
     with session.progress() as progress:
-        a, b, *base = jobs.load_all(session, [*asked.models, *filter(None, [asked.base])], progress)
+        a, b, *base = jobs.load_all(session, asked.references, progress, asked.model)
+        require_read(asked, [model.hashes for model in (a, b, *base)])
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
         aligned = jobs.align_loaded(session, a, b, matching, progress, *base)
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
-from permgraph.jobs.align import Matching, load_all, prepare, recipe_of
+from permgraph.jobs.account import account
+from permgraph.jobs.align import Matching, load_all, prepare, recipe_of, say_dtypes, storage_of
+from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
 from permgraph.matching.groups import select
@@ -25,9 +27,10 @@ from permgraph.symmetry.report import fold
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from permgraph.checkpoints.sharding import Storage
     from permgraph.jobs.recipe import Request
     from permgraph.models.heads import Heads
-    from permgraph.models.loading import LoadedModel
+    from permgraph.models.loaded import LoadedModel
     from permgraph.symmetry.spec import PermutationSpec
     from permgraph.symmetry.verification import Certificate
 
@@ -67,7 +70,11 @@ def merge_all(
         **(asked.options or {}),
     )
     state = placed.heads.into(placed.models[0].model.state_dict(), part)
+    matching.require_unchanged()
     groups = select(placed.spec, matching.groups)
+    found = account(placed.models, placed.parts, placed.heads, placed.spec, [group.name for group in groups])
+    storage = storage_of(placed.models[0], asked.dtype, asked.max_shard_size)
+    say_dtypes(session, placed.models, storage)
     report = origin(session, placed.models, placed.spec, matching.data) | {
         "method": placed.elements[0].method,
         "merge": {"method": method, "weights": shares} | base_and_options(asked, placed.base),
@@ -75,22 +82,28 @@ def merge_all(
         "gains": [gains_of(element, element.gains) for element in placed.elements],
         "heads": str(placed.heads) or None,
         "certificate": asdict(placed.certificate),
+        **found.fields,
         "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
     }
     pages = recipe_of(session, asked, out, report)
-    _write(session, out, state, placed, report, shares, pages, asked.inputs)
+    _write(session, out, state, placed, report, shares, pages, asked.inputs, storage)
     session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
     session.say(_moved_table(groups, placed.elements, references))
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
     what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(shares, references, strict=True))
-    session.say("\n".join(filter(None, (f"{method} merge, {what}", str(placed.heads), f"written to {out}"))))
+    session.say(
+        "\n".join(filter(None, (f"{method} merge, {what}", str(placed.heads), str(found), f"written to {out}")))
+    )
+    if found.warning:
+        session.warn(found.warning)
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})
 
 
 def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     count = len(asked.models)
     with session.progress() as progress:
-        models = load_all(session, [*asked.models, *filter(None, [asked.base])], progress)
+        models = load_all(session, asked.references, progress, asked.model)
+        require_read(asked, [model.hashes for model in models])
         parts, heads = common_part(models)
         base, models, parts = next(iter(parts[count:]), None), models[:count], parts[:count]
         known, options = prepare(session, parts, matching, progress)
@@ -108,6 +121,7 @@ def _write(
     shares: Sequence[float],
     pages: dict[str, str],
     inputs: Sequence[str],
+    storage: Storage,
 ) -> None:
     first = placed.models[0]
     how = report["merge"]["method"]
@@ -126,6 +140,7 @@ def _write(
         pages={REPORT: _page(out, placed, report, card)} | pages,
         force=session.force,
         inputs=inputs,
+        storage=storage,
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from permgraph.jobs.recipe import Request
     from permgraph.matching.align import Alignment
     from permgraph.matching.gains import Gain
-    from permgraph.models.loading import LoadedModel
+    from permgraph.models.loaded import LoadedModel
     from permgraph.symmetry.permutations import Permutations
     from permgraph.symmetry.spec import PermutationSpec
 
@@ -150,9 +150,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _model_hashes(model: LoadedModel) -> dict[str, str]:
-    from permgraph.checkpoints.reading import input_hashes
-
-    return {} if model.folder is None else input_hashes(model.folder)
+    return model.hashes
 
 
 def _data_hashes(data: Path) -> dict[str, str]:

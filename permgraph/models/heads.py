@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.checkpoints.model_card import public_name
-from permgraph.models.loading import LoadedModel
+from permgraph.models.loaded import LoadedModel
 from permgraph.models.timm_models import is_timm, without_classifier
 from permgraph.models.transformers_models import base_prefix
 from permgraph.models.vocabulary import vocabulary_of

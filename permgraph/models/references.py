@@ -24,7 +24,10 @@ def find_folder(reference: str, *, weights: bool = True) -> Path:
     """
     path = Path(reference or "no name").expanduser()
     if path.is_file():
-        raise CheckpointError(f"{reference}: is a file. Give the folder that holds it, with its config.json.")
+        raise CheckpointError(
+            f"{reference}: is a file of weights. Give the folder that holds it, with its config.json; or the model "
+            "that they are of, with --model python:package.module:function or --model timm:NAME."
+        )
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise CheckpointError(

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
-from permgraph.checkpoints.json_files import shorten
-from permgraph.checkpoints.reading import open_checkpoint, require_finite
 from permgraph.errors import CheckpointError, described, reason
 
 if TYPE_CHECKING:
@@ -92,10 +90,10 @@ def without_classifier(model: nn.Module) -> nn.Module:
     return bare.eval()
 
 
-def timm_from_folder(folder: Path, fields: Mapping[str, Any], *, weights: bool) -> nn.Module:
-    """The model that timm's `config.json` describes, with the weights beside it.
+def timm_from_folder(folder: Path, fields: Mapping[str, Any]) -> nn.Module:
+    """The model that timm's `config.json` describes, with random weights.
 
-    Raises CheckpointError for an unknown architecture and for weights that do not fit, by name.
+    Raises CheckpointError for an unknown architecture.
     """
     timm = _timm(folder)
     known = {name: fields[name] for name in ("num_classes", "global_pool") if name in fields}
@@ -107,24 +105,7 @@ def timm_from_folder(folder: Path, fields: Mapping[str, Any], *, weights: bool) 
             f"{folder / 'config.json'}: timm {timm.__version__} cannot build {fields['architecture']!r}: "
             f"{described(error)}. Correct that field, or install another timm."
         ) from error
-    if weights:
-        _fill(model, folder, fields["architecture"])
     return model
-
-
-def _fill(model: nn.Module, folder: Path, name: str) -> None:
-    checkpoint = open_checkpoint(folder)
-    state, own = dict(checkpoint), model.state_dict()
-    require_finite(state, folder)
-    wrong = {
-        "of another shape": [n for n, t in own.items() if n in state and state[n].shape != t.shape],
-        "missing from the files": [n for n in own if n not in state],
-        f"not in {name}": [n for n in state if n not in own],
-    }
-    found = "; ".join(f"{what}: {shorten(names)}" for what, names in wrong.items() if names)
-    if found:
-        raise CheckpointError(f"{folder}: the weights do not fit {name}: {found}. Use config.json and weights of one.")
-    model.load_state_dict(state)
 
 
 def _data_config(model: nn.Module) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import AdapterError, CheckpointError, described, reason
+from permgraph.models.names import why_left_out
 
 
 def known_config(fields: Mapping[str, Any]) -> Any:
@@ -90,22 +91,31 @@ def empty_model(kind: type[nn.Module], config: Any) -> nn.Module:
 
 def load_weights(
     kinds: Sequence[type[nn.Module]], config: Any, state: Mapping[str, Tensor], where: object
-) -> nn.Module:
-    """The first class of `kinds` that `state` fits exactly, with these weights, in float32 and eval mode.
+) -> tuple[nn.Module, dict[str, str]]:
+    """The first class of `kinds` that `state` fits, with these weights, in float32 and eval mode; and what is left out.
 
-    Raises CheckpointError with the names that are missing or left over and the shapes of both sides that differ, for
-    the first class.
+    A class that all of `state` fits goes before one for which something is left out (see `why_left_out`), except for
+    buffers and averages. Raises CheckpointError with the names that are missing or left over and the shapes of both
+    sides that differ, for the first class.
     """
-    complaints = []
+    complaints: list[str] = []
+    second: tuple[nn.Module, dict[str, str]] | None = None
     for kind in kinds:
-        model, complaint = _load(kind, config, state, where)
-        if not complaint:
-            return model
-        complaints.append(complaint)
-    raise CheckpointError(complaints[0])
+        model, info = _load(kind, config, state, where)
+        own = model.state_dict().keys()
+        over = {name: why_left_out(name, own, kind.__name__) for name in sorted(info["unexpected_keys"])}
+        if info["mismatched_keys"] or info["missing_keys"] or not all(over.values()):
+            complaints.append(_complaint(kind.__name__, info, where))
+        elif all(why != f"no part of {kind.__name__}" for why in over.values()):
+            return model, over
+        else:
+            second = second or (model, over)
+    if second is None:
+        raise CheckpointError(complaints[0])
+    return second
 
 
-def _load(kind: Any, config: Any, state: Mapping[str, Tensor], where: object) -> tuple[nn.Module, str]:
+def _load(kind: Any, config: Any, state: Mapping[str, Tensor], where: object) -> tuple[nn.Module, Mapping[str, Any]]:
     with _quiet():
         try:
             model, info = kind.from_pretrained(
@@ -121,7 +131,7 @@ def _load(kind: Any, config: Any, state: Mapping[str, Tensor], where: object) ->
                 f"{where}: {kind.__name__} cannot take these weights: {described(error)}. "
                 "config.json and the weights must be of one model."
             ) from error
-    return model.eval().requires_grad_(False), _complaint(kind.__name__, info, where)
+    return model.eval().requires_grad_(False), info
 
 
 def _complaint(name: str, info: Mapping[str, Any], where: object) -> str:
@@ -132,9 +142,7 @@ def _complaint(name: str, info: Mapping[str, Any], where: object) -> str:
         f"not in {name}": list(info["unexpected_keys"]),
     }
     found = "; ".join(f"{what}: {shorten(sorted(names))}" for what, names in parts.items() if names)
-    return (
-        f"{where}: the weights do not fit {name}: {found}. Use config.json and weights of one model." if found else ""
-    )
+    return f"{where}: the weights do not fit {name}: {found}. Use config.json and weights of one model."
 
 
 def _float32() -> dict[str, torch.dtype]:

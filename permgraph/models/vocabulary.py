@@ -11,7 +11,7 @@ from permgraph.data.processors import VOCABULARIES, files_in, tokenizer_in
 from permgraph.errors import SpecMismatchError
 
 if TYPE_CHECKING:
-    from permgraph.models.loading import LoadedModel
+    from permgraph.models.loaded import LoadedModel
 
 MORE = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
 TOKEN_INPUTS = ("input_ids", "decoder_input_ids")

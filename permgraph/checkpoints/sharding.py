@@ -1,0 +1,137 @@
+"""How tensors are stored: as which dtype, in which file; and the files of weights written so."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, contiguous_format
+
+from permgraph.errors import CheckpointError, OptionError
+
+MAX_SHARD_BYTES = 5_000_000_000
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Each tensor's dtype by name, `default` for the others (None: its own); only floating point is converted.
+
+    `shards` is the file of each tensor, as of the model whose files are imitated; empty for files of at most
+    `max_shard_bytes`.
+    """
+
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    default: torch.dtype | None = None
+    shards: Mapping[str, str] = field(default_factory=dict)
+    max_shard_bytes: int = MAX_SHARD_BYTES
+
+    def dtype(self, name: str, tensor: Tensor) -> torch.dtype:
+        """As what a tensor is stored."""
+        wanted = self.dtypes.get(name, self.default or tensor.dtype)
+        return wanted if tensor.is_floating_point() and wanted.is_floating_point else tensor.dtype
+
+    def size(self, name: str, tensor: Tensor) -> int:
+        """The bytes that it takes."""
+        return tensor.numel() * self.dtype(name, tensor).itemsize
+
+    def split(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The tensors of each file. One whose file is not known goes where the one before it is."""
+        files: dict[str, dict[str, Tensor]] = {}
+        here, size = "", 0
+        for name, tensor in tensors.items():
+            if self.shards:
+                here = self.shards.get(name, here or next(iter(self.shards.values())))
+            elif size and size + self.size(name, tensor) > self.max_shard_bytes:
+                here, size = f"{len(files)}", 0
+            size += self.size(name, tensor)
+            files.setdefault(here, {})[name] = tensor
+        return [files[name] for name in (sorted(files) if self.shards else files)] or [{}]
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """float16, bfloat16, float32 or float64. Raises OptionError for any other."""
+    if name not in DTYPES:
+        raise OptionError(f"the dtype is one of {', '.join(DTYPES)}, not {name!r}")
+    return DTYPES[name]
+
+
+def bytes_of(text: str) -> int:
+    """A size like 500MB, 2GB or 1GiB in bytes. Raises OptionError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if found is None or found[2].upper() not in UNITS or float(found[1]) * UNITS[found[2].upper()] < 1:
+        raise OptionError(f"a size is a number with KB, MB, GB, KiB, MiB or GiB, as 2GB, not {text!r}")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Storage | None = None) -> None:
+    """`model.safetensors`, or its shards and index, in a folder that exists; tensors that share memory stand once.
+
+    The metadata maps the name left out to the name kept, as `safetensors.torch.save_model` does. Raises
+    CheckpointError for a value past the largest of its dtype.
+    """
+    storage = storage or Storage()
+    kept, aliases = _unshared(state_dict)
+    shards = storage.split(kept)
+    if len(shards) == 1:
+        return _save(folder / "model.safetensors", shards[0], aliases, storage)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        _save(folder / name, shard, aliases, storage)
+        weight_map.update(dict.fromkeys(shard, name))
+    total = sum(storage.size(name, tensor) for name, tensor in kept.items())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+def _unshared(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    first: dict[tuple[object, ...], str] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in state_dict.items():
+        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+        original = first.setdefault(place if tensor.numel() else (name,), name)
+        if original != name:
+            aliases[name] = original
+    return {name: tensor for name, tensor in state_dict.items() if name not in aliases}, aliases
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], aliases: Mapping[str, str], storage: Storage) -> None:
+    # safetensors refuses tensors that share a storage, or that are only a view of theirs.
+    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    own = {}
+    for name, tensor in tensors.items():
+        stored = _converted(name, tensor.detach().cpu(), storage.dtype(name, tensor))
+        alone = storages[stored.untyped_storage().data_ptr()] < 2 and stored.is_contiguous()
+        own[name] = stored if alone else stored.clone(memory_format=contiguous_format)
+    metadata = {alias: kept for alias, kept in aliases.items() if kept in tensors}
+    save_file(own, path, metadata={"format": "pt", **metadata})
+    path.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
+
+
+def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.dtype == dtype or not tensor.numel():
+        return tensor.to(dtype)
+    most = float(tensor.abs().max())
+    if most > torch.finfo(dtype).max:
+        short = str(dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{name}: holds {most:.4g}, and the largest {short} is {torch.finfo(dtype).max:.4g}. Write another dtype "
+            "with --dtype, as bfloat16 or float32."
+        )
+    return tensor.to(dtype)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

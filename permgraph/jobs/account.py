@@ -1,0 +1,141 @@
+"""What became of every tensor of every model: for the record, and in a few lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from permgraph.checkpoints.json_files import shorten
+from permgraph.checkpoints.model_card import public_name
+from permgraph.models.heads import Heads
+from permgraph.models.loaded import LoadedModel
+from permgraph.models.transformers_models import base_prefix
+from permgraph.symmetry.spec import PermutationSpec
+
+WORDS = {
+    "moved": "moved",
+    "merged": "merged in place",
+    "kept": "kept from the first model",
+    "taken": "taken from the second",
+    "unreached": "not reached by the forward pass",
+    "left out": "left out",
+}
+NOTABLE = 0.01
+"""The share of a model's numbers that the forward pass may leave unreached without a warning."""
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of every tensor.
+
+    `tensors`: name -> one of `WORDS`, for every tensor of every model, in the output and in the files; `reasons`: name
+    -> why, for the last two; `sizes`: name -> numbers, for those in the output.
+    """
+
+    tensors: Mapping[str, str]
+    reasons: Mapping[str, str]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, dict[str, str]]:
+        """The same for the record."""
+        return {"tensors": dict(self.tensors), "reasons": dict(self.reasons)}
+
+    def __str__(self) -> str:
+        total = sum(self.sizes.values()) or 1
+        parts = []
+        for word, meaning in WORDS.items():
+            names = [name for name, found in self.tensors.items() if found == word]
+            written = [name for name in names if name in self.sizes]
+            if word == "left out" and names:
+                parts.append(f"{len(names)} {meaning}{self._why(names)}")
+            elif written:
+                share = sum(self.sizes[name] for name in written) / total
+                parts.append(f"{len(written)} {meaning} ({share:.1%} of the numbers)")
+        return f"tensors: {', '.join(parts)}"
+
+    def _why(self, names: Sequence[str]) -> str:
+        shown = [f"{name}: {self.reasons[name]}" for name in names[:SHOWN]]
+        return f" ({'; '.join(shown)}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''})"
+
+    @property
+    def warning(self) -> str:
+        """A sentence where much of the models is not reached, naming the largest tensors; else nothing."""
+        total = sum(self.sizes.values()) or 1
+        names = [name for name, word in self.tensors.items() if word == "unreached"]
+        share = sum(self.sizes.get(name, 0) for name in names) / total
+        if share <= NOTABLE:
+            return ""
+        largest = sorted(names, key=lambda name: -self.sizes.get(name, 0))
+        return (
+            f"{share:.1%} of the numbers of the models are not reached by the forward pass, so they are not aligned: "
+            f"{shorten(largest, SHOWN)}. A model of several inputs may be called without one of them"
+        )
+
+
+def account(
+    models: Sequence[LoadedModel],
+    parts: Sequence[LoadedModel],
+    heads: Heads,
+    spec: PermutationSpec,
+    chosen: Collection[str],
+    *,
+    merged: bool = True,
+) -> Account:
+    """What became of the tensors of `models`, whose common `parts` have the groups `chosen` of `spec` moved.
+
+    `merged`: all were made one, by the first model's names; else the second was moved to the first.
+    """
+    written = 0 if merged else 1
+    names, reasons, sizes = dict[str, str](), dict[str, str](), dict[str, int]()
+    moving = {name for group in spec.groups if group.name in chosen for name, _ in group.axes}
+    inner = _part_names(models[written], parts[written])
+    for name, tensor in models[written].model.state_dict().items():
+        sizes[name] = tensor.numel()
+        part = inner.get(name)
+        if part is None:
+            names[name] = "kept" if merged else "moved" if heads.carried else "taken"
+        elif part in spec.unreached:
+            how = "averaged as they are" if merged else "left as it is"
+            names[name], reasons[name] = "unreached", f"the forward pass does not read it; {how}"
+        elif part in moving:
+            names[name] = "moved"
+        else:
+            names[name] = ("merged" if tensor.is_floating_point() else "kept") if merged else "taken"
+    outer = {part: name for name, part in inner.items()}
+    for model, part_of in zip(models, parts, strict=True):
+        _add(model, _part_names(model, part_of), outer, heads.reason, names, reasons)
+    return Account(names, reasons, sizes)
+
+
+def _part_names(model: LoadedModel, part: LoadedModel) -> dict[str, str]:
+    """Name in the model -> name in its common part; what shares memory with a tensor of it has that one's."""
+    state, own = model.model.state_dict(), part.model.state_dict()
+    prefix = base_prefix(model.model) + "." if len(own) < len(state) and base_prefix(model.model) else ""
+    found = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}
+    found = {name: inner for name, inner in found.items() if inner in own}
+    places = {state[name].data_ptr(): inner for name, inner in found.items() if state[name].numel()}
+    return {n: found.get(n) or places[t.data_ptr()] for n, t in state.items() if n in found or t.data_ptr() in places}
+
+
+def _add(
+    model: LoadedModel,
+    inner: Mapping[str, str],
+    outer: Mapping[str, str],
+    heads: str,
+    names: dict[str, str],
+    reasons: dict[str, str],
+) -> None:
+    """Add the tensors of `model` that are not in the output, or have another name there."""
+    where = public_name(model.reference)
+    for name in model.model.state_dict():
+        same = outer.get(inner.get(name, ""), name)
+        word = names.get(same, "left out")
+        why = reasons.get(same, f"of {where}: {heads or 'it is not what is written'}")
+        for alias in (name, model.stored.names.get(name, name)):
+            if names.setdefault(alias, word) in ("left out", "unreached"):
+                reasons.setdefault(alias, why)
+    for name, why in model.stored.left_out.items():
+        if names.setdefault(name, "left out") == "left out":
+            reasons.setdefault(name, f"of {where}: {why}")

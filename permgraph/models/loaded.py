@@ -1,0 +1,97 @@
+"""A model that is ready to be traced, with what is known of where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.adapters import Adapter
+from permgraph.checkpoints.open_file import OpenFile
+from permgraph.checkpoints.reading import state_sha256
+from permgraph.errors import CalibrationError, CheckpointError
+from permgraph.models.references import run_python
+from permgraph.models.stored_weights import StoredWeights
+from permgraph.tracing.capture import moved
+
+Axis = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode and float32, ready to be traced with `args` and `kwargs`.
+
+    `config` is the transformers config as it should be written again (None for other models), `folder` the checkpoint
+    on disk (None for a model made by code), `tie` and `outputs` what `derive` takes, `facts` what another model must
+    share to be fed the same batches, `stored` how its weights lay in their files, `files` what was read of them.
+    """
+
+    reference: str
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    adapter: Adapter
+    tie: dict[Axis, Axis] = field(default_factory=dict)
+    folder: Path | None = None
+    config: Any = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    outputs: Literal["fixed", "free"] = "fixed"
+    stored: StoredWeights = field(default_factory=lambda: StoredWeights({}))
+    files: tuple[OpenFile, ...] = ()
+
+    def on(self, device: torch.device) -> LoadedModel:
+        """The same model with its weights and example inputs on `device`; the weights are moved, not copied."""
+        if device.type == "cpu":
+            return self
+        args, kwargs = moved((self.args, self.kwargs), device)
+        return replace(self, model=self.model.to(device), args=args, kwargs=kwargs)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """File name to SHA-256, of `config.json` and the weights; of weights that code made, one for all of them.
+
+        Raises CheckpointError if a file was changed since it was opened.
+        """
+        if self.files:
+            return {file.path.name: file.sha256() for file in self.files}
+        return {"state_dict": state_sha256(self.model.state_dict())}
+
+    @property
+    def architecture(self) -> str:
+        """The class name of the model, as a written `config.json` gives it."""
+        return type(self.model).__name__
+
+    def calibration(
+        self, data: Path | str, *, seed: int = 0, batch_size: int = 4, limit: int | None = None
+    ) -> Iterable[dict[str, Tensor]]:
+        """Batches of inputs from the folder `data`, see `Adapter.calibration`, or made by `python:module:function`.
+
+        Raises CalibrationError.
+        """
+        if str(data).startswith("python:"):
+            return _batches_of(str(data), limit)
+        if not Path(data).is_dir():
+            what = "is a file" if Path(data).is_file() else "no such folder"
+            raise CalibrationError(f"{data}: {what}. Give a folder of audio, image or text files.")
+        return self.adapter.calibration(
+            Path(data), model=self.model, folder=self.folder, seed=seed, batch_size=batch_size, limit=limit
+        )
+
+
+def _batches_of(reference: str, limit: int | None) -> Iterable[Any]:
+    try:
+        batches = run_python(reference.removeprefix("python:"))
+    except CheckpointError as error:
+        raise CalibrationError(str(error)) from error
+    if isinstance(batches, str | bytes | Tensor) or not isinstance(batches, Iterable):
+        raise CalibrationError(
+            f"{reference}: returned one {type(batches).__name__}, not an iterable of batches. Return a list of "
+            "tensors, of tuples of arguments, or of dicts of keywords."
+        )
+    return list(islice(batches, limit))

@@ -1,0 +1,102 @@
+"""What is kept of the files that a model's weights came from: dtypes, shards, names, hashes, and what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.checkpoints.json_files import shorten
+from permgraph.checkpoints.reading import Checkpoint
+from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage
+from permgraph.errors import CheckpointError
+
+MOST_TIMES, FREE = 3, 1_000_000
+"""How much larger than its files a model may be, in numbers: buffers are computed, and missing weights named later."""
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """How a model's weights were stored, by the names of its state dict.
+
+    `names` has those that have another name in the files, `shards` the file of each,
+    `left_out` what the files hold and the model does not take, with the reason.
+    """
+
+    dtypes: Mapping[str, torch.dtype]
+    names: Mapping[str, str] = field(default_factory=dict)
+    shards: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of most tensors that are floating point."""
+        counts = Counter(dtype for dtype in self.dtypes.values() if dtype.is_floating_point)
+        return counts.most_common(1)[0][0] if counts else torch.float32
+
+    def storage(self, dtype: torch.dtype | None = None, max_shard_bytes: int | None = None) -> Storage:
+        """How weights are written that are to lie as these do; or all as `dtype`, or in files of so many bytes."""
+        return Storage(
+            dtypes=self.dtypes if dtype is None else {},
+            default=dtype or self.dtype,
+            shards=self.shards if max_shard_bytes is None else {},
+            max_shard_bytes=max_shard_bytes or MAX_SHARD_BYTES,
+        )
+
+
+def as_given(model: nn.Module) -> StoredWeights:
+    """Of a model that code made: its dtypes as they are."""
+    return StoredWeights({name: tensor.dtype for name, tensor in model.state_dict().items()})
+
+
+def as_stored(
+    model: nn.Module, checkpoint: Checkpoint, names: Mapping[str, str], left_out: Mapping[str, str], prefix: str = ""
+) -> StoredWeights:
+    """Of a model with the tensors `names` (model's name -> stored name) of a checkpoint.
+
+    A tensor that has another name in the files takes the dtype of what it shares memory with, or that of most.
+    """
+    state = model.state_dict()
+    found = {name: names[name] for name in state if name in names}
+    tied = {state[name].data_ptr(): stored for name, stored in found.items() if state[name].numel()}
+    found |= {name: tied[t.data_ptr()] for name, t in state.items() if name not in found and t.data_ptr() in tied}
+    known = StoredWeights({name: checkpoint.info[stored].dtype for name, stored in found.items()})
+    most = known.dtype
+    dtypes = {
+        name: known.dtypes.get(name, most if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in state.items()
+    }
+    shards = {name: checkpoint.info[stored].file.name for name, stored in found.items()}
+    renamed = {name: stored for name, stored in found.items() if stored != name and name in names}
+    return StoredWeights(dtypes, renamed, shards, left_out, prefix)
+
+
+def require_numbers(checkpoint: Checkpoint, names: Mapping[str, str], wanted: Mapping[str, Tensor], what: str) -> None:
+    """Raise CheckpointError for weights that are floating point in the model and stored as anything else, by name."""
+    wrong: dict[torch.dtype, list[str]] = {}
+    for name, tensor in wanted.items():
+        stored = checkpoint.info.get(names.get(name, ""))
+        if stored is not None and tensor.is_floating_point() and stored.dtype not in FLOATS:
+            wrong.setdefault(stored.dtype, []).append(names[name])
+    if wrong:
+        found = "; ".join(f"{str(dtype).removeprefix('torch.')}: {shorten(some)}" for dtype, some in wrong.items())
+        raise CheckpointError(
+            f"{checkpoint.folder}: weights of {what} that are not stored as floating point ({found}). They are "
+            "quantized, or of another kind: convert the checkpoint to float16, bfloat16 or float32 first."
+        )
+
+
+def require_size(checkpoint: Checkpoint, wanted: Iterable[Tensor], what: str) -> None:
+    """Raise CheckpointError for a model far larger than its files, before memory is taken for it."""
+    unique = {id(tensor): tensor.numel() for tensor in wanted}
+    needed, stored = sum(unique.values()), sum(torch.Size(info.shape).numel() for info in checkpoint.info.values())
+    if needed > MOST_TIMES * stored + FREE:
+        raise CheckpointError(
+            f"{checkpoint.folder}: config.json describes a {what} of {needed:,} numbers, and the files hold "
+            f"{stored:,}. config.json and the weights must be of one model."
+        )
