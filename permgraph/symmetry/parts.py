@@ -63,12 +63,16 @@ def index_of(part: Any) -> Index:
 
 def identity(kind: str, shape: Sequence[int]) -> Any:
     """The part that changes nothing; `shape` is that of an index table, [..., n]."""
-    index = np.broadcast_to(np.arange(shape[-1]), shape).copy()
+    return with_index(kind, np.broadcast_to(np.arange(shape[-1]), shape).copy())
+
+
+def with_index(kind: str, index: Index) -> Any:
+    """The part that only permutes; `index` is a table of permutations, [..., n]."""
     if kind == "permutation":
         return index
     if kind in ("signed", "scaled", "monomial"):
-        return Monomial(index, np.ones(shape))
-    return Matrix(np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1])).copy(), kind != "invertible")
+        return Monomial(index, np.ones(index.shape))
+    return Matrix(np.eye(index.shape[-1])[index], kind != "invertible")
 
 
 def sample(kind: str, shape: Sequence[int], generator: np.random.Generator) -> Any:
