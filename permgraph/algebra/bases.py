@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from permgraph.algebra.cells import Occurrence
+from permgraph.algebra.instances import Instance, Slot
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import Law
-from permgraph.algebra.ties import Instance, Resolution, Slot
+from permgraph.algebra.ties import Resolution
 
 Equation = dict[Occurrence, int]
 """Σ exponent · log scale = 0 over bases, each named by its representative."""

@@ -7,16 +7,15 @@ continue it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import product
+from typing import NamedTuple
 
 from permgraph.algebra.axes import Axis
 from permgraph.algebra.boxes import Box, Partition, Partitions
 from permgraph.algebra.relations import Value
 
 
-@dataclass(frozen=True, order=True)
-class Occurrence:
+class Occurrence(NamedTuple):
     """One factor at one place: leaf `position` of dimension `dim` in cell `cell` of the tensor `tensor`."""
 
     tensor: str
@@ -72,7 +71,7 @@ class TensorLayout:
         """The occurrence that goes on with this one (`goes_on`), all else in the cell being alike."""
         dim, cell = occurrence.dim, occurrence.cell
         k = next_box(self.partitions[dim], cell[dim], occurrence.position, in_turn=in_turn)
-        return None if k is None else replace(occurrence, cell=(*cell[:dim], k, *cell[dim + 1 :]))
+        return None if k is None else occurrence._replace(cell=(*cell[:dim], k, *cell[dim + 1 :]))
 
 
 def next_box(partition: Partition, current: int, position: int, *, in_turn: bool) -> int | None:

@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import cached_property
 
 from permgraph.algebra.cells import Occurrence, TensorLayout, next_box
+from permgraph.algebra.instances import Instance, Slot
+from permgraph.algebra.joint_cells import Choice, within
 from permgraph.algebra.relations import Source
-from permgraph.algebra.ties import Instance, Resolution, Slot, within
+from permgraph.algebra.ties import Resolution
 
 UNCUT = Source("parts that nothing tells apart")
-Choice = tuple[int, ...]
 
 
 def coarsen(resolution: Resolution) -> Resolution:

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from permgraph.algebra.cells import Occurrence
-from permgraph.algebra.ties import Instance, Resolution, Slot
+from permgraph.algebra.instances import Instance, Slot
+from permgraph.algebra.ties import Resolution
 
 Partners = dict[Occurrence, dict[Occurrence, Occurrence]]
 Options = dict[Occurrence, dict[Occurrence, list[Occurrence]]]

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
-from permgraph.algebra.boxes import Partition, Partitions
+from permgraph.algebra.boxes import Box, Partition, Partitions
 from permgraph.algebra.laws import SAME
 from permgraph.algebra.relations import Atom, Relation
 
@@ -87,3 +87,12 @@ class JointCells:
                 for box in self.parts[name].meeting(atom.start, atom.stop):
                     boxes.setdefault(box, []).append(k)
         return found
+
+
+def within(box: Box, atom: Atom) -> bool | None:
+    """Whether a box lies in the range of an atom (True), outside it (False), or across its edge (None)."""
+    if atom.start <= box.offset and box.last < atom.stop:
+        return True
+    if box.last < atom.start or box.offset >= atom.stop:
+        return False
+    return None

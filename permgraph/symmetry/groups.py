@@ -10,8 +10,9 @@ from itertools import takewhile
 
 from permgraph.algebra.cells import Occurrence, TensorLayout
 from permgraph.algebra.dependence import dependencies, fused, partners, selecting
+from permgraph.algebra.instances import Instance
 from permgraph.algebra.scales import Freedom
-from permgraph.algebra.ties import Instance, Resolution
+from permgraph.algebra.ties import Resolution
 from permgraph.symmetry.bundles import Bundle
 from permgraph.symmetry.changes import Changes
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
