@@ -102,16 +102,18 @@ class CrossMoments:
         return correlation
 
     def overlap(self) -> np.ndarray:
-        """n c / sqrt(Σ_i Σ_t a² Σ_j Σ_t b²): float64 [n, n], its trace n at most, for one map of all channels.
+        """n Σ_t a_i b_j / sqrt(Σ_i Σ_t a² Σ_j Σ_t b²): float64 [n, n], for one map of all channels.
 
-        Where channels are mixed their sizes matter among each other: only all of A and all of B are scaled.
+        Where channels are mixed, their means and their sizes among each other matter as much as how they vary.
         Raises CalibrationError when there are fewer than 2 frames.
         """
         self.require_frames(2)
         self._join()
-        a, b = (float(side.sum()) for side in self._squares)
-        cross: np.ndarray = self._cross.cpu().numpy() * (self.size / math.sqrt(a * b) if a * b > 0 else 0.0)
-        return cross
+        means = (self._means + self._origin).cpu().numpy()
+        squares = self._squares.cpu().numpy() + self.frames * means**2
+        a, b = squares.sum(1)
+        cross: np.ndarray = self._cross.cpu().numpy() + self.frames * np.outer(*means)
+        return cross * (self.size / math.sqrt(a * b) if a * b > 0 else 0.0)
 
     def dead(self) -> tuple[np.ndarray, np.ndarray]:
         """Which channels of A, and which of B, are constant up to rounding: two bool [n]. See `correlation`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite, prod
 
@@ -21,8 +21,10 @@ MOST_TOGETHER = 8192
 MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
 
 
-def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
+def find_points(derivation: Derivation, wanted: Iterable[str], mixed: Container[str] = ()) -> list[Point]:
     """The points for the groups named: at most MOST_POINTS each, activations in which the group is contracted.
+
+    A map of all units has to suit every place where they are read, so the groups `mixed` are compared at all of them.
 
     A group that is contracted nowhere is compared at the last activation that carries it; one that is contracted only
     where a sample is one frame (behind a pooling over space) has the last of the widest in reserve. What depends on the
@@ -36,7 +38,8 @@ def find_points(derivation: Derivation, wanted: Iterable[str]) -> list[Point]:
     chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
     for group in wanted:
         there = anywhere.get(group, [])
-        places = _spread(_telling(reading[group])) if group in reading else there[-1:]
+        places = reading[group] if group in reading else there[-1:]
+        places = places if group in mixed else _spread(_telling(places))
         if all(point.frame_dims <= {0} for point in places) and any(point.frame_dims - {0} for point in there):
             widest = max(reversed(there), key=lambda point: point.frame_count)
             chosen.setdefault((widest.node, widest.cell.offsets), replace(widest, reserve=True))

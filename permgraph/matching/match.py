@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from permgraph.algebra.kinds import Kind
 from permgraph.assignment.problem import Term
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.frames import Point
@@ -88,7 +89,8 @@ class Task:
 
     def points(self, weights: Mapping[str, Sequence[float]] | None = None) -> list[Point]:
         """The activations at which the groups are compared, weighed by role or name."""
-        points = find_points(self.derivation, [group.name for group in self.groups])
+        mixed = {group.name for group in self.groups if Kind(group.kind).mixes}
+        points = find_points(self.derivation, [group.name for group in self.groups], mixed)
         return weigh(points, weights or {}, covering(self.spec))
 
     def unmoved(self) -> Match:
