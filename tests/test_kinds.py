@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kind_cases import KIND_CASES, KindCase, change
+from torch import nn
 
 import permgraph as pg
 from permgraph.algebra.kinds import Kind
@@ -79,3 +80,21 @@ def test_the_kinds_are_a_lattice() -> None:
 def test_kinds_that_are_not_known_are_refused() -> None:
     with pytest.raises(pg.OptionError, match="kinds is one of permutation, signed, all"):
         pg.derive(KIND_CASES[0].build().eval(), KIND_CASES[0].inputs, kinds="rotations")
+
+
+@CASES
+def test_outputs_of_another_batch_move_alike(case: KindCase) -> None:
+    """With free outputs f(πθ) = π f(θ) holds for more samples than were traced, and for one."""
+    torch.manual_seed(0)
+    model = case.build().double().eval()
+    spec = pg.derive(model, case.inputs, kinds="all", outputs="free")
+    element = spec.sample(0)
+    for many in (tuple(torch.cat([x, 2 * x, -x]) for x in case.inputs), tuple(x[:1] for x in case.inputs)):
+        assert change(model, many, spec, element) < 1e-12
+
+
+def test_outputs_of_another_width_are_refused() -> None:
+    model = nn.Linear(5, 8).eval()
+    spec = pg.derive(model, torch.randn(2, 5), kinds="all", outputs="free")
+    with pytest.raises(pg.SpecMismatchError, match="derive the specification for inputs of this shape"):
+        spec.apply_outputs(spec.sample(0), torch.randn(2, 9))

@@ -13,7 +13,7 @@ from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.errors import CalibrationError, SpecMismatchError
 from permgraph.symmetry.derivation import AxisTies, Derivation, uniform_among, vectors
-from permgraph.symmetry.folding import foldable, separated
+from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec, memory_of
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
@@ -34,12 +34,14 @@ class Models:
         modules: the models, never changed; the first is the reference, A.
         states: the state dict of each; those of other weights are given by `with_states`.
         tie: axes of parameters that the forward pass does not reach, as in `derive`.
+        folds: how the norms of each were folded; () where they were not.
 
     """
 
     modules: tuple[nn.Module, ...]
     states: tuple[State, ...]
     tie: AxisTies = field(default_factory=dict)
+    folds: tuple[Folded, ...] = field(default=(), repr=False)
     _programs: dict[Any, Program] = field(default_factory=dict, repr=False)
     _alone: dict[Any, Program] = field(default_factory=dict, repr=False)
     _derivations: dict[Any, Derivation] = field(default_factory=dict, repr=False)
@@ -88,17 +90,20 @@ class Models:
         """The same models with norms that scale by 1 where all of them can, and the names of weights untied for it."""
         args, kwargs = batch
         found = foldable(self.modules[0], self.program(batch), untie=True, args=args, kwargs=kwargs)
-        folded = found.folded(self.states)
-        states = tuple(one.state_dict for one in folded)
+        folds = tuple(found.folded(self.states))
+        states = tuple(one.state_dict for one in folds)
         if not found.untied:
-            return self.with_states(*states), ()
+            return replace(self, states=states, folds=folds), ()
         modules = tuple(separated(module, found.untied) for module in self.modules)
-        return Models(modules, states, self.tie), found.untied
+        return Models(modules, states, self.tie, folds), found.untied
 
     def pair(self, a: int, b: int) -> Models:
         """Two of the models."""
         modules, states = (self.modules[a], self.modules[b]), (self.states[a], self.states[b])
-        return self if len(self) == 2 and (a, b) == (0, 1) else replace(self, modules=modules, states=states)
+        if len(self) == 2 and (a, b) == (0, 1):
+            return self
+        folds = (self.folds[a], self.folds[b]) if self.folds else ()
+        return replace(self, modules=modules, states=states, folds=folds)
 
     def require_one_device(self) -> None:
         """Raise SpecMismatchError for models that cannot be given the same batches."""

@@ -64,6 +64,59 @@ class Alignment:
         """One entry of `state_dict`, without making the others."""
         return self.spec.apply_one(self.permutations.tables, name, self.models.states[1][name])
 
+    @property
+    def _stages(self) -> list[tuple[PermutationSpec, Mapping[str, Any]]]:
+        """What B goes through: its norms are folded where the kinds ask for it, then it is moved."""
+        folds = [(fold.spec, fold.element) for fold in self.models.folds[1:2]]
+        return [*folds, (self.spec, self.permutations)]
+
+    def apply(
+        self, tensors: Mapping[str, Tensor], *, what: str = "weights", transposed: bool | None = None
+    ) -> dict[str, Tensor]:
+        """apply(θ_B' - θ_B) = moved θ_B' - moved θ_B: tensors with the names and axes of B's weights, moved as B is.
+
+        Args:
+            tensors: any of the model's tensors by name, as task vectors, averages and masks of weights; or low-rank
+                factors A and B of B @ A, named as PEFT names them.
+            what: "weights", for what is added to them; "gradients", for gradients and their averages, which take the
+                inverse of a scale and of an invertible map; or "squares", for averages of squared gradients.
+            transposed: whether the weights of factors are stored as (in, out), with True and False for all of them;
+                found out from the modules by default.
+
+        Raises:
+            SpecMismatchError: a name or a shape that the model does not have, a factor of a weight whose two axes move
+                jointly, or squares of units that are mixed; the message names it.
+            OptionError: `what` is none of these.
+
+        """
+        from permgraph.uses.carrying import carried
+
+        module = self.models.modules[1]
+        return carried(self._stages, tensors, what, lambda name: _is_in_out(module, name, transposed))
+
+    def stream(self, vector: Tensor, *, at: str | None = None, read: bool = False) -> Tensor:
+        """stream(h_B(x)) = h of the moved B at x: vectors of a residual stream, [..., d], moved as B's are.
+
+        Args:
+            vector: steering vectors, directions that a dictionary writes, means of activations.
+            at: a module that adds to the stream, or a group that moves it, where there are several of this size.
+            read: whether the vectors are read from the stream by inner products, as the encoder of a dictionary or a
+                probe does; it differs for invertible maps and scales.
+
+        Raises:
+            SpecMismatchError: no stream of this size moves, or several.
+
+        """
+        from permgraph.uses.carrying import carried_vector
+
+        return carried_vector(self._stages, vector, at, read=read)
+
+
+def _is_in_out(module: nn.Module, weight: str, given: bool | None) -> bool:
+    """Whether a weight is stored as (in, out), as in the `Conv1D` of transformers, which has its `nf` outputs last."""
+    owner = module.get_submodule(weight.rpartition(".")[0])
+    return bool(given) if given is not None else not isinstance(owner, nn.Embedding) and hasattr(owner, "nf")
+
 
 def align(
     model_a: nn.Module,

@@ -19,7 +19,9 @@ from permgraph.errors import OptionError
 from permgraph.symmetry.changes import LARGEST
 from permgraph.symmetry.groups import Grouping
 from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.roles import residual_sums
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.streams import streams
 from permgraph.symmetry.tie_graph import Node, TieGraph
 from permgraph.tracing.capture import Program, capture
 from permgraph.tracing.trace import trace
@@ -139,6 +141,7 @@ class Derivation:
             ties=self._tie_graph(),
             held=tuple(key for name in sorted(self.grouping.changes.held) for key in self.aliases[name]),
             inputs=self.program.inputs,
+            streams=tuple(streams(residual_sums(self.trace), self.grouping.layout)),
             unread={
                 key: unread[name]
                 for key, name in self.program.names.items()

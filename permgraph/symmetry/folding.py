@@ -29,12 +29,16 @@ class Folded:
         state_dict: its weights; the same keys, shapes and dtypes.
         report: weight of a norm -> the parameters that took it, or why it stays.
         untied: names of tensors that share no memory any more; () where nothing was untied.
+        spec: a group of the model, with signs and scales.
+        element: its element that folds, which the tensors that go with the weights undergo too.
 
     """
 
     state_dict: dict[str, Tensor] = field(repr=False)
     report: Mapping[str, tuple[str, ...] | str]
     untied: tuple[str, ...] = ()
+    spec: PermutationSpec = field(kw_only=True, repr=False)
+    element: Mapping[str, Any] = field(kw_only=True, repr=False)
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -137,7 +141,7 @@ class Foldable:
         for name, readers in report.items():
             if not isinstance(readers, str):
                 moved[name] = torch.ones_like(moved[name])
-        return Folded(moved, report, self.untied)
+        return Folded(moved, report, self.untied, spec=self.spec, element=element)
 
     def _element(
         self, state: Mapping[str, Tensor], zeros: Collection[str]

@@ -7,8 +7,8 @@ select which of the group's permutations is meant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.parts import Index, Matrix, Monomial, index_of
 
 
@@ -63,6 +64,28 @@ class Cell:
             np.arange(leaf.size).reshape([-1 if axis == k else 1 for axis in range(rank)])
             for k, leaf in enumerate(self.leaves)
         ]
+
+    def touches(self, dims: Collection[int]) -> bool:
+        """Whether some group moves one of these dimensions, or is selected by it."""
+        here = {k for move in self.moves for leaves in (move.leaves, *move.keys) for k in leaves}
+        return any(self.leaves[k].dim in dims for k in here)
+
+    def sized(self, sizes: Mapping[int, int]) -> Cell:
+        """The cell with other sizes on dimensions that nothing touches, whole there."""
+        kept = [k for k, leaf in enumerate(self.leaves) if leaf.dim not in sizes]
+        leaves = [(self.leaves[k], k) for k in kept] + [(Leaf(dim, size, 1), None) for dim, size in sizes.items()]
+        leaves.sort(key=lambda one: one[0].dim)
+        place = {k: n for n, (_, k) in enumerate(leaves)}
+        moves = tuple(
+            replace(
+                move,
+                leaves=tuple(place[k] for k in move.leaves),
+                keys=tuple(tuple(place[k] for k in key) for key in move.keys),
+            )
+            for move in self.moves
+        )
+        offsets = tuple(0 if dim in sizes else offset for dim, offset in enumerate(self.offsets))
+        return Cell(offsets, tuple(leaf for leaf, _ in leaves), moves)
 
     def own_coordinates(self, dim: int) -> list[Index]:
         """As `coordinates`, with the leaves of all other dimensions held at 0."""
@@ -223,6 +246,8 @@ class Layout:
 
     def _transformed(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
         """Signs, scales and matrices, cell by cell; real tensors are computed in float64."""
+        if tuple(tensor.shape) != self.shape:
+            return self.sized(tuple(tensor.shape))._transformed(element, tensor)
         wide = torch.promote_types(tensor.dtype, torch.float64)
         result = tensor.to(wide)
         for cell in self.cells:
@@ -234,6 +259,20 @@ class Layout:
                 at = [torch.from_numpy(cell.positions(dim, here)).to(tensor.device) for dim in range(len(self.shape))]
                 result = result.index_put(tuple(at), block)
         return result.to(tensor.dtype)
+
+    def sized(self, shape: tuple[int, ...]) -> Layout:
+        """The layout of an output of another shape, as of another batch: on the dims that differ nothing moves.
+
+        Raises SpecMismatchError where something does.
+        """
+        other = {dim for dim, size in enumerate(self.shape) if shape[dim : dim + 1] != (size,)}
+        if len(shape) != len(self.shape) or any(cell.touches(other) for cell in self.cells):
+            raise SpecMismatchError(
+                f"a tensor of shape {shape} is moved as one of shape {self.shape} was traced, where groups act on the "
+                "dims that differ: derive the specification for inputs of this shape"
+            )
+        cells = dict.fromkeys(cell.sized({dim: shape[dim] for dim in other}) for cell in self.cells)
+        return Layout(shape, tuple(cells))
 
     def _is_plain(self, cell: Cell, dim: int, targets: list[Index], sources: list[Index]) -> bool:
         """Whether a dimension is covered whole, unmoved, and selects no permutation of another dimension."""

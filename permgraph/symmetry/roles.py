@@ -41,6 +41,12 @@ def roles(trace: Trace, resolution: Resolution) -> dict[Occurrence, str]:
     return {kind: _choose(given) for kind, given in votes.items()}
 
 
+def residual_sums(trace: Trace) -> list[Value]:
+    """The values x + f(x), in the order of the pass."""
+    ancestry = _Ancestry.of(trace)
+    return [relation.operands[-1].value for relation in trace.relations if _is_residual(relation, ancestry)]
+
+
 def _choose(votes: set[str]) -> str:
     if {"linear.in", "linear.out"} <= votes:
         votes = votes | {"feed_forward"}

@@ -16,6 +16,7 @@ from permgraph.symmetry import permutations as elements
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.moving import moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.streams import Stream
 from permgraph.symmetry.tie_graph import TieGraph
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PermutationSpec:
         ties: what ties what, and what pins what.
         held: vectors of which all elements are equal, and stay so: G is the group of models in which they are.
         inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
+        streams: where groups act on a vector of each residual stream that moves.
 
     """
 
@@ -59,6 +61,7 @@ class PermutationSpec:
     ties: TieGraph = field(repr=False)
     held: tuple[str, ...] = ()
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    streams: tuple[Stream, ...] = ()
     unread: Mapping[str, tuple[tuple[tuple[tuple[int, int], ...], ...], ...]] = field(default_factory=dict)
 
     @cached_property

@@ -9,6 +9,7 @@ from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.streams import Stream
 from permgraph.symmetry.tie_graph import TieGraph
 
 FORMAT, VERSION = "permgraph.spec", 1
@@ -51,6 +52,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "ties": spec.ties.to_data(),
         "held": spec.held,
         "inputs": spec.inputs,
+        "streams": [[stream.places, _layout_data(stream.layout)] for stream in spec.streams],
         "unread": dict(spec.unread),
     }
 
@@ -85,6 +87,7 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
         ties=TieGraph.from_data(data["ties"]),
         held=tuple(data.get("held", ())),
         inputs=tuple((name, tuple(shape)) for name, shape in data.get("inputs", ())),
+        streams=tuple(Stream(tuple(places), _layout(item)) for places, item in data.get("streams", ())),
         unread={
             name: tuple(tuple(tuple((start, stop) for start, stop in runs) for runs in block) for block in blocks)
             for name, blocks in data.get("unread", {}).items()

@@ -1,0 +1,45 @@
+"""The names of low-rank factors, and the axis of a weight that each of them has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NAME = re.compile(
+    r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>A|B|down|up)(?:\.[^.]+)*?(?:\.weight)?"
+)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A of B @ A, [rank, in, ...], or B, [out, rank, ...]; of an embedding, stored (in, out), both likewise."""
+
+    weight: str
+    is_a: bool
+    is_embedding: bool
+
+    @property
+    def axis(self) -> int:
+        """The axis of the factor that the weight has too."""
+        return 1 if self.is_a else 0
+
+    def dim_of_weight(self, transposed: bool) -> int:
+        """The dim of the weight that this axis is; `transposed` if the weight is stored (in, out)."""
+        return self.axis if not (transposed or self.is_embedding) else 1 - self.axis
+
+
+def factor_of(name: str, weights: Iterable[str]) -> Factor | None:
+    """The weight that an adapter's tensor is a factor of, by the names of PEFT; None for any other name.
+
+    A model inside another has its own names at their ends: the only weight that ends so is meant.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        return None
+    wanted = f"{match['module']}.weight"
+    same = [weight for weight in weights if weight == wanted]
+    inner = same or [w for w in weights if w.endswith(f".{wanted}") or wanted.endswith(f".{w}")]
+    if len(inner) != 1:
+        return None
+    return Factor(inner[0], match["side"] in ("A", "down"), match["kind"] is not None)
