@@ -45,6 +45,10 @@ class AdapterError(PermgraphError):
     """An adapter is missing, clashes with another, or cannot represent this configuration."""
 
 
+class RuleError(PermgraphError):
+    """The rule of an operation fails; the message names the rule, the operation and the file."""
+
+
 class PluginError(PermgraphError):
     """What an installed package adds cannot be loaded, or has a name that another one has too."""
 

@@ -1,17 +1,23 @@
 """Scaled dot-product attention as one operation, with its scores as an inner tensor."""
 
 from permgraph.algebra.laws import Law
-from permgraph.rules.registry import Call, rule
+from permgraph.rules.registry import DRAWS, Call, rule
 
 ORDER = "causal attention depends on the order of positions"
 LAWS = {"e": Law(((0, 1),)), "v": Law(((2,),))}
 ROLES = {"h": "attention.heads", "r": "attention.heads", "e": "attention.qk", "v": "attention.vo"}
 
 
-@rule("aten.scaled_dot_product_attention")
+@rule("aten.scaled_dot_product_attention", ignores=("scale",))
 def scaled_dot_product_attention(call: Call) -> None:
     """softmax(Q Kᵀ + mask) V for each head; with `enable_gqa` a key-value head `h` serves `r` query heads."""
     q, k, v, mask = call["query"], call["key"], call["value"], call["attn_mask"]
+    if call["dropout_p"]:
+        call.pin_all(DRAWS)
+        return
+    if len({len(value.shape) for value in (q, k, v)}) > 1:
+        call.pin_all("attention of tensors of different ranks")
+        return
     grouped = call["enable_gqa"] and q.shape[-3] != k.shape[-3]
     heads = "(h r)" if grouped else "h"
     lead = "..." if len(q.shape) > 4 else "b" if len(q.shape) == 4 else ""

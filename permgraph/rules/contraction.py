@@ -36,7 +36,7 @@ def _product(left: Value, right: Value) -> str:
     return f"... {rows} {columns}" if max(len(left.shape), len(right.shape)) > 1 else ""
 
 
-@rule("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv")
+@rule("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", ignores=("alpha", "beta"))
 def added_product(call: Call) -> None:
     """A matrix product with a broadcast addend."""
     addend, left, right = list(call.tensors())
@@ -47,7 +47,7 @@ def added_product(call: Call) -> None:
     call.relate("... -> ...", addend, call.out, law=SAME)
 
 
-@rule("aten.einsum")
+@rule("aten.einsum", ignores=("path",))
 def einsum(call: Call) -> None:
     """The equation itself."""
     equation = call["equation"].replace(" ", "")
@@ -113,13 +113,13 @@ def bilinear(call: Call) -> None:
         call.relate("o -> ... o", call["bias"], call.out, law=SAME)
 
 
-@rule("aten.cdist")
+@rule("aten.cdist", ignores=("compute_mode", "p"))
 def pairwise_distance(call: Call) -> None:
     """Distances between rows; a sum over the last axis."""
     call.relate("... m k, ... n k -> ... m n", call["x1"], call["x2"], call.out)
 
 
-@rule("aten._grouped_mm", "transformers.grouped_mm_fallback")
+@rule(newer=("aten._grouped_mm", "transformers.grouped_mm_fallback"))
 def grouped_product(call: Call) -> None:
     """y_n = x_n W_e, where consecutive rows n belong to one expert e; the offsets of the experts pin them."""
     x, weight, *offsets = list(call.tensors())

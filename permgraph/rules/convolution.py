@@ -1,11 +1,26 @@
 """Convolutions: channels split into groups; kernel and space keep their order."""
 
+from collections.abc import Sequence
+
 from permgraph.algebra.laws import HOMOGENEOUS, LINEAR, PRODUCT, WITH_BIAS
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, rule
 
 KERNEL = "the positions of a convolution's kernel have an order"
 SPACE = "positions are convolved in their order"
+GEOMETRY = (
+    "ceil_mode",
+    "count_include_pad",
+    "dilation",
+    "kernel_size",
+    "output_padding",
+    "output_size",
+    "padding",
+    "stride",
+)
+SCALES = ("align_corners", "scale_factors", "scales", "scales_d", "scales_h", "scales_w")
+BACKEND = ("allow_tf32", "benchmark", "cudnn_enabled", "deterministic")
+"""Arguments that act on positions alone, which are pinned, and those that choose an algorithm."""
 
 
 def _space(rank: int, *, pointwise: bool) -> tuple[str, str, str, dict[str, str]]:
@@ -37,22 +52,27 @@ def _convolve(call: Call, weight: str, groups: int, *, pointwise: bool) -> None:
 def _is_pointwise(call: Call, x: Value, w: Value) -> bool:
     """Whether a kernel of size 1 leaves every position where it is."""
     rank = len(w.shape) - 2
-    return set(w.shape[2:]) <= {1} and x.shape[-rank:] == call.out.shape[-rank:]
+    keeps = _all(call["stride"], 1) and (call["padding"] in ("valid", "same") or _all(call["padding"], 0))
+    return keeps and set(w.shape[2:]) <= {1} and x.shape[-rank:] == call.out.shape[-rank:]
 
 
-@rule("aten.conv1d", "aten.conv2d", "aten.conv3d")
+def _all(given: int | Sequence[int], number: int) -> bool:
+    return set([given] if isinstance(given, int) else given) == {number}
+
+
+@rule("aten.conv1d", "aten.conv2d", "aten.conv3d", ignores=GEOMETRY)
 def convolution(call: Call) -> None:
     """y[(g o), u] = Σ over i, k of W[(g o), i, k] x[(g i), u + k]."""
     _convolve(call, "(g o) i {k}", call["groups"], pointwise=_is_pointwise(call, call["input"], call["weight"]))
 
 
-@rule("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
+@rule("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d", ignores=GEOMETRY)
 def transposed_convolution(call: Call) -> None:
     """y[(g o), u + k] += W[(g i), o, k] x[(g i), u]."""
     _convolve(call, "(g i) o {k}", call["groups"], pointwise=False)
 
 
-@rule("aten.convolution", "aten._convolution")
+@rule("aten.convolution", "aten._convolution", ignores=(*GEOMETRY, *BACKEND))
 def general_convolution(call: Call) -> None:
     """Either of the two, by the argument `transposed`."""
     _convolve(call, "(g i) o {k}" if call["transposed"] else "(g o) i {k}", call["groups"], pointwise=False)
@@ -79,11 +99,11 @@ def general_convolution(call: Call) -> None:
     "aten.upsample_bicubic2d",
     "aten.upsample_bilinear2d",
     "aten.upsample_linear1d",
-    "aten.upsample_nearest_exact2d",
     "aten.upsample_nearest1d",
     "aten.upsample_nearest2d",
     "aten.upsample_nearest3d",
     "aten.upsample_trilinear3d",
+    ignores=(*GEOMETRY, *SCALES, "divisor_override"),
 )
 def pooling(call: Call) -> None:
     """Acts on positions, on each channel alike; a reduction over all positions pins nothing."""
@@ -97,14 +117,15 @@ def pooling(call: Call) -> None:
         call.relations[-1].freeze()
 
 
-@rule("aten.grid_sampler", "aten.grid_sampler_2d")
+@rule("aten.grid_sampler", "aten.grid_sampler_2d", ignores=(*SCALES, "interpolation_mode", "padding_mode"))
 def grid_sample(call: Call) -> None:
     """Samples positions; channels pass through."""
-    pins = dict.fromkeys(["h", "w", "u", "v", "two"], SPACE)
-    call.relate("b c h w, b u v two -> b c u v", *call.tensors(), call.out, pin=pins, law={"c": LINEAR})
+    t, _, u, pins = _space(len(call.out.shape) - 2, pointwise=False)
+    pins["place"] = SPACE
+    call.relate(f"b c {t}, b {u} place -> b c {u}", *call.tensors(), call.out, pin=pins, law={"c": LINEAR})
 
 
-@rule("aten.im2col")
+@rule("aten.im2col", ignores=GEOMETRY)
 def unfold(call: Call) -> None:
     """Patches as columns: (channel, kernel position) × patch."""
     lead = "b " if len(call["self"].shape) == 4 else ""
@@ -113,7 +134,7 @@ def unfold(call: Call) -> None:
     call.relate(f"{lead}c h w -> {lead}(c k) l", call["self"], call.out, pin=pins, sizes=sizes, law={"c": LINEAR})
 
 
-@rule("aten.col2im")
+@rule("aten.col2im", ignores=GEOMETRY)
 def fold(call: Call) -> None:
     """The transpose of `im2col`."""
     lead = "b " if len(call["self"].shape) == 3 else ""

@@ -2,7 +2,7 @@
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import EVEN, HOMOGENEOUS, LINEAR, ODD, SAME, SQUARE, Law, product_of, sum_of
-from permgraph.rules.registry import Call, rule
+from permgraph.rules.registry import DRAWS, Call, rule
 
 SUMS = ("add", "rsub", "sub", "subtract")
 PRODUCTS = ("mul", "multiply")
@@ -14,6 +14,11 @@ FUNCTIONS = (
     | {"leaky_relu": HOMOGENEOUS, "relu": HOMOGENEOUS, "special_erf": ODD, "square": SQUARE}
 )
 """Pointwise functions of one tensor that allow more than permutations."""
+SCALARS = (
+    *("a", "alpha", "atol", "b", "equal_nan", "i", "nan", "neginf", "other", "posinf", "rounding_mode", "rtol", "self"),
+    *("value", "x"),
+)
+"""Numbers that a pointwise operation takes for all elements alike."""
 
 
 @rule(
@@ -22,7 +27,6 @@ FUNCTIONS = (
     "aten.__xor__",
     "aten._conj",
     "aten.absolute",
-    "aten.alpha_dropout",
     "aten.arccos",
     "aten.arctan",
     "aten.arctanh",
@@ -30,10 +34,7 @@ FUNCTIONS = (
     "aten.conj",
     "aten.copy",
     "aten.divide",
-    "aten.dropout",
-    "aten.feature_dropout",
     "aten.fill",
-    "aten.glu_jvp",
     "aten.greater",
     "aten.hardswish",
     "aten.imag",
@@ -46,12 +47,10 @@ FUNCTIONS = (
     "aten.masked_fill",
     "aten.multiply",
     "aten.nan_to_num",
-    "aten.native_dropout",
     "aten.negative",
     "aten.not_equal",
     "aten.polar",
     "aten.positive",
-    "aten.prelu_scalar",
     "aten.real",
     "aten.resolve_conj",
     "aten.resolve_neg",
@@ -63,6 +62,7 @@ FUNCTIONS = (
     "aten.true_divide",
     "aten.where",
     "aten.zero",
+    ignores=SCALARS,
 )
 def pointwise(call: Call) -> None:
     """Every axis of an operand is the axis of the result that it broadcasts to."""
@@ -81,18 +81,34 @@ def _law(call: Call, count: int) -> Law | None:
     if op in FUNCTIONS and count == 1:
         return FUNCTIONS[op]
     if op in SUMS:
-        return sum_of(count, affine=count == 1 and bool(call.arguments.get("other")))
+        return sum_of(count, affine=count == 1 and bool(call.get("other")))
     if op in PRODUCTS:
         return product_of(count)
-    if op in QUOTIENTS and call.arguments.get("rounding_mode") is None:
+    if op in QUOTIENTS and call.get("rounding_mode") is None:
         return product_of(count, frozenset({1}) if count == 2 else frozenset())
-    if op == "pow" and count == 1 and call.arguments.get("exponent") == 2:
+    if op == "pow" and count == 1 and call.get("exponent") == 2:
         return SQUARE
-    if op == "masked_fill" and count == 2 and not call.arguments.get("value"):
+    if op == "masked_fill" and count == 2 and not call.get("value"):
         return Law(((0, 1),), within={1: Kind.PERMUTATION})
     if op == "where" and count == 3:
         return Law(((0, 1), (0, 2)), within={0: Kind.PERMUTATION})
     return None
+
+
+@rule(
+    "aten.alpha_dropout",
+    "aten.dropout",
+    "aten.feature_alpha_dropout",
+    "aten.feature_dropout",
+    "aten.native_dropout",
+)
+def dropout(call: Call) -> None:
+    """The same elements; while training, some of them chosen by chance."""
+    share, train = call["p"], call["train"]
+    if share and train is not False:
+        call.pin_all(DRAWS)
+    else:
+        pointwise(call)
 
 
 @rule(
@@ -105,6 +121,7 @@ def _law(call: Call, count: int) -> Law | None:
     "aten.to",
     "aten._to_copy",
     "aten.type_as",
+    ignores=("copy", "other"),
 )
 def copy(call: Call) -> None:
     """The same elements, of which a second tensor gives the dtype alone; what is known of a constant stays known."""
@@ -120,10 +137,7 @@ def prelu(call: Call) -> None:
     rest = " ".join(f"t{k}" for k in range(len(call.out.shape) - 2))
     pattern = "..., ... -> ..." if shared else f"b c {rest}, c -> b c {rest}"
     values = [call["self"], call["weight"], call.out]
-    if shared:
-        call.relate("... -> ...", call["self"], call.out, law=HOMOGENEOUS)
-    else:
-        call.relate(pattern, *values, law=Law(((0,),), within={0: Kind.SCALED, 1: Kind.PERMUTATION}))
+    call.relate(pattern, *values, law=Law(((0,),), within={0: Kind.SCALED, 1: Kind.PERMUTATION}))
 
 
 @rule(
@@ -140,13 +154,21 @@ def prelu(call: Call) -> None:
     "aten.scalar_tensor",
     "aten.zeros",
     "aten.zeros_like",
+    ignores=("fill_value", "s", "self", "size"),
 )
 def uniform(call: Call) -> None:
     """All elements are equal, so that every permutation of every axis leaves the result alone."""
     for out in call.outs:
-        out.uniform = frozenset(range(len(out.shape)))
+        call.relate("...", out)
 
 
-@rule("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_size", "aten.sym_numel")
+@rule(
+    "aten._assert_tensor_metadata",
+    "aten._assert_async",
+    "aten._assert_scalar",
+    "aten.sym_size",
+    "aten.sym_numel",
+    ignores=("a", "assert_msg", "dim", "self", "size", "stride"),
+)
 def assertion(call: Call) -> None:
     """Nothing is computed."""

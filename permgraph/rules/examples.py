@@ -15,7 +15,10 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Example:
-    """A call of `op`: `function` on normal tensors of these shapes, or on the tensors given."""
+    """A call of `op`: `function` on normal tensors of these shapes, or on the tensors given.
+
+    Floating operands are what the group of the call acts on.
+    """
 
     op: str
     function: Callable[..., Any]

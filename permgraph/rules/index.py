@@ -6,10 +6,11 @@ from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.segments import join, slice_of
 
 LOOKED_UP = "looked up by computed indices"
+SCALAR = "a tensor without axes"
 MAX_RUNS = 64  # constant positions in more runs than this pin the axis
 
 
-@rule("aten.embedding")
+@rule("aten.embedding", ignores=("padding_idx", "scale_grad_by_freq", "sparse"))
 def embedding(call: Call) -> None:
     """Rows of a table, looked up by id."""
     rank = len(call["indices"].shape)
@@ -24,7 +25,10 @@ def embedding(call: Call) -> None:
     )
 
 
-@rule("aten.embedding_bag")
+@rule(
+    "aten.embedding_bag",
+    ignores=("include_last_offset", "mode", "padding_idx", "scale_grad_by_freq", "sparse"),
+)
 def embedding_bag(call: Call) -> None:
     """Sums, means or maxima of rows of a table, looked up by id; the columns pass through."""
     weight, out = call["weight"], call.outs[0]
@@ -84,6 +88,9 @@ def index_select(call: Call) -> None:
     if _pick(call, x, dim, call["index"]):
         return
     names = letters(len(x.shape))
+    if not names:
+        call.pin_all(SCALAR)
+        return
     new = list(names)
     new[dim] = "u"
     pins = dict.fromkeys([names[dim], "u"], LOOKED_UP)
@@ -107,11 +114,11 @@ def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
     return True
 
 
-@rule("aten.gather", "aten.take_along_dim")
+@rule("aten.gather", "aten.take_along_dim", ignores=("sparse_grad",))
 def gather(call: Call) -> None:
     """out[i, j] = x[i, index[i, j]]; axes beside `dim` pass through where the sizes agree."""
     x, positions, dim = call["self"], call["index" if "index" in call.arguments else "indices"], call["dim"]
-    if dim is None:
+    if dim is None or len(x.shape) != len(positions.shape):
         call.pin_all(LOOKED_UP)
         return
     names = letters(len(x.shape))
@@ -125,7 +132,7 @@ def gather(call: Call) -> None:
     call.relate(f"{' '.join(names)}, {picked} -> {picked}", x, positions, call.out, pin=pins)
 
 
-@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce", ignores=("include_self", "reduce"))
 def scatter(call: Call) -> None:
     """x[i, index[i, j]] = value: axes beside `dim` pass through where the sizes agree."""
     x, positions, dim = call["self"], call["index"], call["dim"]
@@ -139,7 +146,7 @@ def scatter(call: Call) -> None:
             new[k] = f"u{k}"
             pins |= dict.fromkeys([names[k], new[k]], LOOKED_UP)
     full, picked = " ".join(names), " ".join(new)
-    values = [value for value in (call.arguments.get("src"), call.arguments.get("value")) if isinstance(value, Value)]
+    values = [value for value in (call.get("src"), call.get("value")) if isinstance(value, Value)]
     if any(value.shape not in ((), positions.shape) for value in values):
         call.pin_all(LOOKED_UP)
         return
@@ -151,8 +158,9 @@ def scatter(call: Call) -> None:
 def masked_scatter(call: Call) -> None:
     """Rows of `source` in their order to the places of a mask that is alike along the last axes, which pass through."""
     x, mask, source = call["self"], call["mask"], call["source"]
-    rank, count = len(x.shape), 0
-    while count < min(rank, len(source.shape)) and x.shape[rank - 1 - count] == source.shape[-1 - count]:
+    shape = call.out.shape
+    rank, count = len(shape), 0
+    while count < min(rank, len(source.shape)) and shape[rank - 1 - count] == source.shape[-1 - count]:
         dim = len(mask.shape) - 1 - count
         if dim >= 0 and mask.shape[dim] != 1 and dim not in mask.uniform:
             break
@@ -160,16 +168,18 @@ def masked_scatter(call: Call) -> None:
     names, rows = letters(rank), letters(len(source.shape) - count, "s")
     tail = names[rank - count :]
     pins = dict.fromkeys([*names[: rank - count], *rows], LOOKED_UP)
-    full = " ".join(names)
-    marked = " ".join(names[rank - len(mask.shape) :])
-    call.relate(f"{full}, {marked}, {' '.join([*rows, *tail])} -> {full}", x, mask, source, call.out, pin=pins)
+    full, old, marked = (" ".join(names[rank - len(value.shape) :]) for value in (call.out, x, mask))
+    call.relate(f"{old}, {marked}, {' '.join([*rows, *tail])} -> {full}", x, mask, source, call.out, pin=pins)
 
 
-@rule("aten.index_add", "aten.index_copy", "aten.index_fill")
+@rule("aten.index_add", "aten.index_copy", "aten.index_fill", ignores=("alpha", "value"))
 def index_add(call: Call) -> None:
     """Slices of one axis at computed positions."""
     x, dim = call["self"], call["dim"]
     names = letters(len(x.shape))
+    if not names:
+        call.pin_all(SCALAR)
+        return
     picked = list(names)
     picked[dim] = "u"
     slices = [value for value in list(call.tensors())[2:] if value.shape]
@@ -179,7 +189,7 @@ def index_add(call: Call) -> None:
     call.pin(call["index"], LOOKED_UP)
 
 
-@rule("aten.index_put", "aten._unsafe_index_put")
+@rule("aten.index_put", "aten._unsafe_index_put", ignores=("accumulate",))
 def index_put(call: Call) -> None:
     """x[mask] = value, with a mask of leading axes and a value without positions of its own; else pinned."""
     x, indices, value = call["self"], list(call["indices"]), call["values"]

@@ -47,7 +47,7 @@ def _channel_law(parameters: Sequence[Value | None]) -> Law:
     return Law(tuple(terms), within=within)
 
 
-@rule("aten.layer_norm", "aten.rms_norm")
+@rule("aten.layer_norm", "aten.rms_norm", ignores=("cudnn_enable", "eps"))
 def layer_norm(call: Call) -> None:
     """Statistics over the last axes, which a weight and a bias scale and shift."""
     last = " ".join(letters(len(call["normalized_shape"]), "n"))
@@ -55,17 +55,18 @@ def layer_norm(call: Call) -> None:
     _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...", law=_layer_law(call, bias))
 
 
-@rule("aten.native_layer_norm", "aten._fused_rms_norm")
+@rule("aten.native_layer_norm", newer=("aten._fused_rms_norm",), ignores=("eps",))
 def native_layer_norm(call: Call) -> None:
     """As `layer_norm`, with the statistics as further outputs."""
     last = " ".join(letters(len(call["normalized_shape"]), "n"))
     bias = call["bias"] if "layer_norm" in call.source.op else None
     _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...", law=_layer_law(call, bias))
-    for out in call.outs[1:]:
-        call.pin(out, "the statistics of a norm")
+    for out, used in zip(call.outs[1:], call.used[1:], strict=True):
+        if used:
+            call.relate(f"... {last} -> ...{' ()' * len(last.split())}", call["input"], out)
 
 
-@rule("aten.group_norm")
+@rule("aten.group_norm", ignores=("cudnn_enabled", "eps"))
 def group_norm(call: Call) -> None:
     """Statistics over the channels of each group and all positions."""
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
@@ -81,15 +82,26 @@ def group_norm(call: Call) -> None:
     )
 
 
-@rule("aten.batch_norm", "aten._native_batch_norm_legit_no_training", "aten.native_batch_norm")
+@rule(
+    "aten.batch_norm",
+    "aten._native_batch_norm_legit_no_training",
+    "aten.native_batch_norm",
+    ignores=("cudnn_enabled", "eps", "momentum", "training"),
+)
 def batch_norm(call: Call) -> None:
     """A scale and a shift for each channel, from running statistics or from the batch."""
+    if len(call["input"].shape) < 2:
+        call.pin_all("a batch without channels")
+        return
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
     _with_affine(call, f"b c {space}", "c", *parameters, stats="c", law=_channel_law(parameters))
+    for out, used in zip(call.outs[1:], call.used[1:], strict=False):
+        if used and out.shape != (0,):
+            call.relate(f"b c {space} -> c", call["input"], out)
 
 
-@rule("aten.instance_norm")
+@rule("aten.instance_norm", ignores=("cudnn_enabled", "eps", "momentum", "use_input_stats"))
 def instance_norm(call: Call) -> None:
     """Statistics over the positions of each channel of each sample."""
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
@@ -108,7 +120,14 @@ def weight_norm(call: Call) -> None:
     call.relate(f"{full}, {full} -> {full} | {norm}", call["v"], call["g"], call.out, law=laws)
 
 
-@rule("aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax", "aten.softmin", "aten._safe_softmax")
+@rule(
+    "aten.softmax",
+    "aten._softmax",
+    "aten.log_softmax",
+    "aten._log_softmax",
+    "aten._safe_softmax",
+    ignores=("half_to_float",),
+)
 def softmax(call: Call) -> None:
     """Pointwise but for a sum over `dim`."""
     _normalised(call, [call["dim"]])
@@ -145,6 +164,7 @@ def _normalised(call: Call, dims: list[int]) -> None:
     "aten.sum",
     "aten.var",
     "aten.var_mean",
+    ignores=("correction", "k", "keepdim", "p", "unbiased"),
 )
 def reduction(call: Call) -> None:
     """A symmetric function of the elements along some axes; the others remain."""
@@ -153,12 +173,12 @@ def reduction(call: Call) -> None:
         call.relate("..., ... -> ...", *call.tensors(), call.out)  # maximum of two tensors
         return
     names = letters(len(x.shape))
-    over = axis_list(call.arguments.get("dim"), len(names))
+    over = axis_list(call.get("dim"), len(names))
     kept = [name for k, name in enumerate(names) if k not in over]
-    is_matrix = len(over) == 2 and call.arguments.get("ord") not in (None, "fro")  # rows and columns stay apart
+    is_matrix = len(over) == 2 and call.get("ord") not in (None, "fro")  # rows and columns stay apart
     hidden = " | " + ", ".join(" ".join([*kept, names[k]]) for k in over) if is_matrix else ""
     law = REDUCED.get(call.source.op)
-    if law is NORM_OF and call.arguments.get("ord", 2) != 2:
+    if law is NORM_OF and call.get("ord", 2) != 2:
         law = None
     linear = call.source.op in ("aten.mean", "aten.sum")
     laws = {name: law for k, name in enumerate(names) if law and (k in over or linear)}
@@ -167,10 +187,10 @@ def reduction(call: Call) -> None:
         call.relate(f"{' '.join(names)} -> {' '.join(written)}{hidden}", x, out, law=laws)
     positions = ("aten.kthvalue", "aten.max", "aten.median", "aten.min")
     if call.source.op in positions and len(call.outs) > 1 and call.used[1]:
-        call.pin(x, "the position of the extremum is used", over)
+        call.pin(x, "the position of the extremum is used", over if names else [])
 
 
-@rule("aten.argmax", "aten.argmin")
+@rule("aten.argmax", "aten.argmin", ignores=("keepdim",))
 def argument_of_extremum(call: Call) -> None:
     """Positions along `dim`."""
     x = call["self"]
@@ -180,15 +200,16 @@ def argument_of_extremum(call: Call) -> None:
     if len(call.out.shape) < len(names):
         kept = [name for name in kept if name != "()"]
     why = "the position of the extremum is used"
-    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out, pin={names[k]: why for k in over})
+    pins = {name: why for k, name in enumerate(names) if k in over}
+    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out, pin=pins)
 
 
-@rule("aten.cosine_similarity", "aten.pairwise_distance")
+@rule("aten.cosine_similarity", "aten.pairwise_distance", ignores=("eps", "keepdim", "p"))
 def compared(call: Call) -> None:
     """A sum over one axis of two tensors, the last for a distance."""
     a, b = call.tensors()
     names = letters(max(len(a.shape), len(b.shape)))
-    dim = call.arguments.get("dim", -1)
+    dim = call.get("dim", -1)
     if len(a.shape) != len(b.shape) or not names:
         call.pin_all("tensors of different ranks are compared")
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from permgraph.algebra.laws import Law
 from permgraph.algebra.relations import Value
-from permgraph.rules.registry import Call, rule
+from permgraph.rules.registry import DRAWS, Call, rule
 from permgraph.rules.segments import join, slice_of
 
 GATES = {"aten.lstm": 4, "aten.gru": 3, "aten.rnn_tanh": 1, "aten.rnn_relu": 1}
@@ -16,6 +16,10 @@ def recurrent(call: Call) -> None:
     """h' = f(W x + U h) in every layer and direction, rows of W and U as (gate, unit); units differ in each."""
     if "input" not in call.arguments:
         call.pin_all("a packed sequence")
+        return
+    share, train = call["dropout"], call["train"]
+    if share and train:
+        call.pin_all(DRAWS)
         return
     directions = 2 if call["bidirectional"] else 1
     each = len(call["params"]) // (call["num_layers"] * directions)

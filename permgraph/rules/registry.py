@@ -1,33 +1,67 @@
 """The one table from ATen operation to rule; a second rule for an operation is an error.
 
 A rule takes a `Call` and says, in the notation of `permgraph.algebra.relations`, how the axes of its inputs and outputs
-belong together. An operation without a rule pins everything it touches.
+belong together. An operation without a rule pins everything it touches, and so does one with an argument that its rule
+does not know (`applying`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
+
+import torch
 
 from permgraph.algebra.laws import Law
 from permgraph.algebra.relations import Relation, Source, Value, relate
 
 Rule = Callable[["Call"], None]
 RULES: dict[str, Rule] = {}
+IGNORED: dict[str, frozenset[str]] = {}
+"""Operation -> the arguments that its rule need not read, whatever their value."""
+DRAWS = "it draws random numbers, another for each position"
+EVERY_SCALAR = "every argument that is no tensor"
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Register a rule for operations such as `"aten.linear"`."""
+def rule(*ops: str, ignores: Collection[str] = (), newer: Collection[str] = ()) -> Callable[[Rule], Rule]:
+    """Register a rule for operations such as `"aten.linear"`.
+
+    Args:
+        ops: names without the overload; a rule of `aten.add` is also that of `aten.add_` and of the forms with `out=`.
+        ignores: arguments that tell no two positions apart whatever their value (`eps`), and those that the shapes of
+            the results say already. Any other argument that the rule does not read pins the operation where it
+            differs from its default.
+        newer: further operations, which some versions of the package that defines them lack.
+
+    Raises:
+        ValueError: an operation has a rule already, or a namespace that torch knows (`aten`) has no such operation.
+
+    """
 
     def register(function: Rule) -> Rule:
-        for op in ops:
+        for op in (*ops, *newer):
             if op in RULES:
                 raise ValueError(f"{op} has a rule already: {RULES[op].__name__} in {RULES[op].__module__}")
+            if op not in newer:
+                _require_operation(op)
             RULES[op] = function
+            IGNORED[op] = frozenset(ignores)
         return function
 
     return register
+
+
+def _require_operation(op: str) -> None:
+    """The operations of another package are registered when it is imported, perhaps after its rules."""
+    namespace, _, name = op.rpartition(".")
+    if hasattr(getattr(torch.ops, namespace or "higher_order"), name):
+        return
+    known = {one.partition(".")[0].replace("::", ".") for one in torch._C._dispatch_get_all_op_names()}
+    if not namespace or any(one.startswith(f"{namespace}.") for one in known):
+        near = get_close_matches(op, known, n=3)
+        raise ValueError(f"torch has no operation {op}" + (f"; near: {', '.join(near)}" if near else ""))
 
 
 @dataclass
@@ -35,7 +69,7 @@ class Call:
     """One operation of the trace: arguments by the names of its schema, outputs, and where it stands.
 
     Tensors among the arguments are `Value`s. `outs` are fresh values, one per tensor output; `used` says of each
-    whether anything reads it.
+    whether anything reads it. `read` collects the names of the arguments that the rule has looked at.
     """
 
     source: Source
@@ -44,10 +78,16 @@ class Call:
     used: Sequence[bool] = (True,)
     parts: list[Value] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
 
     def __getitem__(self, name: str) -> Any:
         """The argument of this name in the operation's schema."""
+        self.read.add(name)
         return self.arguments[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The same, for an argument that some forms of the operation do not have."""
+        return self[name] if name in self.arguments else default
 
     @property
     def out(self) -> Value:

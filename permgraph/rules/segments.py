@@ -33,7 +33,7 @@ def slice_of(call: Call, x: Value, dim: int, start: int, size: int) -> Value:
     return piece
 
 
-@rule("aten.slice", "aten.narrow")
+@rule("aten.slice", "aten.narrow", ignores=("end", "length"))
 def slice_(call: Call) -> None:
     """A segment of an axis; with a step, one index of an inner factor."""
     x, dim = call["self"], call["dim"] or 0
@@ -92,7 +92,13 @@ def unbind(call: Call) -> None:
 
 
 @rule(
-    "aten.chunk", "aten.split", "aten.split_with_sizes", "aten.tensor_split", "aten.unsafe_split", "aten.unsafe_chunk"
+    "aten.chunk",
+    "aten.split",
+    "aten.split_with_sizes",
+    "aten.tensor_split",
+    "aten.unsafe_split",
+    "aten.unsafe_chunk",
+    ignores=("chunks", "indices", "sections", "split_size", "split_sizes"),
 )
 def split(call: Call) -> None:
     """Consecutive segments."""
@@ -139,11 +145,11 @@ def glu(call: Call) -> None:
     call.relate("..., ... -> ...", a, b, call.out, law=Law(((0, 1),), within={1: Kind.PERMUTATION}))
 
 
-@rule("aten.constant_pad_nd", "aten.pad", "aten.zero_pad")
+@rule("aten.constant_pad_nd", "aten.pad")
 def pad(call: Call) -> None:
     """A uniform border; other modes copy positions, and pin the axis."""
     x, amounts = call["self"], list(call["pad"])
-    if call.arguments.get("mode", "constant") != "constant":
+    if call.get("mode", "constant") != "constant":
         _pinned_along(call, [len(x.shape) - 1 - k // 2 for k in range(0, len(amounts), 2) if any(amounts[k : k + 2])])
         return
     names = letters(len(x.shape))
@@ -156,7 +162,7 @@ def pad(call: Call) -> None:
             return
         if before or after:
             inside[dim] = f"{names[dim]}[{before}:{before + x.shape[dim]}]"
-    law = None if call.arguments.get("value") else SAME  # zeros at the border are zeros in every basis
+    law = None if call.get("value") else SAME  # zeros at the border are zeros in every basis
     call.relate(f"{' '.join(inside)} -> {' '.join(names)}", x, call.out, law=law)
     for old, new in zip(x.axes, call.out.axes, strict=True):
         if old.root().frozen:  # the border of positions that keep their order keeps its order too
@@ -199,6 +205,7 @@ def _pinned_along(call: Call, dims: Sequence[int]) -> None:
     "aten.diff",
     "aten.logcumsumexp",
     "aten.argsort",
+    ignores=("descending", "n", "stable"),
 )
 def ordered(call: Call) -> None:
     """Acts along one axis in its order, on everything beside it alike."""
@@ -208,12 +215,17 @@ def ordered(call: Call) -> None:
         _pinned_along(call, [call["dim"]])
 
 
-@rule("aten.sort", "aten.topk", "aten.msort")
+@rule("aten.sort", "aten.topk", "aten.msort", ignores=("descending", "k", "largest", "stable"))
 def ranked(call: Call) -> None:
     """Values in order of size: which unit they come from does not matter, unless the positions are used."""
-    x, dim = call["self"], call.arguments.get("dim", 0)
+    x, dim = call["self"], call.get("dim", 0)
+    if not x.shape:
+        call.pin_all(ORDER)
+        return
     if len(call.used) > 1 and call.used[1]:
         call.pin(x, "the positions of a sort are used", [dim])
+    if not call.get("sorted", True):
+        call.pin(x, "the largest values in no order that is promised", [dim])
     names = letters(len(x.shape))
     new = list(names)
     if names:
@@ -235,6 +247,7 @@ def ranked(call: Call) -> None:
     "aten.fft_rfft",
     "aten.fft_rfft2",
     "aten.fft_rfftn",
+    ignores=("n", "norm", "s"),
 )
 def fourier(call: Call) -> None:
     """Frequencies have an order; axes beside them pass through."""
@@ -248,17 +261,20 @@ def flip(call: Call) -> None:
     _pinned_along(call, call["dims"])
 
 
-@rule("aten.tril", "aten.triu")
+@rule("aten.tril", "aten.triu", ignores=("diagonal",))
 def triangle(call: Call) -> None:
     """Compares the positions of the last two axes."""
     _pinned_along(call, [-2, -1])
 
 
-@rule("aten.unfold")
+@rule("aten.unfold", ignores=("size", "step"))
 def windows(call: Call) -> None:
     """Overlapping windows of an axis, as a new last axis."""
     x = call["self"]
     names = letters(len(x.shape))
+    if not names:
+        call.pin_all(ORDER)
+        return
     new = list(names)
     new[call["dimension"]] = "u"
     pins = dict.fromkeys([names[call["dimension"]], "u", "k"], ORDER)

@@ -50,15 +50,17 @@ class OneCall(nn.Module):
         self.example = example
         generator = torch.Generator().manual_seed(seed)
         for k, operand in enumerate(example.operands):
-            if not isinstance(operand, Tensor):
-                value = torch.randn(operand, generator=generator, dtype=torch.float64)
-                self.register_parameter(f"p{k}", nn.Parameter(value))
+            if _is_free(operand):
+                value = _again(operand, generator, seed) if isinstance(operand, Tensor) else operand
+                if not isinstance(value, Tensor):
+                    value = torch.randn(value, generator=generator, dtype=torch.float64)
+                self.register_parameter(f"p{k}", nn.Parameter(value, requires_grad=False))
 
     def forward(self, *given: Tensor) -> Any:
         """The result of the call."""
         rest = iter(given)
         operands = [
-            next(rest) if isinstance(operand, Tensor) else getattr(self, f"p{k}")
+            getattr(self, f"p{k}") if _is_free(operand) else next(rest)
             for k, operand in enumerate(self.example.operands)
         ]
         return self.example.function(*operands)
@@ -66,13 +68,25 @@ class OneCall(nn.Module):
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """The operands that are not parameters."""
-        return tuple(operand for operand in self.example.operands if isinstance(operand, Tensor))
+        return tuple(o for o in self.example.operands if isinstance(o, Tensor) and not _is_free(o))
 
     def results(self, state: dict[str, Tensor]) -> list[Tensor]:
-        """The output leaves for these parameters."""
-        with torch.no_grad():
-            found = torch.func.functional_call(self, state, self.inputs)
+        """The output leaves for these parameters; what is drawn at random is drawn alike every time."""
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            copies = {name: value.clone() for name, value in state.items()}  # an operation may write to its operands
+            found = torch.func.functional_call(self, copies, self.inputs)
         return [leaf for leaf in pytree.tree_leaves(found) if isinstance(leaf, Tensor)]
+
+
+def _is_free(operand: tuple[int, ...] | Tensor) -> bool:
+    return not isinstance(operand, Tensor) or operand.is_floating_point()
+
+
+def _again(tensor: Tensor, generator: torch.Generator, seed: int) -> Tensor:
+    """The tensor for seed 0; for another, its elements in another order, which stay in the operation's domain."""
+    order = torch.randperm(tensor.numel(), generator=generator)
+    return tensor if seed == 0 else tensor.flatten()[order].view(tensor.shape)
 
 
 def judge(example: Example, trials: int = 5) -> Verdict:
@@ -93,8 +107,13 @@ def judge(example: Example, trials: int = 5) -> Verdict:
 
 def _equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     return all(
-        x.shape == y.shape and torch.allclose(x.double(), y.double(), 0, TOLERANCE) for x, y in zip(a, b, strict=True)
+        x.shape == y.shape and torch.allclose(_wide(x), _wide(y), TOLERANCE, TOLERANCE, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
     )
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.is_complex() else x.double()
 
 
 def _missed(call: OneCall, spec: PermutationSpec, state: State) -> Iterator[tuple[Axis, ...]]:

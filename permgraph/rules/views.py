@@ -22,9 +22,13 @@ BLOCKS = "a view into blocks that do not nest"
     "aten.view",
     "aten.view_as",
     "aten.ravel",
+    ignores=("dim", "end_dim", "other", "shape", "size", "sizes", "start_dim"),
 )
 def view(call: Call) -> None:
     """Row-major order is kept; dimensions are merged and split."""
+    if call.get("dtype") is not None:
+        call.pin_all("the bits of numbers are read as numbers of another kind")
+        return
     regroup(call, next(call.tensors()), call.out)
 
 
@@ -96,39 +100,48 @@ def permute(call: Call) -> None:
     call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
 
 
-@rule("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t", "aten.mT", "aten.numpy_T", "aten.adjoint")
+@rule("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t", "aten.mT", "aten.adjoint")
 def transpose(call: Call) -> None:
     """Two dimensions change places."""
     names = letters(len(call["self"].shape))
     order = list(names)
     if len(names) > 1:
-        arguments = list(call.arguments.values())
-        a, b = arguments[1:3] if len(arguments) > 2 else (-2, -1)
+        a, b = call.get("dim0", call.get("axis0", -2)), call.get("dim1", call.get("axis1", -1))
         order[a], order[b] = names[b], names[a]
     call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
+
+
+@rule("aten.numpy_T")
+def reversed_dimensions(call: Call) -> None:
+    """All dimensions in reverse order."""
+    names = letters(len(call["self"].shape))
+    call.relate(f"{' '.join(names)} -> {' '.join(reversed(names))}", call["self"], call.out, law=SAME)
 
 
 @rule("aten.movedim", "aten.moveaxis")
 def move_dimension(call: Call) -> None:
     """The given dimensions move to the given places, the others keep their order."""
     names = letters(len(call["self"].shape))
-    source, target = ([dims] if isinstance(dims, int) else list(dims) for dims in list(call.arguments.values())[1:3])
+    source, target = ([dims] if isinstance(dims, int) else list(dims) for dims in (call["source"], call["destination"]))
     placed = {to % len(names): names[start] for start, to in zip(source, target, strict=True)}
     rest = iter(name for name in names if name not in placed.values())
     order = [placed[k] if k in placed else next(rest) for k in range(len(names))]
     call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
 
 
-@rule("aten.expand", "aten.expand_as", "aten.broadcast_to")
+@rule("aten.expand", "aten.expand_as", "aten.broadcast_to", ignores=("implicit", "other", "size"))
 def expand(call: Call) -> None:
     """Dimensions of size 1 are repeated, and so are uniform."""
     call.relate("... -> ...", next(call.tensors()), call.out, law=SAME)
 
 
-@rule("aten.repeat", "aten.tile")
+@rule("aten.repeat", "aten.tile", ignores=("dims", "repeats"))
 def repeat(call: Call) -> None:
     """Dimension k becomes (repeats[k], k)."""
     x = call["self"]
+    if 0 in (*x.shape, *call.out.shape):
+        call.pin_all("an empty tensor")
+        return
     names = letters(len(call.out.shape))
     padded = (1,) * (len(names) - len(x.shape)) + tuple(x.shape)
     sizes = {f"r{k}": size // old for k, (size, old) in enumerate(zip(call.out.shape, padded, strict=True))}
@@ -137,11 +150,11 @@ def repeat(call: Call) -> None:
     call.relate(f"{' '.join(names[len(names) - len(x.shape) :])} -> {out}", x, call.out, sizes=sizes, law=SAME)
 
 
-@rule("aten.repeat_interleave")
+@rule("aten.repeat_interleave", ignores=("output_size",))
 def repeat_interleave(call: Call) -> None:
     """Each index of `dim` is repeated in place: (dim, repeats)."""
-    x, dim = call["self"], call.arguments.get("dim")
-    if not isinstance(call.arguments.get("repeats"), int) or dim is None:
+    x, dim = call.get("self"), call.get("dim")
+    if x is None or not isinstance(call.get("repeats"), int) or dim is None:
         call.pin_all("repeated a number of times that is computed")
         return
     names = letters(len(x.shape))

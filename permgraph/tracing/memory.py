@@ -2,45 +2,114 @@
 
 from __future__ import annotations
 
-from torch import fx
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from permgraph.tracing.capture import op_name
 
-SAME_IN_EVAL = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
+SAME_IN_EVAL = ("aten.alpha_dropout", "aten.dropout", "aten.feature_alpha_dropout", "aten.feature_dropout")
+"""Operations whose result is their operand where they draw nothing; the trace of one makes a new tensor."""
+STATISTICS = ("running_mean", "running_var")
+KEEPS_STATISTICS = {
+    "aten.batch_norm": "training",
+    "aten.instance_norm": "use_input_stats",
+    "aten.native_batch_norm": "training",
+}
+"""Operation -> the argument with which it writes to its STATISTICS, of which its schema says nothing."""
+
+
+@dataclass
+class Writes:
+    """The operands that an operation writes to.
+
+    `returned` maps those that are also the result of a number to that number. What becomes of the `other` ones only the
+    operation knows. Of the `known` ones its rule says it.
+    """
+
+    returned: dict[fx.Node, int] = field(default_factory=dict)
+    other: list[fx.Node] = field(default_factory=list)
+    known: list[fx.Node] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[fx.Node]:
+        """All of them."""
+        return [*self.returned, *self.other, *self.known]
+
+
+def writes(node: fx.Node) -> Writes:
+    """What an operation writes to, by its schema; a higher-order one may write to all of its operands."""
+    schema = getattr(node.target, "_schema", None)
+    if node.op != "call_function" or schema is None:
+        is_opaque = isinstance(node.target, torch._ops.HigherOrderOperator)
+        return Writes(other=list(node.all_input_nodes) if is_opaque else [])
+    found, given = Writes(), dict(_arguments(node, schema))
+    results = [result.alias_info for result in schema.returns]
+    for argument in schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write and argument.name in given:
+            mark, value = argument.alias_info.before_set, given[argument.name]
+            number = next((k for k, alias in enumerate(results) if alias and alias.before_set & mark), None)
+            if number is not None and isinstance(value, fx.Node):
+                found.returned[value] = number
+            else:
+                found.other += _nodes(value)
+    if given.get(KEEPS_STATISTICS.get(op_name(node.target), "")):
+        found.known += [given[name] for name in STATISTICS if isinstance(given.get(name), fx.Node)]
+    return found
 
 
 def written_to(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose memory some operation writes to, at any time and through any view: they hold anything."""
-    base: dict[fx.Node, fx.Node] = {}
+    base: dict[Any, Any] = {}
 
-    def find(node: fx.Node) -> fx.Node:
+    def find(node: Any) -> Any:
         while node in base:
             node = base[node]
         return node
 
-    targets = []
+    targets: list[fx.Node] = []
     for node in graph.nodes:
-        if node.op != "call_function":
-            continue
-        own, written = _memory(node)
-        targets += written
-        for other in own:
-            if find(node) is not find(other):
+        targets += writes(node).all
+        for other in (*_shared(node), *_storages(node)):
+            if find(node) != find(other):
                 base[find(node)] = find(other)
     roots = {find(node) for node in targets}
     return {node for node in graph.nodes if find(node) in roots}
 
 
-def _memory(node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
-    """The operands that a result may share its memory with, and those that the operation writes to."""
+def _shared(node: fx.Node) -> list[fx.Node]:
+    """The operands that a result may share its memory with, by the schema; all of them where there is none."""
+    if node.op != "call_function":
+        return []
     schema = getattr(node.target, "_schema", None)
     if schema is None or op_name(node.target).removesuffix("_") in SAME_IN_EVAL:
-        return list(node.all_input_nodes), []
-    shared: list[fx.Node] = []
-    written: list[fx.Node] = []
-    for argument, value in zip(schema.arguments, node.args, strict=False):
-        if argument.alias_info is not None:
-            nodes = [x for x in (value if isinstance(value, list | tuple) else [value]) if isinstance(x, fx.Node)]
-            shared += nodes
-            written += nodes if argument.alias_info.is_write else []
-    return shared, written
+        return list(node.all_input_nodes)
+    given = dict(_arguments(node, schema))
+    aliases = [argument.name for argument in schema.arguments if argument.alias_info is not None]
+    return [operand for name in aliases for operand in _nodes(given.get(name))]
+
+
+def _storages(node: fx.Node) -> list[tuple[str, int]]:
+    """What identifies the memory of the tensors that the trace made here; it knows aliases that no schema declares."""
+    found = []
+    for value in pytree.tree_leaves(node.meta.get("val")):
+        if isinstance(value, Tensor) and value.layout is torch.strided:
+            found.append(("storage", value.untyped_storage()._cdata))
+    return found
+
+
+def _arguments(node: fx.Node, schema: Any) -> Iterator[tuple[str, Any]]:
+    """(name in the schema, what is given for it), for the arguments that are given."""
+    for k, argument in enumerate(schema.arguments):
+        if k < len(node.args):
+            yield argument.name, node.args[k]
+        elif argument.name in node.kwargs:
+            yield argument.name, node.kwargs[argument.name]
+
+
+def _nodes(value: Any) -> list[fx.Node]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, fx.Node)]

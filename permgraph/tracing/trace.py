@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from permgraph.algebra.contractions import contract_summed_products
 from permgraph.algebra.laws import SAME
 from permgraph.algebra.relations import Relation, Source, Value, relate
 from permgraph.errors import SpecMismatchError
-from permgraph.rules import RULES, Call
-from permgraph.rules.elementwise import pointwise
+from permgraph.rules import Call
+from permgraph.rules.applying import apply_rule, find_rule
 from permgraph.rules.installed import installed_rules, problems
-from permgraph.rules.registry import Rule, letters
-from permgraph.tracing.capture import Program, op_name, source_of
-from permgraph.tracing.memory import written_to
+from permgraph.rules.registry import letters
+from permgraph.tracing.capture import Program, source_of
+from permgraph.tracing.memory import Writes, writes, written_to
 
 DATA_ONLY = "computed from the inputs alone"
 STAND_IN = 2  # for a size that depends on data
@@ -159,57 +160,67 @@ class _Walk:
 
     def _call(self, node: fx.Node) -> Any:
         source = source_of(node)
-        single, examples = _outputs(node)
-        arguments = _bind(node, self._resolve)
-        outs = [
-            Value.fresh(node.name if single else f"{node.name}:{k}", "activation", _sizes(example), source)
-            if isinstance(example, Tensor)
-            else None
-            for k, example in enumerate(examples)
-        ]
+        examples, tree = pytree.tree_flatten(node.meta.get("val"))
+        names = [node.name] if tree.is_leaf() else [f"{node.name}:{k}" for k in range(len(examples))]
+        outs = [_result(name, example, source) for name, example in zip(names, examples, strict=True)]
         tensors = [out for out in outs if out is not None]
-        if tensors:
-            call = Call(source, arguments, tensors, _used(node, single, outs))
-            self._apply(call, node)
-        for out, example in zip(outs, examples, strict=True):
-            if out is not None:
-                out.boolean = example.dtype == torch.bool
-                self._keep(out)
-        return outs[0] if single else outs
+        changed = writes(node)
+        used = _used(node, tree, outs, set(changed.returned.values()))
+        call = Call(source, _bind(node, self._resolve), tensors, used)
+        self._apply(call, node, changed)
+        self._write(call, changed, outs)
+        self._finish(call, node, changed)
+        return pytree.tree_unflatten(outs, tree)
 
-    def _apply(self, call: Call, node: fx.Node) -> None:
-        written = node in self.written
-        depends = written or any(value.uses_parameters for value in call.tensors())
-        found = find_rule(node.target)
+    def _apply(self, call: Call, node: fx.Node, changed: Writes) -> None:
+        found = find_rule(node.target, call.source.op)
         if _has_symbols(node):
             call.pin_all("sizes that depend on data")
+        elif changed.other:
+            call.pin_all("an operation that writes to its arguments")
         elif found is not None:
-            _follow(found, call)
-        elif depends:
+            apply_rule(found[0], call, node.target, found[1])
+        elif self._depends(call, node, changed):
             call.pin_all(f"no rule for {call.source.op}{problems()}")
         else:
             for out in call.outs:
                 call.pin(out, DATA_ONLY)
+
+    def _write(self, call: Call, changed: Writes, outs: Sequence[Value | None]) -> None:
+        """What is written to holds the result from now on, and other views of the same memory a part of it."""
+        for operand in changed.other:
+            for value in _values([self.env[operand]]):
+                call.pin(value, "an operation that writes to its arguments")
+        for operand, number in changed.returned.items():
+            value, out = self.env[operand], outs[number]
+            if not isinstance(value, Value) or out is None:
+                continue
+            if value.shape == out.shape:
+                call.relate("... -> ...", value, out, law=SAME)
+                continue
+            for tensor in (value, *call.tensors(), out):
+                call.pin(tensor, "an operation that changes the shape of its argument")
+            self.env[operand] = out
+
+    def _depends(self, call: Call, node: fx.Node, changed: Writes) -> bool:
+        return node in self.written or bool(changed.all) or any(value.uses_parameters for value in call.tensors())
+
+    def _finish(self, call: Call, node: fx.Node, changed: Writes) -> None:
+        depends, written = self._depends(call, node, changed), node in self.written or bool(changed.all)
         for value in (*call.outs, *call.parts):
             value.uses_parameters = depends
         for out, uniform in zip(call.outs, call.uniform_dims(), strict=True):
             out.uniform = frozenset() if written else uniform
-        for part in call.parts:
-            self._keep(part)
-        touched = (*call.outs, *call.parts, *(call.tensors() if written else ()))
-        made = frozenset(value.name for value in touched)
+            out.data = None if written else out.data
+        for value in (*call.parts, *call.outs):
+            self._keep(value)
+        made = {value.name for value in (*call.outs, *call.parts)}
+        if written:  # what is read of memory may be what was written to it through another view
+            shared = [self.env[operand] for operand in node.all_input_nodes if operand in self.written]
+            made.update(value.name for value in _values(shared))
         for relation in call.relations:
-            relation.made = made
+            relation.made = frozenset(made)
         self.result.relations += call.relations
-
-
-def _follow(rule: Rule, call: Call) -> None:
-    """Apply a rule; a call in a form that the rule was not written for is pinned, and says so."""
-    try:
-        rule(call)
-    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        call.relations.clear()
-        call.pin_all(f"the rule for {call.source.op} does not cover this form ({type(error).__name__}: {error})")
 
 
 def _integers(tensor: Tensor | None) -> Tensor | None:
@@ -224,18 +235,6 @@ def _uniform(tensor: Tensor | None) -> frozenset[int]:
     return frozenset(dim for dim in range(tensor.dim()) if bool((tensor == tensor.narrow(dim, 0, 1)).all()))
 
 
-def find_rule(target: Any) -> Rule | None:
-    """The rule of an operation: its own, that of its functional form, or the pointwise rule by PyTorch's own tag."""
-    name = op_name(target)
-    functional = name.removesuffix("_") if not name.endswith("__") else name
-    if name in RULES or functional in RULES:
-        return RULES.get(name) or RULES[functional]
-    tags = getattr(target, "tags", ())
-    if torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags:
-        return pointwise
-    return None
-
-
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
     """The shape, with a stand-in for every size that depends on data; what has one is pinned."""
     return tuple(size if isinstance(size, int) else STAND_IN for size in tensor.shape)
@@ -243,34 +242,37 @@ def _sizes(tensor: Tensor) -> tuple[int, ...]:
 
 def _has_symbols(node: fx.Node) -> bool:
     """Whether a size or a number at an operation depends on data."""
-    _, results = _outputs(node)
-    values = [*results, *(operand.meta.get("val") for operand in node.all_input_nodes)]
+    values = [*pytree.tree_leaves(node.meta.get("val")), *(operand.meta.get("val") for operand in node.all_input_nodes)]
     numbers = [size for x in values for size in (x.shape if isinstance(x, Tensor) else (x,))]
     return any(isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool) for size in numbers)
 
 
-def _outputs(node: fx.Node) -> tuple[bool, list[Any]]:
-    """Whether the operation returns one tensor, and the example of each result."""
-    example = node.meta.get("val")
-    if isinstance(example, list | tuple):
-        return False, list(example)
-    return True, [example]
+def _result(name: str, example: Any, source: Source) -> Value | None:
+    """The value of one result; None where it is no tensor."""
+    if not isinstance(example, Tensor):
+        return None
+    value = Value.fresh(name, "activation", _sizes(example), source)
+    value.boolean = example.dtype == torch.bool
+    return value
 
 
-def _used(node: fx.Node, single: bool, outs: list[Value | None]) -> list[bool]:
-    if single:
-        return [True]
+def _used(node: fx.Node, tree: pytree.TreeSpec, outs: Sequence[Value | None], kept: Collection[int]) -> list[bool]:
+    """Of each result that is a tensor, whether something reads it; those that are `kept` are read from memory."""
+    if tree.is_leaf() or tree.num_children != len(outs):
+        return [True] * len(outs)
     read = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
-    return [k in read for k, out in enumerate(outs) if out is not None]
+    return [k in read or k in kept for k, out in enumerate(outs) if out is not None]
 
 
 def _bind(node: fx.Node, resolve: Any) -> dict[str, Any]:
-    """Arguments by the names in the operation's schema, defaults filled in."""
+    """Arguments by the names in the operation's schema, defaults filled in; `out=` is no input."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
-        return {f"arg{k}": v for k, v in enumerate(_flat(resolve([*node.args, *node.kwargs.values()])))}
+        return {f"arg{k}": value for k, value in enumerate(_values(map(resolve, node.all_input_nodes)))}
     bound = {}
     for k, argument in enumerate(schema.arguments):
+        if argument.is_out:
+            continue
         if k < len(node.args):
             bound[argument.name] = resolve(node.args[k])
         elif argument.name in node.kwargs:
@@ -280,9 +282,10 @@ def _bind(node: fx.Node, resolve: Any) -> dict[str, Any]:
     return bound
 
 
-def _flat(items: Any) -> Iterator[Any]:
+def _values(items: Iterable[Any]) -> Iterator[Value]:
+    """The tensors among these, also in lists."""
     for item in items:
-        if isinstance(item, list | tuple):
-            yield from _flat(item)
-        else:
+        if isinstance(item, Value):
             yield item
+        elif isinstance(item, list | tuple):
+            yield from _values(item)

@@ -1,0 +1,111 @@
+"""PyTorch's own database of calls of its operators, as examples: thousands with unusual shapes and arguments.
+
+It is what PyTorch tests its operators with, and not part of its public interface: it needs the packages of the `dev`
+extra, and changes with the version of PyTorch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from permgraph.errors import OptionError
+from permgraph.rules.examples import Example
+
+MOST_ELEMENTS = 4096  # of a call: larger ones say nothing that small ones do not
+
+
+def database() -> list[Any]:
+    """The entries (`OpInfo`) that take float64. Raises OptionError without the packages that the database needs."""
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ImportError as error:
+        raise OptionError(
+            f"PyTorch's database of operators needs the package {error.name}: pip install 'permgraph[dev]'"
+        ) from error
+    return [entry for entry in op_db if torch.float64 in entry.dtypes and "empty" not in entry.name]
+
+
+def names_of(entry: Any) -> set[str]:
+    """The names under which an entry may be asked for, such as `aten.add`."""
+    return {f"aten.{name.replace('.', '_')}" for name in (entry.name, entry.aten_name or entry.name)} | {
+        f"aten.{entry.name.rpartition('.')[2]}"
+    }
+
+
+def calls(entry: Any, most: int | None = None) -> Iterator[Example]:
+    """The sample calls of an entry, each also in place where there is such a form; at most so many samples."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples = list(entry.sample_inputs("cpu", torch.float64, requires_grad=False))
+    for sample in samples[:most]:
+        given = (sample.input, sample.args, sample.kwargs)
+        leaves = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
+        if sum(leaf.numel() for leaf in leaves) > MOST_ELEMENTS or any(leaf.layout != torch.strided for leaf in leaves):
+            continue
+        yield from (one for form in _forms(entry, given) if _runs(one := _example(entry, form, given)))
+
+
+def _forms(entry: Any, given: tuple[Any, ...]) -> Iterator[Callable[..., Any]]:
+    """The operator itself, in place, and with `out=`."""
+    yield entry.op
+    if isinstance(given[0], Tensor) and entry.inplace_variant is not None:
+        yield _in_place(entry.inplace_variant)
+    if entry.supports_out:
+        yield _into(entry.op)
+
+
+def _runs(example: Example) -> bool:
+    """Whether the call has a result that is determined, and no other than dense tensors."""
+    with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        try:
+            operands = [operand.clone() for operand in example.operands if isinstance(operand, Tensor)]
+            results = pytree.tree_leaves(example.function(*operands))
+        except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):  # a form that does not exist
+            return False
+    return all(isinstance(leaf, Tensor) and leaf.layout is torch.strided for leaf in results)
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The form that writes to its first argument, on a copy of it, of which a view is returned."""
+
+    def run(first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        copy = first.clone()
+        view = copy.view_as(copy)
+        function(copy, *args, **kwargs)
+        return view
+
+    return run
+
+
+def _into(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The form that writes to views of tensors that are there."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        results, tree = pytree.tree_flatten(function(*args, **kwargs))
+        whole = [torch.zeros_like(result) for result in results]
+        function(*args, **kwargs, out=pytree.tree_unflatten([one.view_as(one) for one in whole], tree))
+        return pytree.tree_unflatten(whole, tree)
+
+    return run
+
+
+def _example(entry: Any, function: Callable[..., Any], given: Any) -> Example:
+    leaves, tree = pytree.tree_flatten(given)
+    places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+    def run(*operands: Tensor) -> Any:
+        filled = list(leaves)
+        for place, operand in zip(places, operands, strict=True):
+            filled[place] = operand
+        first, args, kwargs = pytree.tree_unflatten(filled, tree)
+        return function(first, *args, **kwargs)
+
+    return Example(sorted(names_of(entry))[0], run, tuple(leaves[place].detach().clone() for place in places))
