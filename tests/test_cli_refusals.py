@@ -139,7 +139,7 @@ BAD = {
     "truncated": (damage_truncated, r"b.model\.safetensors .* cannot be read: .* truncated or damaged"),
     "unreadable": (damage_unreadable, r"a.model\.safetensors .* cannot be read"),
     "not finite": (damage_not_finite, r"NaN or infinite: encoder\.layers\.1\.attention\.k_proj\.bias"),
-    "pickle with code": (damage_pickle, r"pytorch_model\.bin.* asks to run code"),
+    "pickle with code": (damage_pickle, r"pytorch_model\.bin.* code in it is never run"),
     "no data": (damage_no_data, r"clips: no such folder"),
     "empty data": (damage_empty_data, r"clips: no audio files"),
     "silent data": (damage_silent, r"clips: all recordings are silent"),

@@ -64,7 +64,8 @@ def _state_dict(file: OpenFile, value: Any) -> tuple[dict[str, Tensor], dict[str
     if value and not _count(value):
         names = shorten([str(name) for name in value])
         raise CheckpointError(
-            f"{file.path}: holds no tensors: {names}. Save `model.state_dict()`, or `model.save_pretrained(folder)`."
+            f"{file.path}: holds no tensors: {names}; code in it is never run. Save `model.state_dict()`, or "
+            "`model.save_pretrained(folder)`."
         )
     tensors = {str(name): item for name, item in value.items() if isinstance(item, Tensor)}
     others = {str(n): f"no tensor, but a {type(i).__name__}" for n, i in value.items() if not isinstance(i, Tensor)}

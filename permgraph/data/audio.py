@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from permgraph.errors import CalibrationError, reason
+from permgraph.errors import CalibrationError, OptionError, reason
 
+MOST_SECONDS, MOST_RATE, MOST_CHANNELS = 3600, 10_000_000, 1024
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 Samples = NDArray[np.float32]
 
@@ -58,6 +59,11 @@ class AudioBatches:
         seed: int = 0,
         limit: int | None = None,
     ) -> None:
+        if min(rate, seconds, batch_size) <= 0 or round(rate * seconds) < 1 or seconds > MOST_SECONDS:
+            raise OptionError(
+                f"rate {rate}, seconds {seconds} and batch_size {batch_size} must be above 0, and a window at most "
+                f"{MOST_SECONDS} s and at least one sample long"
+            )
         self.rate = rate
         self._folder = folder
         self.normalize = normalize
@@ -159,6 +165,8 @@ def _whole(path: Path, rate: int) -> Piece:
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(path, reason(error)) from error
     own = int(header.samplerate)
+    if not 0 < own <= MOST_RATE or not 0 < header.channels <= MOST_CHANNELS:
+        raise _unreadable(path, f"it has {header.channels} channels at {own} Hz")
     return Piece(path, own, 0, int(header.frames), int(header.frames) * rate // own)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.errors import CalibrationError
+from permgraph.errors import CalibrationError, OptionError
 
 Inputs = dict[str, Tensor]
 
@@ -23,6 +23,8 @@ class Batches:
     """
 
     def __init__(self, samples: list[Any], make: Callable[[list[Any]], Inputs], batch_size: int) -> None:
+        if batch_size < 1:
+            raise OptionError(f"batch_size is {batch_size}, and must be 1 or more")
         self.batch_size = min(batch_size, len(samples))
         self.samples = samples
         self.make = make

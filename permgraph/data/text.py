@@ -14,6 +14,8 @@ from permgraph.errors import CalibrationError, reason
 TOKENS = 128
 MOST_TOKENS = 2_000_000
 """Reading stops here: more text than correlations need would only fill the memory."""
+PIECE = 1 << 18
+"""Letters that are tokenized at once."""
 FIELDS = ("text", "content", "sentence")
 
 
@@ -27,6 +29,11 @@ def token_rows(data: Path, tokenizer: Any, length: int, *, seed: int = 0) -> lis
     start = next((i for i in range(len(with_ends)) if with_ends[i : i + len(plain)] == plain), 0)
     head, tail = with_ends[:start], with_ends[start + len(plain) :]
     size = length - len(head) - len(tail)
+    if size < 1:
+        raise CalibrationError(
+            f"{data}: the model has {length} positions, and the special tokens of its tokenizer take "
+            f"{len(head) + len(tail)}: no text fits. Match by weights (leave the data out)."
+        )
     ids: list[int] = []
     for text in chain.from_iterable(read_texts(path) for path in files_with(data, tuple(READERS), "text")):
         ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -51,7 +58,10 @@ def read_texts(path: Path) -> Iterator[str]:
 
 
 def _plain(path: Path) -> Iterator[str]:
-    yield path.read_text(encoding="utf-8")
+    """The text in pieces of whole lines, so that a large file is not in memory at once, as text and as tokens."""
+    with path.open(encoding="utf-8") as file:
+        while piece := file.read(PIECE):
+            yield piece + file.readline(PIECE)
 
 
 def _json_lines(path: Path) -> Iterator[str]:
@@ -61,7 +71,7 @@ def _json_lines(path: Path) -> Iterator[str]:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise CalibrationError(
                     f"{path}, line {number}: is not JSON: {reason(error)}. Write one object a line, or rename the "
                     "file to .txt."
@@ -77,8 +87,7 @@ def _parquet(path: Path) -> Iterator[str]:
         raise CalibrationError(f"{path}: reading Parquet needs pyarrow: pip install 'permgraph[text]'.") from error
     try:
         with parquet.ParquetFile(path) as table:
-            names = [field.name for field in table.schema_arrow if pyarrow.types.is_string(field.type)]
-            names += [field.name for field in table.schema_arrow if pyarrow.types.is_large_string(field.type)]
+            names = [field.name for field in table.schema_arrow if _is_text(pyarrow.types, field.type)]
             wanted = [name for name in FIELDS if name in names][:1] or names
             if not wanted:
                 found = ", ".join(f"{field.name}: {field.type}" for field in table.schema_arrow)
@@ -90,15 +99,25 @@ def _parquet(path: Path) -> Iterator[str]:
         raise CalibrationError(f"{path}: cannot be read as Parquet: {reason(error)}. Repair or remove it.") from error
 
 
+def _is_text(types: Any, kind: Any) -> bool:
+    if types.is_dictionary(kind):
+        return _is_text(types, kind.value_type)
+    views = getattr(types, "is_string_view", None)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or (views is not None and views(kind)))
+
+
 def _text_of(record: Any, where: object) -> str:
-    """A string itself; of an object `text`, `content` or `sentence`, else all its strings, one below the other."""
+    """A string itself; of an object `text`, `content` or `sentence`, else all its strings, one below the other.
+
+    Half of a surrogate pair, which is no text, becomes a question mark.
+    """
     if isinstance(record, str):
-        return record
+        return record.encode("utf-8", "replace").decode("utf-8")
     if isinstance(record, Mapping):
         named = [record[name] for name in FIELDS if isinstance(record.get(name), str)]
         texts = named[:1] or [value for value in record.values() if isinstance(value, str)]
         if texts:
-            return "\n".join(texts)
+            return _text_of("\n".join(texts), where)
     raise CalibrationError(f"{where}: holds no text: neither a string nor an object with one. Name the field `text`.")
 
 

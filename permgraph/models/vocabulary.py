@@ -31,11 +31,22 @@ def require_one_vocabulary(a: LoadedModel, b: LoadedModel) -> str:
 
     Raises SpecMismatchError with the number of tokens that differ and the first of them.
     """
-    if not any(name in model.kwargs for model in (a, b) for name in TOKEN_INPUTS) or _same_files(a.folder, b.folder):
+    if not any(name in model.kwargs for model in (a, b) for name in TOKEN_INPUTS):
+        return ""
+    rows = [_rows(model) for model in (a, b)]
+    if _same_files(a.folder, b.folder) and rows[0] == rows[1]:
         return ""
     mine, theirs = (vocabulary_of(model.folder) for model in (a, b))
+    lacking = [model.reference for model, found in ((a, mine), (b, theirs)) if found is None]
+    if rows[0] != rows[1]:
+        names = " and of ".join(lacking)
+        unknown = f" Without the tokenizer of {names} nobody knows which is which." if lacking else ""
+        raise SpecMismatchError(
+            f"the vocabularies differ: {a.reference} has {rows[0]} rows of token embeddings, {b.reference} {rows[1]}."
+            f"{unknown} Give both as many with `model.resize_token_embeddings(rows)` of transformers, "
+            "where the first rows mean the same tokens, or take models of one tokenizer."
+        )
     if mine is None or theirs is None:
-        lacking = [model.reference for model, found in ((a, mine), (b, theirs)) if found is None]
         return "" if len(lacking) > 1 else f"{lacking[0]} has no tokenizer: its token ids are taken to mean the same"
     differing = [token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token)]
     differing.sort(key=lambda token: (mine.get(token, len(mine)), theirs.get(token, 0)))
@@ -47,6 +58,14 @@ def require_one_vocabulary(a: LoadedModel, b: LoadedModel) -> str:
             "merging would mix different tokens. Merge models with one tokenizer."
         )
     return ""
+
+
+def _rows(model: LoadedModel) -> int | None:
+    """How many tokens a model has embeddings for; None where it does not say which tensor they are in."""
+    try:
+        return len(model.model.get_input_embeddings().weight)  # type: ignore[operator]
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
 
 
 def _same_files(a: Path | None, b: Path | None) -> bool:

@@ -9,6 +9,8 @@ from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.spec_checks import require_coherent
+from permgraph.symmetry.spec_schema import require_schema
 from permgraph.symmetry.streams import Stream
 from permgraph.symmetry.tie_graph import TieGraph
 
@@ -30,8 +32,11 @@ def read(text: str) -> PermutationSpec:
             raise SpecMismatchError(
                 f"a specification of version {data.get('version')}, this permgraph reads {VERSION}: derive it again"
             )
-        return _from_data(data)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        require_schema(data)
+        spec = _from_data(data)
+        require_coherent(spec)
+        return spec
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise SpecMismatchError(
             f"this specification is damaged ({type(error).__name__}: {error}): derive it again"
         ) from error
