@@ -41,7 +41,6 @@ CHANGES = {
     "a circle": ((*GROUP,), lambda g: [g[0], 6, ["hidden"], [2], *g[4:]], "in a circle"),
     "an axis that is not there": ((*GROUP, 5), [["0.weight", 5]], "an axis that is not there"),
     "a group twice": (("groups",), lambda g: g * 2, "two groups have one name"),
-    "a group that moves nothing": (("groups",), lambda g: [*g, ["more", *g[0][1:]]], "group more moves nothing"),
     "an offset": ((*CELL, 0), [3, 0], "a cell of 0.weight reaches past its end"),
     "an offset less": ((*CELL, 0), [0], "a cell of 0.weight is not of its rank"),
     "a shorter leaf": ((*CELL, 1, 1), [1, 3, 1], "the cells of 0.weight do not cover it"),

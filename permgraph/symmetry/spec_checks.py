@@ -25,7 +25,7 @@ def require_coherent(spec: PermutationSpec) -> None:
     _require(len(groups) == len(spec.groups), "two groups have one name")
     layouts = [*spec.layouts.items(), *((name, one) for name, one in spec.output_layouts if one is not None)]
     layouts += [(", ".join(stream.places), stream.layout) for stream in spec.streams]
-    _require_groups(groups, spec, {group for _, layout in layouts for group in layout.groups})
+    _require_groups(groups, spec)
     for name, layout in layouts:
         for cell in layout.cells:
             _require_cell(cell, layout.shape, groups, name)
@@ -46,10 +46,9 @@ def _require(holds: bool, what: str) -> None:
         raise SpecMismatchError(f"this specification is damaged ({what}): derive it again")
 
 
-def _require_groups(groups: dict[str, PermutationGroup], spec: PermutationSpec, moved: set[str]) -> None:
+def _require_groups(groups: dict[str, PermutationGroup], spec: PermutationSpec) -> None:
     for name, group in groups.items():
         _require(group.size > 0 and prod(group.table_shape) <= MOST_IN_A_TABLE, f"group {name} has an impossible size")
-        _require(name in moved, f"group {name} moves nothing")
         _require(len(group.depends_on) == len(group.depends_sizes), f"group {name} has sizes for other dependencies")
         for tensor, dim in group.axes:
             _require(dim < len(spec.shapes.get(tensor, ())), f"group {name} acts on an axis that is not there")
