@@ -5,6 +5,7 @@ from permgraph.errors import (
     CalibrationError as CalibrationError,
     CaptureError as CaptureError,
     CheckpointError as CheckpointError,
+    NonFiniteError as NonFiniteError,
     OptionError as OptionError,
     PermgraphError as PermgraphError,
     PluginError as PluginError,

@@ -37,6 +37,10 @@ class CheckpointError(PermgraphError):
     """A checkpoint or an output folder is unreadable, truncated, unsafe, or in the way."""
 
 
+class NonFiniteError(CheckpointError):
+    """Weights are NaN or infinite, in a file or in a model; the message names the tensors."""
+
+
 class OptionError(PermgraphError, ValueError):
     """An argument has a value that is not among those it can have; the message lists them."""
 

@@ -117,9 +117,15 @@ def test_the_command_line_merges_three_models_by_it(site: Path, tmp_path: Path) 
     assert report["merge"]["base"]["model"] == models[3]
     assert "first.hidden" in report["groups"]  # what the rule allows
     assert all(len(tensor) for tensor in load_file(out / "model.safetensors").values())
-    permgraph(site, tmp_path, "merge", "--config", out / "recipe.toml", "--out", tmp_path / "again")
+    permgraph(site, tmp_path, "merge", "--config", out / "recipe.toml", "--allow-code", "--out", tmp_path / "again")
     ours, again = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "again"))
     assert all(torch.equal(ours[name], again[name]) for name in ours)
+
+
+def test_the_command_line_aligns_two_models_by_it(site: Path, tmp_path: Path) -> None:
+    models = [f"python:acme_models:{name}" for name in ("a", "b")]
+    told = permgraph(site, tmp_path, "align", *models, "--method", "norm", "--out", tmp_path / "out")
+    assert "matched by norm" in told
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor
 from permgraph.checkpoints.json_files import read_json, shorten
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
 from permgraph.checkpoints.weight_files import OTHERS, PICKLED, SAFETENSORS, read_weights
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, NonFiniteError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -106,15 +106,15 @@ def _no_weights(folder: Path) -> CheckpointError:
 
 
 def require_finite(state_dict: Mapping[str, Tensor], where: object) -> None:
-    """Every float tensor is finite. Raises CheckpointError naming `where` and each tensor with a NaN or an infinity."""
+    """Every float tensor is finite. Raises NonFiniteError naming `where` and each tensor with a NaN or an infinity."""
     bad = []
     for name, tensor in state_dict.items():
         if not _is_finite(tensor):
             bad.append(f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)")
     if bad:
-        raise CheckpointError(
+        raise NonFiniteError(
             f"{where}: weights that are NaN or infinite: {shorten(bad)}. Nothing can be matched or merged with them. "
-            "Use a checkpoint from before training diverged, or convert again from the original precision."
+            "Take weights from before training diverged, or convert them again from the original precision."
         )
 
 

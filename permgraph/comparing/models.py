@@ -50,7 +50,7 @@ class Models:
     def of(cls, modules: Sequence[nn.Module], tie: AxisTies | None = None) -> Models:
         """The models with their own weights.
 
-        Raises SpecMismatchError for fewer than two, and for names or shapes that differ; CheckpointError for weights
+        Raises SpecMismatchError for fewer than two, and for names or shapes that differ; NonFiniteError for weights
         that are not finite.
         """
         if len(modules) < 2:

@@ -23,7 +23,7 @@ from permgraph.matching.align import Alignment
 from permgraph.matching.groups import select
 from permgraph.merging.merge import merge
 from permgraph.models.loading import load
-from permgraph.pages.sections import moved_share
+from permgraph.symmetry.elements_report import moved_share
 from permgraph.symmetry.permutations import Permutations
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from permgraph.models.heads import Heads, common_part, on_the_whole
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.loading import load
 from permgraph.pages.report import report_page
-from permgraph.pages.sections import moved_share
 from permgraph.symmetry.derivation import derive
+from permgraph.symmetry.elements_report import moved_share
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify

@@ -20,9 +20,9 @@ from permgraph.matching.many import Placement, place_models
 from permgraph.merging.many import merge_many
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
-from permgraph.pages.sections import moved_share
+from permgraph.symmetry.elements_report import moved_share
+from permgraph.symmetry.folded_names import fold
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
-from permgraph.symmetry.report import fold
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,11 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from permgraph.jobs.session import Session, table
-from permgraph.pages.sections import moved_share
-from permgraph.symmetry.report import fold
+from permgraph.matching.gains_report import HEAD, gain_rows, unit_of
 
 if TYPE_CHECKING:
     from permgraph.jobs.recipe import Request
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
 REPORT = "report.html"
-Row = tuple[str, str, str, str, str, str]
 
 
 def record(
@@ -104,36 +100,14 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-UNITS = {
-    "correlation": "mean correlation of matched units",
-    "weights": "inner product of weights",
-    "mix": "inner product of weights and correlation of units, as a share of the most there can be",
-}
-
-
-def gain_rows(alignment: Alignment) -> list[Row]:
-    """(groups, role, objective at the identity, at the solution, gained, share of units moved), means over layers."""
-    rows = []
-    for pattern, names in fold(alignment.gains):
-        gains = [alignment.gains[name] for name in names]
-        before, after = (float(np.mean([getattr(g, end) for g in gains])) for end in ("identity", "solution"))
-        share = moved_share(alignment.permutations, names)
-        role = alignment.spec[names[0]].role
-        rows.append((pattern, role, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}", f"{share:.1%}"))
-    return rows
-
-
 def gain_table(alignment: Alignment) -> Any:
     """What every group gained, layers folded, as a rich table."""
-    unit = UNITS[alignment.method]
-    columns = ("group", "role", "unmoved", "aligned", "gained", "moved")
-    return table(columns, gain_rows(alignment), title=f"What alignment gained: {unit}", left=2)
+    return table(HEAD, gain_rows(alignment), title=f"What alignment gained: {unit_of(alignment)}", left=2)
 
 
 def summary(alignment: Alignment, what: str) -> str:
     """The same as Markdown, for the model card."""
-    head = ("group", "role", "unmoved", "aligned", "gained", "moved")
-    rows = [head, tuple("---" for _ in head), *gain_rows(alignment)]
+    rows = [HEAD, tuple("---" for _ in HEAD), *gain_rows(alignment)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     certificate = f"Certificate: {alignment.certificate}."
     return "\n".join([what, "", certificate, "", f"Matched by {alignment.method}:", "", *lines])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from permgraph.comparing.batches import Progress
 from permgraph.comparing.models import Models
+from permgraph.matching import gains_report
 from permgraph.matching.gains import Gain
 from permgraph.matching.partners import Partners
 from permgraph.matching.pipeline import match_models
@@ -49,6 +50,15 @@ class Alignment:
     search: WeightSearch | None = None
     partners: tuple[Partners, ...] = ()
     untied: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return gains_report.text(self)
+
+    def __repr__(self) -> str:
+        return f"Alignment({gains_report.headline(self)})"
+
+    def _repr_html_(self) -> str:
+        return gains_report.html(self)
 
     @property
     def reference(self) -> dict[str, Tensor]:

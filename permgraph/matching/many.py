@@ -17,7 +17,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Placement(Permutations):
     """The element that moves one of several models into their common space.
 
@@ -63,7 +63,7 @@ def match_many(
 
     Raises:
         SpecMismatchError: fewer than two models, models that differ in architecture, or `groups` that name nothing.
-        CheckpointError: a weight is not finite.
+        NonFiniteError: a weight is not finite.
         CalibrationError: the data is empty, not finite, constant or too short.
         OptionError: `method`, `mix` or `point_weights` is not what it can be.
         VerificationError: an element would change its model's function; nothing is returned.

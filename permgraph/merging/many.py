@@ -42,7 +42,7 @@ def merge_many(
 
     Raises:
         SpecMismatchError: models that differ in architecture, or permutations that do not fit them.
-        CheckpointError: a weight is not finite.
+        NonFiniteError: a weight is not finite.
         OptionError: an unknown method or option, a method for fewer models, or weights that are not shares.
         PluginError: an installed merge method cannot be loaded, or does not return what it should.
 

@@ -94,7 +94,7 @@ def merge(
 
     Raises:
         SpecMismatchError: the models are not of one architecture, or `weight` names no group.
-        CheckpointError: a weight is not finite.
+        NonFiniteError: a weight is not finite.
         CalibrationError: a method needs data and there is none, or it is empty or not finite.
         OptionError: an unknown method or option, or a weight outside [0, 1].
         PluginError: an installed merge method cannot be loaded, or does not return what it should.

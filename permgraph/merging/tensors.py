@@ -34,7 +34,7 @@ class TensorMerge:
         """The method of this name for models with these state dicts.
 
         Raises OptionError for a name or an option that there is not, and for a method that takes fewer models;
-        SpecMismatchError for a base of another architecture; CheckpointError for one that is not finite.
+        SpecMismatchError for a base of another architecture; NonFiniteError for one that is not finite.
         """
         method = merge_method.find(name)
         if method is None:

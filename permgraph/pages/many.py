@@ -8,9 +8,10 @@ from statistics import mean
 
 from permgraph.matching.gains import Gain
 from permgraph.pages.page import page
-from permgraph.pages.sections import head, made, moved_share, section, still
+from permgraph.pages.sections import head, made, section, still
+from permgraph.symmetry.elements_report import moved_share
+from permgraph.symmetry.folded_names import fold
 from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.report import fold
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
 

@@ -15,8 +15,9 @@ from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
-from permgraph.pages.sections import head, made, moved_share, section, still
-from permgraph.symmetry.report import fold
+from permgraph.pages.sections import head, made, section, still
+from permgraph.symmetry.elements_report import moved_share
+from permgraph.symmetry.folded_names import fold
 
 MOST_POINTS = 48  # of a spectrum
 MOST_PICTURES = 3  # layers of a kind whose matrices are shown: the first, the last, and those evenly between
@@ -66,11 +67,12 @@ UNITS = {
     "weights": "Inner product of matched weights as a share of the bound that no permutation can pass",
     "mix": "Inner product of matched weights and correlation of matched units, mixed, as a share of their bound",
 }
+OTHER_UNIT = "Objective of the matcher as a share of its bound"
 
 
 def _gains(alignment: Alignment) -> str:
     by_correlation = alignment.method == "correlation"
-    unit = f"{UNITS[alignment.method]}: hollow unmoved, full moved; the bands span the layers."
+    unit = f"{UNITS.get(alignment.method, OTHER_UNIT)}: hollow unmoved, full moved; the bands span the layers."
     values = {name: _scaled(gain, by_correlation) for name, gain in alignment.gains.items()}
     low = min([0.0, *(value for pair in values.values() for value in pair)])
     rows = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from permgraph.symmetry.parts import index_of
+from permgraph.symmetry.folded_names import fold
 from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.report import fold, parts_unread, pinned_axes
+from permgraph.symmetry.report import parts_unread, pinned_axes
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
 
@@ -54,9 +54,3 @@ def made(facts: Mapping[str, str]) -> str:
     """Inputs, command and versions, as given."""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return section("How it was made", f'<dl class="facts">{rows}</dl>') if rows else ""
-
-
-def moved_share(element: Permutations, names: Iterable[str]) -> float:
-    """Share of the units of these groups that do not stay where they are."""
-    sizes = {name: index_of(element[name]).size for name in names}
-    return sum(element.moved[name] * size for name, size in sizes.items()) / (sum(sizes.values()) or 1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry import parts
+from permgraph.symmetry import elements_report, parts
 from permgraph.symmetry.parts import Index
 
 
@@ -96,6 +96,15 @@ class Permutations(Mapping[str, Any]):
         return set(self) == set(other) and all(_equal(self[name], other[name]) for name in self)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return elements_report.text(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({elements_report.headline(self)})"
+
+    def _repr_html_(self) -> str:
+        return elements_report.html(self)
 
     @property
     def moved(self) -> dict[str, float]:

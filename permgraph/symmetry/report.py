@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from html import escape
 from math import prod
 
+from permgraph.symmetry.folded_names import fold, pattern_of
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 
 MOST_PINS = 6
-
-
-def fold(names: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Names that differ only in their numbers, as one pattern: `layers.0–31.heads` -> its names."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(re.sub(r"\d+", "#", name), []).append(name)
-    return [(_pattern(members), members) for members in found.values()]
-
-
-def _pattern(names: Sequence[str]) -> str:
-    columns = list(zip(*(re.findall(r"\d+", name) for name in names), strict=True))
-    texts = iter(_ranges(sorted({int(n) for n in column})) for column in columns)
-    return re.sub(r"\d+", lambda _: next(texts), names[0])
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and runs[-1][-1] + 1 == n:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def rows(spec: PermutationSpec) -> list[tuple[str, str, str, str, str]]:
@@ -45,7 +21,7 @@ def rows(spec: PermutationSpec) -> list[tuple[str, str, str, str, str]]:
         kinds.setdefault(key, []).append(group)
     return [
         (
-            _pattern([group.name for group in members]),
+            pattern_of([group.name for group in members]),
             members[0].role,
             f"Sym({members[0].size})" + (f" ^ {members[0].count}" if members[0].count > 1 else ""),
             f"{len(members)}",

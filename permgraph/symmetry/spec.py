@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,12 @@ class PermutationSpec:
         return {group.name: group for group in self.groups}
 
     def __getitem__(self, name: str) -> PermutationGroup:
+        if name not in self._by_name:
+            near = get_close_matches(name, self._by_name, 3)
+            raise SpecMismatchError(
+                f"no group is called {name!r}; "
+                + (f"the nearest are {', '.join(near)}" if near else "`spec.groups` has all of them")
+            )
         return self._by_name[name]
 
     @property

@@ -77,7 +77,7 @@ def verify(
     Raises:
         CaptureError: the model cannot be traced.
         SpecMismatchError: `spec` belongs to another model.
-        CheckpointError: a weight is not finite.
+        NonFiniteError: a weight is not finite.
         VerificationError: the inputs are on the meta device, the model's outputs are not finite, or one of its
             operations cannot be computed in float64.
         OptionError: `trials` is below 1.

@@ -1,0 +1,74 @@
+"""What an alignment and an element say when they are printed, here and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pairs import hubert, mlp, plant, vectors
+
+import permgraph as pg
+from permgraph.symmetry.elements_report import MOST_ROWS, html_table, text_table
+
+X = vectors()[0]
+
+
+def planted(noise: float = 0.0) -> pg.Alignment:
+    pair = plant(mlp(), vectors())
+    return pg.align(pair.a, pair.b, pair.batches)
+
+
+SHOWN: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    "an alignment": (
+        planted,
+        ("2 groups by correlation", "of units moved; the function is unchanged", "mean correlation of matched units"),
+    ),
+    "an alignment by weights": (lambda: pg.align(mlp(), mlp(), args=(X,)), ("by weights", "inner product of weights")),
+    "an element": (lambda: planted().permutations, ("2 groups, ", "of 24 units moved", "0,2.hidden")),
+    "the identity": (lambda: hubert().spec.identity(), ("0.0% of ", "layers.0–1.")),
+    "a placement": (lambda: pg.match_many([mlp(), mlp()], args=(X,))[1], ("2 groups, 0.0% of 24 units moved",)),
+}
+
+
+@pytest.mark.parametrize("case", SHOWN)
+def test_it_is_short_and_says_what_matters(case: str) -> None:
+    make, words = SHOWN[case]
+    found = make()
+    text, page = str(found), found._repr_html_()
+    assert len(text.splitlines()) < MOST_ROWS + 8
+    assert all(word in text for word in words)
+    assert all(word in page for word in words[:1])
+    assert len(repr(found)) < 200
+    assert "\n" not in repr(found)
+    assert "array" not in text + repr(found)
+
+
+def test_long_tables_are_cut_and_counted() -> None:
+    body = [(f"<{k}>", str(k)) for k in range(MOST_ROWS + 3)]
+    assert text_table(("name", "count"), body).endswith("and 3 more")
+    page = html_table("a & b", ("name", "count"), body)
+    assert "and 3 more" in page
+    assert "a &amp; b" in page
+    assert "<0>" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("0.hiddn", "the nearest are 0.hidden"), ("zzz", "`spec.groups` has all of them")]
+)
+def test_a_group_that_is_not_there_has_near_names(name: str, message: str) -> None:
+    spec = pg.derive(mlp(), (X,))
+    with pytest.raises(pg.SpecMismatchError, match=f"no group is called '{name}'; .*{message}"):
+        spec[name]
+
+
+def test_weights_that_are_not_finite_are_an_error_of_their_own() -> None:
+    model = mlp()
+    model[0].bias.data[0] = np.nan
+    with pytest.raises(
+        pg.NonFiniteError, match=r"model B: weights that are NaN or infinite: 0\.bias \(1 of 12"
+    ) as told:
+        pg.merge(mlp(), model)
+    assert isinstance(told.value, pg.CheckpointError)
+    assert "checkpoint" not in str(told.value)
