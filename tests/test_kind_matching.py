@@ -173,3 +173,9 @@ def test_many_models_come_into_one_space() -> None:
     others = [planted(a, args, kwargs, "all", seed) for seed in (1, 2)]
     placed = pg.match_many([a, *others], args=args, kwargs=kwargs, kinds="all")
     assert [one.certificate is None or one.certificate.ok for one in placed] == [True] * 3
+
+
+def test_a_mix_is_for_permutations() -> None:
+    a, args, kwargs = built("block")
+    with pytest.raises(pg.OptionError, match="a mix is for permutations"):
+        pg.align(a, copy.deepcopy(a), batches(kwargs, args), mix=0.5, kinds="all")

@@ -54,6 +54,15 @@ Groups = Annotated[
         "--groups", metavar="ROLE,...", help="Move only these, as conv,feed_forward,attention.  [default: all]"
     ),
 ]
+Kinds = Annotated[
+    str | None,
+    typer.Option(
+        "--kinds",
+        metavar="KINDS",
+        help="What may move: permutation; signed, with signs; or all: scales, rotations and invertible maps too, with "
+        "norms folded into the layers that read them.  [default: permutation]",
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option("--dtype", help="Write float32, float16, bfloat16 or float64.  [default: each tensor as A has it]"),
@@ -88,6 +97,7 @@ def align(
     method: MethodOption = None,
     mix: MixOption = None,
     groups: Groups = None,
+    kinds: Kinds = None,
     limit: Limit = None,
     dtype: Dtype = None,
     max_shard_size: MaxShardSize = None,
@@ -98,7 +108,7 @@ def align(
     What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, only the
     base models are matched, and B's own head moves along.
     """
-    matching = _matching(data, method, groups, limit, mix)
+    matching = _matching(data, method, groups, limit, mix, kinds)
     from permgraph.jobs import align as jobs
 
     _require_storage(dtype, max_shard_size)
@@ -162,6 +172,7 @@ def merge(
     method: MethodOption = None,
     mix: MixOption = None,
     groups: Groups = None,
+    kinds: Kinds = None,
     limit: Limit = None,
     loss: Loss = None,
     dtype: Dtype = None,
@@ -186,6 +197,7 @@ def merge(
         method=method,
         mix=mix,
         groups=groups,
+        kinds=kinds,
         limit=limit,
         loss=loss,
         dtype=dtype,
@@ -226,7 +238,7 @@ def _prepared(session: Session, typed: "Request", config: Path | None, allow_cod
 def _merge(session: Session, request: "Request", config: Path | None) -> None:
     how, count = request.merge or "linear", len(request.models)
     data = None if request.data is None else Path(request.data)
-    matching = _matching(data, request.method, request.groups, request.limit, request.mix)
+    matching = _matching(data, request.method, request.groups, request.limit, request.mix, request.kinds)
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: leave it away")
     if request.loss == "own" and data is None:
@@ -320,7 +332,12 @@ def _share(text: str) -> float:
 
 
 def _matching(
-    data: Path | None, method: str | None, groups: str | None, limit: int | None, mix: float | None
+    data: Path | None,
+    method: str | None,
+    groups: str | None,
+    limit: int | None,
+    mix: float | None,
+    kinds: str | None,
 ) -> "Matching":
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
@@ -333,6 +350,10 @@ def _matching(
         raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
     if mix and data is None:
         raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
+    if kinds not in (None, "permutation", "signed", "all"):
+        raise UsageError(f"--kinds is permutation, signed or all, not {kinds!r}")
+    if mix is not None and kinds not in (None, "permutation"):
+        raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
     from permgraph.jobs.align import Matching
 
-    return Matching(data, method, roles, limit, mix)
+    return Matching(data, method, roles, limit, mix, kinds or "permutation")

@@ -39,7 +39,7 @@ def find_points(derivation: Derivation, wanted: Iterable[str], mixed: Container[
     for group in wanted:
         there = anywhere.get(group, [])
         places = reading[group] if group in reading else there[-1:]
-        places = places if group in mixed else _spread(_telling(places))
+        places = places if group in mixed or not places else _spread(_telling(places))
         if all(point.frame_dims <= {0} for point in places) and any(point.frame_dims - {0} for point in there):
             widest = max(reversed(there), key=lambda point: point.frame_count)
             chosen.setdefault((widest.node, widest.cell.offsets), replace(widest, reserve=True))

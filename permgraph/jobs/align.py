@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
-from permgraph.errors import CalibrationError, VerificationError
+from permgraph.errors import CalibrationError, OptionError, VerificationError
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.recipe import FILE, Request, recipe_text
 from permgraph.jobs.recipe_inputs import local_hashes
@@ -45,13 +46,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matching:
-    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name."""
+    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds."""
 
     data: Path | None = None
     method: str | None = None
     groups: Sequence[str] | None = None
     limit: int | None = None
     mix: float | None = None
+    kinds: str = "permutation"
     _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,7 +181,7 @@ def prepare(
     options = {} if matching.mix is None else {"mix": matching.mix}
     return found, inputs | {
         "data": data, "outputs": first.outputs, "method": matching.method, "groups": matching.groups,
-        "seed": session.seed, "progress": progress, "options": options,
+        "kinds": matching.kinds, "seed": session.seed, "progress": progress, "options": options,
     }  # fmt: skip
 
 
@@ -205,6 +207,8 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, dict[str, Tens
     Raises VerificationError where that would change B's function.
     """
     b, found = aligned.models[1], aligned.alignment
+    if found.spec.kinds != "permutation":
+        raise OptionError("a head of its own moves along in kinds permutation alone: leave out --kinds, or use merge")
     spec = derive(b.model, b.args, b.kwargs, outputs=b.outputs, tie=b.tie)
     element = on_the_whole(b, spec, found.spec, found.permutations)
     certificate = prove(spec, b, element, session.seed)
@@ -243,7 +247,7 @@ def write(
         out,
         state,
         report=report,
-        config=like.config,
+        config=_config(like.config, aligned.alignment),
         architecture=like.architecture,
         source=like.folder,
         base_models=[model.reference for model in models],
@@ -255,6 +259,15 @@ def write(
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
     return report
+
+
+def _config(config: Any, alignment: Alignment) -> Any:
+    """The config of what is written: its embeddings are not tied any more where they came apart."""
+    if not alignment.untied or not hasattr(config, "tie_word_embeddings"):
+        return config
+    apart = copy.deepcopy(config)
+    apart.tie_word_embeddings = False
+    return apart
 
 
 def _sentence(heads: Heads) -> str:
@@ -273,6 +286,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
         f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
         f"{share:.1%} of their units moved"
     )
+    if alignment.untied:
+        session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
     found = aligned.account(merged=report["merge"] is not None)
     session.say("\n".join(filter(None, (what, str(aligned.heads), str(found), f"written to {out}"))))
     if found.warning:

@@ -83,7 +83,7 @@ def merge_all(
         "heads": str(placed.heads) or None,
         "certificate": asdict(placed.certificate),
         **found.fields,
-        "permutations": [{name: element[name].tolist() for name in element} for element in placed.elements],
+        "permutations": [element.to_data() for element in placed.elements],
     }
     pages = recipe_of(session, asked, out, report)
     _write(session, out, state, placed, report, shares, pages, asked.inputs, storage)

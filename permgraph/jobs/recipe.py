@@ -33,6 +33,7 @@ class Request:
     method: str | None = None
     mix: float | None = None
     groups: str | None = None
+    kinds: str | None = None
     limit: int | None = None
     loss: str | None = None
     seed: int | None = None

@@ -125,6 +125,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "base": _text,
     "options": _options,
     "method": _text,
+    "kinds": _text,
     "mix": float,
     "groups": _commas,
     "limit": _count(1, MOST),

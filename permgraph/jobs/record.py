@@ -36,7 +36,8 @@ def record(
 ) -> dict[str, Any]:
     """The contents of `permgraph.json`: how the output was made, from what, with which permutations and what proof.
 
-    `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs.
+    `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs. Signs,
+    scales and matrices are float64 in base64, in the order of their shape.
     """
     return origin(session, models, alignment.spec, data) | {
         "method": alignment.method,
@@ -46,7 +47,9 @@ def record(
         "exact": list(alignment.exact),
         "search": None if alignment.search is None else asdict(alignment.search),
         "certificate": asdict(alignment.certificate),
-        "permutations": {name: alignment.permutations[name].tolist() for name in alignment.permutations},
+        "kinds": alignment.spec.kinds,
+        "untied": list(alignment.untied),
+        "permutations": alignment.permutations.to_data(),
     }
 
 

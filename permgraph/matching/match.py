@@ -90,7 +90,7 @@ class Task:
     def points(self, weights: Mapping[str, Sequence[float]] | None = None) -> list[Point]:
         """The activations at which the groups are compared, weighed by role or name."""
         mixed = {group.name for group in self.groups if Kind(group.kind).mixes}
-        points = find_points(self.derivation, [group.name for group in self.groups], mixed)
+        points = find_points(self.derivation, [group.name for group in self.groups if group.size > 1], mixed)
         return weigh(points, weights or {}, covering(self.spec))
 
     def unmoved(self) -> Match:

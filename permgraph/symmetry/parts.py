@@ -7,6 +7,7 @@ with its inverse transposed where the power is -1.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -190,18 +191,27 @@ def moved(part: Any) -> float:
 
 
 def to_data(part: Any) -> Any:
-    """Plain lists for JSON."""
+    """Plain values for JSON: lists of indices; numbers as their shape and float64 bytes in base64."""
     if isinstance(part, Matrix):
-        return {"matrix": np.asarray(part.matrix).tolist(), "orthogonal": part.orthogonal}
+        return {"matrix": _packed(part.matrix), "orthogonal": part.orthogonal}
     if isinstance(part, Monomial):
-        return {"index": part.index.tolist(), "scale": np.asarray(part.scale).tolist()}
+        return {"index": part.index.tolist(), "scale": _packed(part.scale)}
     return part.tolist()
 
 
 def from_data(data: Any) -> Any:
     """The inverse of `to_data`."""
     if isinstance(data, dict) and "matrix" in data:
-        return Matrix(np.array(data["matrix"], dtype=np.float64), bool(data["orthogonal"]))
+        return Matrix(_unpacked(data["matrix"]), bool(data["orthogonal"]))
     if isinstance(data, dict):
-        return Monomial(np.array(data["index"], dtype=np.int64), np.array(data["scale"], dtype=np.float64))
+        return Monomial(np.array(data["index"], dtype=np.int64), _unpacked(data["scale"]))
     return np.array(data, dtype=np.int64)
+
+
+def _packed(values: Any) -> dict[str, Any]:
+    array = np.ascontiguousarray(values, dtype="<f8")
+    return {"shape": list(array.shape), "base64": b64encode(array.tobytes()).decode()}
+
+
+def _unpacked(data: dict[str, Any]) -> Numbers:
+    return np.frombuffer(b64decode(data["base64"]), dtype="<f8").reshape(data["shape"]).astype(np.float64)

@@ -106,6 +106,15 @@ class Permutations(Mapping[str, Any]):
     def _repr_html_(self) -> str:
         return elements_report.html(self)
 
+    def to_data(self) -> dict[str, Any]:
+        """Plain values for JSON, by group."""
+        return {name: parts.to_data(part) for name, part in self.tables.items()}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Permutations:
+        """The inverse of `to_data`."""
+        return cls({name: parts.from_data(part) for name, part in data.items()})
+
     @property
     def moved(self) -> dict[str, float]:
         """The share of units of each group that do not stay as they are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from permgraph.errors import OptionError
 from permgraph.matching.correlation import correlations
 from permgraph.matching.match import Match, Task, matcher, with_partners
 from permgraph.matching.universe import match_states
@@ -22,5 +23,7 @@ def by_both(
 
     The correlations of all pairs of models are held at once.
     """
+    if task.spec.kinds != "permutation":
+        raise OptionError('a mix is for permutations: give kinds="permutation", or another method')
     terms = correlations(task.models, task.points(point_weights), task.data, progress=task.progress)
     return with_partners(match_states(task, terms, mix, effort), task.groups, terms)

@@ -1,0 +1,60 @@
+"""`align` and `merge` with --kinds: ordinary folders, and a record that gives the element back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from commands import run
+from tiny_models import built
+from transformers import AutoModelForCausalLM
+
+from permgraph.symmetry.permutations import Permutations
+
+
+def folders(tmp_path: Path, name: str = "gpt2") -> tuple[Path, Path]:
+    for number, folder in enumerate("ab"):
+        model = built(name)
+        torch.manual_seed(number)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        model.save_pretrained(tmp_path / folder)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_a_merge_in_all_kinds_is_an_ordinary_folder(tmp_path: Path) -> None:
+    a, b = folders(tmp_path)
+    run("merge", a, b, "--kinds", "all", "--out", tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    record = json.loads((tmp_path / "m/permgraph.json").read_text())
+    assert record["kinds"] == "all"
+    assert record["untied"] == ["lm_head.weight"]
+    assert record["certificate"]["ok"]
+    element = Permutations.from_data(record["permutations"])
+    assert element["residual"].matrix.shape == (32, 32)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    assert not torch.equal(loaded.lm_head.weight, loaded.transformer.wte.weight)
+
+
+def test_an_aligned_model_computes_what_it_did(tmp_path: Path) -> None:
+    a, b = folders(tmp_path)
+    run("align", a, b, "--kinds", "all", "--out", tmp_path / "o")
+    ids = torch.arange(12)[None]
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits for folder in (b, tmp_path / "o"))
+    torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kinds", "rotations"], "--kinds is permutation, signed or all"),
+        (["--kinds", "all", "--mix", "0"], "--mix is for"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    result = run("merge", tmp_path / "a", tmp_path / "b", *options, "--out", tmp_path / "o", code=2)
+    assert message in result.output
