@@ -17,6 +17,7 @@ from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec, memory_of
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.run import bind
 
 State = Mapping[str, Tensor]
@@ -35,6 +36,7 @@ class Models:
         states: the state dict of each; those of other weights are given by `with_states`.
         tie: axes of parameters that the forward pass does not reach, as in `derive`.
         folds: how the norms of each were folded; () where they were not.
+        example: inputs that the reference was loaded with.
 
     """
 
@@ -42,20 +44,23 @@ class Models:
     states: tuple[State, ...]
     tie: AxisTies = field(default_factory=dict)
     folds: tuple[Folded, ...] = field(default=(), repr=False)
+    example: Batch = ((), {})
     _programs: dict[Any, Program] = field(default_factory=dict, repr=False)
     _alone: dict[Any, Program] = field(default_factory=dict, repr=False)
     _derivations: dict[Any, Derivation] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, modules: Sequence[nn.Module], tie: AxisTies | None = None) -> Models:
-        """The models with their own weights.
+    def of(cls, models: Sequence[nn.Module | Loaded], tie: AxisTies | None = None) -> Models:
+        """The models with their own weights; the first one's inputs and ties where they come from `load`.
 
         Raises SpecMismatchError for fewer than two, and for names or shapes that differ; NonFiniteError for weights
         that are not finite.
         """
-        if len(modules) < 2:
-            raise SpecMismatchError(f"{len(modules)} model given: matching needs two or more of one architecture")
-        found = cls(tuple(modules), tuple(dict(model.state_dict()) for model in modules), tie or {})
+        if len(models) < 2:
+            raise SpecMismatchError(f"{len(models)} model given: matching needs two or more of one architecture")
+        modules = tuple(module_of(model) for model in models)
+        states = tuple(dict(module.state_dict()) for module in modules)
+        found = cls(modules, states, tie_of(models[0], tie), example=inputs_of(models[0]))
         for number, state in enumerate(found.states):
             if number:
                 found._require_alike(number)

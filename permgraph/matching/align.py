@@ -19,6 +19,7 @@ from permgraph.matching.weights.search import WeightSearch
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
+from permgraph.tracing.loaded import Loaded
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +130,8 @@ def _is_in_out(module: nn.Module, weight: str, given: bool | None) -> bool:
 
 
 def align(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
     data: Iterable[Any] | None = None,
     *,
     args: tuple[Any, ...] = (),
@@ -149,7 +150,7 @@ def align(
     """Match the units of B to those of A, and prove that moving them leaves B's function unchanged.
 
     Args:
-        model_a: the reference, in eval mode.
+        model_a: the reference, in eval mode; or what `load` returned, which has example inputs of its own.
         model_b: the model to move; neither is changed.
         data: batches for both models: a tensor, a tuple of args or a dict of kwargs each. Batches of one shape are
             fastest, since every new shape is traced anew.

@@ -15,6 +15,7 @@ from permgraph.matching.pipeline import match_models
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
+from permgraph.tracing.loaded import Loaded
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +38,7 @@ class Placement(Permutations):
 
 
 def match_many(
-    models: Sequence[nn.Module],
+    models: Sequence[nn.Module | Loaded],
     data: Iterable[Any] | None = None,
     *,
     args: tuple[Any, ...] = (),

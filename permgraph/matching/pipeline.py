@@ -61,6 +61,7 @@ def match_models(
 ) -> Matched:
     """What `align` and `match_many` share; their arguments, and their errors. `options` are those of the method."""
     given = (as_args(args), dict(kwargs or {}))
+    given = given if any(given) else models.example
     found, own = choose(method, data, options or {})
     batches = None if data is None else Batches.of(data)
     example = given if batches is None else batches.first

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
 from permgraph.merging.merge import Merges
+from permgraph.tracing.loaded import Loaded, module_of
 
 Judge = Callable[[nn.Module], float | tuple[float, float]]
 """A model -> its loss, or its loss and its accuracy."""
@@ -61,8 +62,8 @@ class Barrier:
 
 
 def barrier(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
     judge: Judge,
     *,
     alignment: Alignment | None = None,
@@ -92,12 +93,13 @@ def barrier(
     """
     shares = _shares(weights)
     merges = Merges(model_a, model_b, alignment, data, base=base)
+    ends = module_of(model_b), module_of(model_a)
     found: list[tuple[float, ...]] = []
     for share in shares:
         if share in (0.0, 1.0):
-            model = model_a if share else model_b
+            model = ends[int(share)]
         else:
-            model = copy.deepcopy(model_a)
+            model = copy.deepcopy(ends[1])
             model.load_state_dict(merges.at(share, method, **options))
         judged = judge(model)
         found.append(tuple(map(float, judged)) if isinstance(judged, tuple) else (float(judged),))

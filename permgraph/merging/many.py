@@ -14,10 +14,11 @@ from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import checked
 from permgraph.symmetry.spec import PermutationSpec, memory_of
+from permgraph.tracing.loaded import Loaded
 
 
 def merge_many(
-    models: Sequence[nn.Module],
+    models: Sequence[nn.Module | Loaded],
     permutations: Sequence[Mapping[str, Index]],
     *,
     weights: Sequence[float] | None = None,

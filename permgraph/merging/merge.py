@@ -19,6 +19,7 @@ from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.spec import PermutationSpec, memory_of
+from permgraph.tracing.loaded import Loaded
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def steps_of(method: str) -> Steps:
 
 
 def merge(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
     *,
     alignment: Alignment | None = None,
     weight: Weight = 0.5,
@@ -74,7 +75,7 @@ def merge(
     """A new state dict between A and B', B moved by `alignment`; None merges B as it stands.
 
     Args:
-        model_a: the reference; neither model is changed.
+        model_a: the reference, or what `load` returned of it; neither model is changed.
         model_b: the other one.
         alignment: how B is moved.
         weight: A's share: 1 is A, 0 is B'. A mapping from groups or roles to shares, "default" for the rest; or
@@ -111,8 +112,8 @@ class Merges:
 
     def __init__(
         self,
-        model_a: nn.Module,
-        model_b: nn.Module,
+        model_a: nn.Module | Loaded,
+        model_b: nn.Module | Loaded,
         alignment: Alignment | None = None,
         data: Iterable[Any] | None = None,
         spec: PermutationSpec | None = None,

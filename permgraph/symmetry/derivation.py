@@ -24,6 +24,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import streams
 from permgraph.symmetry.tie_graph import Node, TieGraph
 from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.trace import trace
 
 HELD = "a scale of which all elements are equal, held so"
@@ -31,7 +32,7 @@ AxisTies = Mapping[tuple[str, int], tuple[str, int]]
 
 
 def derive(
-    model: nn.Module,
+    model: nn.Module | Loaded,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -42,7 +43,8 @@ def derive(
     """The group of all changes of weights of these kinds that leave the function of `model` alone, f(πθ) = f(θ).
 
     Args:
-        model: in eval mode, on any device, `meta` included; it is not changed.
+        model: in eval mode, on any device, `meta` included; it is not changed. Or what `load` returned, which has
+            inputs and ties of its own.
         args: example positional inputs.
         kwargs: example keyword inputs.
         outputs: "fixed" pins every output; "free" lets output axes move, f(πθ) = π_out f(θ).
@@ -55,8 +57,10 @@ def derive(
         CaptureError: the model cannot be traced; the message says what to change.
 
     """
-    held = uniform_vectors(model) if kinds == "all" else ()
-    return Derivation(capture(model, args, kwargs), outputs, dict(tie or {}), kinds, held).spec
+    module = module_of(model)
+    held = uniform_vectors(module) if kinds == "all" else ()
+    program = capture(module, *inputs_of(model, args, kwargs))
+    return Derivation(program, outputs, tie_of(model, tie), kinds, held).spec
 
 
 def vectors(model: nn.Module) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from permgraph.symmetry.proof import Proof
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.trials import Trial, literals
 from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of
 from permgraph.tracing.run import bind
 
 
@@ -58,7 +59,7 @@ class Certificate:
 
 
 def verify(
-    model: nn.Module,
+    model: nn.Module | Loaded,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -72,7 +73,7 @@ def verify(
     behind a bias of zero or uniform attention. The model is not copied: parameters are made and permuted one by one.
     Every element of every output is compared at its own scale, and every group is moved.
     Without `spec` the group with free outputs is derived, which contains the one with fixed outputs. When the whole
-    fails, every group is tried alone.
+    fails, every group is tried alone. What `load` returned is a model with inputs of its own.
 
     Raises:
         CaptureError: the model cannot be traced.
@@ -83,15 +84,16 @@ def verify(
         OptionError: `trials` is below 1.
 
     """
-    program = capture(model, args, kwargs)
+    module, example = module_of(model), inputs_of(model, args, kwargs)
+    program = capture(module, *example)
     if spec is None:
         from permgraph.symmetry.derivation import Derivation
 
         spec = Derivation(program, "free", {}).spec
-    state = model.state_dict()
+    state = module.state_dict()
     spec.check(state, "the model")
     require_finite(state, "the model")
-    return certify(program, spec, state, bind(program, args, kwargs), trials=trials, seed=seed)
+    return certify(program, spec, state, bind(program, *example), trials=trials, seed=seed)
 
 
 def certify(

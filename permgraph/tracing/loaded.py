@@ -1,0 +1,54 @@
+"""A model together with what its trace needs, as `permgraph.load` returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeGuard, cast
+
+from torch import nn
+
+from permgraph.tracing.capture import as_args
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Loaded(Protocol):
+    """A model with example inputs, and the ties of the parameters that its forward pass does not reach."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, in eval mode."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Example positional inputs."""
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Example keyword inputs."""
+
+    @property
+    def tie(self) -> dict[tuple[str, int], tuple[str, int]]:
+        """As in `derive`."""
+
+
+def _is_loaded(given: Any) -> TypeGuard[Loaded]:
+    return not isinstance(given, nn.Module) and isinstance(getattr(given, "model", None), nn.Module)
+
+
+def module_of(given: nn.Module | Loaded) -> nn.Module:
+    """The model itself; what is neither is left for `capture` to refuse."""
+    return given.model if _is_loaded(given) else cast(nn.Module, given)
+
+
+def inputs_of(given: nn.Module | Loaded, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Inputs:
+    """The inputs that were given, else those that the model was loaded with."""
+    own = (as_args(args), dict(kwargs or {}))
+    return (given.args, dict(given.kwargs)) if _is_loaded(given) and not any(own) else own
+
+
+def tie_of(
+    given: nn.Module | Loaded, tie: Mapping[tuple[str, int], tuple[str, int]] | None = None
+) -> dict[tuple[str, int], tuple[str, int]]:
+    """The ties that were given, else those that the model was loaded with."""
+    return dict(given.tie if tie is None and _is_loaded(given) else tie or {})
