@@ -77,7 +77,7 @@ def _escaped(letter: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What another library or the system said, on one line and without a full stop, to stand within a message."""
+    """What another library or the system said, on one line and without a full stop, to be part of a message."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(words.split()).rstrip(".")
 

@@ -66,7 +66,7 @@ def test_inspect_writes_files(given, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names.values())
     before = (tmp_path / "page.html").read_bytes()
     refused = run("inspect", given / "b", "--html", tmp_path / "page.html", code=1)
-    assert "is there already" in refused.stderr
+    assert "exists already" in refused.stderr
     assert (tmp_path / "page.html").read_bytes() == before
     run("inspect", given / "b", "--html", tmp_path / "page.html", "--force")
     assert (tmp_path / "page.html").read_bytes() != before

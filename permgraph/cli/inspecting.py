@@ -39,11 +39,13 @@ def inspect(
     outputs: OutputsOption = None,
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="[FILE]", help="Write the specification; to stdout for - or without FILE."),
+        typer.Option("--json", metavar="[FILE]", help="Write the specification; without FILE, or for -, to stdout."),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page to explore: blocks, groups, ties; - is stdout."),
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page with blocks, groups and ties to explore; - is stdout."
+        ),
     ] = None,
     dot: Annotated[
         Path | None, typer.Option("--dot", metavar="FILE", help="Write the graph of ties; - is stdout.")
@@ -51,7 +53,7 @@ def inspect(
 ) -> None:
     """Show the permutation groups of a model.
 
-    Its weights are not read, unless it cannot be traced without.
+    Its weights are not read, unless it cannot be traced without them.
     """
     from permgraph.checkpoints.model_card import public_name
     from permgraph.jobs import files
@@ -80,10 +82,12 @@ def explain(
     session: Session,
     model: Model,
     axis: Annotated[str, typer.Argument(metavar="PARAM:DIM", help="An axis of a parameter.")],
-    other: Annotated[str | None, typer.Argument(metavar="PARAM:DIM", help="A second one: why do they tie?")] = None,
+    other: Annotated[
+        str | None, typer.Argument(metavar="PARAM:DIM", help="A second axis: why do the two move together?")
+    ] = None,
     outputs: OutputsOption = None,
 ) -> None:
-    """Say why an axis moves, or two move together."""
+    """Explain why an axis moves or is pinned, or why two axes move together."""
     first, second = _axis(axis), None if other is None else _axis(other)
     spec = _derive(session, model, outputs, weights=False)[1]
     found = spec.explain(first, second)
@@ -97,7 +101,7 @@ def verify(
     outputs: OutputsOption = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Random parameters and elements to try.")] = 3,
 ) -> None:
-    """Prove that the groups leave the function alone.
+    """Prove that the groups leave the model's function unchanged.
 
     Random elements are applied in float64; exit status 1 if one changes the outputs.
     """

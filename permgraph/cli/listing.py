@@ -14,7 +14,7 @@ def adapters(session: Session) -> None:
     families, others = list(_families()), list(_others())
     rows = [(*_named(f), ", ".join(f["model_types"] or ()), str(f["problem"] or f["outputs"])) for f in families]
     session.say(table(("adapter", "distribution", "model types", "outputs"), rows, left=4))
-    session.say("Every other model works without an adapter, by the guesses of the default one.")
+    session.say("Models without an adapter work too: the default one guesses their inputs.")
     if others:
         rows = [(str(f["kind"]), *_named(f), str(f["problem"] or f["about"])) for f in others]
         session.say(table(("kind", "name", "distribution", "what it is"), rows, left=4))
@@ -69,7 +69,8 @@ def demo(
 ) -> None:
     """Merge a speech and a music encoder, offline.
 
-    Two small trained encoders come along, with clips to calibrate on and probes to score them; it takes minutes.
+    Needs a source checkout, which has two small trained encoders, clips to calibrate on and probes to score them.
+    Takes minutes.
     """
     from permgraph.demo.demo import run
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from permgraph.merging.shares import Weight
 
 
-ALIGNED = "The second model, its units moved to the places of the first one's. Its function is unchanged."
+ALIGNED = "The second model, with its units moved to match the first model's. Its function is unchanged."
 
 
 A = Annotated[str, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")]
@@ -25,7 +25,7 @@ B = Annotated[str, typer.Argument(metavar="B", help="The model that is moved.")]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Calibration data: a folder of audio, images or text.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take at most so many samples of the data.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read at most this many samples of the data.")]
 MethodOption = Annotated[
     str | None,
     typer.Option(
@@ -37,21 +37,27 @@ MethodOption = Annotated[
 ]
 MixOption = Annotated[
     float | None,
-    typer.Option("--mix", metavar="SHARE", help="Instead of --method: the share of activations, from 0 to 1."),
+    typer.Option(
+        "--mix",
+        metavar="SHARE",
+        help="Instead of --method: weights and activations combined, with this share of activations, from 0 to 1.",
+    ),
 ]
 Loss = Annotated[
     str | None,
     typer.Option(
         "--loss",
         metavar="LOSS",
-        help="Show the loss between A and B in the report: python:module:function, called with a model; or 'own', a "
-        "causal language model's on the texts of --data.",
+        help="Draw the loss between A and B in the report: python:module:function, called with a model; or 'own', a "
+        "causal language model's own loss on the texts of --data.",
     ),
 ]
 Groups = Annotated[
     str | None,
     typer.Option(
-        "--groups", metavar="ROLE,...", help="Move only these, as conv,feed_forward,attention.  [default: all]"
+        "--groups",
+        metavar="ROLE,...",
+        help="Move only groups of these roles, e.g. conv,feed_forward,attention.  [default: all]",
     ),
 ]
 Kinds = Annotated[
@@ -105,15 +111,15 @@ def align(
 ) -> None:
     """Move the units of B to the places of A's.
 
-    What is written has B's function, and can be merged with A by any tool. Where the heads of A and B differ, only the
-    base models are matched, and B's own head moves along.
+    The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
+    base models are matched, and B's own head is permuted with its base model.
     """
     matching = _matching(data, method, groups, limit, mix, kinds)
     from permgraph.jobs import align as jobs
 
     _require_storage(dtype, max_shard_size)
     aligned = jobs.load_and_align(session, a, b, out, matching, model)
-    what = f"{b}, its units in the places of {a}'s; the function is unchanged"
+    what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
     if aligned.heads.whole:
         state = aligned.alignment.state_dict
     else:
@@ -132,7 +138,7 @@ def merge(
     out: MaybeOut = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="A recipe in TOML or YAML; what is typed here goes before it."),
+        typer.Option("--config", metavar="FILE", help="A recipe in TOML or YAML; command-line options override it."),
     ] = None,
     allow_code: Annotated[
         bool,
@@ -144,8 +150,9 @@ def merge(
         typer.Option(
             "--weight",
             metavar="SHARE",
-            help="A's share; the others share the rest. By role, as attention=0.5,conv=0.9,default=0.7; or "
-            "'correlation': the more of A the worse a group matched.  [default: equal shares]",
+            help="A's share; the others share the rest equally. Or shares by role, e.g. "
+            "attention=0.5,conv=0.9,default=0.7; or "
+            "'correlation': more of A where a group matched worse.  [default: equal shares]",
         ),
     ] = None,
     merge: Annotated[
@@ -181,9 +188,9 @@ def merge(
 ) -> None:
     """Align B with A and merge the two.
 
-    What is written is weight · A + (1 - weight) · B, B moved to A. More than two models are moved into one space, with
-    A as its reference. Heads are merged where all models have the same one with the same labels; else A keeps its own.
-    A recipe that makes the same weights again, bit for bit on this machine, is written beside them.
+    The output is weight · A + (1 - weight) · B, with B moved to A. More than two models are moved into one space, with
+    A as the reference. Heads are merged if all models have the same head with the same labels; otherwise A's head is
+    kept. The folder also gets a recipe that reproduces the weights, bit for bit on this machine.
     """
     from permgraph.jobs.recipe import Request
 
@@ -240,7 +247,7 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     data = None if request.data is None else Path(request.data)
     matching = _matching(data, request.method, request.groups, request.limit, request.mix, request.kinds)
     if count > 2 and request.loss is not None:
-        raise UsageError(f"--loss is between two models, and {count} are given: leave it away")
+        raise UsageError(f"--loss is between two models, and {count} are given: omit it")
     if request.loss == "own" and data is None:
         raise UsageError("--loss own is the loss on texts: give them with --data")
     _require_storage(request.dtype, request.max_shard_size)
@@ -320,7 +327,7 @@ def _weight(text: str) -> "Weight":
         return text if text == "correlation" else _share(text)
     except ValueError:
         raise UsageError(
-            f"--weight {text!r} is no share between 0 and 1, no ROLE=SHARE,..., and not 'correlation'; write it as 0.9"
+            f"--weight {text!r} is not a share between 0 and 1, ROLE=SHARE,... or 'correlation'; write it as 0.9"
         ) from None
 
 
@@ -341,7 +348,7 @@ def _matching(
 ) -> "Matching":
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
-        raise UsageError("--groups names no role; leave it away to move all groups")
+        raise UsageError("--groups names no role; omit it to move all groups")
     if method is not None and _method_needs_data(method) and data is None:
         raise UsageError(f"--method {method} compares activations: give the calibration data with --data")
     if mix is not None and method not in (None, "mix"):

@@ -14,13 +14,13 @@ from permgraph.cli.examples import EXAMPLES
 from permgraph.errors import PermgraphError, printable, reason, shortened
 from permgraph.jobs.session import Session
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the warnings of libraries.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and the warnings of libraries.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, max=2**63 - 1, help="Of everything random.  [default: 0]", show_default=False),
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.  [default: 0]", show_default=False),
 ]
 Device = Annotated[
     str | None,

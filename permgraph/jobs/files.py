@@ -36,7 +36,7 @@ def _require_free(path: Path, force: bool, inputs: Iterable[Path]) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, and a file is to be written. Choose another name.")
     if not path.resolve().parent.is_dir():
-        raise CheckpointError(f"{path}: the folder it is to lie in does not exist. Create it first.")
+        raise CheckpointError(f"{path}: its folder does not exist. Create it first.")
     if not path.is_file() or not path.stat().st_size:
         return
     target = path.resolve()
@@ -44,7 +44,7 @@ def _require_free(path: Path, force: bool, inputs: Iterable[Path]) -> None:
         if given == target or given in target.parents:
             raise CheckpointError(f"{path}: is a file of the input {given}, which stays. Choose another name.")
     if not force:
-        raise CheckpointError(f"{path}: is there already. Choose another name, or replace it with --force.")
+        raise CheckpointError(f"{path}: exists already. Choose another name, or replace it with --force.")
 
 
 def write(path: Path, text: str, *, force: bool = False) -> None:

@@ -35,7 +35,7 @@ def merge_two(
         state,
         aligned,
         like=aligned.models[0],
-        what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, B's units moved to the places of A's.",
+        what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, with B's units moved to match A's.",
         storage=jobs.storage_of(aligned.models[0], asked.dtype, asked.max_shard_size),
         merge={"method": method, "weight": weight} | base_and_options(asked, aligned.base),
         curves=curves,

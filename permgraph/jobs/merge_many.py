@@ -135,7 +135,7 @@ def _write(
         architecture=first.architecture,
         source=first.folder,
         base_models=[model.reference for model in placed.models],
-        summary=f"{card} The others were moved to the places of the first.\n\nCertificate: {placed.certificate}.",
+        summary=f"{card} The others' units were moved to match the first's.\n\nCertificate: {placed.certificate}.",
         licence=shared_licence(model.folder for model in placed.models),
         pages={REPORT: _page(out, placed, report, card)} | pages,
         force=session.force,

@@ -65,7 +65,7 @@ def match_models(
     found, own = choose(method, data, options or {})
     batches = None if data is None else Batches.of(data)
     example = given if batches is None else batches.first
-    models.program(example)  # that all models compute alike is found out before any work
+    models.program(example)  # refuses models that compute differently before any work
     kinds = kinds if spec is None else spec.kinds
     untied = tuple[str, ...]()
     if kinds == "all":

@@ -258,7 +258,7 @@ def _output_names(exported: torch.export.ExportedProgram) -> tuple[str, ...]:
 
 
 def require_same(a: Program, b: Program) -> None:
-    """Raise SpecMismatchError, naming the first difference, unless two programs compute alike."""
+    """Raise SpecMismatchError, naming the first difference, unless two programs compute the same."""
     for one, other in zip_longest(a.graph.graph.nodes, b.graph.graph.nodes):
         left, right = ("nothing" if node is None else node.format_node() or node.name for node in (one, other))
         if left != right:
