@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ from zoo_rows import Case
 from permgraph import PermutationSpec
 
 
-def generic(model: nn.Module, seed: int) -> nn.Module:
-    """A float64 copy with random parameters and buffers: no norm at its start, queries and keys scaled up."""
+def generic(model: nn.Module, seed: int, held: Collection[str] = ()) -> nn.Module:
+    """A float64 copy with random parameters and buffers: no norm at its start, queries and keys scaled up.
+
+    The elements of a tensor in `held` stay equal.
+    """
     model = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *_running(model)]:
@@ -26,6 +30,8 @@ def generic(model: nn.Module, seed: int) -> nn.Module:
                 tensor.data *= 2
         else:
             tensor.data = (noise.abs() + 0.2) if name.endswith("var") else 0.5 + 0.5 * noise
+        if name in held:
+            tensor.data = (noise[:1].abs() + 0.2).expand_as(tensor).clone()
     return model
 
 
@@ -39,7 +45,7 @@ def error(case: Case, spec: PermutationSpec, seed: int) -> float:
 
     A model that draws random numbers draws the same ones both times.
     """
-    model = generic(case.model, seed)
+    model = generic(case.model, seed, spec.held)
     args, kwargs = pytree.tree_map_only(Tensor, _double, (case.args, case.kwargs))
     element = spec.sample(seed)
     with torch.no_grad():

@@ -27,9 +27,10 @@ def _marked(rows):
 
 
 @cache
-def derived(row: Row) -> tuple[Case, PermutationSpec]:
+def derived(row: Row, kinds: str = "permutation") -> tuple[Case, PermutationSpec]:
     case = row.build()
-    return case, derive(case.model, case.args, case.kwargs, outputs=row.outputs)
+    outputs = row.outputs if kinds == "permutation" else "free"
+    return case, derive(case.model, case.args, case.kwargs, outputs=outputs, kinds=kinds)
 
 
 @pytest.mark.parametrize("row", parameters())
@@ -39,6 +40,14 @@ def test_group_and_function(row):
         assert error(case, spec, seed) < row.tolerance
     assert spec.log10_order == pytest.approx(row.order, rel=1e-6, abs=1e-9)
     check_laws(spec, case.model.state_dict())
+
+
+@pytest.mark.parametrize("kinds", [pytest.param("signed", marks=pytest.mark.slow), "all"])
+@pytest.mark.parametrize("row", parameters())
+def test_elements_of_all_kinds_keep_the_function(row, kinds):
+    case, spec = derived(row, kinds)
+    for seed in (0, 1):
+        assert error(case, spec, seed) < row.tolerance
 
 
 def check_laws(spec, state):

@@ -213,6 +213,7 @@ ROWS = (
             both,
         ),
         4 * D + 2 * L(4) + 2 * L(4) + 6 * 8 * L(8),
+        tolerance=SINGLE,
     ),
     Row(
         "BartForConditionalGeneration",

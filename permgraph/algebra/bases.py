@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.instances import Instance, Slot
@@ -98,6 +99,11 @@ def bases(resolution: Resolution, largest: Kind, held: frozenset[str]) -> Bases:
     found = Bases(largest)
     for instance in resolution.instances:
         _read(instance, found, held)
+    for layout in resolution.layouts.values():
+        if layout.value.largest is not Kind.INVERTIBLE:
+            for cell in layout.cells():
+                for occurrence, _ in layout.occurrences(cell):
+                    found.limit(occurrence, layout.value.largest)
     rigid = {pin.occurrence for pin in resolution.factors.pins if pin.rigid}
     for occurrence in sorted(rigid | resolution.factors.diagonal):
         found.limit(occurrence, Kind.PERMUTATION)
@@ -174,7 +180,9 @@ class _Reading:
         for place, kind in self.law.within.items():
             _limit_all(self.found, {place: self.by_place.get(place, ())}, kind)
         for term in self.law.terms if not self.law.even else ():
-            self._term([(place, o) for place in term for o in self.by_place.get(place, ())], outs)
+            for chosen in product(*(self.by_place[place] for place in term if place in self.by_place)):
+                places = (place for place in term if place in self.by_place)
+                self._term(list(zip(places, chosen, strict=True)), outs)
 
     def _term(self, members: list[tuple[int, Occurrence]], outs: Sequence[Occurrence]) -> None:
         if len(members) > 1:

@@ -44,7 +44,8 @@ class Value:
     """A tensor of the trace, with an `Axis` for each dimension.
 
     Along the dimensions in `uniform` all elements are equal, so that every permutation leaves the tensor alone; as an
-    operand it says nothing of them. `data` holds the elements of a constant of integers.
+    operand it says nothing of them. `data` holds the elements of a constant of integers. `largest` bounds every change
+    of basis: whole numbers, truth values, and a constant that is written to, are only permuted.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Value:
     boolean: bool = False
     uniform: frozenset[int] = frozenset()
     data: Tensor | None = None
+    largest: Kind = Kind.INVERTIBLE
 
     @classmethod
     def fresh(cls, name: str, kind: str, shape: Sequence[int], source: Source, frozen: str = "") -> Value:

@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from permgraph.algebra.contractions import contract_summed_products
+from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import SAME
 from permgraph.algebra.relations import Relation, Source, Value, relate
 from permgraph.errors import SpecMismatchError
@@ -153,6 +154,7 @@ class _Walk:
                 value.uniform = _uniform(self.program.constants.get(feed.name))
             self.result.relations.append(_pinned(value, f"the constant {feed.name}"))
         value.boolean = example.dtype == torch.bool
+        value.largest = _largest(example)
         return self._keep(value)
 
     def _resolve(self, argument: Any) -> Any:
@@ -212,6 +214,8 @@ class _Walk:
         for out, uniform in zip(call.outs, call.uniform_dims(), strict=True):
             out.uniform = frozenset() if written else uniform
             out.data = None if written else out.data
+            if written and not call.relations:  # a constant of equal elements, which it will not stay
+                out.largest = Kind.PERMUTATION
         for value in (*call.parts, *call.outs):
             self._keep(value)
         made = {value.name for value in (*call.outs, *call.parts)}
@@ -253,7 +257,13 @@ def _result(name: str, example: Any, source: Source) -> Value | None:
         return None
     value = Value.fresh(name, "activation", _sizes(example), source)
     value.boolean = example.dtype == torch.bool
+    value.largest = _largest(example)
     return value
+
+
+def _largest(example: Tensor) -> Kind:
+    """What the type of its elements allows: whole numbers and truth values are only permuted."""
+    return Kind.INVERTIBLE if example.is_floating_point() or example.is_complex() else Kind.PERMUTATION
 
 
 def _used(node: fx.Node, tree: pytree.TreeSpec, outs: Sequence[Value | None], kept: Collection[int]) -> list[bool]:
