@@ -25,6 +25,10 @@ USAGE = {
     "weight by role": (("merge", "x", "y", "--out", "z", "--weight", "attention=much"), "--weight"),
     "weight by role of three": (("merge", "x", "y", "w", "--out", "z", "--weight", "conv=0.5"), "two models"),
     "merge without data": (("merge", "x", "y", "--out", "z", "--merge", "regmean"), "--data"),
+    "a merge of three by a method for two": (
+        ("merge", "x", "y", "w", "--out", "z", "--merge", "slerp"),
+        "merges two models, and 3 are given",
+    ),
     "unknown merge": (("merge", "x", "y", "--out", "z", "--merge", "mean"), "mean"),
     "unknown method": (("align", "x", "y", "--out", "z", "--method", "guess"), "guess"),
     "correlation without data": (("align", "x", "y", "--out", "z", "--method", "correlation"), "--data"),
