@@ -9,6 +9,7 @@ from torch import Tensor
 
 from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.reading import file_sha256, input_hashes, open_checkpoint, require_finite
+from permgraph.checkpoints.sharding import Storage
 from permgraph.checkpoints.weight_files import read_weights
 from permgraph.checkpoints.writing import save_checkpoint, write_merged
 from permgraph.errors import CheckpointError
@@ -174,7 +175,7 @@ def test_hashes_of_the_inputs(tmp_path):
 
 @pytest.mark.parametrize("most", [10**9, 100])
 def test_what_is_saved_reads_back(tmp_path, most):
-    folder = save_checkpoint(tmp_path / "deep" / "out", weights(), max_shard_bytes=most)
+    folder = save_checkpoint(tmp_path / "deep" / "out", weights(), storage=Storage(max_shard_bytes=most))
     checkpoint = open_checkpoint(folder)
     assert len(checkpoint.files) == (1 if most > 100 else 3)
     assert all(torch.equal(checkpoint[name], tensor) for name, tensor in weights().items())
@@ -185,7 +186,7 @@ def test_what_is_saved_reads_back(tmp_path, most):
 def test_tied_weights_are_stored_once_and_read_twice(tmp_path, most):
     table = torch.randn(5, 4)
     state = {"embed": table, "head": table, "row": table[0], "turned": table.T, "other": torch.ones(2)}
-    folder = save_checkpoint(tmp_path / "out", state, max_shard_bytes=most)
+    folder = save_checkpoint(tmp_path / "out", state, storage=Storage(max_shard_bytes=most))
     checkpoint = open_checkpoint(folder)
     assert {name for path in checkpoint.files for name in load_file(path)} == set(state) - {"head"}
     assert all(torch.equal(checkpoint[name], tensor) for name, tensor in state.items())

@@ -90,11 +90,12 @@ def test_the_demo_writes_a_checkpoint_figures_and_a_picture(small, tmp_path):
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     check_figures(json.loads((out / "permgraph.json").read_text()))
     assert "is not empty" in run("--out", out, code=1).stderr
-    (out / "stale").touch()
+    (out / "mine").touch()
+    assert "did not write there (mine)" in run("--out", out, "--force", code=1).stderr
+    (out / "mine").unlink()
     shutil.rmtree(out / "merged")
     run("--out", out, "--force")
     assert (out / "merged" / "model.safetensors").exists()
-    assert not (out / "stale").exists()
 
 
 def check_figures(figures):

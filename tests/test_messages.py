@@ -37,6 +37,6 @@ def test_the_place_of_a_message_is_noted(request, tmp_path):
         with pytest.raises(typer.BadParameter):
             _axis("weight")
     assert sorted(place.rpartition(":")[0] for place in recorder.places) == [
-        "permgraph/cli/inspecting.py", "permgraph/jobs/recipe.py",
+        "permgraph/cli/inspecting.py", "permgraph/jobs/recipe_fields.py",
     ]  # fmt: skip
     assert len(messages.silent(recorder.places)) == len(messages.silent([])) - 2

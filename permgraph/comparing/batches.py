@@ -77,10 +77,13 @@ class Batches:
             if self._once:
                 raise CalibrationError("this calibration data was read to its end: put the batches in a list")
             begun = iter(self._data)
+        number = 0
         for number, item in enumerate(begun, 1):
             batch = as_batch(item)
             _require_finite(batch, number)
             yield batch
+        if not number:  # an iterable that gives its batches once
+            raise CalibrationError(EMPTY)
 
 
 def _length(data: Iterable[Any]) -> int | None:

@@ -23,7 +23,7 @@ class Scales:
     """
 
     def __init__(self, literals: Collection[float] = ()) -> None:
-        self.literals = torch.tensor(sorted(literals), dtype=torch.float64)
+        self.literals = sorted(literals)
         self.low: list[Tensor | None] = []
         self.high: list[Tensor | None] = []
 
@@ -36,7 +36,9 @@ class Scales:
         for value, low, high in zip(values, self.low, self.high, strict=True):
             if value is None or low is None or high is None:
                 continue
-            counts = torch.isfinite(value) & ~torch.isin(value, self.literals.to(value.device))
+            counts = torch.isfinite(value)
+            for literal in self.literals:
+                counts &= value != literal
             torch.minimum(low, value.masked_fill(~counts, torch.inf), out=low)
             torch.maximum(high, value.masked_fill(~counts, -torch.inf), out=high)
 
@@ -90,7 +92,7 @@ def _along_lines(gap: Tensor) -> Tensor:
 
 
 def as_real(value: Tensor) -> Tensor:
-    """A tensor in float64, complex numbers as pairs."""
+    """A tensor in float64 on the CPU, complex numbers as pairs."""
     if value.is_complex():
         value = torch.view_as_real(value.resolve_conj())
-    return value.to(torch.float64)
+    return value.to("cpu", torch.float64)
