@@ -98,3 +98,10 @@ def test_outputs_of_another_width_are_refused() -> None:
     spec = pg.derive(model, torch.randn(2, 5), kinds="all", outputs="free")
     with pytest.raises(pg.SpecMismatchError, match="derive the specification for inputs of this shape"):
         spec.apply_outputs(spec.sample(0), torch.randn(2, 9))
+
+
+def test_the_summary_names_the_kind_of_every_group() -> None:
+    _, spec = derived(next(case for case in KIND_CASES if case.name == "block"))
+    assert "GL(4) ^ 2" in str(spec)
+    assert "R⁺ wr Sym(12)" in str(spec)
+    assert "O(8) with O 1 = 1" in str(spec)

@@ -10,17 +10,19 @@ QUICK, ALL = 100, 2000
 CHUNK = 20
 
 
-def chunks():
-    for start in range(0, ALL, CHUNK):
-        yield pytest.param(start, id=f"{start}+", marks=[pytest.mark.slow] if start >= QUICK else [])
+def kinds():
+    for kind, last in (("permutation", QUICK), ("all", CHUNK), ("signed", 0)):
+        for start in range(0, ALL, CHUNK):
+            marks = [pytest.mark.slow] if start >= last else []
+            yield pytest.param(start, kind, id=f"{kind}-{start}+", marks=marks)
 
 
-@pytest.mark.parametrize("start", list(chunks()))
-def test_groups_are_sound(start):
+@pytest.mark.parametrize(("start", "kind"), list(kinds()))
+def test_groups_are_sound(start, kind):
     unsound = {}
     for seed in range(start, start + CHUNK):
         case = build(seed)
-        found = error(case, derive(case.model, case.args), seed)
+        found = error(case, derive(case.model, case.args, kinds=kind), seed)
         if not found < 1e-9:
             unsound[seed] = found
     assert not unsound

@@ -67,11 +67,26 @@ class PermutationGroup:
         each = {"scaled": n, "monomial": n, "orthogonal": n * (n - 1) // 2, "invertible": n * n}
         return self.count * (each | {"centred": (n - 1) * (n - 2) // 2}).get(self.kind, 0)
 
+    @property
+    def symbol(self) -> str:
+        """The group in symbols: Sym(n), ± Sym(n), R⁺ wr Sym(n), O(n), GL(n); `^ count` where it has many copies."""
+        name = SYMBOLS[self.kind].format(n=self.size)
+        return name + (f" ^ {self.count}" if self.count > 1 else "")
+
     def identity(self) -> Any:
         """The part that changes nothing: the table of index vectors, for permutations."""
         return parts.identity(self.kind, self.table_shape)
 
 
+SYMBOLS = {
+    "permutation": "Sym({n})",
+    "signed": "± Sym({n})",
+    "scaled": "R⁺ wr Sym({n})",
+    "monomial": "R* wr Sym({n})",
+    "centred": "O({n}) with O 1 = 1",
+    "orthogonal": "O({n})",
+    "invertible": "GL({n})",
+}
 MATRICES = ("centred", "orthogonal", "invertible")
 
 

@@ -17,13 +17,20 @@ def rows(spec: PermutationSpec) -> list[tuple[str, str, str, str, str]]:
     """(name, role, group, how many such groups, axes in each), folded."""
     kinds: dict[tuple[object, ...], list[PermutationGroup]] = {}
     for group in spec.groups:
-        key = (re.sub(r"\d+", "#", group.name), group.size, group.depends_sizes, group.role, len(group.axes))
+        key = (
+            re.sub(r"\d+", "#", group.name),
+            group.size,
+            group.depends_sizes,
+            group.role,
+            group.symbol,
+            len(group.axes),
+        )
         kinds.setdefault(key, []).append(group)
     return [
         (
             pattern_of([group.name for group in members]),
             members[0].role,
-            f"Sym({members[0].size})" + (f" ^ {members[0].count}" if members[0].count > 1 else ""),
+            members[0].symbol,
             f"{len(members)}",
             f"{len(members[0].axes)}",
         )
