@@ -46,9 +46,7 @@ class Trial:
                 tensor = jittered(tensor, jitter)
             return tensor if element is None else self.spec.apply_one(element.tables, name, tensor)
 
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)  # a model that draws masks draws the same before and after
-            found = self._run(Runner(self.program, parameters, torch.float64))
+        found = self._run(Runner(self.program, parameters, torch.float64, seed))
         for leaf, (name, _) in zip(found, self.spec.output_layouts, strict=True):
             if isinstance(leaf, Tensor) and leaf.numel() and not torch.isfinite(leaf).any():
                 raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")

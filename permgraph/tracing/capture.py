@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -19,9 +16,10 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from permgraph.algebra.relations import Source
-from permgraph.errors import CaptureError, SpecMismatchError
+from permgraph.errors import CaptureError, SpecMismatchError, described
 from permgraph.tracing.exporting import export
 from permgraph.tracing.forwards import PREFIX, Forwards
+from permgraph.tracing.quiet import quiet
 from permgraph.tracing.wrappers import require_plain
 
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
@@ -79,11 +77,10 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     owner, model, key = _unwrapped(require_plain(model))
     if model.training:
         raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
-    model = _all_on_meta(model)
+    model = _twin(model)
     device = device_of(model)
     args, options = moved((as_args(args), dict(kwargs or {})), device)
-    with caches_off(model), quiet(), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with quiet(), torch.no_grad():
         try:
             exported = export(model, args, options)
         except Exception as error:
@@ -112,20 +109,37 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], 
     return model, model, str
 
 
-def _all_on_meta(model: nn.Module) -> nn.Module:
-    """A model that is on `meta` but for a few tensors, wholly there; weights are not copied, the model not changed.
+def _twin(model: nn.Module) -> nn.Module:
+    """A copy that shares all tensors and caches nothing, for `torch.export` puts others into what it traces.
 
-    A constructor like `torch.Tensor(n)` ignores `with torch.device("meta")`, and leaves such models behind.
+    Another thread may be using the model. Of one that is on `meta` but for a few tensors (a constructor like
+    `torch.Tensor(n)` ignores `with torch.device("meta")`), the copy is wholly there. What cannot be copied is traced
+    itself. Raises CaptureError where that would change it.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    on_meta = [tensor.is_meta for tensor in tensors]
-    if all(on_meta) or not any(on_meta):
+    mixed = len({tensor.is_meta for tensor in tensors}) == 2
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    shared = {id(t): _on_meta(t) if mixed else t for t in [*held, *tensors]}
+    caching = any(map(_caches, model.modules()))
+    try:
+        twin = copy.deepcopy(model, shared)
+    except Exception as error:  # whatever a part of it does when it is copied
+        if mixed or caching:
+            cure = "set its config.use_cache to False" if caching else "move it to one device"
+            raise CaptureError(f"{type(model).__name__} cannot be copied ({described(error)}): {cure}") from error
         return model
-    moved = {
-        id(t): nn.Parameter(t.to("meta"), t.requires_grad) if isinstance(t, nn.Parameter) else t.to("meta")
-        for t in tensors
-    }
-    return copy.deepcopy(model, moved)
+    for module in filter(_caches, twin.modules()):
+        vars(module)["config"].use_cache = False
+    return twin
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    on_meta = tensor.to("meta")
+    return nn.Parameter(on_meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else on_meta
+
+
+def _caches(module: nn.Module) -> bool:
+    return getattr(vars(module).get("config"), "use_cache", False) is True
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -141,31 +155,6 @@ def moved(inputs: Any, device: torch.device) -> Any:
 def as_args(args: Any) -> tuple[Any, ...]:
     """Positional inputs as a tuple; a tensor alone is the only one."""
     return (args,) if isinstance(args, Tensor) else tuple(args)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No log records: what a failed trace logs stands in the error already."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@contextmanager
-def caches_off(model: nn.Module) -> Iterator[None]:
-    """Switch `config.use_cache` off for the duration, in every part of a composite configuration."""
-    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
-    changed = [c for c in configs.values() if getattr(c, "use_cache", False) is True]
-    try:
-        for config in changed:
-            config.use_cache = False
-        yield
-    finally:
-        for config in changed:
-            config.use_cache = True
 
 
 def _advice(model: nn.Module, error: Exception) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stderr
-from io import StringIO
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.export._trace
 from torch import fx, nn
 from torch._functorch import config
 from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+_lock = threading.RLock()  # `torch.export` patches modules of its own while it traces
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
@@ -19,16 +25,22 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
     A branch that depends on the values of tensors (a mask that is tested for being causal, windows that are padded
     where some token is global) is taken as on these inputs: the values are then computed beside the trace. They must
-    not depend on weights, whose permutation could change the branch. Raises what `torch.export` raises.
+    not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
+    `torch.export` raises.
     """
+    with _lock, _without_partial_graphs():
+        return _decided(model, args, kwargs)
+
+
+def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        return _exported(model, args, kwargs)
+        return torch.export.export(model, args, kwargs, strict=False)
     except GuardOnDataDependentSymNode as error:
         if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
             raise
         try:
             with config.patch(fake_tensor_propagate_real_tensors=True):
-                exported = _exported(model, args, kwargs)
+                exported = torch.export.export(model, args, kwargs, strict=False)
         except Exception as other:  # whatever the values lead to, the branch is what stands in the way
             raise error from other
         if _weights_decide(exported):
@@ -36,12 +48,15 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         return exported
 
 
-def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    """Without the half of a graph that `torch.export` prints where it fails."""
-    with redirect_stderr(StringIO()) as said:
-        exported = torch.export.export(model, args, kwargs, strict=False)
-    sys.stderr.write(said.getvalue())
-    return exported
+@contextmanager
+def _without_partial_graphs() -> Iterator[None]:
+    """`torch.export` prints half a graph to stderr where it fails: its module prints nothing meanwhile."""
+    module = vars(torch.export._trace)
+    module["print"] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        del module["print"]
 
 
 def _weights_decide(exported: torch.export.ExportedProgram) -> bool:

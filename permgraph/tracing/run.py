@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
 from permgraph.tracing.capture import Program, as_args, moved, op_name
+from permgraph.tracing.draws import Draws, is_random
 
 Parameters = Callable[[str], Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use."""
@@ -55,12 +56,16 @@ def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[A
 class Runner(fx.Interpreter):
     """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside.
 
-    `current` is the node that ran last, or failed.
+    What it draws at random, it draws from `seed`. `current` is the node that ran last, or failed.
     """
 
-    def __init__(self, program: Program, parameters: Parameters, dtype: torch.dtype | None = None) -> None:
+    gradients = False
+
+    def __init__(
+        self, program: Program, parameters: Parameters, dtype: torch.dtype | None = None, seed: int = 0
+    ) -> None:
         super().__init__(program.graph, garbage_collect_values=True)
-        self.program, self.parameters, self.dtype = program, parameters, dtype
+        self.program, self.parameters, self.dtype, self.seed = program, parameters, dtype, seed
         self.writes = any(_is_written(node) for node in program.graph.graph.nodes)
         self.inputs: Mapping[str, Any] = {}
         self.current = next(iter(program.graph.graph.nodes))
@@ -76,9 +81,10 @@ class Runner(fx.Interpreter):
     def steps(self, inputs: Mapping[str, Any]) -> Iterator[tuple[fx.Node, Any]]:
         """Every node with its value, in order; a value is dropped once its last user has run."""
         self.inputs, self.env = inputs, {}
+        draws = Draws(self.program.device, self.seed)
         for node in self.program.graph.graph.nodes:
             self.current = node
-            with torch.no_grad(), default_dtype(self.dtype):
+            with torch.set_grad_enabled(self.gradients), draws if is_random(node.target) else nullcontext():
                 self.env[node] = self.run_node(node)
             yield node, self.env[node]
             for done in self.user_to_last_uses.get(node, ()):
@@ -108,20 +114,13 @@ class Runner(fx.Interpreter):
             if op_name(target) == "aten.view" and isinstance(args[1], torch.dtype) and args[0].dtype != args[1]:
                 raise TypeError(f"it reads the bits of {args[0].dtype} as {args[1]}, and {self.dtype} has others")
             args, kwargs = pytree.tree_map_only(torch.dtype, lambda x: self.dtype if x in REAL else x, (args, kwargs))
-        return super().call_function(target, args, kwargs)
+        return pytree.tree_map_only(Tensor, self._in_dtype, super().call_function(target, args, kwargs))
+
+    def _in_dtype(self, value: Tensor) -> Tensor:
+        """What is made of no real tensor (`torch.zeros(3)`, a quotient of integers) has torch's default dtype."""
+        return value.to(self.dtype) if self.dtype is not None and value.dtype in REAL else value
 
 
 def _is_written(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
-    """The dtype of constructors that name none, such as `torch.zeros(3)`."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype or before)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
