@@ -23,7 +23,7 @@ class Scales:
     """
 
     def __init__(self, literals: Collection[float] = ()) -> None:
-        self.literals = sorted(literals)
+        self.literals = torch.tensor(sorted(literals), dtype=torch.float64)
         self.low: list[Tensor | None] = []
         self.high: list[Tensor | None] = []
 
@@ -36,11 +36,9 @@ class Scales:
         for value, low, high in zip(values, self.low, self.high, strict=True):
             if value is None or low is None or high is None:
                 continue
-            counts = torch.isfinite(value)
-            for literal in self.literals:
-                counts &= value != literal
-            torch.minimum(low, value.masked_fill(~counts, torch.inf), out=low)
-            torch.maximum(high, value.masked_fill(~counts, -torch.inf), out=high)
+            counts = torch.isfinite(value) & torch.isin(value, self.literals.to(value.device), invert=True)
+            low.copy_(torch.minimum(low, torch.where(counts, value, torch.inf)))
+            high.copy_(torch.maximum(high, torch.where(counts, value, -torch.inf)))
 
     def errors(self, gaps: Sequence[Tensor], floors: Sequence[Tensor] | None = None) -> list[float]:
         """For each output, the largest gap in units of its element's spread.

@@ -134,13 +134,17 @@ def problem(kind: str, shape: Sequence[int], part: Any) -> str:
 
 
 def _index_problem(shape: Sequence[int], part: Any) -> str:
-    table = np.asarray(part)
-    needed = (
-        f"a table of permutations of {shape[-1]} units with shape {tuple(shape)} is needed, got shape {table.shape}"
-    )
+    needed = f"a table of permutations of {shape[-1]} units with shape {tuple(shape)} is needed, got"
+    try:
+        table = np.asarray(part)
+    except ValueError:
+        return f"{needed} rows of unequal lengths"
     if table.shape != tuple(shape):
-        return needed
-    return f"{needed} with repeated units" if np.any(np.sort(table, axis=-1) != np.arange(shape[-1])) else ""
+        return f"{needed} shape {table.shape}"
+    if not np.issubdtype(table.dtype, np.integer):
+        return f"{needed} {table.dtype} numbers"
+    repeated = np.any(np.sort(table, axis=-1) != np.arange(shape[-1]))
+    return f"{needed} shape {table.shape} with repeated units" if repeated else ""
 
 
 def _matrix_problem(kind: str, matrix: Numbers) -> str:

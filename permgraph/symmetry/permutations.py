@@ -151,11 +151,9 @@ def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Any])
     for group in groups:
         part = permutations.get(group.name)
         part = group.identity() if part is None else part
-        if group.kind == "permutation":
-            part = np.asarray(part, dtype=np.int64)
         if problem := parts.problem(group.kind, group.table_shape, part):
             raise SpecMismatchError(f"{group.name}: {problem}")
-        found[group.name] = part
+        found[group.name] = np.asarray(part, dtype=np.int64) if group.kind == "permutation" else part
     return found
 
 
