@@ -12,6 +12,7 @@ from permgraph.errors import (
     SpecMismatchError as SpecMismatchError,
     VerificationError as VerificationError,
 )
+from permgraph.learning.heal import heal as heal
 from permgraph.matching.align import Alignment as Alignment, align as align
 from permgraph.matching.many import match_many as match_many
 from permgraph.merging.barrier import Barrier as Barrier, barrier as barrier

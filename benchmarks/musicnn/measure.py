@@ -24,7 +24,7 @@ from benchmarks.musicnn.music import PACKAGES, music
 from benchmarks.musicnn.network import Musicnn, musicnn
 from benchmarks.musicnn.reference import RESULT as REFERENCE, pattern
 from benchmarks.pairs.aligners import PeerError, aligners, function_error, loaded
-from permgraph.merging.merge import Mixture
+from permgraph.merging.merge import Merges
 
 RESULT = Path(__file__).parents[1] / "results" / "musicnn.json"
 PER_TRACK = 2, 2  # patches for calibration and for testing
@@ -78,7 +78,7 @@ def rows_of(way: str, align: Any, a: Musicnn, b: Musicnn, batches: list[Tensor],
         return [{"aligned": way, "failure": str(reason)}]
     row = {"aligned": way, "seconds": time.process_time() - start, "function_error": function_error(moved, b, test[:4])}
     wanted = {"A": logits(a, {"A": a.head}, test)["A"], "B": logits(b, {"B": b.head}, test)["B"]}
-    mixture, rows = Mixture(a, moved, data=batches), []
+    mixture, rows = Merges(a, moved, data=batches), []
     for method in MERGES:
         for weight in WEIGHTS:
             merged = loaded(a, mixture.at(weight, method))

@@ -25,7 +25,7 @@ import permgraph as pg
 from benchmarks.pairs.aligners import Aligner, Batches, PeerError, aligners, function_error, loaded
 from benchmarks.pairs.models import RECIPES, SEEDS, Recipe
 from benchmarks.pairs.train import trained
-from permgraph.merging.merge import Mixture
+from permgraph.merging.merge import Merges
 
 RESULTS = Path(__file__).parents[1] / "results"
 MERGES = ("linear", "repair", "regmean", "pleas", "refit")
@@ -80,7 +80,7 @@ def merges(
     ends: tuple[tuple[float, float], tuple[float, float]],
 ) -> list[dict[str, Any]]:
     """A row for each merge of A with B moved."""
-    mixture, rows = Mixture(a, moved, data=batches), []
+    mixture, rows = Merges(a, moved, data=batches), []
     for method in MERGES:
         inner = [judged(recipe, loaded(a, mixture.at(weight, method)), *test) for weight in WEIGHTS]
         losses, hits = zip(ends[0], *inner, ends[1], strict=True)

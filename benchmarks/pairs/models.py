@@ -1,4 +1,4 @@
-"""The four small architectures: an MLP, a narrow ResNet with BatchNorm, a ViT, and a GPT-2."""
+"""The small architectures: an MLP, a narrow ResNet with BatchNorm, a ViT, a GPT-2, and a Llama."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTForImageClassification
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from benchmarks.pairs.data import CHARACTERS, CONTEXT, Split, brown, fashion
 
@@ -73,6 +80,15 @@ def gpt2() -> nn.Module:
     return Logits(GPT2LMHeadModel(config))
 
 
+def llama() -> nn.Module:
+    """Two layers of 64 over characters: RMS norms, rotary positions, two heads to one of keys, a gate."""
+    config = LlamaConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=176,
+        vocab_size=len(CHARACTERS), max_position_embeddings=CONTEXT, use_cache=False, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return Logits(LlamaForCausalLM(config))
+
+
 def class_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy of one label a sample."""
     return nn.functional.cross_entropy(logits, target)
@@ -111,5 +127,6 @@ RECIPES = {
     "resnet": Recipe(resnet, fashion, 4, 128, 3e-3),
     "vit": Recipe(vit, fashion, 5, 128, 2e-3),
     "gpt2": Recipe(gpt2, brown, 2, 64, 3e-3, next_loss, next_hits),
+    "llama": Recipe(llama, brown, 2, 64, 3e-3, next_loss, next_hits),
 }
 SEEDS = (0, 1, 2)

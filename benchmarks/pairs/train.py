@@ -1,6 +1,6 @@
 """Trains the models of each architecture from different seeds into `data/pairs/`, one thread; resumable.
 
-nice python -m benchmarks.pairs.train [ARCHITECTURE ...]
+nice python -m benchmarks.pairs.train [ARCHITECTURE ...] [--seeds SEED ...]
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def trained(name: str, seed: int) -> nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(RECIPES))
-    names = parser.parse_args().names
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    options = parser.parse_args()
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for seed in SEEDS:
-        for name in names:
+    for seed in options.seeds:
+        for name in options.names:
             path = FOLDER / f"{name}-{seed}.pt"
             if not path.exists():
                 start = time.process_time()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -84,6 +85,41 @@ class Batches:
             yield batch
         if not number:  # an iterable that gives its batches once
             raise CalibrationError(EMPTY)
+
+    def drawn(self, steps: int, generator: torch.Generator, *, leave: int = 0) -> Iterator[Batch]:
+        """A batch for each step, none kept: a sequence is read in a new random order in each pass, without its last
+        `leave`, and anything else in its own order.
+
+        Raises CalibrationError where the data ends before the steps do and cannot be read again.
+        """
+        done = 0
+        while done < steps:
+            before, once = done, self._once
+            for batch in self._one_pass(generator, leave):
+                yield batch
+                done += 1
+                if done == steps:
+                    return
+            if once or done == before:
+                raise CalibrationError(
+                    f"the calibration data ended after {done} of {steps} steps and cannot be read again: "
+                    "put the batches in a list, or ask for fewer steps"
+                )
+
+    @property
+    def sequence(self) -> Sequence[Any] | None:
+        """The data where any of its batches can be had at once; None elsewhere."""
+        return self._data if isinstance(self._data, Sequence) else None
+
+    def _one_pass(self, generator: torch.Generator, leave: int) -> Iterator[Batch]:
+        data = self.sequence
+        if data is None:
+            yield from self.stream()
+            return
+        for k in torch.randperm(len(data) - leave, generator=generator).tolist():
+            batch = as_batch(data[k])
+            _require_finite(batch, k + 1)
+            yield batch
 
 
 def _length(data: Iterable[Any]) -> int | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from permgraph.comparing.batches import Progress
 from permgraph.comparing.models import Models
+from permgraph.learning.descent import Descent
 from permgraph.matching import gains_report
 from permgraph.matching.gains import Gain
 from permgraph.matching.partners import Partners
@@ -38,6 +39,7 @@ class Alignment:
         partners: with correlation or a mix, what each unit correlates with, unmoved and moved, point by point.
         untied: names of tensors that share no memory any more, () where nothing was untied. A model that takes the
             state dict must have parameters of its own there.
+        descent: with "learned", the loss at each step.
 
     """
 
@@ -51,6 +53,7 @@ class Alignment:
     search: WeightSearch | None = None
     partners: tuple[Partners, ...] = ()
     untied: tuple[str, ...] = ()
+    descent: Descent | None = None
 
     def __str__(self) -> str:
         return gains_report.text(self)
@@ -158,7 +161,8 @@ def align(
             the first sample of the first batch by default.
         kwargs: example keyword inputs.
         spec: the groups; derived with `outputs` by default.
-        method: "correlation" (default with data) or "weights" (default without).
+        method: "correlation" (default with data), "weights" (default without), or "learned": by gradient on unlabelled
+            data, with the options `start` (an alignment), `steps`, `rate` and `loss` of `learn`.
         mix: instead of a method, the share of activations in what is maximised: 1 is correlation, 0 is weights, between
             them (1 - mix) F / F_max + mix C / C_max, both at most 1 (MuDSC, arXiv 2403.01753).
         point_weights: role or name of a group -> a weight for each of the points where its activations are compared,
@@ -214,4 +218,5 @@ def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any
         match.search,
         match.partners,
         found.untied,
+        match.descent,
     )

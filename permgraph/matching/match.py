@@ -35,6 +35,7 @@ from permgraph.comparing.frames import Point
 from permgraph.comparing.models import Models, State
 from permgraph.comparing.points import find_points, weigh
 from permgraph.errors import CalibrationError
+from permgraph.learning.descent import Descent
 from permgraph.matching.gains import Gain
 from permgraph.matching.groups import covering, require_groups
 from permgraph.matching.partners import Partners, partners_of
@@ -110,6 +111,7 @@ class Match:
         exact: the groups whose tables are a proven optimum.
         search: how a search ended, where there was one.
         partners: what each unit was compared with, point by point.
+        descent: how the element was learned, where it was.
 
     """
 
@@ -118,6 +120,7 @@ class Match:
     exact: tuple[str, ...] = ()
     search: WeightSearch | None = None
     partners: tuple[Partners, ...] = ()
+    descent: Descent | None = None
 
 
 def with_partners(

@@ -138,9 +138,10 @@ class Cell:
 
     def _mixed(self, part: Matrix, move: Move, block: Tensor) -> Tensor:
         """Σ over j of matrix[row, i, j] block[row, j, ...], or with the inverse transposed."""
-        matrix = torch.as_tensor(part.matrix, dtype=block.dtype, device=block.device)
+        known = move.power < 0 and not part.orthogonal and part.inverse is not None
+        matrix = torch.as_tensor(part.inverse if known else part.matrix, dtype=block.dtype, device=block.device)
         if move.power < 0 and not part.orthogonal:
-            matrix = torch.linalg.inv(matrix).mT
+            matrix = (matrix if known else torch.linalg.inv(matrix)).mT
         keys = [k for key in move.keys for k in key]
         rest = [k for k in range(len(self.leaves)) if k not in (*keys, *move.leaves)]
         order = [*keys, *move.leaves, *rest]

@@ -36,10 +36,14 @@ class Monomial:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Invertible matrices [..., n, n]; of an orthogonal one the inverse transposed is itself."""
+    """Invertible matrices [..., n, n]; of an orthogonal one the inverse transposed is itself.
+
+    `inverse` is there where somebody knows it, and spares others to compute it.
+    """
 
     matrix: Any
     orthogonal: bool = False
+    inverse: Any = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Matrix) and _equal(self.matrix, other.matrix)

@@ -44,7 +44,8 @@ class Program:
 
     `feeds` maps placeholder names to what they stand for, in order; `constants` holds non-persistent buffers and
     lifted tensors; `names` maps every key of the state dict to the one under which the graph knows its tensor (tied
-    weights have several keys); `outputs` are the names of the output leaves; `device` is where the model lies.
+    weights have several keys); `outputs` are the names of the output leaves, `outputs_spec` how they lie in what the
+    model returns; `device` is where the model lies.
     """
 
     graph: fx.GraphModule
@@ -55,6 +56,7 @@ class Program:
     parameters: tuple[str, ...]
     outputs: tuple[str, ...]
     inputs_spec: pytree.TreeSpec
+    outputs_spec: pytree.TreeSpec
     device: torch.device
 
     @property
@@ -91,9 +93,10 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     _tell_apart(graph.graph, names)
     feeds = _feeds(exported, graph.graph, names, key)
     constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
-    return Program(
-        graph, feeds, constants, names, shapes, parameters, _output_names(exported), exported.call_spec.in_spec, device
-    )
+    inward, outward = exported.call_spec.in_spec, exported.call_spec.out_spec
+    assert outward is not None
+    places = _output_names(exported, outward)
+    return Program(graph, feeds, constants, names, shapes, parameters, places, inward, outward, device)
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], str]]:
@@ -236,12 +239,10 @@ def _input_name(path: tuple[Any, ...]) -> str:
     return ("args" if getattr(side, "idx", 0) == 0 else "kwargs") + text
 
 
-def _output_names(exported: torch.export.ExportedProgram) -> tuple[str, ...]:
+def _output_names(exported: torch.export.ExportedProgram, tree: pytree.TreeSpec) -> tuple[str, ...]:
     """The place of each output leaf in what the model returns."""
     specs = exported.graph_signature.output_specs
     count = sum(spec.kind is OutputKind.USER_OUTPUT for spec in specs)
-    tree = exported.call_spec.out_spec
-    assert tree is not None
     marked = pytree.tree_unflatten(list(range(count)), tree)
     return tuple("".join(str(key) for key in path) or "output" for path, _ in pytree.tree_flatten_with_path(marked)[0])
 

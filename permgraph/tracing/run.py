@@ -56,16 +56,22 @@ def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[A
 class Runner(fx.Interpreter):
     """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside.
 
-    What it draws at random, it draws from `seed`. `current` is the node that ran last, or failed.
+    What it draws at random, it draws from `seed`. `current` is the node that ran last, or failed. With `gradients`,
+    outputs can be differentiated by the parameters.
     """
 
-    gradients = False
-
     def __init__(
-        self, program: Program, parameters: Parameters, dtype: torch.dtype | None = None, seed: int = 0
+        self,
+        program: Program,
+        parameters: Parameters,
+        dtype: torch.dtype | None = None,
+        seed: int = 0,
+        *,
+        gradients: bool = False,
     ) -> None:
         super().__init__(program.graph, garbage_collect_values=True)
         self.program, self.parameters, self.dtype, self.seed = program, parameters, dtype, seed
+        self.gradients = gradients
         self.writes = any(_is_written(node) for node in program.graph.graph.nodes)
         self.inputs: Mapping[str, Any] = {}
         self.current = next(iter(program.graph.graph.nodes))
@@ -104,7 +110,7 @@ class Runner(fx.Interpreter):
         if not isinstance(value, Tensor):
             return value
         dtype = self.dtype if self.dtype is not None and value.dtype in REAL else value.dtype
-        return value.detach().to(dtype, copy=self.writes)
+        return (value if self.gradients else value.detach()).to(dtype, copy=self.writes)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """One operation; where it names a real dtype, that of this run takes its place."""

@@ -44,7 +44,7 @@ def match_kinds(task: Task, points: Sequence[Point] | None = None) -> list[Match
             element = ascent.run(known=seen, held=seen)
         placed.append(ascent.moved)
         total = spec.compose(spec.invert(balanced[0][0]), spec.compose(element, balanced[number][0]))
-        gains = _gains(spec, task.groups, reference, own, ascent.moved)
+        gains = weight_gains(spec, task.groups, reference, own, ascent.moved)
         found.append(Match({name: total[name] for name in names}, gains))
     return found
 
@@ -92,14 +92,14 @@ def _terms(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, Cr
         yield Cross(point.groups, point.weight * matrix.reshape(point.sizes * 2), odd, further)
 
 
-def _gains(
+def weight_gains(
     spec: PermutationSpec,
     groups: Sequence[Any],
     reference: Mapping[str, Tensor],
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
 ) -> dict[str, Gain]:
-    """Σ <θ_A, θ_B> over what a group acts on, unmoved and moved, and Σ |θ_A| |θ_B|, all of balanced weights."""
+    """Σ <θ_A, θ_B> over what a group acts on, unmoved and moved, and Σ |θ_A| |θ_B|."""
     where = places(spec, [group.name for group in groups])
     found = {}
     for group in groups:

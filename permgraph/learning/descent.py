@@ -1,0 +1,101 @@
+"""Descent by gradient on unlabelled batches: one loop for all that is learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from permgraph.comparing.batches import Batch, as_batch
+from permgraph.comparing.calibration import Calibration
+from permgraph.errors import CalibrationError, OptionError
+
+HELD_OUT = 10  # from so many batches on, the last is held out
+CHECKS = 20  # how often it is looked at
+PATIENCE = 7  # checks in a row without a lower loss, after which a descent ends
+
+Value = Callable[[Batch, float], Tensor]
+"""(batch, u) -> the loss; u is uniform in (0, 1) for each step, and .5 on the batch held out."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a descent came to.
+
+    Attributes:
+        x: what was learned: at the end, or where the loss on the batch held out was least.
+        losses: the loss at each step.
+        held_out: (step, loss on the batch held out); () where none was.
+
+    """
+
+    x: Mapping[str, Tensor]
+    losses: tuple[float, ...]
+    held_out: tuple[tuple[int, float], ...]
+
+
+def descend(
+    value: Value, x: Mapping[str, Tensor], calibration: Calibration, stage: str, *, steps: int, rate: float, seed: int
+) -> Descent:
+    """Adam on `x`, its rate brought to 0 along a cosine; the tensors themselves are changed.
+
+    Of a sequence of HELD_OUT batches or more the last is held out and judges: the x of least loss there is the one
+    returned, and the descent ends early where PATIENCE of CHECKS looks in a row find none better.
+
+    Raises OptionError for fewer than 1 step or a rate that is not above 0, CalibrationError where the data ends too
+    early or the loss is not finite.
+    """
+    if steps < 1:
+        raise OptionError(f"steps is how many batches are learned from, at least 1, not {steps}")
+    if not 0 < rate < math.inf:
+        raise OptionError(f"rate is that of Adam, above 0, not {rate}")
+    data, losses = calibration.batches.sequence, []
+    judge = Judge(value, x, as_batch(data[-1]) if data is not None and len(data) >= HELD_OUT else None)
+    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.Adam(list(x.values()), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step, batch in enumerate(calibration.batches.drawn(steps, generator, leave=judge.batch is not None)):
+        if step % max(steps // CHECKS, 1) == 0 and not judge.look(step):
+            break
+        with torch.enable_grad():
+            loss = value(batch, torch.rand((), generator=generator).item())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise CalibrationError(
+                f"the loss is {losses[-1]} at step {step + 1} of learning: try a lower rate, or look at the batches"
+            )
+        optimizer.step()
+        schedule.step()
+        if calibration.progress is not None:
+            calibration.progress(stage, step + 1, steps)
+    judge.look(len(losses))
+    return Descent(judge.best, tuple(losses), tuple(judge.seen))
+
+
+@dataclass
+class Judge:
+    """Keeps the x of least loss on a batch held out; without one, the last x."""
+
+    value: Value
+    x: Mapping[str, Tensor]
+    batch: Batch | None
+    seen: list[tuple[int, float]] = field(default_factory=list)
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+    stale: int = 0
+
+    def look(self, step: int) -> bool:
+        """Judge x as it is; false where nothing has become better for long."""
+        if self.batch is None:
+            self.best = self.x
+            return True
+        with torch.no_grad():
+            loss = float(self.value(self.batch, 0.5))
+        self.stale += 1
+        if all(loss < known for _, known in self.seen):
+            self.stale, self.best = 0, {name: tensor.detach().clone() for name, tensor in self.x.items()}
+        self.seen.append((step, loss))
+        return self.stale < PATIENCE

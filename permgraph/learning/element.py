@@ -1,0 +1,97 @@
+"""Learns the element of a symmetry group under which the way between two models is flat; B's function is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from permgraph.comparing.batches import Batch
+from permgraph.comparing.calibration import Calibration
+from permgraph.learning.between import Between
+from permgraph.learning.coordinates import Coordinates
+from permgraph.learning.descent import Descent, descend
+from permgraph.learning.objective import Loss
+from permgraph.learning.placing import Placed
+from permgraph.symmetry.permutations import PermutationGroup, Permutations, checked
+from permgraph.symmetry.spec import PermutationSpec
+
+SHARES = 0.4, 0.6
+"""Between which shares of A the merge is learned to do well."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """An element of a symmetry group in float64, and how it was learned; None where nothing can be."""
+
+    permutations: Permutations
+    descent: Descent | None
+
+
+def learn(
+    calibration: Calibration,
+    spec: PermutationSpec,
+    start: Mapping[str, Any],
+    *,
+    groups: Sequence[PermutationGroup] | None = None,
+    steps: int = 400,
+    rate: float = 3e-3,
+    seed: int = 0,
+    loss: Loss = None,
+) -> Learned:
+    """The element π near `start` of least loss of λ A + (1 - λ) π B, λ uniform in SHARES.
+
+    π = δ start with δ in the identity component: rotations, invertible maps and scales are learned, permutations and
+    signs are those of the start. The loss is that of `Objective`, and needs no labels; the descent is `descend`'s.
+    Deterministic by `seed`. Memory: B moved, B under δ and the merge, in float32 or wider, beside both models.
+
+    Args:
+        calibration: the models A and B, and batches.
+        spec: their group.
+        start: the element to begin with; from the identity, unrelated models find nothing.
+        groups: the groups to learn; all by default.
+        steps: how many batches are learned from, each once a pass.
+        rate: Adam's.
+        seed: of the order of the batches and of λ.
+        loss: see `Loss`.
+
+    Raises:
+        OptionError: `steps`, `rate` or `loss` is not what it can be.
+        CalibrationError: the data ends too early, or the loss is not finite.
+
+    """
+    program, (state_a, state_b) = calibration.program, calibration.states
+    coordinates = Coordinates(groups or spec.groups, program.device, torch.float32)
+    tables = checked(spec.groups, start)
+    state = {name: spec.apply_one(tables, name, state_b[name]) for name in dict.fromkeys(program.names.values())}
+    between, placed = Between(calibration, (state_a, state), loss), Placed(spec, state, coordinates.groups)
+    if not coordinates.tensors:
+        return Learned(Permutations(tables), None)
+
+    def value(batch: Batch, u: float) -> Tensor:
+        element, share = coordinates.element(), SHARES[0] + (SHARES[1] - SHARES[0]) * u
+
+        def merged(name: str) -> Tensor:
+            a = state_a[name].detach()
+            if not a.is_floating_point():
+                return a
+            wide = torch.promote_types(a.dtype, torch.float32)
+            return torch.lerp(placed(element, name).to(wide), a.to(wide), share)
+
+        return between(merged, batch, lambda outputs: moved_outputs(spec, element, outputs))
+
+    found = descend(value, coordinates.tensors, calibration, "learning", steps=steps, rate=rate, seed=seed)
+    delta = {**spec.identity(), **coordinates.exact(found.x)}
+    return Learned(spec.compose(delta, tables), found)
+
+
+def moved_outputs(spec: PermutationSpec, element: Mapping[str, Any], outputs: Sequence[Any]) -> list[Any]:
+    """Output leaves under an element that has parts for some groups alone."""
+    whole = {**spec.identity(), **element}
+    return [
+        layout.apply(whole, leaf) if layout is not None and not element.keys().isdisjoint(layout.groups) else leaf
+        for leaf, (_, layout) in zip(outputs, spec.output_layouts, strict=True)
+    ]

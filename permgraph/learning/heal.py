@@ -1,0 +1,81 @@
+"""Distils both parents into a merge of them, on unlabelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.checkpoints.reading import require_finite
+from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.calibration import Calibration
+from permgraph.comparing.models import Models, require_pair
+from permgraph.learning.between import Between
+from permgraph.learning.descent import descend
+from permgraph.learning.objective import Loss
+
+
+def heal(
+    state_dict: Mapping[str, Tensor],
+    model_a: nn.Module,
+    model_b: nn.Module,
+    data: Iterable[Any],
+    *,
+    steps: int,
+    seed: int = 0,
+    rate: float = 1e-3,
+    loss: Loss = None,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """argmin over θ of loss(f(θ), ½ f(A) + ½ f(B)), begun at `state_dict`: a new state dict.
+
+    All parameters are learned by Adam, its rate brought to 0 along a cosine; buffers stay as they are. The loss is the
+    default one of `align` with method "learned": logits come near the mean of the parents' distributions, features near
+    the mean of their features. Learned in float32 or wider, returned in the dtypes of `state_dict`; tied weights stay
+    tied. Of a sequence of 10 batches or more the last is held out, and decides which θ is returned.
+
+    Args:
+        state_dict: the merge to begin with.
+        model_a: a parent, in eval mode; neither is changed.
+        model_b: the other parent, as it stands or moved: its outputs must mean the same.
+        data: unlabelled batches, as for `align`.
+        steps: how many batches are learned from.
+        seed: of their order.
+        rate: Adam's.
+        loss: "logits" or "features" where the outputs are not what they look like; or loss(outputs, batch).
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        SpecMismatchError: the models and the state dict are not of one architecture.
+        CheckpointError: a weight is not finite.
+        CalibrationError: the data is empty or ends too early, or the loss is not finite.
+        OptionError: `steps`, `rate` or `loss` is not what it can be.
+
+    """
+    models = Models.of((model_a, model_b))
+    require_pair(models.states[0], state_dict)
+    require_finite(state_dict, "the merge")
+    calibration = Calibration(models, Batches.of(data), progress)
+    program = calibration.program
+    x = {
+        name: state_dict[name].detach().to(program.device, _wide(state_dict[name]), copy=True).requires_grad_()
+        for name in dict.fromkeys(program.names[key] for key in program.parameters)
+        if state_dict[name].is_floating_point()
+    }
+    between = Between(calibration, models.states, loss)
+
+    def value(batch: Batch, u: float) -> Tensor:
+        return between(lambda name: x[name] if name in x else state_dict[name].to(program.device), batch)
+
+    found = descend(value, x, calibration, "healing", steps=steps, rate=rate, seed=seed).x
+    done = {name: tensor.detach().to(state_dict[name]) for name, tensor in found.items()}
+    return {
+        name: done[program.names[name]] if program.names[name] in done else tensor.detach().clone()
+        for name, tensor in state_dict.items()
+    }
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

@@ -1,0 +1,61 @@
+"""A merge that both parents are distilled into."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from kind_cases import Block
+from learning_cases import planted
+from pairs import spread
+from torch import Tensor, nn
+
+import permgraph as pg
+from permgraph.learning.objective import divergence
+
+
+def test_heal_comes_nearboth_parents() -> None:
+    torch.manual_seed(0)
+    a, b = (spread(Block(affine=True), seed) for seed in (1, 2))
+    batches = [torch.randn(32, 6, 5) for _ in range(3)]
+    merged = pg.merge(a, b)
+    before = copy.deepcopy(merged)
+    healed = pg.heal(merged, a, b, batches, steps=100, rate=1e-2)
+    x = torch.randn(64, 6, 5)
+    with torch.no_grad():
+        parents = [model(x).flatten(0, 1) for model in (a, b)]
+        far, near = (
+            float(divergence(torch.func.functional_call(a, state, (x,)).flatten(0, 1), *parents))
+            for state in (merged, healed)
+        )
+    assert near < 0.5 * far
+    assert all(torch.equal(before[name], merged[name]) for name in merged)
+    assert {name: tensor.dtype for name, tensor in healed.items()} == {name: t.dtype for name, t in merged.items()}
+
+
+def test_heal_keeps_ties_dtypes_and_buffers() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.norm, self.outer = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)
+            self.outer.weight = self.inner.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.outer(torch.relu(self.norm(self.inner(x))))
+
+    a, b = (spread(Tied(), seed).bfloat16() for seed in (1, 2))
+    merged = pg.merge(a, b)
+    healed = pg.heal(merged, a, b, [torch.randn(8, 6).bfloat16()], steps=2)
+    assert healed["inner.weight"] is healed["outer.weight"]
+    assert {tensor.dtype for tensor in healed.values()} == {torch.bfloat16, torch.int64}
+    assert not torch.equal(healed["inner.weight"], merged["inner.weight"])
+    for name in ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
+        assert torch.equal(healed[name], merged[name])
+
+
+def test_heal_refuses_another_architecture() -> None:
+    pair = planted()
+    state = {name: tensor for name, tensor in pair.model.state_dict().items() if name != "q.bias"}
+    with pytest.raises(pg.SpecMismatchError, match=r"q\.bias: \(8,\) in A, absent in B"):
+        pg.heal(state, pair.model, pair.other, pair.batches, steps=1)

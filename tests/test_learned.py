@@ -1,0 +1,62 @@
+"""`align` with method "learned": begun at an alignment, proved as any other, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from learning_cases import Planted, halfway, planted
+from merging_cases import small_gpt2
+from pairs import spread
+
+import permgraph as pg
+
+
+def aligned(pair: Planted, **options: Any) -> pg.Alignment:
+    return pg.align(pair.model, pair.other, pair.batches, method="learned", **{"kinds": "all"} | options)
+
+
+def test_learning_begins_at_an_alignment() -> None:
+    pair = planted()
+    start = pg.align(pair.model, pair.other, args=(pair.batches[0],), kinds="all")
+    found, again = aligned(pair, start=start, steps=20), aligned(pair, start=start.permutations, steps=20)
+    assert found.certificate
+    assert found.method == "learned"
+    assert found.permutations == again.permutations
+    assert halfway(pair, found.permutations) < halfway(pair, pair.spec.identity())
+    assert found.descent is not None
+    assert len(found.descent.losses) == 20
+    assert set(found.gains) == {group.name for group in found.spec.groups}
+
+
+def test_learning_begins_by_weights_where_no_start_is_given() -> None:
+    pair = planted()
+    start = pg.align(pair.model, pair.other, args=(pair.batches[0],), kinds="all", method="weights")
+    assert aligned(pair, steps=3).permutations == aligned(pair, start=start, steps=3).permutations
+
+
+def test_groups_that_are_not_asked_for_stay_where_the_start_has_them() -> None:
+    pair = planted()
+    start = pair.spec.sample(0)
+    found = aligned(pair, start=start, groups=["attention.vo"], steps=2).permutations
+    changed = [name for name in found if pg.Permutations({name: found[name]}) != pg.Permutations({name: start[name]})]
+    assert {pair.spec[name].role for name in changed} == {"attention.vo"}
+
+
+def test_a_tied_language_model_is_learned_untied() -> None:
+    a, b = spread(small_gpt2(), 1), spread(small_gpt2(), 2)
+    batches = [{"input_ids": torch.randint(0, 50, (4, 20))} for _ in range(2)]
+    found = pg.align(a, b, batches, kinds="all", method="learned", steps=8)
+    assert found.certificate
+    assert found.untied == ("lm_head.weight",)
+    assert found.descent is not None
+    assert found.descent.losses[-1] < found.descent.losses[0]
+
+
+def test_what_cannot_be_learned_is_refused() -> None:
+    pair = planted()
+    with pytest.raises(pg.OptionError, match='no group here has any: give kinds="all" and the groups that have them'):
+        aligned(pair, kinds="permutation")
+    with pytest.raises(pg.OptionError, match="start is an alignment or an element of the group, not int"):
+        aligned(pair, start=3)
