@@ -33,7 +33,8 @@ class Loaded(Protocol):
 
 
 def _is_loaded(given: Any) -> TypeGuard[Loaded]:
-    return not isinstance(given, nn.Module) and isinstance(getattr(given, "model", None), nn.Module)
+    has_all = all(hasattr(given, name) for name in ("args", "kwargs", "tie"))  # a trainer has a model and other args
+    return not isinstance(given, nn.Module) and has_all and isinstance(getattr(given, "model", None), nn.Module)
 
 
 def module_of(given: nn.Module | Loaded) -> nn.Module:
