@@ -131,3 +131,12 @@ def test_an_operation_that_needs_float32_is_named():
     model = Net(lambda net, y, h, x: y.view(torch.int32)).eval()
     with pytest.raises(pg.VerificationError, match=r"aten\.view .*test_proof\.py:\d+.* cannot be computed in float64"):
         pg.verify(model, (torch.randn(4, 5),))
+
+
+def test_a_mask_that_is_a_parameter_fills_as_a_constant_does():
+    model = Net(lambda net, y, h, x: y.masked_fill(net.mask, LOWEST))
+    model.mask = nn.Parameter(torch.tensor([True, False, False, False]), requires_grad=False)
+    x = torch.randn(4, 5)
+    spec = pg.derive(model.eval(), (x,))
+    assert pg.verify(model, (x,), spec=spec)
+    assert not pg.verify(model, (x,), spec=without(spec, "b.weight"))

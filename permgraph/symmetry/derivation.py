@@ -157,8 +157,8 @@ class Derivation:
         """Whether the pass reads no element of a stored tensor."""
         if name not in self.fed:
             return True
-        layout = self.resolution.layouts[name]
-        return all((name, cell) in self.resolution.unread for cell in layout.cells())
+        layout = self.resolution.layouts.get(name)
+        return layout is not None and all((name, cell) in self.resolution.unread for cell in layout.cells())
 
     @cached_property
     def fed(self) -> frozenset[str]:
