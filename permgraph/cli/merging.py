@@ -31,8 +31,8 @@ MethodOption = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="How to match units: correlation, weights, or an installed matcher.  [default: correlation with --data, "
-        "else weights]",
+        help="How to match units: correlation, weights, learned (by gradient on --data, for --kinds all) or an "
+        "installed matcher.  [default: correlation with --data, else weights]",
     ),
 ]
 MixOption = Annotated[
