@@ -56,7 +56,10 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 def _everything(config: pytest.Config) -> bool:
     chosen = config.args_source is not config.ArgsSource.TESTPATHS
     option = config.option
-    return not (chosen or option.keyword or option.lf or option.collectonly) and option.markexpr in ("", "not slow")
+    return not (chosen or option.keyword or getattr(option, "lf", False) or option.collectonly) and option.markexpr in (
+        "",
+        "not slow",
+    )
 
 
 @pytest.fixture(scope="module")
