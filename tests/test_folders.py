@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from permgraph.checkpoints import moving
-from permgraph.checkpoints.folders import require_free, whole_folder
+from permgraph.checkpoints.folders import require_free, require_space, whole_folder
 from permgraph.errors import CheckpointError
 
 
@@ -328,3 +328,9 @@ def test_what_only_looks_like_a_leftover_stays(tmp_path):
         (tmp_path / name).mkdir()
     written(tmp_path / "out")
     assert names(tmp_path) == [".other.12345678.partial", ".out.mine.old", ".out.partial", "out"]
+
+
+def test_a_place_without_space_is_refused_before_the_work(tmp_path):
+    require_space(tmp_path / "deep" / "out", 1000)
+    with pytest.raises(CheckpointError, match=r"about 1e\+09 GB are to be written, and .* GB free"):
+        require_space(tmp_path / "deep" / "out", 10**18)

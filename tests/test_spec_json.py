@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from fuzzing import mutated
 from torch import nn
 
 import permgraph as pg
@@ -84,20 +85,6 @@ TEXTS = {
 def test_text_that_is_no_specification_is_refused(text, message):
     with pytest.raises(SpecMismatchError, match=message):
         pg.PermutationSpec.from_json(text)
-
-
-def mutated(value, draw):
-    """A copy with one place of it replaced."""
-    odd = (None, True, 0, 1, 2, 3, -1, 10**9, 2**70, 0.5, "", "hidden", [], {}, [0], [[]])
-    if isinstance(value, list | dict) and value and draw.random() < 0.9:
-        keys = list(range(len(value))) if isinstance(value, list) else list(value)
-        key = keys[draw.integers(len(keys))]
-        copy = value.copy()
-        copy[key] = mutated(value[key], draw)
-        if draw.random() < 0.05:
-            del copy[key]
-        return copy
-    return odd[draw.integers(len(odd))]
 
 
 def use(spec, state):

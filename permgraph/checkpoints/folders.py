@@ -51,6 +51,18 @@ def require_free(folder: Path | str, *, force: bool = False, inputs: Iterable[Pa
         _require_ours(folder, target)
 
 
+def require_space(folder: Path | str, count: int) -> None:
+    """There is room for `count` bytes where `folder` is to appear. Raises CheckpointError with what there is."""
+    target = Path(folder).resolve()
+    place = next(path for path in (target, *target.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if count > free:
+        raise CheckpointError(
+            f"{folder}: about {count / 1e9:.3g} GB are to be written, and {place} has {free / 1e9:.3g} GB free. Choose "
+            "a place with space."
+        )
+
+
 @contextmanager
 def whole_folder(folder: Path | str, *, force: bool = False, inputs: Iterable[Path | str] = ()) -> Iterator[Path]:
     """A temporary folder to write in; it becomes `folder` when the block ends, and is gone if it raises.

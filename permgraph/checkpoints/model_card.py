@@ -6,8 +6,14 @@ from pathlib import Path
 
 LOADING = {
     "transformers": "from transformers import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
+    "": (
+        "from safetensors.torch import load_model\n\n"
+        "load_model(model, {title!r} + '/model.safetensors')  # a model made by the code of the first one"
+    ),
     "timm": 'import timm\n\nmodel = timm.create_model("local-dir:{title}", pretrained=True)',
 }
+MADE = ("python:", "timm:")
+"""What a model that code makes is called by; no id on a hub."""
 LICENCE = ("license", "license_name", "license_link")
 
 
@@ -25,16 +31,13 @@ def model_card(
     Of a base model given by folder only the folder's name is written, never where it lies.
     """
     names = [public_name(model) for model in base_models]
-    base = ["base_model:", *(f"- {json.dumps(name)}" for name in names), "base_model_relation: merge"] if names else []
+    known = [name for name in names if not name.startswith(MADE)]
+    base = ["base_model:", *(f"- {json.dumps(name)}" for name in known), "base_model_relation: merge"] if known else []
     fields = [f"{name}: {json.dumps(value)}" for name, value in (licence or {}).items()]
     fields += [f"library_name: {library}"] if library else []
     front = ["---", *base, "tags:", "- merge", "- permgraph", *fields, "---"]
     origin = f"Merged from {', '.join(f'`{name}`' for name in names)} with permgraph.\n\n" if names else ""
-    load = (
-        f"```python\n{LOADING[library].format(title=title, kind=architecture or 'AutoModel')}\n```\n\n"
-        if library
-        else ""
-    )
+    load = f"```python\n{LOADING[library].format(title=title, kind=architecture or 'AutoModel')}\n```\n\n"
     return (
         "\n".join(front)
         + f"\n\n# {title}\n\n{origin}"
@@ -55,7 +58,10 @@ def _licence(folder: Path | None) -> dict[str, str]:
     card = None if folder is None else folder / "README.md"
     if card is None or not card.is_file():
         return {}
-    text = card.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = card.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # a card that may not be read says nothing
+        return {}
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
     pairs = (line.partition(":") for line in front.splitlines())
     return {name: value.strip().strip("'\"") for name, _, value in pairs if name in LICENCE and value.strip()}

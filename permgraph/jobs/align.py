@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from permgraph.checkpoints.folders import require_free
+from permgraph.checkpoints.folders import require_free, require_space
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
@@ -118,6 +118,12 @@ def storage_of(model: LoadedModel, dtype: str | None, max_shard_size: str | None
     )
 
 
+def require_room(out: Path, model: LoadedModel, dtype: str | None = None) -> None:
+    """There is space for weights like those of `model` where `out` is to appear. Raises CheckpointError."""
+    storage, state = storage_of(model, dtype, None), model.model.state_dict()
+    require_space(out, sum(storage.size(name, tensor) for name, tensor in state.items()))
+
+
 def say_dtypes(session: Session, models: Sequence[LoadedModel], storage: Storage) -> None:
     """A warning where a model is stored as another dtype than what is written."""
     written = storage.default
@@ -132,6 +138,7 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
         model_a, model_b = load_all(session, (a, b), progress, like)
+        require_room(out, model_a)
         return align_loaded(session, model_a, model_b, matching, progress)
 
 

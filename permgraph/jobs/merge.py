@@ -51,6 +51,7 @@ def _merged(
     with session.progress() as progress:
         a, b, *base = jobs.load_all(session, asked.references, progress, asked.model)
         require_read(asked, [model.hashes for model in (a, b, *base)])
+        jobs.require_room(Path(str(asked.out)), a, asked.dtype)
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
         aligned = jobs.align_loaded(session, a, b, matching, progress, *base)
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None

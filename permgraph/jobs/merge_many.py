@@ -11,7 +11,7 @@ from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import account
-from permgraph.jobs.align import Matching, load_all, prepare, recipe_of, say_dtypes, storage_of
+from permgraph.jobs.align import Matching, load_all, prepare, recipe_of, require_room, say_dtypes, storage_of
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
@@ -104,6 +104,7 @@ def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     with session.progress() as progress:
         models = load_all(session, asked.references, progress, asked.model)
         require_read(asked, [model.hashes for model in models])
+        require_room(Path(str(asked.out)), models[0], asked.dtype)
         parts, heads = common_part(models)
         base, models, parts = next(iter(parts[count:]), None), models[:count], parts[:count]
         known, options = prepare(session, parts, matching, progress)
