@@ -72,6 +72,8 @@ LEFT = {
     "base.layers.2.w": "",
     "layers.2.w": "",
     "encoder.base.layers.17.w": "",
+    "base.norm.bias": "",
+    "head.weight_scale": "",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,9 @@ def _loaded(
     state = {new: checkpoint[name] for new, name in found.names.items()}
     require_finite(state, checkpoint.folder)
     model, over = load_weights(kinds, config, state, checkpoint.folder)
-    names = _of_model(model, found.names, f"{base}." if base else "")
-    left_out = checkpoint.left_out | dict(found.left_out) | {found.names[new]: why for new, why in over.items()}
+    names = _of_model(model.state_dict(), found.names, f"{base}." if base else "")
+    spare = _of_model(over, found.names, f"{base}." if base else "")
+    left_out = checkpoint.left_out | dict(found.left_out) | {spare.get(new, new): why for new, why in over.items()}
     return model, as_stored(model, checkpoint, names, left_out, found.prefix)
 
 
@@ -115,10 +116,10 @@ def _renamed(checkpoint: Checkpoint, adapter: Adapter, wanted: dict[str, Tensor]
     return Fitted(names, dict(bare.left_out) | dropped, bare.prefix)
 
 
-def _of_model(model: nn.Module, names: Mapping[str, str], base: str) -> dict[str, str]:
+def _of_model(own: Iterable[str], names: Mapping[str, str], base: str) -> dict[str, str]:
     """The model's name -> the name in the files, where only the prefix of the base model was added or removed."""
     found: dict[str, str] = {}
-    for name in model.state_dict():
+    for name in own:
         known = next((n for n in (name, f"{base}{name}", name.removeprefix(base)) if n in names), None)
         if known is not None:
             found[name] = names[known]

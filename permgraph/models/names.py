@@ -53,11 +53,17 @@ def fitted(stored: Iterable[str], wanted: Collection[str], base: str = "") -> Fi
 
 
 def why_left_out(name: str, wanted: Collection[str], what: str) -> str:
-    """Why a tensor that `what` does not have may be left out; "" where it may not, since it is one of more layers."""
+    """Why a tensor that `what` does not have may be left out; "" where it may not.
+
+    It may not where it is one of more layers, or lies in a module that the model has: a bias of a layer that the config
+    gives none, or the scale of a quantised weight.
+    """
     if BUFFER.search(name):
         return "a buffer that the model computes itself"
     if AVERAGE.search(name):
         return "a moving average"
+    if any(f".{other}".endswith(f".{name.rpartition('.')[0]}.weight") for other in wanted):
+        return ""
     patterns = {_pattern(tail) for other in wanted for tail in _tails(other)}
     if "#" in _pattern(name) and any("#" in (found := _pattern(tail)) and found in patterns for tail in _tails(name)):
         return ""
