@@ -1,9 +1,10 @@
-"""How does the time to derive grow with depth, and what does it add to `torch.export` alone?
+"""How does the time to derive grow with depth and with unrolled steps, and what does it add to `torch.export` alone?
 
-GPT-2 of width 64 with 12, 24 and 48 layers, HuBERT-base, and the configuration of Llama-3-8B, all on meta. Every
+GPT-2 of width 64 with 12, 24 and 48 layers, a state-space model (Mamba, 2 layers of width 32) whose trace writes out
+32 to 256 tokens one by one, HuBERT-base, and the configuration of Llama-3-8B, all on meta. Every
 measurement is a process of its own on one thread: imports, and an export and a derivation of one linear layer, come
 before the clock; `peak_mb` is the largest resident size of the process, `before_mb` that size when the clock starts.
-Seconds are the least of the repetitions, since other work on the machine only adds to them.
+Seconds are of processor time, the least of the repetitions, since other work on the machine only adds to them.
 Writes `benchmarks/results/scaling.json`.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
 DEPTHS = (12, 24, 48)
+LENGTHS = (32, 64, 128, 256)
 LLAMA = {
     "vocab_size": 128256,
     "hidden_size": 4096,
@@ -32,7 +34,12 @@ LLAMA = {
     "num_key_value_heads": 8,
     "intermediate_size": 14336,
 }
-MODELS = (*(f"GPT-2, width 64, {depth} layers" for depth in DEPTHS), "HuBERT-base", "Llama-3-8B")
+MODELS = (
+    *(f"GPT-2, width 64, {depth} layers" for depth in DEPTHS),
+    *(f"Mamba, width 32, 2 layers, {length} tokens" for length in LENGTHS),
+    "HuBERT-base",
+    "Llama-3-8B",
+)
 STAGES = ("export", "derive")
 TIMEOUT = 300
 
@@ -48,6 +55,10 @@ def build(name: str) -> tuple[nn.Module, dict[str, Any]]:
             return hf.HubertModel(hf.HubertConfig()).eval(), {"input_values": torch.zeros(1, 16000)}
         if name == "Llama-3-8B":
             return hf.LlamaForCausalLM(hf.LlamaConfig(use_cache=False, **LLAMA)).eval(), tokens
+        if name.startswith("Mamba"):
+            small = hf.MambaConfig(use_cache=False, hidden_size=32, num_hidden_layers=2, vocab_size=99, state_size=4)
+            tokens = {"input_ids": torch.zeros(1, int(name.split()[-2]), dtype=torch.long)}
+            return hf.MambaForCausalLM(small).eval(), tokens
         layers = int(name.split()[-2])
         return hf.GPT2LMHeadModel(hf.GPT2Config(use_cache=False, n_embd=64, n_head=4, n_layer=layers)).eval(), tokens
 
@@ -69,7 +80,7 @@ def one(name: str, stage: str) -> dict[str, Any]:
     torch.export.export(small, (), inputs, strict=False)
     pg.derive(small, (), inputs)
     model, inputs = build(name)
-    before, start = peak_mb(), time.perf_counter()
+    before, start = peak_mb(), time.process_time()
     with torch.no_grad():
         if stage == "export":
             program = torch.export.export(model, (), inputs, strict=False)
@@ -77,7 +88,7 @@ def one(name: str, stage: str) -> dict[str, Any]:
         else:
             spec = pg.derive(model, (), inputs)
             found = {"groups": len(spec.groups), "log10_order": spec.log10_order, "coverage": spec.coverage}
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
     size = {"parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__}
     return {"seconds": taken, "before_mb": before, "peak_mb": peak_mb(), **found, **size}
 

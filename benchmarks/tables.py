@@ -199,12 +199,13 @@ def _peer_row(row: dict[str, Any]) -> list[str]:
     return cells
 
 
-SCALING = """## What does a derivation add to `torch.export`, and how does it grow with depth?
+SCALING = """## What does a derivation add to `torch.export`, and how does it grow with depth and unrolled steps?
 
     python benchmarks/scaling.py
 
-All on meta, {threads} thread, torch {torch}; each measurement in a process of its own, the least of {repeat}
-repetitions. *Before* is the peak of the process when the clock starts: interpreter and libraries.
+All on meta, {threads} thread, torch {torch}; each measurement in a process of its own, seconds of processor
+time, the least of {repeat} repetitions. *Before* is the peak of the process when the clock starts: interpreter and
+libraries.
 """
 
 

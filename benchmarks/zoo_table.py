@@ -30,6 +30,7 @@ from permgraph.tracing import exporting
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import vision
 import zoo
+import zoo_experts
 import zoo_transformers
 import zoo_vision
 from judge import error
@@ -41,7 +42,7 @@ FAMILIES = {
     "Perceptrons, sequences, recurrence": zoo.PERCEPTRONS,
     "Convolutions": zoo.CONVOLUTIONS,
     "Attention": zoo.ATTENTIONS,
-    "transformers": zoo_transformers.ROWS,
+    "transformers": (*zoo_transformers.ROWS, *zoo_experts.ROWS),
     "timm and torchvision": zoo_vision.ROWS if vision.available() else (),
 }
 PLACE = re.compile(r"^(?P<op>\S+)(?: in [^()]*)?(?: \([^()]*\))?: ")

@@ -20,7 +20,7 @@ import permgraph as pg
 QUICK = (
     "mlp", "residual mlp", "residual cnn", "grouped conv", "depthwise conv", "DenseNet", "LSTM, 1 layers",
     "multi-query", "rotary, half", "QK-norm", "tokens", "HubertModel",
-    "GPT2LMHeadModel", "LlamaForCausalLM", "MixtralForCausalLM",
+    "GPT2LMHeadModel", "LlamaForCausalLM", "MixtralForCausalLM", "DeepseekV3ForCausalLM",
 )  # fmt: skip
 
 

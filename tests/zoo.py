@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 import zoo_attention_nets as attention_nets
+import zoo_experts
 import zoo_nets as nets
 import zoo_transformers
 from torch import nn
@@ -212,4 +213,4 @@ CONVOLUTIONS = (
     ),
 )
 
-ROWS: tuple[Row, ...] = (*PERCEPTRONS, *CONVOLUTIONS, *ATTENTIONS, *zoo_transformers.ROWS)
+ROWS: tuple[Row, ...] = (*PERCEPTRONS, *CONVOLUTIONS, *ATTENTIONS, *zoo_transformers.ROWS, *zoo_experts.ROWS)

@@ -239,12 +239,6 @@ ROWS = (
         tolerance=SINGLE,
         slow=True,
     ),
-    Row(
-        "MixtralForCausalLM",
-        of("MixtralForCausalLM", MOE | {"experts_implementation": "batched_mm"}, text),
-        RESIDUAL + 2 * ROTARY,  # one Sym(64) for all experts, which are looked up by number
-        tolerance=SINGLE,
-    ),
 )
 
 

@@ -45,7 +45,9 @@ class Value:
 
     Along the dimensions in `uniform` all elements are equal, so that every permutation leaves the tensor alone; as an
     operand it says nothing of them. `data` holds the elements of a constant of integers. `largest` bounds every change
-    of basis: whole numbers, truth values, and a constant that is written to, are only permuted.
+    of basis: whole numbers, truth values, and a constant that is written to, are only permuted. Where the elements are
+    numbers of units, as those that `topk` returns, `picks` is the tensor with one more axis that is 1 at the unit and
+    else 0.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Value:
     uniform: frozenset[int] = frozenset()
     data: Tensor | None = None
     largest: Kind = Kind.INVERTIBLE
+    picks: Value | None = None
 
     @classmethod
     def fresh(cls, name: str, kind: str, shape: Sequence[int], source: Source, frozen: str = "") -> Value:
@@ -98,8 +101,8 @@ class Relation:
     `segmented` are the variables of which some operand is a part. `told_apart` are the parts that are uniform: their
     operands carry no atom of them, and nothing else shows where they end. The first `given` operands are read, the
     others are results. `laws` say how a change of basis of a variable passes through; one without a law allows
-    permutations. `made` are the names of all tensors that the operation makes or writes to; None where no operation
-    stands behind the relation.
+    permutations. `unordered` maps a variable to one whose positions are some of its units in no order. `made` are the
+    names of all tensors that the operation makes or writes to; None where no operation stands behind the relation.
     """
 
     source: Source
@@ -112,6 +115,7 @@ class Relation:
     limits: dict[str, tuple[Kind, str]] = field(default_factory=dict)
     given: int = 0
     laws: dict[str, Law] = field(default_factory=dict)
+    unordered: dict[str, str] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     made: frozenset[str] | None = None
 

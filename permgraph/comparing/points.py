@@ -8,16 +8,21 @@ from dataclasses import replace
 from math import isfinite, prod
 
 import numpy as np
+from torch import fx
 
 from permgraph.comparing.frames import Point
 from permgraph.errors import OptionError
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.layout import Cell, Layout, Move
+from permgraph.tracing.capture import op_name
 
 FEWEST_FRAMES = 0.1
 """Points with a smaller share of the frames of a group's widest point are left out: they would be noise beside it."""
 MOST_TOGETHER = 8192
 """Groups that meet side by side at a point, none dependent on the other, are compared apart above so many places."""
+MEMORY = ("aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty", "aten.new_empty_strided")
+"""Operations whose results hold whatever lay in memory until something is written there."""
+LARGEST_FILL = 1e30
 MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
 
 
@@ -130,6 +135,8 @@ def _activations(derivation: Derivation) -> dict[str, str]:
         feed = derivation.program.feeds.get(node.name)
         if (feed is not None and feed.kind == "input") or any(before.name in fed for before in node.all_input_nodes):
             fed.add(node.name)
+            if _tells_nothing(node):
+                continue
             carriers[node.name] = node.name
             if node.target is operator.getitem:
                 carriers[f"{node.args[0].name}:{node.args[1]}"] = node.name
@@ -139,6 +146,12 @@ def _activations(derivation: Derivation) -> dict[str, str]:
         if name in carriers and value.kind == "activation" and value.uses_parameters and 0 not in value.shape:
             found[name] = carriers[name]
     return found
+
+
+def _tells_nothing(node: fx.Node) -> bool:
+    """Whether the elements of a result are not computed yet, or some are filled with a number that stands for none."""
+    fills = (argument for argument in node.args if isinstance(argument, float))
+    return op_name(node.target) in MEMORY or any(abs(number) > LARGEST_FILL for number in fills)
 
 
 def _point(tensor: str, layout: Layout, index: tuple[int, ...], derivation: Derivation) -> Point:

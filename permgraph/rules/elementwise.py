@@ -1,5 +1,7 @@
 """Operations that treat every element alike: pointwise functions, copies, constructors of uniform tensors."""
 
+import torch
+
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import EVEN, HOMOGENEOUS, LINEAR, ODD, SAME, SQUARE, Law, product_of, sum_of
 from permgraph.rules.registry import DRAWS, Call, rule
@@ -19,6 +21,9 @@ SCALARS = (
     *("value", "x"),
 )
 """Numbers that a pointwise operation takes for all elements alike."""
+
+WIDE = (None, torch.int32, torch.int64, torch.float32, torch.float64)
+"""Types that hold the number of any unit."""
 
 
 @rule(
@@ -126,7 +131,9 @@ def dropout(call: Call) -> None:
 def copy(call: Call) -> None:
     """The same elements, of which a second tensor gives the dtype alone; what is known of a constant stays known."""
     x = next(call.tensors())
-    call.relate("... -> ...", x, call.out, law=SAME)
+    keeps_numbers = call.arguments.get("dtype") in WIDE and "other" not in call.arguments
+    for old, new in call.with_picks(x, call.out) if keeps_numbers else [(x, call.out)]:
+        call.relate("... -> ...", old, new, law=SAME)
     call.out.data = x.data
 
 

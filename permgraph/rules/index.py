@@ -5,6 +5,8 @@ from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.segments import join, slice_of
 
+NUMBERED = "numbered"
+"""The role that is given to an axis whose units are taken by number: a vote among those of other operations."""
 LOOKED_UP = "looked up by computed indices"
 SCALAR = "a tensor without axes"
 MAX_RUNS = 64  # constant positions in more runs than this pin the axis
@@ -13,6 +15,8 @@ MAX_RUNS = 64  # constant positions in more runs than this pin the axis
 @rule("aten.embedding", ignores=("padding_idx", "scale_grad_by_freq", "sparse"))
 def embedding(call: Call) -> None:
     """Rows of a table, looked up by id."""
+    if _numbered(call, call["weight"], 0, call["indices"]):
+        return
     rank = len(call["indices"].shape)
     ids = " ".join(letters(rank, "t"))
     call.relate(
@@ -63,6 +67,8 @@ def index(call: Call) -> None:
     given = [(dim, item) for dim, item in enumerate(indices) if item is not None]
     if len(given) == 1 and _pick(call, x, *given[0]):
         return
+    if len(given) == 1 and _numbered(call, x, *given[0]):
+        return
     names = letters(len(x.shape))
     indexed = [k for k, item in enumerate(indices) if item is not None]
     passing = [name for k, name in enumerate(names) if k not in indexed]
@@ -85,7 +91,7 @@ def index(call: Call) -> None:
 def index_select(call: Call) -> None:
     """Rows of one axis."""
     x, dim = call["self"], call["dim"]
-    if _pick(call, x, dim, call["index"]):
+    if _pick(call, x, dim, call["index"]) or _numbered(call, x, dim, call["index"]):
         return
     names = letters(len(x.shape))
     if not names:
@@ -114,6 +120,26 @@ def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
     return True
 
 
+def _numbered(call: Call, x: Value, dim: int, positions: Value) -> bool:
+    """Rows of an axis by the numbers of units: Σ over units of what is picked times `x`. False if they are none."""
+    picks = _picks(call, positions, x, dim)
+    if picks is None:
+        return False
+    names, new = letters(len(x.shape)), letters(len(positions.shape), "u")
+    unit, before, after = names[dim], names[: dim % len(names)], names[dim % len(names) + 1 :]
+    written = ", ".join([" ".join(names), " ".join(new), " ".join([*new, unit])])
+    call.relate(f"{written} -> {' '.join([*before, *new, *after])}", x, positions, picks, call.out)
+    call.relations[-1].roles[unit] = NUMBERED
+    return True
+
+
+def _picks(call: Call, positions: Value, x: Value, dim: int) -> Value | None:
+    """What the positions pick along an axis of `x`, where they are numbers of that many units."""
+    if positions.picks is None or not x.shape or positions.picks.shape[-1] != x.shape[dim]:
+        return None
+    return call.picks_of(positions)
+
+
 @rule("aten.gather", "aten.take_along_dim", ignores=("sparse_grad",))
 def gather(call: Call) -> None:
     """out[i, j] = x[i, index[i, j]]; axes beside `dim` pass through where the sizes agree."""
@@ -128,8 +154,14 @@ def gather(call: Call) -> None:
         if k == dim % len(names) or old != size:
             new[k] = f"u{k}"
             pins |= dict.fromkeys([names[k], new[k]], LOOKED_UP)
-    picked = " ".join(new)
-    call.relate(f"{' '.join(names)}, {picked} -> {picked}", x, positions, call.out, pin=pins)
+    picked, unit = " ".join(new), names[dim]
+    picks = _picks(call, positions, x, dim)
+    numbers = [picks] if picks is not None else []
+    for name in (unit, new[dim]) if numbers else ():
+        del pins[name]
+    written = ", ".join([" ".join(names), picked, *[f"{picked} {unit}" for _ in numbers]])
+    call.relate(f"{written} -> {picked}", x, positions, *numbers, call.out, pin=pins)
+    call.relations[-1].roles.update({unit: NUMBERED} if numbers else {})
 
 
 @rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce", ignores=("include_self", "reduce"))
@@ -140,9 +172,12 @@ def scatter(call: Call) -> None:
     if not names or x.shape != call.out.shape:
         call.pin_all(LOOKED_UP)
         return
-    new, pins = list(names), {names[dim]: LOOKED_UP}
+    picks = _picks(call, positions, x, dim)
+    new, pins = list(names), {} if picks is not None else {names[dim]: LOOKED_UP}
     for k, (old, size) in enumerate(zip(x.shape, positions.shape, strict=True)):
-        if k == dim % len(names) or old != size:
+        if k == dim % len(names) and picks is not None:
+            new[k] = f"u{k}"
+        elif k == dim % len(names) or old != size:
             new[k] = f"u{k}"
             pins |= dict.fromkeys([names[k], new[k]], LOOKED_UP)
     full, picked = " ".join(names), " ".join(new)
@@ -150,8 +185,11 @@ def scatter(call: Call) -> None:
     if any(value.shape not in ((), positions.shape) for value in values):
         call.pin_all(LOOKED_UP)
         return
-    written = [picked if value.shape else "" for value in values]
-    call.relate(", ".join([full, picked, *written]) + f" -> {full}", x, positions, *values, call.out, pin=pins)
+    numbers = [picks] if picks is not None else []
+    written = [f"{picked} {names[dim]}" for _ in numbers] + [picked if value.shape else "" for value in values]
+    operands = (x, positions, *numbers, *values, call.out)
+    call.relate(", ".join([full, picked, *written]) + f" -> {full}", *operands, pin=pins)
+    call.relations[-1].roles.update({names[dim]: NUMBERED} if numbers else {})
 
 
 @rule("aten.masked_scatter")

@@ -187,7 +187,7 @@ def reduction(call: Call) -> None:
         call.relate(f"{' '.join(names)} -> {' '.join(written)}{hidden}", x, out, law=laws)
     positions = ("aten.kthvalue", "aten.max", "aten.median", "aten.min")
     if call.source.op in positions and len(call.outs) > 1 and call.used[1]:
-        call.pin(x, "the position of the extremum is used", over if names else [])
+        _numbered(call, call.outs[1], over)
 
 
 @rule("aten.argmax", "aten.argmin", ignores=("keepdim",))
@@ -199,9 +199,21 @@ def argument_of_extremum(call: Call) -> None:
     kept = [name if k not in over else "()" for k, name in enumerate(names)]
     if len(call.out.shape) < len(names):
         kept = [name for name in kept if name != "()"]
-    why = "the position of the extremum is used"
-    pins = {name: why for k, name in enumerate(names) if k in over}
-    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out, pin=pins)
+    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out)
+    _numbered(call, call.out, over)
+
+
+def _numbered(call: Call, out: Value, over: Sequence[int]) -> None:
+    """The elements of `out` are the numbers of the units along one axis of `self` that are the largest, or the like."""
+    x = call["self"]
+    if len(over) != 1 or not x.shape:
+        call.pin(x, "the position of the extremum is used", over if x.shape else [])
+        return
+    names = letters(len(x.shape))
+    kept = [name if k not in over else "()" for k, name in enumerate(names)]
+    if len(out.shape) < len(names):
+        kept = [name for name in kept if name != "()"]
+    call.relate(f"{' '.join(names)} -> {' '.join([*kept, names[over[0]]])}", x, call.pick(out, x.shape[over[0]]))
 
 
 @rule("aten.cosine_similarity", "aten.pairwise_distance", ignores=("eps", "keepdim", "p"))

@@ -79,6 +79,7 @@ class Call:
     parts: list[Value] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
 
     def __getitem__(self, name: str) -> Any:
         """The argument of this name in the operation's schema."""
@@ -127,7 +128,7 @@ class Call:
         mentioned = set[int]()
         varying: list[set[int]] = [set() for _ in self.outs]
         for relation in self.relations:
-            bound = relation.segmented | relation.limits.keys() | _given(relation, made)
+            bound = _given(relation, made).union(relation.segmented, relation.limits, relation.unordered.values())
             for operand in relation.operands:
                 k = made.get(id(operand.value))
                 if k is not None:
@@ -148,6 +149,22 @@ class Call:
         value = Value.fresh(f"{self.out.name}:part{len(self.parts)}", "activation", shape, self.source)
         self.parts.append(value)
         return value
+
+    def picks_of(self, numbers: Value) -> Value | None:
+        """What the elements of a tensor pick where they are numbers of units; the rule answers for it from now on."""
+        self.answered.add(numbers.name)
+        return numbers.picks
+
+    def pick(self, out: Value, size: int) -> Value:
+        """Let the elements of a result be numbers of `size` units: the tensor that is 1 at the unit, to relate."""
+        out.picks = self.part((*out.shape, size))
+        return out.picks
+
+    def with_picks(self, x: Value, out: Value) -> Iterator[tuple[Value, Value]]:
+        """`x` and a result that has the same elements in other places, and what both pick where they number units."""
+        yield x, out
+        if (picks := self.picks_of(x)) is not None:
+            yield picks, self.pick(out, picks.shape[-1])
 
     def pin(self, value: Value, why: str, dims: Sequence[int] | None = None) -> None:
         """Forbid the given dimensions of `value` (all by default) to move; the others are left alone."""

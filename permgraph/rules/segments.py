@@ -43,7 +43,8 @@ def slice_(call: Call) -> None:
     else:
         start, step = _clamp(call["start"], size, 0), call["step"]
     if step == 1:
-        _segment(call, x, dim, [(start, call.out)])
+        for old, new in call.with_picks(x, call.out):
+            _segment(call, old, dim % len(x.shape), [(start, new)])
     else:
         _strided(call, x, dim, start, step)
 
@@ -80,7 +81,8 @@ def select(call: Call) -> None:
     if not isinstance(index, int):
         call.pin_all("an index that is computed")
         return
-    regroup(call, slice_of(call, x, dim, index % x.shape[dim], 1), call.out)
+    for old, new in call.with_picks(x, call.out):
+        regroup(call, slice_of(call, old, dim % len(x.shape), index % x.shape[dim], 1), new)
 
 
 @rule("aten.unbind")
@@ -217,21 +219,21 @@ def ordered(call: Call) -> None:
 
 @rule("aten.sort", "aten.topk", "aten.msort", ignores=("descending", "k", "largest", "stable"))
 def ranked(call: Call) -> None:
-    """Values in order of size: which unit they come from does not matter, unless the positions are used."""
+    """Values in order of size, and the numbers of the units that they come from."""
     x, dim = call["self"], call.get("dim", 0)
-    if not x.shape:
+    names = letters(len(x.shape))
+    if not names:
         call.pin_all(ORDER)
         return
-    if len(call.used) > 1 and call.used[1]:
-        call.pin(x, "the positions of a sort are used", [dim])
-    if not call.get("sorted", True):
-        call.pin(x, "the largest values in no order that is promised", [dim])
-    names = letters(len(x.shape))
     new = list(names)
-    if names:
-        new[dim] = "u"
-    for out in call.outs:
-        call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, out, pin={"u": ORDER})
+    new[dim] = "u"
+    values, *rest = call.outs
+    picked = [call.pick(out, x.shape[dim]) for out in rest if call.used[1]]
+    sorted_ = call.get("sorted", True)
+    written = ", ".join([" ".join(names), *[" ".join(new)] * len(rest), *[" ".join([*new, names[dim]])] * len(picked)])
+    call.relate(f"{written} -> {' '.join(new)}", x, *rest, *picked, values, pin={"u": ORDER} if sorted_ else {})
+    if not sorted_:
+        call.relations[-1].unordered[names[dim]] = "u"
 
 
 @rule(

@@ -29,7 +29,8 @@ def view(call: Call) -> None:
     if call.get("dtype") is not None:
         call.pin_all("the bits of numbers are read as numbers of another kind")
         return
-    regroup(call, next(call.tensors()), call.out)
+    for old, new in call.with_picks(next(call.tensors()), call.out):
+        regroup(call, old, new)
 
 
 def regroup(call: Call, old: Value, new: Value) -> None:
@@ -96,8 +97,13 @@ def _name_pieces(
 def permute(call: Call) -> None:
     """Dimension k of the result is dimension dims[k]."""
     names = letters(len(call["self"].shape))
-    order = [names[dim] for dim in call["dims"]]
-    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
+    _reordered(call, names, [names[dim] for dim in call["dims"]])
+
+
+def _reordered(call: Call, names: Sequence[str], order: Sequence[str]) -> None:
+    for old, new in call.with_picks(call["self"], call.out):
+        unit = ["e"] if len(old.shape) > len(names) else []
+        call.relate(f"{' '.join([*names, *unit])} -> {' '.join([*order, *unit])}", old, new, law=SAME)
 
 
 @rule("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t", "aten.mT", "aten.adjoint")
@@ -108,7 +114,7 @@ def transpose(call: Call) -> None:
     if len(names) > 1:
         a, b = call.get("dim0", call.get("axis0", -2)), call.get("dim1", call.get("axis1", -1))
         order[a], order[b] = names[b], names[a]
-    call.relate(f"{' '.join(names)} -> {' '.join(order)}", call["self"], call.out, law=SAME)
+    _reordered(call, names, order)
 
 
 @rule("aten.numpy_T")

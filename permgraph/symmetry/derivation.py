@@ -15,6 +15,7 @@ from permgraph.algebra.coarsening import coarsen
 from permgraph.algebra.reading import Runs, blocks
 from permgraph.algebra.relations import Source, Value
 from permgraph.algebra.ties import resolve
+from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
 from permgraph.symmetry.changes import LARGEST
 from permgraph.symmetry.groups import Grouping
@@ -101,6 +102,7 @@ class Derivation:
             raise OptionError(f"kinds is one of {', '.join(LARGEST)}, not {self.kinds!r}")
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
         self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations, self.trace.ends))
+        hold_unordered(self.resolution)
         self.grouping = Grouping(self.trace, self.resolution, self.kinds, self.uniform)
 
     @cached_property

@@ -25,6 +25,7 @@ SUFFIX = {
     "attention.heads": "heads",
     "attention.qk": "qk",
     "attention.vo": "vo",
+    "experts": "experts",
     "feed_forward": "hidden",
     "conv": "channels",
     "other": "units",

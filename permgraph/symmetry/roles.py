@@ -1,4 +1,4 @@
-"""What a factor is for: residual stream, attention heads, query-key dims, value-output dims, feed-forward, conv."""
+"""What a factor is for: residual stream, attention heads, query-key dims, value-output dims, experts, …"""
 
 from __future__ import annotations
 
@@ -10,15 +10,30 @@ from permgraph.algebra.relations import Operand, Relation, Value
 from permgraph.algebra.ties import Resolution
 from permgraph.tracing.trace import Trace
 
-PRIORITY = ("residual", "attention.heads", "attention.qk", "attention.vo", "conv", "feed_forward")
+PRIORITY = ("residual", "attention.heads", "attention.qk", "attention.vo", "experts", "conv", "feed_forward")
 SOFTMAX = ("softmax", "_softmax", "_safe_softmax")
 PASSING = frozenset(
     (
-        *("add", "clamp", "clone", "contiguous", "div", "dropout", "expand", "float", "masked_fill", "mul", "permute"),
-        *("reshape", "squeeze", "sub", "tanh", "to", "transpose", "type_as", "unsqueeze", "view", "where"),
+        *(
+            "add",
+            "cat",
+            "clamp",
+            "clone",
+            "contiguous",
+            "div",
+            "dropout",
+            "expand",
+            "float",
+            "masked_fill",
+            "mul",
+            "permute",
+        ),
+        *("reshape", "slice", "squeeze", "sub", "tanh", "to", "transpose", "type_as", "unsqueeze", "view", "where"),
         *("_to_copy", "_unsafe_view"),
     )
 )
+NUMBERED = "numbered"
+"""The vote of operations that take units by their numbers."""
 PRODUCTS = ("matmul", "bmm", "einsum", "baddbmm")
 
 
@@ -31,14 +46,15 @@ def roles(trace: Trace, resolution: Resolution) -> dict[Occurrence, str]:
     for instance in resolution.instances:
         relation = instance.relation
         if id(relation) not in known:
-            known[id(relation)] = _is_residual(relation, ancestry), dict(_by_operation(relation)) | relation.roles
+            by_operation = dict(_by_operation(relation, ancestry))
+            known[id(relation)] = _is_residual(relation, ancestry), by_operation | relation.roles
         residual, given = known[id(relation)]
         for operand in instance.operands:
             for (variable, _), occurrence in operand.items():
                 role = "residual" if residual else given.get(variable)
                 if role:
                     votes.setdefault(resolution.factors.find(occurrence), set()).add(role)
-    return {kind: _choose(given) for kind, given in votes.items()}
+    return {kind: _choose(given, kind, resolution) for kind, given in votes.items()}
 
 
 def residual_sums(trace: Trace) -> list[Value]:
@@ -47,24 +63,36 @@ def residual_sums(trace: Trace) -> list[Value]:
     return [relation.operands[-1].value for relation in trace.relations if _is_residual(relation, ancestry)]
 
 
-def _choose(votes: set[str]) -> str:
+def _choose(votes: set[str], kind: Occurrence, resolution: Resolution) -> str:
+    if NUMBERED in votes and any(_is_stack(o, resolution) for o in resolution.factors.classes[kind]):
+        votes = votes | {"experts"}
     if {"linear.in", "linear.out"} <= votes:
         votes = votes | {"feed_forward"}
     return next((role for role in PRIORITY if role in votes), "other")
+
+
+def _is_stack(occurrence: Occurrence, resolution: Resolution) -> bool:
+    """Whether an occurrence numbers the matrices of a stack of weights."""
+    value = resolution.layouts[occurrence.tensor].value
+    return value.kind == "parameter" and occurrence.dim == 0 and len(value.shape) > 2
 
 
 def _op(relation: Relation) -> str:
     return relation.source.op.removeprefix("aten.").rstrip("_")
 
 
-def _by_operation(relation: Relation) -> Iterator[tuple[str, str]]:
+def _by_operation(relation: Relation, ancestry: _Ancestry) -> Iterator[tuple[str, str]]:
     op = _op(relation)
     if op == "linear":
         yield from (("o", "linear.out"), ("i", "linear.in"))
     elif op.startswith("conv"):
         yield from (("o", "conv"), ("g", "conv"))
-    elif op in ("addmm", "mm"):
+    elif op in ("addmm", "mm") or (op in ("matmul", "bmm") and _has_weight(relation, ancestry)):
         yield from (("n", "linear.out"), ("k", "linear.in"))
+
+
+def _has_weight(relation: Relation, ancestry: _Ancestry) -> bool:
+    return len(relation.operands) > 1 and ancestry.is_weight(relation.operands[1].value)
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,7 @@ class _Ancestry:
     bit: dict[str, int]
     reach: dict[str, int]
     parameters: int
+    inputs: int
 
     @classmethod
     def of(cls, trace: Trace) -> _Ancestry:
@@ -84,7 +113,12 @@ class _Ancestry:
             for name in inputs:
                 reach[output] = reach.get(output, 0) | bit[name] | reach.get(name, 0)
         parameters = sum(bit[name] for name, value in trace.values.items() if value.kind == "parameter")
-        return cls(bit, reach, parameters)
+        given = sum(bit[name] for name, value in trace.values.items() if value.kind == "input")
+        return cls(bit, reach, parameters, given)
+
+    def is_weight(self, value: Value) -> bool:
+        """Whether a tensor is computed from parameters without any input."""
+        return value.uses_parameters and not (self.reach.get(value.name, 0) | self.bit[value.name]) & self.inputs
 
     def is_branch(self, x: str, y: str) -> bool:
         """Whether y = f(x) with parameters in f that x does not depend on."""

@@ -15,6 +15,8 @@ from torch._functorch import config
 from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from permgraph.tracing.experts import all_experts
+
 _lock = threading.RLock()  # `torch.export` patches modules of its own while it traces
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -28,7 +30,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
-    with _lock, _without_partial_graphs():
+    with _lock, all_experts(model), _without_partial_graphs():
         return _decided(model, args, kwargs)
 
 

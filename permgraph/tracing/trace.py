@@ -26,6 +26,9 @@ from permgraph.tracing.memory import Writes, writes, written_to
 
 DATA_ONLY = "computed from the inputs alone"
 STAND_IN = 2  # for a size that depends on data
+NUMBERED = "the number of a unit is used"
+NUMBERED_OUTPUT = "an output of the model has numbers of units"
+CHECK = "aten._assert_tensor_metadata"
 FIXED_OUTPUT = "an output of the model, held fixed"
 UNREACHED = "the forward pass does not reach it, and no tie by name names this axis"
 
@@ -55,10 +58,11 @@ def trace(program: Program, *, outputs: str = "fixed", tie: Mapping[tuple[str, i
     for node in program.graph.graph.nodes:
         walk.visit(node)
     result = walk.result
-    if outputs == "fixed":
-        for value in result.outputs:
-            if value is not None:
-                result.relations.append(_pinned(value, FIXED_OUTPUT))
+    for value in result.outputs:
+        if value is not None and value.picks is not None:
+            result.relations.append(_pinned(value.picks, NUMBERED_OUTPUT, {len(value.shape)}))
+        if value is not None and outputs == "fixed":
+            result.relations.append(_pinned(value, FIXED_OUTPUT))
     result.ends += [value.name for value in result.outputs if value is not None]
     reached = set(result.values)
     for (name, dim), (other, other_dim) in tie.items():
@@ -171,8 +175,18 @@ class _Walk:
         call = Call(source, _bind(node, self._resolve), tensors, used)
         self._apply(call, node, changed)
         self._write(call, changed, outs)
+        self._hold_picks(node, call, is_write=bool(changed.all))
         self._finish(call, node, changed)
         return pytree.tree_unflatten(outs, tree)
+
+    def _hold_picks(self, node: fx.Node, call: Call, *, is_write: bool) -> None:
+        """Pin the units whose numbers go in where no rule says how they are taken, or that are written to memory."""
+        if call.source.op == CHECK:
+            return
+        given = [value for value in _values(map(self.env.get, node.all_input_nodes)) if value.name not in call.answered]
+        for value in (*given, *(call.outs if is_write else ())):
+            if value.picks is not None:
+                call.pin(value.picks, NUMBERED, [-1])
 
     def _apply(self, call: Call, node: fx.Node, changed: Writes) -> None:
         found = find_rule(node.target, call.source.op)
