@@ -7,6 +7,7 @@ HUES = {
     "attention.heads": 305,
     "attention.qk": 350,
     "attention.vo": 25,
+    "experts": 105,
     "feed_forward": 75,
     "conv": 150,
     "other": 200,
