@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import permgraph as pg
 from benchmarks.pairs.aligners import Aligner, Batches, PeerError, aligners, function_error, loaded
-from benchmarks.pairs.models import RECIPES, SEEDS, Recipe
+from benchmarks.pairs.models import RECIPES, SEEDS, Recipe, next_loss
 from benchmarks.pairs.train import trained
 from permgraph.merging.merge import Merges
 
@@ -34,9 +34,14 @@ BATCHES, BATCH, TEST = 6, 128, 2000  # images; a text is as long as 4 of them
 TEXT = 4
 
 
+def is_text(name: str) -> bool:
+    """Whether an architecture reads texts."""
+    return RECIPES[name].loss is next_loss
+
+
 def inputs(name: str) -> tuple[Batches, tuple[Tensor, Tensor]]:
     """Batches of the training set for calibration, and inputs and targets of the test set."""
-    data, part = RECIPES[name].data(), TEXT if name == "gpt2" else 1
+    data, part = RECIPES[name].data(), TEXT if is_text(name) else 1
     chosen = torch.randperm(len(data.train_x), generator=torch.Generator().manual_seed(0))
     size = BATCH // part
     batches = [data.train_x[chosen[k * size : (k + 1) * size]] for k in range(BATCHES)]

@@ -38,7 +38,7 @@ def learn(
     *,
     groups: Sequence[PermutationGroup] | None = None,
     steps: int = 400,
-    rate: float = 3e-3,
+    rate: float = 1e-2,
     seed: int = 0,
     loss: Loss = None,
 ) -> Learned:

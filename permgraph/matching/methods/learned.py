@@ -15,7 +15,7 @@ from permgraph.matching.match import Match, Task, matcher
 
 @matcher("learned", reference="arXiv 2506.22712", needs_data=True)
 def by_learning(
-    task: Task, *, start: Any = None, steps: int = 400, rate: float = 3e-3, loss: Loss = None
+    task: Task, *, start: Any = None, steps: int = 400, rate: float = 1e-2, loss: Loss = None
 ) -> list[Match]:
     """Minimise the loss of λ A + (1 - λ) B' over scales, rotations and invertible maps; see `permgraph.learning`.
 

@@ -1,0 +1,175 @@
+"""What is lost between two transformers of one task when rotations, invertible maps and scales are matched too.
+
+    nice python -m benchmarks.pairs.train vit gpt2 llama
+    nice python -m benchmarks.pairs.kinds [ARCHITECTURE ...] [--rows ROW ...]
+
+Rows differ by how B is moved, how many inputs that takes, and how the two are merged half way. Inputs are of the
+training set, without labels. Writes `benchmarks/results/kinds_*.json` row by row; resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import permgraph as pg
+from benchmarks.pairs.aligners import loaded
+from benchmarks.pairs.measure import BATCH, BATCHES, RESULTS, TEST, TEXT, inputs, is_text, judged
+from benchmarks.pairs.models import RECIPES, SEEDS
+from benchmarks.pairs.train import trained
+from permgraph.symmetry.folding import separated
+
+NAMES = ("vit", "gpt2", "llama")
+FEW = 100
+STEPS, HEALING = 300, 100
+
+
+@dataclass(frozen=True)
+class Way:
+    """How B is moved and the two are merged.
+
+    Attributes:
+        kinds: "none", "permutation" or "all".
+        method: the matcher.
+        inputs: how many inputs it sees; None is the whole training set.
+        merged: "linear", "refit", or "heal": the linear merge, distilled.
+        healing: in how many steps.
+
+    """
+
+    kinds: str
+    method: str = ""
+    inputs: int | None = 0
+    merged: str = "linear"
+    healing: int = HEALING
+
+
+SOME = BATCH * BATCHES
+ROWS = {
+    "plain": Way("none"),
+    "permutations": Way("permutation", "weights"),
+    "permutations-correlation": Way("permutation", "correlation", SOME),
+    "weights": Way("all", "weights"),
+    "correlation": Way("all", "correlation", SOME),
+    "learned": Way("all", "learned", None),
+    "learned-some": Way("all", "learned", SOME),
+    "plain-heal": Way("none", merged="heal"),
+    "weights-heal": Way("all", "weights", merged="heal"),
+    "learned-heal": Way("all", "learned", None, merged="heal"),
+    "plain-heal-long": Way("none", merged="heal", healing=STEPS + HEALING),
+    "weights-heal-long": Way("all", "weights", merged="heal", healing=STEPS + HEALING),
+    "plain-refit": Way("none", merged="refit"),
+    "permutations-correlation-refit": Way("permutation", "correlation", SOME, "refit"),
+    "weights-refit": Way("all", "weights", merged="refit"),
+    "learned-refit": Way("all", "learned", None, merged="refit"),
+    "correlation-few": Way("all", "correlation", FEW),
+    "learned-few": Way("all", "learned", FEW),
+}
+
+
+class Pair:
+    """Two models, what they are compared on, and the alignments that several rows share."""
+
+    def __init__(self, name: str, pair: tuple[int, int]) -> None:
+        self.name, self.pair = name, pair
+        self.a, self.b = (trained(name, seed) for seed in pair)
+        self.batches, self.test = inputs(name)
+        self.known: dict[tuple[str, str, int | None], tuple[pg.Alignment, float]] = {}
+
+    def row(self, way: Way) -> dict[str, Any]:
+        """One merge, and what it took."""
+        alignment, seconds = self.aligned(way)
+        state, merging = timed(lambda: self.merge(way, alignment))
+        recipe = RECIPES[self.name]
+        losses, hits = zip(
+            judged(recipe, self.b, *self.test),
+            judged(recipe, with_weights(self.a, alignment, state), *self.test),
+            judged(recipe, self.a, *self.test),
+            strict=True,
+        )
+        curve = pg.Barrier((0.0, 0.5, 1.0), losses, hits)
+        found = {"pair": list(self.pair), "losses": losses, "accuracies": hits, "height": curve.height}
+        found |= {"middle": hits[1], "seconds": seconds, "merge_seconds": merging}
+        if alignment is not None:
+            found["max_error"] = alignment.certificate.max_error
+            found["steps"] = len(alignment.descent.losses) if alignment.descent else 0
+        return found
+
+    def aligned(self, way: Way) -> tuple[pg.Alignment | None, float]:
+        """The alignment of a way, with the CPU seconds of its first computation."""
+        if way.kinds == "none":
+            return None, 0.0
+        key = way.kinds, way.method, way.inputs
+        if key not in self.known:
+            self.known[key] = timed(lambda: self.align(way))
+        return self.known[key]
+
+    def align(self, way: Way) -> pg.Alignment:
+        """B moved to A."""
+        data = None if way.inputs == 0 else chosen(self.name, way.inputs)
+        options = {"steps": STEPS} if way.method == "learned" else {}
+        example = (self.batches[0][:2],)
+        return pg.align(self.a, self.b, data, args=example, kinds=way.kinds, method=way.method, **options)
+
+    def merge(self, way: Way, alignment: pg.Alignment | None) -> dict[str, Tensor]:
+        """The two half way."""
+        data = chosen(self.name, SOME)
+        if way.merged != "heal":
+            return pg.merge(self.a, self.b, alignment=alignment, method=way.merged, data=data)
+        state = pg.merge(self.a, self.b, alignment=alignment)
+        parents = [with_weights(model, alignment, None) for model in (self.a, self.b)]
+        return pg.heal(state, *parents, chosen(self.name, None), steps=way.healing)
+
+
+def with_weights(model: nn.Module, alignment: pg.Alignment | None, state: dict[str, Tensor] | None) -> nn.Module:
+    """A copy of a model, untied as the alignment is, with these weights or its own."""
+    other = separated(model, () if alignment is None else alignment.untied)
+    return loaded(other, other.state_dict() if state is None else state)
+
+
+def chosen(name: str, count: int | None) -> Sequence[Tensor]:
+    """Batches of so many inputs of the training set, the whole of it for None; a text counts as TEXT of them."""
+    data = RECIPES[name].data().train_x
+    part = TEXT if is_text(name) else 1
+    size, order = BATCH // part, torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return data[order[: len(data) // size * size if count is None else count // part]].split(size)
+
+
+def timed(work: Any) -> tuple[Any, float]:
+    """What `work` returns, and its CPU seconds."""
+    start = time.process_time()
+    return work(), time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(NAMES))
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = {"torch": torch.__version__, "test": TEST, "text": TEXT, "some": SOME, "few": FEW}
+    settings |= {"steps": STEPS, "healing": HEALING}
+    pairs = [(name, pair, Pair(name, pair)) for pair in combinations(SEEDS, 2) for name in options.names]
+    for key in options.rows:
+        for name, pair, two in pairs:
+            path = RESULTS / f"kinds_{name}.json"
+            rows = json.loads(path.read_text())["rows"] if path.exists() else []
+            if any(row["row"] == key and row["pair"] == list(pair) for row in rows):
+                continue
+            way = ROWS[key]
+            row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
+            row |= {"merged": way.merged} | two.row(way)
+            print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
+            path.write_text(json.dumps({**settings, "rows": [*rows, row]}, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()
