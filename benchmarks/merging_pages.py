@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kinds_page import healed, kinds_results, lowest, summary
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, shown
 from pairs_page import pairs_page, way_row
 from table_cells import DASH, percent, table
@@ -15,8 +16,9 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     pairs = {name: _whole(results[f"pairs_{name}"]) for name in NAMES if f"pairs_{name}" in results}
     found = {}
     if pairs:
-        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {})))
-        found["how-to-choose.md"] = "\n".join(choosing_page(pairs, results.get("musicnn")))
+        kinds = kinds_results(results)
+        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds))
+        found["how-to-choose.md"] = "\n".join(choosing_page(pairs, kinds, results.get("musicnn")))
     if "musicnn" in results:
         found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"]))
     return found
@@ -82,26 +84,45 @@ CHOOSING = """# Which method to use when
     python benchmarks/tables.py      # writes this page from benchmarks/results/*.json
 
 Every figure below is measured, and [pairs](pairs.md) has the rest: barriers are losses over the mean of the two models,
-half way, means over pairs.
+half way, means over pairs of models that were trained apart.
 
 | you have | do | from the command line |
 | --- | --- | --- |
-| two models, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
-| inputs like the training data, no labels | the same with `data=`, `method="refit"` | `--data DIR --merge refit` |
+| two transformers, no data | `pg.align(a, b, kinds="all")`, then `pg.merge` | `permgraph merge A B --kinds all` |
+| the same, and unlabelled inputs | `method="learned"`, with `data=` | `--kinds all --method learned --data DIR` |
+| the same, and minutes to train | `pg.heal` on that merge | |
+| two convolutional networks or MLPs, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
+| the same, and unlabelled inputs like the training data | `method="refit"`, with `data=` | `--data DIR --merge refit` |
 | only one forward pass a sample to spare | `method="pleas"` | `--data DIR --merge pleas` |
 | BatchNorm, and weights that must stay | `method="batch_norm"` or `"repair"` | `--data DIR --merge repair` |
 | one model that matters more | `weight=0.9`, or `{"attention": 0.5, "default": 0.9}` | `--weight 0.9` |
+
+Convolutional networks and MLPs have no rotations: there `kinds="all"` finds what permutations find, and scales.
+"""
+TRANSFORMERS = """## Transformers
+
+The linear merge half way, by how B was moved: its barrier, and its accuracy. B computes the same after it is moved.
+"""
+HEALING = """Healing trains the merge to do what both parents do on average, on unlabelled inputs. Barriers, by how B
+was moved before and the number of steps:
 """
 
 
-def choosing_page(pairs: dict[str, Any], music: dict[str, Any] | None) -> Iterator[str]:
+def choosing_page(pairs: dict[str, Any], kinds: dict[str, Any], music: dict[str, Any] | None) -> Iterator[str]:
     """Advice, and the figures behind it."""
     yield CHOOSING
-    yield "## Without data, and with some\n"
+    if kinds:
+        yield TRANSFORMERS
+        yield summary(kinds)
+        yield "The lowest barriers:\n"
+        yield lowest(kinds)
+        yield HEALING
+        yield healed(kinds)
+    yield "## Permutations, without data and with some\n"
     head = ("barrier", *(f"{way}, {merged}" for way, merged in COMPARED))
     yield table(head, [[name, *_compared(data["rows"])] for name, data in pairs.items()])
     yield "".join(_advice(name, data["rows"]) for name, data in pairs.items())
-    yield "## By weights or by correlation?\n"
+    yield "## Permutations by weights or by correlation?\n"
     yield MATCHING
     head = ("barrier: weights / correlation / mix", *MERGES)
     yield table(head, [[name, *_matched(data["rows"])] for name, data in pairs.items()])

@@ -12,6 +12,7 @@ NAMES = {
     "resnet": "ResNet with BatchNorm, widths 16, 32, 64, Fashion-MNIST",
     "vit": "ViT, four layers of 64, Fashion-MNIST",
     "gpt2": "GPT-2, two layers of 64, characters of the Brown corpus",
+    "llama": "Llama, two layers of 64, characters of the Brown corpus",
 }
 PEERS = ("plain average", "descent from the identity", "rebasin")
 WITHOUT_DATA = "linear"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kinds_page import beyond
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, order_of, shown
 from table_cells import DASH, seconds, table
 
@@ -28,12 +29,14 @@ model. *Similarity*: the cosine of all weights of A with those of B moved. torch
 """
 
 
-def pairs_page(pairs: dict[str, Any], curves: dict[str, Any]) -> Iterator[str]:
+def pairs_page(pairs: dict[str, Any], curves: dict[str, Any], kinds: dict[str, Any]) -> Iterator[str]:
     """A section for each architecture, and a verdict."""
     settings = next(iter(pairs.values()))
     texts = {key: settings[name] // settings["text"] for key, name in (("text", "test"), ("texts", "calibration"))}
     yield PAIRS.format(**{**settings, **texts})
-    yield "## Is the best of ours at or below every peer?\n"
+    if kinds:
+        yield from beyond(kinds)
+    yield "## With permutations alone, is the best of ours at or below every peer?\n"
     yield VERDICT
     head = (
         "pair",

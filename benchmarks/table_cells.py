@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 DASH = "–"
-TEXT = ("held by", "outcome")
+TEXT = ("held by", "outcome", "merged by")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

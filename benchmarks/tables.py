@@ -249,7 +249,22 @@ def pages() -> dict[Path, str]:
     from merging_pages import merging_pages  # it draws its tables with ours
 
     found |= {ROOT / "docs" / name: text for name, text in merging_pages(results).items()}
+    found[ROOT / "README.md"] = readme(results)
     return found
+
+
+def readme(results: dict[str, Any]) -> str:
+    """The README with its table of transformers as measured; all else in it is written by hand."""
+    from kinds_page import kinds_results, summary
+
+    text = (ROOT / "README.md").read_text()
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    kinds = kinds_results(results)
+    return f"{before}{MARKS[0]}\n\n{summary(kinds) if kinds else ''}\n{MARKS[1]}{after}"
+
+
+MARKS = "<!-- made by benchmarks/tables.py -->", "<!-- until here -->"
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ def main() -> None:
                 continue
             way = ROWS[key]
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
-            row |= {"merged": way.merged} | two.row(way)
+            row |= {"merged": way.merged, "healing": way.healing} | two.row(way)
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
             path.write_text(json.dumps({**settings, "rows": [*rows, row]}, indent=0) + "\n")
 

@@ -1,0 +1,151 @@
+"""Tables of transformers that are matched in all kinds: for the page on pairs, the page on choosing, and the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pair_means import NAMES, Row, mean_of, shown
+from table_cells import DASH, seconds, table
+
+Results = Mapping[str, Mapping[str, Any]]
+"""Architecture -> what `benchmarks/pairs/kinds.py` wrote."""
+
+KINDS = {"none": "as it stands", "permutation": "permutations", "all": "all kinds"}
+TRAINING = "training set"
+
+
+def kinds_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Architecture -> its results, of those that are there."""
+    return {name: results[f"kinds_{name}"] for name in NAMES if f"kinds_{name}" in results}
+
+
+BEYOND = """## Beyond permutations: transformers in all kinds
+
+    nice python -m benchmarks.pairs.kinds                  # measures
+
+B is moved by permutations, or by *all kinds*: a rotation of the residual stream, invertible maps inside heads, scales,
+and permutations, found by weights, by correlation, or *learned*: {steps} steps of descent on unlabelled inputs, begun
+where weights lead to. B's function is the same afterwards, and proved: the largest relative error of any row is
+{error:.0e}. *Inputs*: how many samples of the training set moving B takes ({text} for one text); `refit` takes {some}
+more, and healing takes the training set, in the steps given. *Seconds*: processor time of moving B, and of merging.
+*Pairs*: how many of the three were measured.
+"""
+
+
+def beyond(found: Results) -> Iterator[str]:
+    """A table for each architecture."""
+    rows = [row for data in found.values() for row in data["rows"]]
+    error = max(row.get("max_error", 0.0) for row in rows)
+    yield BEYOND.format(**{**next(iter(found.values())), "error": error})
+    head = ("B moved by", "merged by", "inputs", "barrier", "accuracy", "moving, s", "merging, s", "pairs")
+    for name, data in found.items():
+        yield f"### {NAMES[name]}\n"
+        ends = [row["accuracies"][k] for row in data["rows"] for k in (0, -1)]
+        yield f"The models' accuracy is {sum(ends) / len(ends):.3f}.\n"
+        yield table(head, [_row(name, data, key) for key in _keys(data)])
+
+
+def _keys(data: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["row"] for row in data["rows"]))
+
+
+def _own(data: Mapping[str, Any], key: str) -> list[Row]:
+    return [row for row in data["rows"] if row["row"] == key]
+
+
+def _whole(data: Mapping[str, Any], key: str) -> list[Row]:
+    """A row of all pairs, so that means compare; [] where a pair is missing."""
+    own = _own(data, key)
+    return own if len(own) == len(_own(data, "plain")) else []
+
+
+def _row(name: str, data: Mapping[str, Any], key: str) -> list[str]:
+    own = _own(data, key)
+    cells = [shown(mean_of(own, "height")), shown(mean_of(own, "middle"))]
+    cells += [seconds(mean_of(own, figure)[0]) for figure in ("seconds", "merge_seconds")]
+    return [moved(own[0]), merging(own[0]), _inputs(own[0]), *cells, str(len(own))]
+
+
+def moved(row: Row) -> str:
+    """How B was moved."""
+    kinds = KINDS[row["kinds"]]
+    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}"
+
+
+def merging(row: Row) -> str:
+    """How the two were merged."""
+    return f"linear, {row['healing']} steps of healing" if row["merged"] == "heal" else row["merged"]
+
+
+def _inputs(row: Row) -> str:
+    if row["kinds"] == "none" or row["inputs"] == 0:
+        return "0"
+    return TRAINING if row["inputs"] is None else str(row["inputs"])
+
+
+COLUMNS = {
+    "plain": "plain average",
+    "permutations": "permutations, no data",
+    "weights": "all kinds, no data",
+    "learned-few": "learned, {few} inputs",
+    "learned-some": "learned, {some} inputs",
+    "learned": "learned, training inputs",
+}
+
+
+def summary(found: Results) -> str:
+    """The linear merge by how B was moved: barrier, and accuracy beside the models'."""
+    settings = next(iter(found.values()))
+    head = ("barrier (accuracy)", *(label.format(**settings) for label in COLUMNS.values()), "the models")
+    return table(head, [[NAMES[name], *_summed(data)] for name, data in found.items()])
+
+
+HEALED = ("plain", "weights", "learned")
+
+
+def healed(found: Results) -> str:
+    """Barriers with as many steps of healing as were taken, by how B was moved before."""
+    steps = sorted({row["healing"] for data in found.values() for row in data["rows"] if row["merged"] == "heal"})
+    head = ("barrier", *(f"{COLUMNS[key]}, {count} steps" for count in steps for key in HEALED))
+    lines = []
+    for name, data in found.items():
+        cells = [_healed(data, key, count) for count in steps for key in HEALED]
+        lines.append([NAMES[name], *cells])
+    kept = [k for k in range(len(head)) if any(line[k] != DASH for line in lines)]
+    return table([head[k] for k in kept], [[line[k] for k in kept] for line in lines])
+
+
+def _healed(data: Mapping[str, Any], key: str, steps: int) -> str:
+    own = [_whole(data, name) for name in _keys(data) if name.startswith(f"{key}-heal")]
+    return next((f"{mean_of(rows, 'height')[0]:.3f}" for rows in own if rows and rows[0]["healing"] == steps), DASH)
+
+
+def _summed(data: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for key in COLUMNS:
+        own = _whole(data, key)
+        cells.append(f"{mean_of(own, 'height')[0]:.2f} ({mean_of(own, 'middle')[0]:.2f})" if own else DASH)
+    ends = [row["accuracies"][k] for row in data["rows"] for k in (0, -1)]
+    return [*cells, f"0 ({sum(ends) / len(ends):.2f})"]
+
+
+def lowest(found: Results) -> str:
+    """For each architecture the row of the lowest barrier without data, of those that only move B, and of all."""
+    lines = []
+    for name, data in found.items():
+        full = [key for key in _keys(data) if _whole(data, key)]
+        linear = [key for key in full if _own(data, key)[0]["merged"] == "linear"]
+        free = [key for key in linear if _inputs(_own(data, key)[0]) == "0"]
+        said = [f"{what} {_said(data, keys)}" for what, keys in zip(WHAT, (free, linear, full), strict=True)]
+        lines.append(f"- {name}: {'; '.join(said)}.\n")
+    return "".join(lines)
+
+
+WHAT = ("without data", "B only moved", "any merge")
+
+
+def _said(data: Mapping[str, Any], keys: Sequence[str]) -> str:
+    best = min(keys, key=lambda key: mean_of(_own(data, key), "height")[0])
+    own = _own(data, best)
+    return f"{moved(own[0])}, {merging(own[0])}: {mean_of(own, 'height')[0]:.3f}"
