@@ -12,6 +12,7 @@ from torch import nn
 
 import permgraph as pg
 from permgraph.errors import SpecMismatchError
+from permgraph.symmetry import power
 from permgraph.tracing import capture
 
 
@@ -42,7 +43,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                     kept[name] = nn.Parameter(tensor.held) if kept is module._parameters else tensor.held
         return real(twin, held(args), held(kwargs))
 
+    def no_derivative(*args: Any) -> None:
+        raise RuntimeError("torch differentiates on no device that it has no driver for")
+
     monkeypatch.setattr(capture, "export", traced)
+    monkeypatch.setattr(power, "gradients", no_derivative)
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     with Gpu():
         yield

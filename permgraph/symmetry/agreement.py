@@ -46,13 +46,32 @@ class Scales:
         A gap below the element's rounding floor is an error below the tolerance, whatever the spread.
         """
         found = []
-        for k, (gap, low, high) in enumerate(zip(gaps, self.low, self.high, strict=True)):
-            scale = torch.zeros_like(gap) if low is None or high is None else (high - low).clamp(min=0.0)
-            if floors is not None:
-                scale = torch.maximum(scale, floors[k] / TOLERANCE)
+        for k, gap in enumerate(gaps):
+            scale = self._scale(k, None if floors is None else floors[k])
             error = torch.where(gap == 0, 0.0, gap / scale)
             found.append(error.max().item() if error.numel() else 0.0)
         return found
+
+    def weights(self, floors: Sequence[Tensor], seed: int) -> list[Tensor | None]:
+        """For each output 1 / scale with random signs, over the square root of the number of all output elements.
+
+        The sum of all errors with these weights is about the root mean square of the errors. None for an output of
+        which no element varies.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        scales = [self._scale(k, floor) for k, floor in enumerate(floors)]
+        count = max(1, sum(int((scale > 0).sum()) for scale in scales))
+        found: list[Tensor | None] = []
+        for scale, low in zip(scales, self.low, strict=True):
+            signs = torch.randint(2, scale.shape, generator=generator, dtype=torch.float64).to(scale.device) * 2 - 1
+            weight = torch.where(scale > 0, signs / scale, 0.0) / count**0.5
+            found.append(None if low is None or not weight.any() else weight)
+        return found
+
+    def _scale(self, output: int, floor: Tensor | None) -> Tensor:
+        low, high = self.low[output], self.high[output]
+        scale = torch.zeros((), dtype=torch.float64) if low is None or high is None else (high - low).clamp(min=0.0)
+        return scale if floor is None else torch.maximum(scale, floor / TOLERANCE)
 
 
 def gaps(expected: Sequence[Any], found: Sequence[Any]) -> list[Tensor]:

@@ -14,7 +14,6 @@ from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.trials import Trial
 
 DRAWS = 3  # of parameters at least: with two, one element in a million has a millionth of its spread by chance
-
 JITTERS = 4  # runs that show what rounding does
 
 
@@ -27,6 +26,11 @@ class Proof:
     seeds: range
     scales: Scales
 
+    def outcome(self) -> tuple[list[float], tuple[str, ...]]:
+        """The largest error of each output, and the groups behind those above the tolerance."""
+        errors = self.errors()
+        return (errors, ()) if max(errors, default=0.0) <= TOLERANCE else self.judged()
+
     def errors(self) -> list[float]:
         """The largest error of each output over all elements, whether or not rounding explains it."""
         worst: list[Tensor] = []
@@ -35,7 +39,9 @@ class Proof:
             before = self.trial.outputs(seed)
             self.scales.draw(before)
             for element in self._tried_at(number):
-                found = gaps(before, self.trial.moved_back(element, self.trial.outputs(seed, element)))
+                found = gaps(
+                    before, self.trial.moved_back(element, self.trial.outputs(seed, self.trial.moved(element)))
+                )
                 worst = list(map(torch.maximum, worst, found)) if worst else found
         return self.scales.errors(worst)
 
@@ -69,12 +75,12 @@ class Judge:
     def at(cls, trial: Trial, scales: Scales, seed: int) -> Judge:
         """The judge for one seed."""
         before = trial.outputs(seed)
-        jittered = (trial.outputs(seed, jitter=number) for number in range(1, JITTERS + 1))
+        jittered = (trial.outputs(seed, trial.jittered(number)) for number in range(JITTERS))
         return cls(trial, scales, seed, before, rounding_floors(before, jittered))
 
     def errors(self, element: Permutations) -> list[float]:
         """The largest error of each output under an element."""
-        after = self.trial.moved_back(element, self.trial.outputs(self.seed, element))
+        after = self.trial.moved_back(element, self.trial.outputs(self.seed, self.trial.moved(element)))
         return self.scales.errors(gaps(self.before, after), self.floors)
 
     def failing(self, element: Permutations, known: Collection[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -19,38 +19,61 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.capture import Program, source_of
 from permgraph.tracing.run import Runner
 
+Change = Callable[[str, Tensor], Tensor]
+"""State-dict key and tensor -> the tensor to compute with."""
 JITTER = 2.0**-50
+NOISES = (0.6, 1.2, 3.0)
+"""Of parameters, in units of 1 / sqrt(fan-in). With the first, what a layer adds to a residual stream is less than what
+the stream brings, so that the positions of a deep encoder do not become alike. The others are tried for groups that it
+does not show: with the second, a chain of many layers keeps its signal, with the third one of sigmoids."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A program and its example inputs, run at the generic parameters of any seed."""
+    """A program and its example inputs, run at the generic parameters of any seed, with `noise` as in `generic`."""
 
     program: Program
     spec: PermutationSpec
     state: Mapping[str, Tensor]
     inputs: Mapping[str, Any]
+    noise: float = NOISES[0]
 
-    def outputs(self, seed: int, element: Permutations | None = None, *, jitter: int = 0) -> list[Any]:
-        """Output leaves in float64, at parameters moved by an element, or changed in their last bits, for each `jitter`
-        otherwise.
+    def outputs(self, seed: int, change: Change | None = None) -> list[Any]:
+        """Output leaves in float64, at the parameters of a seed or what `change` makes of them.
 
         Raises VerificationError where an operation fails in float64, and for an output that is nowhere finite.
         """
 
         def parameters(name: str) -> Tensor:
-            tensor = generic(name, self.state[name], seed)
-            if name in self.spec.held:
-                tensor = tensor[:1].abs().add(0.1).expand_as(tensor)
-            if jitter and name not in self.spec.held:
-                tensor = jittered(tensor, jitter)
-            return tensor if element is None else self.spec.apply_one(element.tables, name, tensor)
+            tensor = self.parameter(name, seed)
+            return tensor if change is None else change(name, tensor)
 
-        found = self._run(Runner(self.program, parameters, torch.float64, seed))
+        found = self.run(Runner(self.program, parameters, torch.float64, seed))
         for leaf, (name, _) in zip(found, self.spec.output_layouts, strict=True):
             if isinstance(leaf, Tensor) and leaf.numel() and not torch.isfinite(leaf).any():
                 raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")
         return found
+
+    def parameter(self, name: str, seed: int) -> Tensor:
+        """A parameter or buffer in float64."""
+        tensor = generic(name, self.state[name], seed, self.noise)
+        return tensor[:1].abs().add(0.1).expand_as(tensor) if name in self.spec.held else tensor
+
+    def moved(self, element: Permutations) -> Change:
+        """The change that an element makes."""
+        return functools.partial(self.spec.apply_one, element.tables)
+
+    def jittered(self, number: int) -> Change:
+        """A change of the last bits, from one unit of the last dimension to the next; another for each number."""
+
+        def change(name: str, tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point() or name in self.spec.held:
+                return tensor
+            generator = torch.Generator().manual_seed(number)
+            normal = torch.randn(tensor.shape[-1:], generator=generator, dtype=torch.float64)
+            return tensor * (1 + JITTER * normal.to(tensor.device))
+
+        return change
 
     def moved_back(self, element: Permutations, outputs: list[Any]) -> list[Any]:
         """Outputs of the moved program in the order that they have unmoved."""
@@ -62,7 +85,8 @@ class Trial:
             for leaf, (_, layout) in zip(outputs, self.spec.output_layouts, strict=True)
         ]
 
-    def _run(self, runner: Runner) -> list[Any]:
+    def run(self, runner: Runner) -> list[Any]:
+        """The output leaves. Raises VerificationError, naming the operation, where one fails."""
         try:
             return runner.outputs(self.inputs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -79,30 +103,27 @@ def literals(program: Program) -> set[float]:
     return {float(x) for x in [*nodes, *scalars] if isinstance(x, int | float)}
 
 
-def jittered(tensor: Tensor, seed: int) -> Tensor:
-    """Parameters that differ from these in their last bits, from one unit of the last dimension to the next."""
-    if not tensor.is_floating_point():
-        return tensor
-    signs = torch.randn(tensor.shape[-1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return tensor * (1 + JITTER * signs.to(tensor.device))
+def generic(name: str, tensor: Tensor, seed: int, noise: float) -> Tensor:
+    """Parameters in float64 that no symmetry of an initialisation hides in: no zeros, no ones.
 
-
-def generic(name: str, tensor: Tensor, seed: int) -> Tensor:
-    """Parameters near `tensor` in float64 that no symmetry of an initialisation hides in: no zeros, no ones.
-
-    To a matrix is added, at the scale 1.5 / sqrt(fan-in), the outer product of a normal vector for each dimension,
-    which is as good as independent noise at telling units apart and far cheaper. A vector becomes normal around 0.5;
-    one without entries below or at zero (a variance, a scale) stays positive.
+    To a matrix are added numbers of the standard deviation noise / sqrt(fan-in). A positive vector (a scale, a
+    variance) is multiplied by positive numbers, and to any other are added some of the standard deviation 0.1.
     """
     if not tensor.is_floating_point():
         return tensor
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 7919 * seed)
     device = torch.device("cpu") if tensor.is_meta else tensor.device
-    vectors = [torch.randn(size, generator=generator, dtype=torch.float64).to(device) for size in tensor.shape]
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 7919 * seed)
+    normal = [torch.randn(size, generator=generator, dtype=torch.float64).to(device) for size in tensor.shape]
+    values = torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_meta else tensor.double()
     if tensor.dim() > 1:
-        noise = functools.reduce(lambda left, right: left.unsqueeze(-1) * right, vectors)
-        noise *= 1.5 * max(prod(tensor.shape[1:]), 1) ** -0.5
-        return noise if tensor.is_meta else noise.add_(tensor)
-    positive = not tensor.is_meta and tensor.numel() > 0 and bool((tensor > 0).all())
-    values: Tensor = 0.5 + 0.5 * (vectors[0] if vectors else torch.ones((), dtype=torch.float64, device=device))
-    return values.abs() + 0.1 if positive else values
+        return _noise(normal, noise * max(prod(tensor.shape[1:]), 1) ** -0.5).add_(values)
+    drawn = normal[0] if normal else torch.randn((), generator=generator, dtype=torch.float64).to(device)
+    if tensor.numel() and bool((values > 0).all()):
+        return values * (1 + drawn).abs() + 0.1
+    return values + 0.1 * drawn
+
+
+def _noise(vectors: Sequence[Tensor], deviation: float) -> Tensor:
+    """Sines of the outer product of vectors times a large number: as good as independent numbers, and made faster."""
+    product = functools.reduce(lambda left, right: left.unsqueeze(-1) * right, [1000 * vectors[0], *vectors[1:]])
+    return product.sin_().mul_(2**0.5 * deviation)

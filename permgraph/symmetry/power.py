@@ -1,0 +1,142 @@
+"""What a proof can see: for every group and tensor, whether it would catch the group being wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps, rounding_floors
+from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.sensitivity import gradients
+from permgraph.symmetry.trials import Change, Trial
+
+CLEAR = 10 * TOLERANCE
+"""A root mean square of errors, to first order, at which the largest is above the tolerance."""
+APPLIED = 4  # wrong elements that no gradient shows are applied in earnest, so many of them
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A group that is moved at its first place in one tensor, and stays everywhere else."""
+
+    group: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Power:
+    """The wrong elements that a proof catches, how many there are, and the groups of which it catches none."""
+
+    caught: frozenset[Wrong] = frozenset()
+    tried: int = 0
+    untested: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        """The share of wrong elements that are caught; None where there are none."""
+        return len(self.caught) / self.tried if self.tried else None
+
+
+@dataclass(frozen=True)
+class PowerTest:
+    """Wrong elements at the parameters of a seed, judged at the scales of a proof.
+
+    Whether one is caught is found from the gradient of the outputs, each in units of its scale and with a sign drawn at
+    random, along the change of its tensor. Where a whole group is not seen so, some of its are applied in earnest.
+    """
+
+    trial: Trial
+    elements: Sequence[Permutations]
+    seed: int
+    scales: Scales
+
+    def power(self, known: Collection[Wrong] = ()) -> Power:
+        """What is caught here, or is `known` to be caught elsewhere."""
+        caught = {*known, *(one for one, effect in self._effects().items() if effect > CLEAR)}
+        if unseen := self._unseen(caught):
+            caught.update(self._applied([one for one in self.wrong if one.group in unseen]))
+        return Power(frozenset(caught), len(self.wrong), self._unseen(caught))
+
+    def _unseen(self, caught: Collection[Wrong]) -> tuple[str, ...]:
+        seen = {one.group for one in caught}
+        return tuple(dict.fromkeys(one.group for one in self.wrong if one.group not in seen))
+
+    @cached_property
+    def wrong(self) -> list[Wrong]:
+        """One for each group that some element moves, and each tensor that it acts on."""
+        state = dict.fromkeys(self.trial.program.names.values())
+        layouts = {name: self.trial.spec.layouts[name] for name in state if name in self.trial.spec.layouts}
+        pairs = [Wrong(group, name) for name, layout in layouts.items() for group in layout.groups]
+        order = {group.name: k for k, group in enumerate(self.trial.spec.groups)}
+        return sorted((one for one in pairs if one.group in self._moving), key=lambda one: order[one.group])
+
+    @cached_property
+    def _moving(self) -> dict[str, Permutations]:
+        """For each group an element that moves it."""
+        found: dict[str, Permutations] = {}
+        for element in self.elements:
+            for name, share in element.moved.items():
+                if share:
+                    found.setdefault(name, element)
+        return found
+
+    def _effects(self) -> dict[Wrong, float]:
+        """Root mean square of the errors that each makes, to first order; none where that fails."""
+        found: dict[Wrong, float] = {}
+        by_tensor: dict[str, list[Wrong]] = {}
+        for one in self.wrong:
+            by_tensor.setdefault(one.tensor, []).append(one)
+
+        def received(name: str, gradient: Tensor) -> None:
+            if name in by_tensor:
+                value = self.trial.parameter(name, self.seed)
+                for one in by_tensor[name]:
+                    found[one] = ((self._change(one)(name, value) - value) * gradient).sum().abs().item()
+
+        try:
+            gradients(self.trial, self.seed, self._weights, received)
+        except RuntimeError:
+            return {}
+        return found
+
+    def _weights(self, outputs: list[Any]) -> list[Tensor | None]:
+        return self.scales.weights(self._floors(outputs), self.seed)
+
+    def _floors(self, outputs: list[Any]) -> list[Tensor]:
+        return rounding_floors(outputs, [self.trial.outputs(self.seed, self.trial.jittered(0))])
+
+    def _change(self, wrong: Wrong) -> Change:
+        """The change that a group makes which moves at one place alone."""
+        layout, part = (
+            _first(self.trial.spec.layouts[wrong.tensor], wrong.group),
+            self._moving[wrong.group][wrong.group],
+        )
+
+        def change(name: str, tensor: Tensor) -> Tensor:
+            return layout.apply({wrong.group: part}, tensor) if name == wrong.tensor else tensor
+
+        return change
+
+    def _applied(self, wrong: Sequence[Wrong]) -> Iterator[Wrong]:
+        """Of at most `APPLIED` of these, those that change an output."""
+        before = self.trial.outputs(self.seed)
+        floors = self._floors(before)
+        for one in wrong[:APPLIED]:
+            after = self.trial.outputs(self.seed, self._change(one))
+            if not max(self.scales.errors(gaps(before, after), floors), default=0.0) <= TOLERANCE:
+                yield one
+
+
+def _first(layout: Layout, group: str) -> Layout:
+    """A layout on which only the first move of a group is left."""
+    cells, done = [], False
+    for cell in layout.cells:
+        moves = () if done else tuple(move for move in cell.moves if move.group == group)[:1]
+        done |= bool(moves)
+        cells.append(type(cell)(cell.offsets, cell.leaves, moves))
+    return Layout(layout.shape, tuple(cells))

@@ -1,0 +1,123 @@
+"""How outputs change with parameters: one pass forth and back, without a copy of the model."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils import _pytree as pytree
+
+from permgraph.symmetry.agreement import as_real
+from permgraph.symmetry.trials import Trial
+from permgraph.tracing.capture import op_name
+from permgraph.tracing.run import Runner
+
+Received = Callable[[str, Tensor], None]
+"""Called with the state-dict key and the gradient of each parameter that the outputs depend on."""
+Weigh = Callable[[list[Any]], Sequence[Tensor | None]]
+"""Output leaves -> the weights of their elements, None for an output that does not count."""
+SAME = ("aten.detach", "aten.detach_")
+
+
+def gradients(trial: Trial, seed: int, weigh: Weigh, received: Received) -> None:
+    """The gradients of the sum of all outputs, each times its weights, at the parameters of a seed.
+
+    A gradient is handed on and dropped, and a parameter that the pass back needs is made again, so that neither is
+    held for more than one parameter at a time. Raises RuntimeError where an operation has no derivative.
+    """
+    runner = _Tracked(trial, seed, received)
+    with runner.without_parameters():
+        outputs = trial.run(runner)
+        weights = weigh(pytree.tree_map_only(Tensor, Tensor.detach, outputs))
+        total = sum(
+            (as_real(leaf) * weight).sum()
+            for leaf, weight in zip(outputs, weights, strict=True)
+            if weight is not None and isinstance(leaf, Tensor) and leaf.requires_grad
+        )
+        if isinstance(total, Tensor):
+            total.backward()  # type: ignore[no-untyped-call]
+
+
+class _Supplied(torch.autograd.Function):
+    """A parameter that is made where it is needed, and its gradient taken where it arrives."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, value: Tensor, name: str, received: Received) -> Tensor:
+        ctx.name, ctx.received = name, received
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
+        ctx.received(ctx.name, gradient)
+        return None, None, None, None
+
+
+class _Tracked(Runner):
+    """Runs a trial's program with gradients."""
+
+    def __init__(self, trial: Trial, seed: int, received: Received) -> None:
+        super().__init__(trial.program, lambda name: self.supplied(name), torch.float64, seed, gradients=True)
+        self.trial, self.received = trial, received
+        self.anchor = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        self.places: dict[int, tuple[str, weakref.ref[Tensor]]] = {}
+
+    def supplied(self, name: str) -> Tensor:
+        """A parameter at the seed, whose gradient is handed on."""
+        value = self.trial.parameter(name, self.seed)
+        if not value.is_floating_point():
+            return value
+        supplied: Tensor = _Supplied.apply(self.anchor, value, name, self.received)  # type: ignore[no-untyped-call]
+        if not self.writes:
+            self.places[supplied.untyped_storage().data_ptr()] = (name, weakref.ref(supplied))
+        return supplied
+
+    def cast(self, value: Any) -> Any:
+        """A supplied parameter as it is; a copy where the program writes to its tensors in place."""
+        if isinstance(value, Tensor) and value.requires_grad and value.grad_fn is not None:
+            return value.clone() if self.writes else value
+        return super().cast(value)
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """One operation; gradients pass through what cuts them off, and stop where there is no derivative."""
+        if op_name(target) in SAME:
+            return args[0]
+        if op_name(target) == "aten.batch_norm" and not args[5]:
+            return _normalised(args[:5], args[7])
+        try:
+            return super().call_function(target, args, kwargs)
+        except RuntimeError:
+            detached = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
+            return super().call_function(target, *detached)
+
+    @contextmanager
+    def without_parameters(self) -> Iterator[None]:
+        """What operations keep for the pass back holds no parameter, but how to make it."""
+
+        def kept(tensor: Tensor) -> Any:
+            name, alive = self.places.get(tensor.untyped_storage().data_ptr(), ("", None))
+            if alive is None or alive() is None:
+                return tensor
+            return name, tensor.shape, tensor.stride(), tensor.storage_offset()
+
+        def made(what: Any) -> Tensor:
+            if isinstance(what, Tensor):
+                return what
+            name, *place = what
+            return self.trial.parameter(name, self.seed).as_strided(*place)
+
+        with torch.enable_grad(), saved_tensors_hooks(kept, made):
+            yield
+
+
+def _normalised(operands: Sequence[Any], eps: float) -> Tensor:
+    """Batch normalisation by running statistics, which torch does not differentiate by."""
+    x, weight, bias, mean, variance = operands
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    y: Tensor = (x - mean.view(shape)) / (variance.view(shape) + eps).sqrt()
+    y = y if weight is None else y * weight.view(shape)
+    return y if bias is None else y + bias.view(shape)
