@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -20,6 +20,7 @@ from permgraph.errors import CaptureError, SpecMismatchError, described
 from permgraph.tracing.exporting import export
 from permgraph.tracing.forwards import PREFIX, Forwards
 from permgraph.tracing.quiet import quiet
+from permgraph.tracing.sharing import aliases, one_tensor
 from permgraph.tracing.wrappers import require_plain
 
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
@@ -77,8 +78,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     mode or cannot be exported.
     """
     owner, model, key = _unwrapped(require_plain(model))
-    if model.training:
-        raise CaptureError(f"{type(model).__name__} is in training mode: call model.eval() before tracing it")
+    _require_eval(model)
     model = _twin(model)
     device = device_of(model)
     args, options = moved((as_args(args), dict(kwargs or {})), device)
@@ -88,15 +88,27 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
         except Exception as error:
             raise CaptureError(_advice(model, error)) from error
     graph = _inline(exported.graph_module)
-    names, shapes = _state_names(owner)
+    state = {k: tensor for k, tensor in owner.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
+    names, shapes = one_tensor(state), {k: tuple(tensor.shape) for k, tensor in state.items()}
     parameters = tuple(name for name, _ in owner.named_parameters(remove_duplicate=False) if name in names)
     _tell_apart(graph.graph, names)
-    feeds = _feeds(exported, graph.graph, names, key)
     constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
+    shared = {key(name): names[k] for name, k in aliases(constants, state).items()}
+    feeds = _feeds(exported, graph.graph, shared | names, parameters, key)
     inward, outward = exported.call_spec.in_spec, exported.call_spec.out_spec
     assert outward is not None
     places = _output_names(exported, outward)
     return Program(graph, feeds, constants, names, shapes, parameters, places, inward, outward, device)
+
+
+def _require_eval(model: nn.Module) -> None:
+    """Raise CaptureError, naming the part, for a model of which any part is in training mode."""
+    for path, part in model.named_modules():
+        if part.training:
+            what = f"{path} ({type(part).__name__})" if path else type(part).__name__
+            raise CaptureError(
+                f"{what} is in training mode: call model.eval(), which sets all parts, before tracing it"
+            )
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], str]]:
@@ -198,14 +210,6 @@ def _inline(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def _state_names(model: nn.Module) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """Every state-dict key -> the first key of the same tensor, and the shapes by key."""
-    state = {key: tensor for key, tensor in model.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
-    first: dict[int, str] = {}
-    names = {key: first.setdefault(id(tensor), key) for key, tensor in state.items()}
-    return names, {key: tuple(tensor.shape) for key, tensor in state.items()}
-
-
 def _tell_apart(graph: fx.Graph, names: Mapping[str, str]) -> None:
     """Give nodes that are called like an entry of the state dict another name: both name tensors of the trace."""
     for node in graph.nodes:
@@ -216,7 +220,11 @@ def _tell_apart(graph: fx.Graph, names: Mapping[str, str]) -> None:
 
 
 def _feeds(
-    exported: torch.export.ExportedProgram, graph: fx.Graph, names: Mapping[str, str], key: Callable[[str], str]
+    exported: torch.export.ExportedProgram,
+    graph: fx.Graph,
+    names: Mapping[str, str],
+    parameters: Collection[str],
+    key: Callable[[str], str],
 ) -> dict[str, Feed]:
     paths, _ = pytree.tree_flatten_with_path(exported.example_inputs)
     inputs = iter(_input_name(path) for path, _ in paths)
@@ -226,8 +234,7 @@ def _feeds(
         if spec.kind is InputKind.USER_INPUT:
             feeds[name] = Feed("input", next(inputs))
         elif (entry := key(str(spec.target))) in names:
-            kind = "parameter" if spec.kind is InputKind.PARAMETER else "buffer"
-            feeds[name] = Feed(kind, names[entry])
+            feeds[name] = Feed("parameter" if names[entry] in parameters else "buffer", names[entry])
         else:
             feeds[name] = Feed("constant", str(spec.target))
     return feeds
