@@ -10,7 +10,7 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
-from benchmarks.speech_music import controls, everything, features, page, released, rows, run, streams, train
+from benchmarks.speech_music import controls, everything, features, hearing, page, released, rows, run, streams, train
 from benchmarks.speech_music.findings import verdict
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
@@ -258,3 +258,13 @@ def test_the_page_is_that_of_the_results() -> None:
     if not page.RESULT.exists():
         pytest.skip("no results yet")
     assert page.PAGE.read_text() == page.page(*page.read())
+
+
+def test_healing_towards_both_is_done_when_either_parent_can_be_read_off() -> None:
+    torch.manual_seed(0)
+    parents = [torch.randn(2, 40, 3), torch.randn(2, 40, 3)]
+    both = torch.cat(parents, dim=-1)
+    mixed = hearing.standardised(both @ torch.randn(6, 6))
+    targets = torch.cat([hearing.standardised(states) for states in parents], dim=1)
+    assert hearing.unexplained(mixed, targets) < 0.05
+    assert 0.4 < hearing.unexplained(hearing.standardised(parents[0]), targets) < 0.6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.speech_music.rows import STEPS
 from benchmarks.speech_music.scoring import KEPT
 
 Result = dict[str, Any]
@@ -12,6 +13,8 @@ GAP_CLOSED = 0.5
 SEPARATE = {"random": "a random valid permutation", "scrambled": "an invalid scrambling", "noise": "noise"}
 SEPARATE["released"] = "the paper's released procedure"
 THAN = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
+BESIDE = ("linear", "random", "scrambled", "heal-as-is", "heal-random", "heal-a", "scratch")
+HEALED = ("heal", "heal-random", "heal-as-is", "heal-a", "scratch")
 COMPONENTS = {
     "cnn": "convolutions alone",
     "cnn-ff": "convolutions and feed-forward",
@@ -45,14 +48,15 @@ def at(row: dict[str, Any], weight: float) -> dict[str, Any] | None:
 
 def aligned_rows(result: Result) -> list[dict[str, Any]]:
     """All rows that are an alignment."""
-    return [row for row in result["rows"] if row["family"] != "control" and row["name"] != "linear"]
+    own = [row for row in result["rows"] if row["family"] not in ("control", "unmerged")]
+    return [row for row in own if row["name"] not in ("linear", "heal-random") and not row["name"].endswith("as-is")]
 
 
 def opening(results: dict[str, Result], together: dict[str, Any] | None) -> str:
     """The answer in one paragraph, from the mean over all pairs; then what was found on each pair."""
     shown = {name: result for name, result in results.items() if row_of(result, "proposed")}
     parts = [
-        _answer(together or _alone(*next(iter(shown.items())))),
+        " ".join(filter(None, (_answer(together or _alone(*next(iter(shown.items())))), _healing(results)))),
         *(_pair(name, result) for name, result in shown.items()),
     ]
     return "\n\n".join(parts) + "\n"
@@ -85,6 +89,21 @@ def _answer(together: dict[str, Any]) -> str:
         f"reorderings, noise, the paper's released procedure) {controls.count('better')} are better than linear "
         f"interpolation and {controls.count('worse')} worse. {_half(together)} {_goal(best)}"
     )
+
+
+def _healing(results: dict[str, Result], weight: float = 0.5) -> str:
+    """What healing does at equal weights: after alignment, without it, after a random element, and without a merge."""
+    for name, result in results.items():
+        said = []
+        for row in (row_of(result, other) for other in HEALED):
+            point = row and (at(row, weight) or row["points"][0])
+            if row and point and "transfer" in point:
+                scores = f"speech {point['speech'][0]:.0f}, music {point['music'][0]:.0f}"
+                said.append(f"{row['title']}: {scores}, {share(point['transfer'])} of the way")
+        if said:
+            steps = f"Merges at {weight:g} that learn from both parents on unlabelled audio for {STEPS} steps"
+            return f'{steps} (pair "{name}"; one run each, whose own variance the intervals lack): {"; ".join(said)}.'
+    return ""
 
 
 def _half(together: dict[str, Any], weight: float = 0.5) -> str:
@@ -133,6 +152,7 @@ def _pair(name: str, result: Result) -> str:
         _controls_at_best(result),
         _ceiling(result),
         _aim(result),
+        _taught(result),
         _components(result),
         *_equal_weights(result),
     ]
@@ -165,6 +185,18 @@ def _equal_weights(result: Result) -> list[str]:
     return found
 
 
+def _taught(result: Result) -> str:
+    """What rows that see data reach at their best weights, from linear's best and from A alone."""
+    parts = []
+    for row in result["rows"]:
+        if row["family"] in ("kinds", "healed", "unmerged"):
+            best = row["best"]
+            gains = ", ".join(f"{s} {points(best['minus_linear'][s])}" for s in ("speech", "music"))
+            way = f", {share(best['transferred'])} of the way" if "transferred" in best else ""
+            parts.append(f"{row['title']} at {best['weight']:g}: {gains}{way}")
+    return f"Every kind, learning and healing, from linear's best: {'; '.join(parts)}." if parts else ""
+
+
 def _components(result: Result, weight: float = 0.5) -> str:
     parts = []
     for name, title in COMPONENTS.items():
@@ -190,7 +222,9 @@ def _aim(result: Result) -> str:
     if not rows:
         return "B is better than A on no music task, so there is nothing to bring over."
     aligned = max((row for row in aligned_rows(result) if row in rows), key=lambda row: row["best"]["transferred"][0])
-    others = [row for row in rows if row["name"] in ("linear", "random", "scrambled")]
+    others = [
+        row for row in rows if row["name"] in ("linear", "random", "scrambled", "heal-as-is", "heal-a", "scratch")
+    ]
     ranked = ", ".join(f"{row['title']} {share(row['best']['transferred'])}" for row in others)
     reached = "reached" if aligned["best"]["transferred"][0] >= 1000 * GAP_CLOSED else "not reached"
     better = ", ".join(names[name] for name in result["gaps"])

@@ -15,6 +15,7 @@ from benchmarks.speech_music.appendix import duration_section, full_size_section
 from benchmarks.speech_music.findings import conclusion, opening
 from benchmarks.speech_music.markdown import span, table
 from benchmarks.speech_music.pictures import draw
+from benchmarks.speech_music.rows import LEARNING, STEPS
 from benchmarks.speech_music.scoring import MEASURES, SCORES
 from benchmarks.speech_music.summary import RESULT
 
@@ -25,6 +26,9 @@ TIMES = RESULT.with_name("speech_music_times.json")
 SHOWN = (0.5, 0.7, 0.9)
 FAMILIES = {
     "paper": "the paper's rows, each alignment proved",
+    "kinds": "every kind of symmetry, each alignment proved",
+    "healed": "merged, then healed on unlabelled audio",
+    "unmerged": "the same steps without a merge",
     "ours": "more of ours",
     "control": "controls",
     "calibration": "other calibration",
@@ -45,6 +49,14 @@ over the music tasks where B is better than A. *Transfer at 97 %*: the largest a
 speech score, in percent; 0 where none does. Brackets are 95 % intervals from a bootstrap over test groups, probe seeds
 and control seeds; differences are paired. The best weight of a row is chosen anew in every draw, among the weights
 shown in the pictures.
+
+**Every kind**: Q with K and V with O of each head take invertible maps, the last stage before the stream scales; the
+stream, behind its norms, is permuted. *Learned*: {steps} steps of Adam on the element, towards the mean of the parents'
+last features, on {learning} s of unlabelled audio that no probe hears. *Healed*: as many steps on all weights of the
+merge, on the same audio, so that both parents' hidden states are linear functions of the merge's (the share of their
+variance that is not explained, mean over layers); or, *on mean features*, towards the mean of their last features.
+The same steps from A, from B and from random weights show what healing does without a merge; the features of both
+encoders side by side, twice as many, are what a merge could keep at most.
 """
 
 
@@ -72,7 +84,10 @@ def page(found: dict[str, Any], full: dict[str, Any] | None = None, times: dict[
     results: dict[str, Result] = found["pairs"]
     parts = ["# Does aligning a speech and a music encoder make a better merge?\n"]
     first = next(iter(results.values()))
-    parts += [opening(results, found["together"]), INTRODUCTION.format(**first["about"])]
+    parts += [
+        opening(results, found["together"]),
+        INTRODUCTION.format(**first["about"], steps=STEPS, learning=LEARNING.seconds),
+    ]
     for name, result in results.items():
         parts += pair_section(name, result)
     parts += [conclusion(results), LIMITS]
@@ -135,6 +150,9 @@ def tasks_table(result: Result) -> str:
         rows.append([title, task["domain"], *counts, f"{task['chance']:.3f}", *both])
     rows.append(["**scores of A**: " + ", ".join(f"{s} {span(result['A'][s])}" for s in SCORES), *[""] * 8])
     rows.append(["**scores of B**: " + ", ".join(f"{s} {span(result['B'][s])}" for s in SCORES), *[""] * 8])
+    if "AB" in result:
+        both = ", ".join(f"{s} {span(result['AB'][s])}" for s in SCORES)
+        rows.append([f"**features of both side by side**: {both}", *[""] * 8])
     return table(head, rows)
 
 
@@ -188,10 +206,16 @@ def task_rows(result: Result) -> str:
     """Accuracy on every task at three weights."""
     names = [task["name"] for task in result["tasks"] if task["scored"]]
     wanted = ("linear", "proposed", "cnn", "cnn-all", "random", "scrambled", "noise", "released")
-    rows = [[f"{side} alone", "", *[f"{result[side]['tasks'][n][0]:.3f}" for n in names]] for side in "AB"]
+    sides = {"A": "A alone", "B": "B alone", "AB": "features of both side by side"}
+    rows = [
+        [title, "", *[f"{result[side]['tasks'][n][0]:.3f}" for n in names]]
+        for side, title in sides.items()
+        if side in result
+    ]
     for row in result["rows"]:
+        taught = row["family"] in ("kinds", "healed", "unmerged")
         for point in row["points"]:
-            if row["name"] in wanted and point["weight"] in SHOWN:
+            if taught or (row["name"] in wanted and point["weight"] in SHOWN):
                 rows.append([row["title"], f"{point['weight']:g}", *[f"{point['tasks'][n][0]:.3f}" for n in names]])
     return table(("B' is", "weight", *names), rows)
 

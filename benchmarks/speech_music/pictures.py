@@ -13,6 +13,8 @@ COLOURS = {
     "linear": "#555555",
     "proposed": "#d1495b",
     "cnn-all": "#7b2d8b",
+    "heal": "#00796b",
+    "heal-as-is": "#8bc34a",
     "random": "#2e86ab",
     "scrambled": "#edae49",
     "noise": "#66a182",

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 import permgraph as pg
@@ -15,15 +18,20 @@ from benchmarks.speech_music import controls, released
 from benchmarks.speech_music.pair import Calibration, Encoders
 
 State = Mapping[str, Tensor]
-Move = Callable[[Encoders, int], State]
+Move = Callable[[Encoders, int], State | pg.Alignment]
+"""B moved; an alignment where A changes too, because its norms are folded."""
 
 SWEEP = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
 FEW = (0.5, 0.7, 0.9)
 TWO = (0.5, 0.9)
+HALF = (0.5,)
 CONTROL_SEEDS = 2
 RANDOM_SEEDS = 3
 MIXED_SECONDS = 120
-FIRST = ("paper", "control", "ours", "calibration")
+LEARNING = Calibration("both", 1200)
+"""What elements are learned and merges healed on."""
+STEPS = 150
+FIRST = ("paper", "kinds", "healed", "unmerged", "control", "ours", "calibration")
 
 CONV = ("conv",)
 FF = ("feed_forward",)
@@ -36,7 +44,7 @@ EVERYTHING = (*PROPOSED, *QK, *RESIDUAL)
 
 @dataclass(frozen=True)
 class Row:
-    """One way to make B': `family` is "paper", "ours", "control" or "calibration"; `method` how it is merged."""
+    """One way to make B': `family` is one of FIRST; `method` how it is merged; `healed` on "features" or on "both"."""
 
     name: str
     title: str
@@ -45,6 +53,40 @@ class Row:
     weights: tuple[float, ...] = SWEEP
     seeds: int = 1
     method: str = "linear"
+    healed: str = ""
+
+
+def of_every_kind(method: str, **options: Any) -> Move:
+    """Every group of every kind: invertible maps in Q with K and in V with O, scales; the stream is permuted."""
+
+    def move(pair: Encoders, seed: int) -> pg.Alignment:
+        data = list(pair.like(pair.calibration if method != "learned" else LEARNING).batches())
+        example = None if method != "weights" else data[0]
+        heard = data if method != "weights" else None
+        found = pg.align(
+            pair.a, pair.b, heard, kwargs=example, kinds="all", outputs="free", method=method, seed=seed, **options
+        )
+        pair.certificates[f"{len(pair.certificates)}"] = found.certificate.max_error
+        return found
+
+    return move
+
+
+def learned(pair: Encoders, seed: int) -> pg.Alignment:
+    """Learned from where matching by correlation in every kind comes to, so that the merge has the mean features."""
+    start = of_every_kind("correlation")(pair, seed)
+    return of_every_kind("learned", start=start, steps=STEPS)(pair, seed)
+
+
+def at_random(pair: Encoders, seed: int) -> State:
+    """B under a uniformly random element of the proposed groups."""
+    return pair.moved(controls.random_valid(pair.spec, PROPOSED, seed))
+
+
+def untrained(pair: Encoders, seed: int) -> State:
+    """Random weights of this architecture."""
+    torch.manual_seed(seed)
+    return type(pair.a)(deepcopy(pair.a.config)).state_dict()
 
 
 def matched(roles: tuple[str, ...], calibration: Calibration | None = None) -> Move:
@@ -83,6 +125,19 @@ ROWS = (
     Row("cnn-ff", "CNN + ff", "paper", matched((*CONV, *FF))),
     Row("cnn-all", "CNN + all: every verified group", "paper", matched(EVERYTHING)),
     Row("ff-attn", "ff + attn", "paper", matched((*FF, *ATTENTION))),
+    Row("kinds-weights", "every kind by weights, no data", "kinds", of_every_kind("weights")),
+    Row("kinds", "every kind by correlation", "kinds", of_every_kind("correlation")),
+    Row("learned", "every kind, learned on mean features", "kinds", learned, FEW),
+    Row("learned-refit", "every kind, learned, then refitted", "kinds", learned, FEW, method="refit"),
+    Row("heal-as-is", "B as it stands, healed", "healed", as_it_stands, TWO, healed="both"),
+    Row("heal", "proposed, healed", "healed", matched(PROPOSED), TWO, healed="both"),
+    Row("heal-learned", "every kind, learned, then healed", "healed", learned, TWO, healed="both"),
+    Row("heal-random", "random valid element, healed", "healed", at_random, HALF, healed="both"),
+    Row("heal-mean-as-is", "B as it stands, healed on mean features", "healed", as_it_stands, HALF, healed="features"),
+    Row("heal-mean", "proposed, healed on mean features", "healed", matched(PROPOSED), HALF, healed="features"),
+    Row("heal-a", "A alone, healed", "unmerged", as_it_stands, (1.0,), healed="both"),
+    Row("heal-b", "B alone, healed", "unmerged", as_it_stands, (0.0,), healed="both"),
+    Row("scratch", "random weights, healed", "unmerged", untrained, (0.0,), healed="both"),
     Row("qk", "proposed, heads with Q and K matched", "ours", matched((*PROPOSED, *QK))),
     Row("residual", "residual stream alone", "ours", matched(RESIDUAL), FEW),
     Row("weights", "every group by weights, no data", "ours", by_weights),
@@ -105,7 +160,7 @@ ROWS = (
         "random",
         "random valid element of the proposed groups",
         "control",
-        lambda pair, seed: pair.moved(controls.random_valid(pair.spec, PROPOSED, seed)),
+        at_random,
         seeds=RANDOM_SEEDS,
     ),
     Row(

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 import permgraph as pg
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
+from benchmarks.speech_music.hearing import Heard, Together
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
 from benchmarks.speech_music.precision import in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
-from benchmarks.speech_music.rows import ROWS, Cell, cells
+from benchmarks.speech_music.rows import LEARNING, ROWS, STEPS, Cell, cells
 
 PROBE_SEEDS = 3
 FREE = ("linear", "slerp")
@@ -53,10 +54,24 @@ def counted(model: nn.Module, options: argparse.Namespace, sanity: bool = False)
     return {"right": found, "cpu_seconds": round(time.process_time() - before, 2)}
 
 
-def merged(pair: Encoders, state: Mapping[str, Tensor], cell: Cell) -> dict[str, Tensor]:
-    """A and B' at the cell's weight."""
+def merged(pair: Encoders, moved: Mapping[str, Tensor] | pg.Alignment, cell: Cell) -> dict[str, Tensor]:
+    """A and B' at the cell's weight, healed where the row says so."""
     heard = None if cell.row.method in FREE else list(pair.like(LAYER_CALIBRATION).batches())
-    return pg.merge(pair.a, pair.with_weights(state), weight=cell.weight, method=cell.row.method, data=heard)
+    options: dict[str, Any] = {"weight": cell.weight, "method": cell.row.method, "data": heard}
+    if isinstance(moved, pg.Alignment):
+        b, state = moved.state_dict, pg.merge(pair.a, pair.b, alignment=moved, **options)
+    else:
+        b, state = moved, pg.merge(pair.a, pair.with_weights(moved), **options)
+    return healed(pair, state, b, cell) if cell.row.healed else state
+
+
+def healed(pair: Encoders, state: Mapping[str, Tensor], b: Mapping[str, Tensor], cell: Cell) -> dict[str, Tensor]:
+    """A merge after STEPS steps towards both parents: the moved B's mean with A, or all that both hear."""
+    data = list(pair.like(LEARNING).batches())
+    if cell.row.healed == "features":
+        return pg.heal(state, pair.a, pair.with_weights(b).eval(), data, steps=STEPS)
+    data = [batch | {"output_hidden_states": True} for batch in data]
+    return pg.heal(state, pair.a, pair.b, data, steps=STEPS, loss=Heard((pair.a, pair.b)))
 
 
 def outstanding(options: argparse.Namespace, folder: Path) -> Iterator[Cell]:
@@ -90,11 +105,11 @@ def run(options: argparse.Namespace) -> None:
     about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
     about |= {"bfloat16": in_bfloat16(options.device, options.fp32), "hidden": pair.a.config.hidden_size}
     write(folder / "about.json", about | {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__})
-    for name, model in (("A", pair.a), ("B", pair.b)):
+    for name, model in (("A", pair.a), ("B", pair.b), ("AB", Together(pair.a, pair.b))):
         if not (folder / f"{name}.json").exists():
             write(folder / f"{name}.json", counted(model, options, sanity=True))
     last: tuple[str, int] | None = None
-    state: Mapping[str, Tensor] = {}
+    state: Mapping[str, Tensor] | pg.Alignment = {}
     for cell in track(list(outstanding(options, folder)), description=options.name):
         if (cell.row.name, cell.seed) != last:
             last, state = (cell.row.name, cell.seed), cell.row.move(pair, cell.seed)

@@ -213,6 +213,7 @@ class Experiment:
             "gaps": [task.name for task, _, _ in self.gaps],
             "A": self.described([self.read("A")]),
             "B": self.described([self.read("B")]),
+            **({"AB": self.described([self.read("AB")])} if (self.folder / "AB.json").exists() else {}),
             "rows": rows,
             "contrasts": self.contrasts(),
             **extras,

@@ -3,7 +3,7 @@
     python -m benchmarks.speech_music.summary shipped [OTHER ...]
 
 "together" is the mean over the pairs of encoders, if the cells of several lie at hand; there the pairs too are drawn
-anew.
+anew. Where the cells of one pair alone lie at hand, the mean of the last summary stands.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def main() -> None:
             now = pairs[name].result()
             known["pairs"][name] = kept(known["pairs"][name], now) if name in known["pairs"] else now
     comparable = {name: pair for name, pair in pairs.items() if {row for row, _ in pair.cells} >= DECIDING}
-    known["together"] = together(comparable) if len(comparable) > 1 else None
+    if len(comparable) > 1 or not set((known.get("together") or {}).get("pairs", ())) <= set(known["pairs"]):
+        known["together"] = together(comparable) if len(comparable) > 1 else None
     known["training"] = known.get("training", {}) | training()
     RESULT.write_text(json.dumps(known, indent=1) + "\n")
 
