@@ -19,6 +19,7 @@ from permgraph.merging.barrier import Barrier as Barrier, barrier as barrier
 from permgraph.merging.many import merge_many as merge_many
 from permgraph.merging.merge import merge as merge
 from permgraph.models.loading import load as load
+from permgraph.models.two_heads import TwoHeads as TwoHeads
 from permgraph.symmetry.derivation import derive as derive
 from permgraph.symmetry.folding import Folded as Folded, fold as fold
 from permgraph.symmetry.permutations import PermutationGroup as PermutationGroup, Permutations as Permutations

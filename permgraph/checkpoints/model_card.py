@@ -12,6 +12,17 @@ LOADING = {
     ),
     "timm": 'import timm\n\nmodel = timm.create_model("local-dir:{title}", pretrained=True)',
 }
+SECOND = {
+    "transformers": (
+        "import permgraph\n\nboth = permgraph.TwoHeads.from_pretrained({title!r})\n"
+        "a, b = both.first, both.second  # one trunk, two heads"
+    ),
+    "": (
+        "from safetensors.torch import load_file\n\n"
+        "trunk, head = load_file({title!r} + '/model.safetensors'), load_file({title!r} + '/second_head.safetensors')\n"
+        "model_b.load_state_dict(trunk | head, strict=False)  # a model made by the code of the second one"
+    ),
+}
 MADE = ("python:", "timm:")
 """What a model that code makes is called by; no id on a hub."""
 LICENCE = ("license", "license_name", "license_link")
@@ -46,6 +57,12 @@ def model_card(
         + "`permgraph.json` has the permutations, the method, the seeds, the hashes of the inputs and the proof that\n"
         "every permutation left the function of the model unchanged.\n"
     )
+
+
+def second_section(title: str, library: str) -> str:
+    """Markdown that says how to load the second model's head on the merged trunk."""
+    code = (SECOND.get(library) or SECOND[""]).format(title=title)
+    return f"\n## The head of the second model\n\n```python\n{code}\n```\n"
 
 
 def shared_licence(folders: Iterable[Path | None]) -> dict[str, str]:

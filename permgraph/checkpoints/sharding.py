@@ -94,6 +94,12 @@ def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Stora
     return None
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Storage | None = None) -> None:
+    """One safetensors file, of tensors that are no model; those that share memory stand once."""
+    kept, aliases = _unshared(tensors)
+    _save(path, kept, aliases, storage or Storage())
+
+
 def _unshared(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, str] = {}

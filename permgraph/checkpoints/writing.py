@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,30 @@ import torch
 from torch import Tensor
 
 from permgraph.checkpoints.folders import whole_folder
-from permgraph.checkpoints.model_card import model_card
+from permgraph.checkpoints.model_card import model_card, second_section
 from permgraph.checkpoints.processor_files import copy_processor
 from permgraph.checkpoints.reading import require_finite
-from permgraph.checkpoints.sharding import Storage, write_weights
+from permgraph.checkpoints.sharding import Storage, write_tensors, write_weights
+
+SECOND_HEAD, SECOND_CONFIG = "second_head.safetensors", "second_config.json"
+"""The second model's head, by its names, and its config, where a merge keeps both heads."""
+
+
+@dataclass(frozen=True)
+class SecondHead:
+    """The head of the second model, moved into the order of the trunk, and what its config and class are."""
+
+    tensors: Mapping[str, Tensor]
+    config: Any = None
+    architecture: str = ""
+
+    def write(self, folder: Path, storage: Storage | None) -> None:
+        """Into a folder that is being made."""
+        write_tensors(folder / SECOND_HEAD, self.tensors, storage)
+        if self.config is not None:
+            dtype = storage.default if storage is not None else None
+            fields = _config_fields(self.config, self.architecture, dtype or torch.float32)
+            _write_json(folder / SECOND_CONFIG, fields)
 
 
 def save_checkpoint(
@@ -48,6 +69,7 @@ def write_merged(
     force: bool = False,
     inputs: Iterable[Path | str] = (),
     storage: Storage | None = None,
+    second: SecondHead | None = None,
 ) -> Path:
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
 
@@ -56,12 +78,15 @@ def write_merged(
     `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids or folders (only a folder's own
     name is written), `summary` Markdown for the model card, `licence` what it says of the licence, `pages` the text
     of more files by name, `inputs` what the output must not touch, `storage` the dtype and file of each
-    tensor.
+    tensor, `second` another head for the same trunk.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """
     require_finite(state_dict, "the weights to be written")
     with whole_folder(folder, force=force, inputs=inputs) as partial:
         write_weights(partial, state_dict, storage)
+        if second is not None:
+            require_finite(second.tensors, "the second head")
+            second.write(partial, storage)
         if source is not None:
             copy_processor(Path(source), partial)
         if config is not None:
@@ -72,6 +97,7 @@ def write_merged(
         title = Path(folder).resolve().name
         kind = architecture or ""
         card = model_card(title, base_models, library=library, architecture=kind, licence=licence, summary=summary)
+        card += "" if second is None else second_section(title, library)
         for name, text in {"README.md": card, **(pages or {})}.items():
             (partial / name).write_text(text, encoding="utf-8")
     return Path(folder)

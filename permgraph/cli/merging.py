@@ -85,6 +85,15 @@ ModelOption = Annotated[
         help="A and B are files of weights for this model: python:package.module:function or timm:NAME.",
     ),
 ]
+HeadsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--heads",
+        metavar="HOW",
+        help="What happens to heads, as classifiers: merge; first, A's is kept; or both, B's is moved and written too. "
+        " [default: merge where they are alike, else first]",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 MaybeA = Annotated[
     str | None, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")
@@ -108,19 +117,23 @@ def align(
     dtype: Dtype = None,
     max_shard_size: MaxShardSize = None,
     model: ModelOption = None,
+    heads: HeadsOption = None,
 ) -> None:
     """Move the units of B to the places of A's.
 
     The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
     base models are matched, and B's own head is permuted with its base model.
     """
-    matching = _matching(data, method, groups, limit, mix, kinds)
+    matching = _matching(data, method, groups, limit, mix, kinds, heads)
     from permgraph.jobs import align as jobs
 
     _require_storage(dtype, max_shard_size)
     aligned = jobs.load_and_align(session, a, b, out, matching, model)
     what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
-    if aligned.heads.whole:
+    if aligned.alignment.kept:
+        state = aligned.alignment.state_of_b
+        aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
+    elif aligned.heads.whole:
         state = aligned.alignment.state_dict
     else:
         aligned, state = jobs.carried(session, aligned)
@@ -185,6 +198,7 @@ def merge(
     dtype: Dtype = None,
     max_shard_size: MaxShardSize = None,
     model: ModelOption = None,
+    heads: HeadsOption = None,
 ) -> None:
     """Align B with A and merge the two.
 
@@ -210,6 +224,7 @@ def merge(
         dtype=dtype,
         max_shard_size=max_shard_size,
         model=model,
+        heads=heads,
         out=None if out is None else str(out),
         seed=session.seed if "seed" in session.given else None,
         device=session.device if "device" in session.given else None,
@@ -245,7 +260,10 @@ def _prepared(session: Session, typed: "Request", config: Path | None, allow_cod
 def _merge(session: Session, request: "Request", config: Path | None) -> None:
     how, count = request.merge or "linear", len(request.models)
     data = None if request.data is None else Path(request.data)
-    matching = _matching(data, request.method, request.groups, request.limit, request.mix, request.kinds)
+    how_heads = request.heads
+    if count > 2 and how_heads == "both":
+        raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
+    matching = _matching(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: omit it")
     if request.loss == "own" and data is None:
@@ -345,6 +363,7 @@ def _matching(
     limit: int | None,
     mix: float | None,
     kinds: str | None,
+    heads: str | None,
 ) -> "Matching":
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
@@ -359,8 +378,10 @@ def _matching(
         raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
     if kinds not in (None, "permutation", "signed", "all"):
         raise UsageError(f"--kinds is permutation, signed or all, not {kinds!r}")
+    if heads not in (None, "merge", "first", "both"):
+        raise UsageError(f"--heads is merge, first or both, not {heads!r}")
     if mix is not None and kinds not in (None, "permutation"):
         raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
     from permgraph.jobs.align import Matching
 
-    return Matching(data, method, roles, limit, mix, kinds or "permutation")
+    return Matching(data, method, roles, limit, mix, kinds or "permutation", heads)

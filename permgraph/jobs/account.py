@@ -94,7 +94,7 @@ def account(
     for name, tensor in models[written].model.state_dict().items():
         sizes[name] = tensor.numel()
         part = inner.get(name)
-        if part is None:
+        if part is None or name in heads.names:
             names[name] = "kept" if merged else "moved" if heads.carried else "taken"
         elif part in spec.unreached:
             how = "averaged as they are" if merged else "left as it is"
@@ -105,7 +105,7 @@ def account(
             names[name] = ("merged" if tensor.is_floating_point() else "kept") if merged else "taken"
     outer = {part: name for name, part in inner.items()}
     for model, part_of in zip(models, parts, strict=True):
-        _add(model, _part_names(model, part_of), outer, heads.reason, names, reasons)
+        _add(model, _part_names(model, part_of), outer, heads, names, reasons)
     return Account(names, reasons, sizes)
 
 
@@ -123,7 +123,7 @@ def _add(
     model: LoadedModel,
     inner: Mapping[str, str],
     outer: Mapping[str, str],
-    heads: str,
+    heads: Heads,
     names: dict[str, str],
     reasons: dict[str, str],
 ) -> None:
@@ -131,8 +131,8 @@ def _add(
     where = public_name(model.reference)
     for name in model.model.state_dict():
         same = outer.get(inner.get(name, ""), name)
-        word = names.get(same, "left out")
-        why = reasons.get(same, f"of {where}: {heads or 'it is not what is written'}")
+        word = names.get(same, "taken" if heads.second else "left out")
+        why = reasons.get(same, f"of {where}: {heads.reason or 'it is not what is written'}")
         for alias in (name, model.stored.names.get(name, name)):
             if names.setdefault(alias, word) in ("left out", "unreached"):
                 reasons.setdefault(alias, why)

@@ -13,7 +13,7 @@ import torch
 from permgraph.checkpoints.folders import require_free, require_space
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
-from permgraph.checkpoints.writing import write_merged
+from permgraph.checkpoints.writing import SecondHead, write_merged
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
@@ -22,11 +22,12 @@ from permgraph.jobs.recipe import FILE, Request, recipe_text
 from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Progress, Session
-from permgraph.matching.align import Alignment, align_models
+from permgraph.matching.align import Alignment, align_models, align_trunks
 from permgraph.matching.groups import select
+from permgraph.matching.trunks import differ
 from permgraph.models.alike import require_alike
 from permgraph.models.devices import MovedBatches, device_of
-from permgraph.models.heads import Heads, common_part, on_the_whole
+from permgraph.models.heads import Heads, common_part, head_names, heads_of_trunks, on_the_whole
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.loading import load
 from permgraph.pages.report import report_page
@@ -54,6 +55,7 @@ class Matching:
     limit: int | None = None
     mix: float | None = None
     kinds: str = "permutation"
+    heads: str | None = None
     _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,8 @@ def recipe_of(session: Session, request: Request, out: Path, report: Mapping[str
 class Aligned:
     """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
 
-    `base` is that part of the model that they were fine-tuned from, where one was given.
+    `base` is that part of the model that they were fine-tuned from, where one was given; `second` the head of the
+    second model, moved, where it is written too.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -101,6 +104,7 @@ class Aligned:
     matching: Matching
     heads: Heads = field(default_factory=Heads)
     base: LoadedModel | None = None
+    second: SecondHead | None = None
 
     def account(self, *, merged: bool) -> Account:
         """What became of every tensor of both models, merged or B moved to A alone."""
@@ -146,10 +150,38 @@ def align_loaded(
     session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress, *base: LoadedModel
 ) -> Aligned:
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
-    (part_a, part_b, *part_base), heads = common_part((a, b, *base))
+    (part_a, part_b, *part_base), heads = common_part((a, b, *base), matching.heads)
+    if matching.heads in ("first", "both") and heads.whole and differ(a.model.state_dict(), b.model.state_dict()):
+        return _trunks_aligned(session, a, b, matching, progress, *base)
     models, options = prepare(session, (part_a, part_b), matching, progress)
     found = align_models(models, **options)
-    return Aligned((a, b), part_a, part_b, found, matching, heads, *part_base)
+    done = Aligned((a, b), part_a, part_b, found, matching, heads, base=next(iter(part_base), None))
+    return with_second_head(session, done) if heads.second else done
+
+
+def _trunks_aligned(
+    session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress, *base: LoadedModel
+) -> Aligned:
+    """The same for models that code makes and that differ in the shapes of their heads."""
+    if base:
+        raise OptionError("task vectors need models of the base's shapes: leave out --base where heads differ")
+    data = calibration(session, a, matching)
+    found = align_trunks(
+        a, b, data, "both", args=a.args, kwargs=a.kwargs, method=matching.method, groups=matching.groups,
+        outputs=a.outputs, kinds=matching.kinds, seed=session.seed, progress=progress,
+        options={} if matching.mix is None else {"mix": matching.mix},
+    )  # fmt: skip
+    heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
+    return Aligned((a, b), a, b, found, matching, heads, second=SecondHead(found.heads_b or {}))
+
+
+def with_second_head(session: Session, aligned: Aligned) -> Aligned:
+    """The same with B's head, moved as its base model is, to be written beside A's. Raises what `carried` does."""
+    whole, state = carried(session, aligned)
+    b = aligned.models[1]
+    tensors = {name: state[name] for name in head_names(b, aligned.b)}
+    proved = replace(aligned.alignment, certificate=whole.alignment.certificate)
+    return replace(aligned, alignment=proved, second=SecondHead(tensors, b.config, b.architecture))
 
 
 def load_all(
@@ -263,6 +295,7 @@ def write(
         pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report)),
         force=session.force,
         storage=storage,
+        second=aligned.second if aligned.heads.second and merge is not None else None,
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
     return report

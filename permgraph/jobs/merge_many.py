@@ -105,7 +105,7 @@ def _place(session: Session, asked: Request, matching: Matching) -> Placed:
         models = load_all(session, asked.references, progress, asked.model)
         require_read(asked, [model.hashes for model in models])
         require_room(Path(str(asked.out)), models[0], asked.dtype)
-        parts, heads = common_part(models)
+        parts, heads = common_part(models, matching.heads)
         base, models, parts = next(iter(parts[count:]), None), models[:count], parts[:count]
         known, options = prepare(session, parts, matching, progress)
         elements = place_models(known, **options)

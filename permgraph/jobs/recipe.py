@@ -41,6 +41,7 @@ class Request:
     dtype: str | None = None
     max_shard_size: str | None = None
     model: str | None = None
+    heads: str | None = None
     threads: int | None = None
     out: str | None = None
     sha256: Mapping[str, Mapping[str, str]] | None = None

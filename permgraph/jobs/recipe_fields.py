@@ -135,6 +135,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "dtype": _text,
     "max_shard_size": _text,
     "model": _text,
+    "heads": _text,
     "threads": _count(1, MOST_THREADS),
     "out": _text,
     "sha256": _hashes,

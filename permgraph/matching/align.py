@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +15,13 @@ from permgraph.learning.descent import Descent
 from permgraph.matching import gains_report
 from permgraph.matching.gains import Gain
 from permgraph.matching.partners import Partners
-from permgraph.matching.pipeline import match_models
+from permgraph.matching.pipeline import Matched, match_models
+from permgraph.matching.trunks import differ, match_trunks, require_heads
 from permgraph.matching.weights.search import WeightSearch
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
-from permgraph.tracing.loaded import Loaded
+from permgraph.tracing.loaded import Loaded, module_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,10 @@ class Alignment:
         untied: names of tensors that share no memory any more, () where nothing was untied. A model that takes the
             state dict must have parameters of its own there.
         descent: with "learned", the loss at each step.
+        heads: what happened to tensors of other shapes: "merge" where there are none, "first" or "both".
+        kept: names of A's head, where heads differ: a merge keeps it. In `state_dict` it stands in place of B's.
+        heads_b: with "both", B's head by B's names, moved into the order of the trunk: `{**merged, **heads_b}` is a
+            state dict of B's class.
 
     """
 
@@ -54,6 +59,9 @@ class Alignment:
     partners: tuple[Partners, ...] = ()
     untied: tuple[str, ...] = ()
     descent: Descent | None = None
+    heads: str = "merge"
+    kept: tuple[str, ...] = ()
+    heads_b: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return gains_report.text(self)
@@ -77,6 +85,12 @@ class Alignment:
     def moved(self, name: str) -> Tensor:
         """One entry of `state_dict`, without making the others."""
         return self.spec.apply_one(self.permutations.tables, name, self.models.states[1][name])
+
+    @property
+    def state_of_b(self) -> dict[str, Tensor]:
+        """B's weights, moved, with its own head where `heads` is "both": a state dict of B's class."""
+        lost = () if self.heads_b is None else self.kept
+        return {n: t for n, t in self.state_dict.items() if n not in lost} | dict(self.heads_b or {})
 
     @property
     def _stages(self) -> list[tuple[PermutationSpec, Mapping[str, Any]]]:
@@ -146,6 +160,7 @@ def align(
     groups: Sequence[str] | None = None,
     outputs: str = "fixed",
     kinds: str = "permutation",
+    heads: str = "merge",
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
@@ -173,6 +188,9 @@ def align(
         kinds: "permutation"; "signed", with signs; or "all": scales, rotations and invertible maps too. For "all" the
             weights of norms are folded into what reads them, in both models, and a head that is tied to what writes
             the stream comes apart from it: see `fold`, `Alignment.reference` and `Alignment.untied`.
+        heads: "merge": the models have the same tensors, and others are refused. "first" and "both": tensors of other
+            shapes, or in one model alone, are heads; the trunk is matched, and a merge keeps A's head. With "both",
+            `Alignment.heads_b` has B's.
         seed: of the verification, and of further starts with weights.
         progress: called as progress(stage, done, total).
         options: what else the method takes, by name.
@@ -185,26 +203,34 @@ def align(
 
     """
     chosen = {"mix": mix, "point_weights": point_weights}
-    models = Models.of((model_a, model_b))
-    return align_models(
-        models,
-        data,
-        args=args,
-        kwargs=kwargs,
-        spec=spec,
-        method=method,
-        groups=groups,
-        outputs=outputs,
-        kinds=kinds,
-        seed=seed,
-        progress=progress,
-        options={name: value for name, value in chosen.items() if value is not None} | options,
-    )
+    require_heads(heads)
+    asked = {
+        "args": args, "kwargs": kwargs, "method": method, "groups": groups, "outputs": outputs, "kinds": kinds,
+        "seed": seed, "progress": progress,
+        "options": {name: value for name, value in chosen.items() if value is not None} | options,
+    }  # fmt: skip
+    if heads != "merge" and differ(*(module_of(model).state_dict() for model in (model_a, model_b))):
+        return align_trunks(model_a, model_b, data, heads, spec=spec, **asked)
+    found = align_models(Models.of((model_a, model_b)), data, spec=spec, **asked)
+    return replace(found, heads_b={}) if heads == "both" else found
+
+
+def align_trunks(
+    model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, data: Iterable[Any] | None, heads: str, **asked: Any
+) -> Alignment:
+    """`align` for two models whose heads differ, see `permgraph.matching.trunks`."""
+    found = match_trunks(model_a, model_b, data, **asked)
+    moved = found.heads_b if heads == "both" else None
+    aligned = _alignment(found.matched)
+    return replace(aligned, certificate=found.certificate, heads=heads, kept=found.kept, heads_b=moved)
 
 
 def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Alignment:
     """`align` for two models that are traced already; the arguments are those of `match_models`."""
-    found = match_models(models, data, **asked)
+    return _alignment(match_models(models, data, **asked))
+
+
+def _alignment(found: Matched) -> Alignment:
     match, certificate = found.matches[1], found.certificates[1]
     assert certificate is not None
     return Alignment(

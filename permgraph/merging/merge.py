@@ -120,8 +120,11 @@ class Merges:
         base: nn.Module | Mapping[str, Tensor] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        models = Models.of((model_a, model_b))
-        self.models = models if alignment is None else models.sharing(alignment.models)
+        if alignment is not None and alignment.kept:
+            self.models = alignment.models  # B with A's head
+        else:
+            models = Models.of((model_a, model_b))
+            self.models = models if alignment is None else models.sharing(alignment.models)
         if alignment is not None and alignment.spec.kinds == "all":
             self.models = alignment.models  # with their norms folded
         self.alignment, self.spec, self.progress = alignment, spec, progress

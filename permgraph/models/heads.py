@@ -3,7 +3,8 @@
 The rule. The base models are always merged. A head (what lies outside `base_model_prefix`: a classifier, a CTC layer, a
 language model's output; timm's classifier) is merged too where every model has the same class of head, of the same
 shapes and with the same labels; otherwise the first model keeps its head, and those of the others are left out. A
-pooler that only some base models have counts as a part of the head.
+pooler that only some base models have counts as a part of the head. `--heads` overrides the rule: "merge" refuses
+heads that differ, "first" keeps the first model's also where they agree, "both" keeps the second model's too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.checkpoints.model_card import public_name
+from permgraph.errors import SpecMismatchError
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.timm_models import is_timm, without_classifier
 from permgraph.models.transformers_models import base_prefix
@@ -32,6 +34,8 @@ class Heads:
 
     `prefix` is that of the common part in the first model's state dict. `reason` says why heads were not merged.
     `carried`: nothing was merged, and what lies outside the common part of the second model moved along with it.
+    `second`: that head was moved along and is written beside the first model's. `names`: the tensors of the first
+    model's head inside the common part, where shapes alone tell which they are.
     """
 
     prefix: str = ""
@@ -40,6 +44,8 @@ class Heads:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reason: str = ""
     carried: bool = False
+    second: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -63,20 +69,25 @@ class Heads:
         parts = [
             f"heads not merged ({self.reason})",
             f"kept from the first model: {', '.join(self.kept)}" if self.kept else "",
-            f"left out: {'; '.join(left)}" if left else "",
+            f"{'moved along, beside it' if self.second else 'left out'}: {'; '.join(left)}" if left else "",
         ]
         return "; ".join(part for part in parts if part)
 
 
-def common_part(models: Sequence[LoadedModel]) -> tuple[list[LoadedModel], Heads]:
+def common_part(models: Sequence[LoadedModel], how: str | None = None) -> tuple[list[LoadedModel], Heads]:
     """The models cut down to what is matched and merged, and what becomes of their heads.
 
     All of them where their heads agree, or where nothing is shared (then matching names what differs); else the base
-    models, whose outputs are free, since what they feed is the first model's head.
+    models, whose outputs are free, since what they feed is the first model's head. `how` overrides the rule: merge,
+    first or both. Raises SpecMismatchError for heads that differ and are to be merged.
     """
     models = list(models)
     reason = next(filter(None, (_difference(models[0], other) for other in models[1:])), "")
     bases = [_base(model.model) for model in models]
+    if reason and how == "merge":
+        raise SpecMismatchError(f"the heads cannot be merged: {reason}. Give --heads first or both.")
+    if how in ("first", "both") and _outside(models[0].model):
+        reason = reason or f"as --heads {how} asks"
     if not reason or len({type(base) for base in bases}) > 1:
         return models, Heads(merged=_modules(models[0].model, _outside(models[0].model)))
     if not all(_has_pooler(base) for base in bases):
@@ -84,7 +95,23 @@ def common_part(models: Sequence[LoadedModel]) -> tuple[list[LoadedModel], Heads
     parts = [_part(model, base) for model, base in zip(models, bases, strict=True)]
     outside = [_modules(m.model, _outside(m.model, base)) for m, base in zip(models, bases, strict=True)]
     left_out = {_name(model): names for model, names in zip(models[1:], outside[1:], strict=True)}
-    return parts, Heads(_prefix(models[0].model), (), outside[0], left_out, reason)
+    return parts, Heads(_prefix(models[0].model), (), outside[0], left_out, reason, second=how == "both")
+
+
+def heads_of_trunks(models: Sequence[LoadedModel], kept: Sequence[str], how: str) -> Heads:
+    """The same where code makes the models, and shapes alone tell which tensors are heads; `kept` are the first's."""
+    states = [model.model.state_dict() for model in models]
+    theirs = [name for name in states[1] if name in kept or name not in states[0]]
+    left_out = {_name(models[1]): _modules(models[1].model, theirs)}
+    own = _modules(models[0].model, kept)
+    return Heads("", (), own, left_out, "their shapes differ", False, how == "both", tuple(kept))
+
+
+def head_names(model: LoadedModel, part: LoadedModel) -> list[str]:
+    """Names of a model's head: what lies outside its common part and is not tied to a tensor of it."""
+    inner = {tensor.data_ptr() for tensor in part.model.state_dict().values() if tensor.numel()}
+    state = model.model.state_dict()
+    return [name for name in _outside(model.model, part.model) if state[name].data_ptr() not in inner]
 
 
 def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpec, found: Permutations) -> Permutations:
