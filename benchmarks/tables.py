@@ -15,7 +15,13 @@ from math import isclose, nan
 from pathlib import Path
 from typing import Any
 
-from matching_tables import full_size_section, large_pairs_section, planted_section, precision_section
+from matching_tables import (
+    full_size_section,
+    large_pairs_section,
+    planted_section,
+    precision_section,
+    streaming_section,
+)
 from table_cells import DASH, order, percent, seconds, table, yes
 from user_tables import first_steps_section, mergekit_section
 
@@ -233,6 +239,7 @@ SECTIONS = {
     "first_steps": partial(first_steps_section, table=table),
     "mergekit": partial(mergekit_section, table=table),
     "large_pairs": large_pairs_section,
+    "streaming": streaming_section,
 }
 
 

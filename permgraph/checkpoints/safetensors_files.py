@@ -82,9 +82,13 @@ def _place(file: OpenFile, name: str, entry: Any) -> tuple[str, int, int]:
 def _stored(file: OpenFile, name: str, entry: dict[str, Any], start: int) -> StoredTensor:
     shape, dtype, (begin, end) = tuple(entry["shape"]), DTYPES[entry["dtype"]], entry["data_offsets"]
 
-    def read() -> Tensor:
-        raw = torch.empty(end - begin, dtype=torch.uint8)
-        file.read_into(raw.numpy().data, start + begin)
-        return raw.view(dtype).reshape(shape)
+    def part(offset: int, count: int, sizes: tuple[int, ...]) -> Tensor:
+        raw = torch.empty(count, dtype=torch.uint8)
+        file.read_into(raw.numpy().data, start + begin + offset)
+        return raw.view(dtype).reshape(sizes)
 
-    return StoredTensor(shape, dtype, file.path, read)
+    def rows(first: int, last: int) -> Tensor:
+        row = math.prod(shape[1:]) * dtype.itemsize
+        return part(first * row, (last - first) * row, (last - first, *shape[1:]))
+
+    return StoredTensor(shape, dtype, file.path, lambda: part(0, end - begin, shape), rows if shape else None)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, contiguous_format
+from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import like, memory_of
+from permgraph.checkpoints.reading import require_finite
+from permgraph.checkpoints.safetensors_writing import write_safetensors
 from permgraph.errors import CheckpointError, OptionError
 
 MAX_SHARD_BYTES = 5_000_000_000
@@ -75,18 +76,19 @@ def bytes_of(text: str) -> int:
 def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Storage | None = None) -> None:
     """`model.safetensors`, or its shards and index, in a folder that exists; tensors that share memory stand once.
 
-    The metadata maps the name left out to the name kept, as `safetensors.torch.save_model` does. Raises
-    CheckpointError for a value past the largest of its dtype.
+    One tensor is made, converted and written at a time. The metadata maps the name left out to the name kept, as
+    `safetensors.torch.save_model` does. Raises CheckpointError for a value past the largest of its dtype, and
+    NonFiniteError for one that is not finite.
     """
     storage = storage or Storage()
-    kept, aliases = _unshared(state_dict)
+    kept, aliases = _unshared(like(state_dict))
     shards = storage.split(kept)
     if len(shards) == 1:
-        return _save(folder / "model.safetensors", shards[0], aliases, storage)
+        return _save(folder / "model.safetensors", shards[0], aliases, storage, state_dict)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _save(folder / name, shard, aliases, storage)
+        _save(folder / name, shard, aliases, storage, state_dict)
         weight_map.update(dict.fromkeys(shard, name))
     total = sum(storage.size(name, tensor) for name, tensor in kept.items())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -96,32 +98,34 @@ def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Stora
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Storage | None = None) -> None:
     """One safetensors file, of tensors that are no model; those that share memory stand once."""
-    kept, aliases = _unshared(tensors)
-    _save(path, kept, aliases, storage or Storage())
+    kept, aliases = _unshared(like(tensors))
+    _save(path, kept, aliases, storage or Storage(), tensors)
 
 
-def _unshared(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    first: dict[tuple[object, ...], str] = {}
+def _unshared(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    first: dict[Any, str] = {}
     aliases: dict[str, str] = {}
-    for name, tensor in state_dict.items():
-        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
-        original = first.setdefault(place if tensor.numel() else (name,), name)
+    for name, tensor in tensors.items():
+        original = first.setdefault(memory_of(tensor), name)
         if original != name:
             aliases[name] = original
-    return {name: tensor for name, tensor in state_dict.items() if name not in aliases}, aliases
+    return {name: tensor for name, tensor in tensors.items() if name not in aliases}, aliases
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], aliases: Mapping[str, str], storage: Storage) -> None:
-    # safetensors refuses tensors that share a storage, or that are only a view of theirs.
-    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
-    own = {}
-    for name, tensor in tensors.items():
-        stored = _converted(name, tensor.detach().cpu(), storage.dtype(name, tensor))
-        alone = storages[stored.untyped_storage().data_ptr()] < 2 and stored.is_contiguous()
-        own[name] = stored if alone else stored.clone(memory_format=contiguous_format)
-    metadata = {alias: kept for alias, kept in aliases.items() if kept in tensors}
-    save_file(own, path, metadata={"format": "pt", **metadata})
-    path.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
+def _save(
+    path: Path,
+    known: Mapping[str, Tensor],
+    aliases: Mapping[str, str],
+    storage: Storage,
+    state: Mapping[str, Tensor],
+) -> None:
+    def make(name: str) -> Tensor:
+        tensor = state[name]
+        require_finite({name: tensor}, "the weights to be written")
+        return _converted(name, tensor.detach().cpu(), storage.dtype(name, tensor))
+
+    tensors = {name: (tuple(tensor.shape), storage.dtype(name, tensor)) for name, tensor in known.items()}
+    write_safetensors(path, tensors, make, {alias: kept for alias, kept in aliases.items() if kept in tensors})
 
 
 def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -135,9 +139,3 @@ def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
             "with --dtype, as bfloat16 or float32."
         )
     return tensor.to(dtype)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

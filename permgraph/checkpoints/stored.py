@@ -14,12 +14,16 @@ from permgraph.checkpoints.open_file import OpenFile
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: `shape`, `dtype` and `file` are known without reading it; `read()` reads it."""
+    """A tensor in a file: `shape`, `dtype` and `file` are known without reading it; `read()` reads it.
+
+    `rows(start, stop)` reads these rows alone, where the format lets it; None where the file has to be read as a whole.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     file: Path
     read: Callable[[], Tensor]
+    rows: Callable[[int, int], Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from torch import Tensor
 from permgraph.checkpoints.folders import whole_folder
 from permgraph.checkpoints.model_card import model_card, second_section
 from permgraph.checkpoints.processor_files import copy_processor
-from permgraph.checkpoints.reading import require_finite
 from permgraph.checkpoints.sharding import Storage, write_tensors, write_weights
 
 SECOND_HEAD, SECOND_CONFIG = "second_head.safetensors", "second_config.json"
@@ -48,7 +47,6 @@ def save_checkpoint(
 
     Raises CheckpointError for a folder in the way (see `require_free`) and for weights that are not finite.
     """
-    require_finite(state_dict, "the weights to be written")
     with whole_folder(folder, force=force) as partial:
         write_weights(partial, state_dict, storage)
     return Path(folder)
@@ -81,11 +79,9 @@ def write_merged(
     tensor, `second` another head for the same trunk.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """
-    require_finite(state_dict, "the weights to be written")
     with whole_folder(folder, force=force, inputs=inputs) as partial:
         write_weights(partial, state_dict, storage)
         if second is not None:
-            require_finite(second.tensors, "the second head")
             second.write(partial, storage)
         if source is not None:
             copy_processor(Path(source), partial)

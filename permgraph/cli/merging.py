@@ -1,7 +1,7 @@
 """`align` and `merge`: B moved to A, and the two made one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,6 +77,14 @@ MaxShardSize = Annotated[
     str | None,
     typer.Option("--max-shard-size", metavar="SIZE", help="Split the weights, as 2GB.  [default: as A's files are]"),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Stay within so much memory, as 6GB: match by weights, and read them from their files as they are needed.",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -116,6 +124,7 @@ def align(
     limit: Limit = None,
     dtype: Dtype = None,
     max_shard_size: MaxShardSize = None,
+    max_memory: MaxMemory = None,
     model: ModelOption = None,
     heads: HeadsOption = None,
 ) -> None:
@@ -124,12 +133,13 @@ def align(
     The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
     base models are matched, and B's own head is permuted with its base model.
     """
-    matching = _matching(data, method, groups, limit, mix, kinds, heads)
+    _require_sizes(dtype, max_shard_size, max_memory)
+    matching = _within(session, _matching(data, method, groups, limit, mix, kinds, heads), max_memory)
     from permgraph.jobs import align as jobs
 
-    _require_storage(dtype, max_shard_size)
     aligned = jobs.load_and_align(session, a, b, out, matching, model)
     what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
+    state: Mapping[str, Any]
     if aligned.alignment.kept:
         state = aligned.alignment.state_of_b
         aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
@@ -197,6 +207,7 @@ def merge(
     loss: Loss = None,
     dtype: Dtype = None,
     max_shard_size: MaxShardSize = None,
+    max_memory: MaxMemory = None,
     model: ModelOption = None,
     heads: HeadsOption = None,
 ) -> None:
@@ -223,6 +234,7 @@ def merge(
         loss=loss,
         dtype=dtype,
         max_shard_size=max_shard_size,
+        max_memory=max_memory,
         model=model,
         heads=heads,
         out=None if out is None else str(out),
@@ -263,12 +275,15 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     how_heads = request.heads
     if count > 2 and how_heads == "both":
         raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
+    _require_sizes(request.dtype, request.max_shard_size, request.max_memory)
     matching = _matching(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
+    matching = _within(session, matching, request.max_memory)
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: omit it")
     if request.loss == "own" and data is None:
         raise UsageError("--loss own is the loss on texts: give them with --data")
-    _require_storage(request.dtype, request.max_shard_size)
+    if request.max_memory is not None and request.loss is not None:
+        raise UsageError("--loss runs both models whole, and --max-memory reads them in parts: give one of the two")
     share = 1 / count if request.weight is None else _weight(request.weight)
     needs_data = _needs_data(how, data, count)
     if config is not None:
@@ -287,14 +302,31 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     merge_all(session, request, Path(str(request.out)), matching, share, how)
 
 
-def _require_storage(dtype: str | None, max_shard_size: str | None) -> None:
+def _require_sizes(dtype: str | None, *sizes: str | None) -> None:
     from permgraph.checkpoints.sharding import bytes_of, dtype_of
     from permgraph.errors import OptionError
 
     try:
-        _ = dtype and dtype_of(dtype), max_shard_size and bytes_of(max_shard_size)
+        _ = dtype and dtype_of(dtype), [bytes_of(size) for size in sizes if size is not None]
     except OptionError as error:
         raise UsageError(str(error)) from None
+
+
+def _within(session: Session, matching: "Matching", max_memory: str | None) -> "Matching":
+    """The same within so much memory, which is possible by weights, for permutations, on the CPU."""
+    if max_memory is None:
+        return matching
+    from permgraph.checkpoints.sharding import bytes_of
+
+    if matching.data is not None or matching.method not in (None, "weights"):
+        raise UsageError("--max-memory matches by weights alone: leave out --data and --method")
+    if matching.kinds != "permutation":
+        raise UsageError(f"--max-memory is for permutations: leave out --kinds {matching.kinds}")
+    if matching.heads is not None:
+        raise UsageError(f"--max-memory keeps A's head where heads differ: leave out --heads {matching.heads}")
+    if session.device != "cpu":
+        raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
+    return replace(matching, max_memory=bytes_of(max_memory))
 
 
 def _needs_data(method: str, data: Path | None, count: int) -> bool:

@@ -9,15 +9,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from permgraph.checkpoints.lazy_state import like, memory_of, small_part
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.errors import CalibrationError, SpecMismatchError
 from permgraph.symmetry.derivation import AxisTies, Derivation, uniform_among, vectors
 from permgraph.symmetry.folding import Folded, foldable, separated
-from permgraph.symmetry.spec import PermutationSpec, memory_of
+from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
-from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of, state_of, tie_of
 from permgraph.tracing.run import bind
 
 State = Mapping[str, Tensor]
@@ -59,7 +60,7 @@ class Models:
         if len(models) < 2:
             raise SpecMismatchError(f"{len(models)} model given: matching needs two or more of one architecture")
         modules = tuple(module_of(model) for model in models)
-        states = tuple(dict(module.state_dict()) for module in modules)
+        states = tuple(state_of(model) for model in models)
         found = cls(modules, states, tie_of(models[0], tie), example=inputs_of(models[0]))
         for number, state in enumerate(found.states):
             if number:
@@ -82,7 +83,7 @@ class Models:
         """These models with what `other` knows, where they are the same ones with the same weights in place."""
         same = self.modules == other.modules and all(
             memory_of(here[name]) == memory_of(there.get(name))
-            for here, there in zip(self.states, other.states, strict=True)
+            for here, there in zip(map(like, self.states), map(like, other.states), strict=True)
             for name in here
         )
         return replace(self, tie=other.tie, **{name: getattr(other, name) for name in KNOWN}) if same else self
@@ -150,7 +151,8 @@ class Models:
         if program is None:
             program = self._alone[key] = capture(self.modules[1], *batch)
         inputs = bind(program, *batch)
-        return certify(program, spec, self.states[number], inputs, element=element, trials=1, seed=seed)
+        state = small_part(self.states[number])
+        return certify(program, spec, state, inputs, element=element, trials=1, seed=seed)
 
     def _require_alike(self, number: int) -> None:
         try:
@@ -163,7 +165,7 @@ class Models:
 
 def require_pair(a: State, b: State) -> None:
     """Raise SpecMismatchError, with both shapes, unless two state dicts have one architecture's names and shapes."""
-    shape_a, shape_b = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (a, b))
+    shape_a, shape_b = ({name: tuple(tensor.shape) for name, tensor in like(state).items()} for state in (a, b))
     different = [
         f"{name}: {shape_a.get(name, 'absent')} in A, {shape_b.get(name, 'absent')} in B"
         for name in dict.fromkeys([*a, *b])

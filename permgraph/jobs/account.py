@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from permgraph.checkpoints.json_files import shorten
+from permgraph.checkpoints.lazy_state import like, memory_of
 from permgraph.checkpoints.model_card import public_name
 from permgraph.models.heads import Heads
 from permgraph.models.loaded import LoadedModel
@@ -91,7 +92,7 @@ def account(
     names, reasons, sizes = dict[str, str](), dict[str, str](), dict[str, int]()
     moving = {name for group in spec.groups if group.name in chosen for name, _ in group.axes}
     inner = _part_names(models[written], parts[written])
-    for name, tensor in models[written].model.state_dict().items():
+    for name, tensor in like(models[written].weights).items():
         sizes[name] = tensor.numel()
         part = inner.get(name)
         if part is None or name in heads.names:
@@ -111,12 +112,12 @@ def account(
 
 def _part_names(model: LoadedModel, part: LoadedModel) -> dict[str, str]:
     """Name in the model -> name in its common part; what shares memory with a tensor of it has that one's."""
-    state, own = model.model.state_dict(), part.model.state_dict()
+    state, own = like(model.weights), like(part.weights)
     prefix = base_prefix(model.model) + "." if len(own) < len(state) and base_prefix(model.model) else ""
     found = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}
     found = {name: inner for name, inner in found.items() if inner in own}
-    places = {state[name].data_ptr(): inner for name, inner in found.items() if state[name].numel()}
-    return {n: found.get(n) or places[t.data_ptr()] for n, t in state.items() if n in found or t.data_ptr() in places}
+    places = {memory_of(state[name]): inner for name, inner in found.items()}
+    return {n: found.get(n) or places[memory_of(t)] for n, t in state.items() if n in found or memory_of(t) in places}
 
 
 def _add(
@@ -129,7 +130,7 @@ def _add(
 ) -> None:
     """Add the tensors of `model` that are not in the output, or have another name there."""
     where = public_name(model.reference)
-    for name in model.model.state_dict():
+    for name in like(model.weights):
         same = outer.get(inner.get(name, ""), name)
         word = names.get(same, "taken" if heads.second else "left out")
         why = reasons.get(same, f"of {where}: {heads.reason or 'it is not what is written'}")

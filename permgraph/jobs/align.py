@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from permgraph.checkpoints.folders import require_free, require_space
+from permgraph.checkpoints.lazy_state import small_part
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import SecondHead, write_merged
@@ -18,6 +19,7 @@ from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
 from permgraph.jobs.account import Account, account
+from permgraph.jobs.plan import planned
 from permgraph.jobs.recipe import FILE, Request, recipe_text
 from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
@@ -25,6 +27,7 @@ from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import Alignment, align_models, align_trunks
 from permgraph.matching.groups import select
 from permgraph.matching.trunks import differ
+from permgraph.matching.weights.effort import IN_TURN
 from permgraph.models.alike import require_alike
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import Heads, common_part, head_names, heads_of_trunks, on_the_whole
@@ -47,7 +50,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matching:
-    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds."""
+    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
+
+    `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed.
+    """
 
     data: Path | None = None
     method: str | None = None
@@ -56,6 +62,7 @@ class Matching:
     mix: float | None = None
     kinds: str = "permutation"
     heads: str | None = None
+    max_memory: int | None = None
     _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +148,7 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
-        model_a, model_b = load_all(session, (a, b), progress, like)
+        model_a, model_b = load_all(session, (a, b), progress, like, on_demand=matching.max_memory is not None)
         require_room(out, model_a)
         return align_loaded(session, model_a, model_b, matching, progress)
 
@@ -185,18 +192,23 @@ def with_second_head(session: Session, aligned: Aligned) -> Aligned:
 
 
 def load_all(
-    session: Session, references: Sequence[str], progress: Progress, like: str | None = None
+    session: Session,
+    references: Sequence[str],
+    progress: Progress,
+    like: str | None = None,
+    *,
+    on_demand: bool = False,
 ) -> list[LoadedModel]:
     """The models of these names, with a warning where one expects other inputs than the first.
 
-    `like` makes the model that all of them are weights of.
+    `like` makes the model that all of them are weights of. With `on_demand` no weights are read yet.
 
     Raises PermgraphError where one cannot be matched with the first, whatever its weights.
     """
     device, models = device_of(session.device), list[LoadedModel]()
     for done, reference in enumerate(references):
         progress("loading", done, len(references))
-        models.append(load(reference, model=like).on(device))
+        models.append(load(reference, model=like, on_demand=on_demand).on(device))
         _ = models[-1].hashes  # now: what was read is what is cited, whatever happens to the files later
         for difference in require_alike(models[0], models[-1]):
             session.warn(difference)
@@ -209,15 +221,19 @@ def prepare(
 ) -> tuple[Models, dict[str, Any]]:
     """The models, and what `align_models` and `place_models` take; what can be refused before the work starts, is."""
     first = models[0]
-    found = Models.of([model.model for model in models], first.tie)
+    found = Models.of(models, first.tie)
     given = calibration(session, first, matching)
     data = None if given is None else Batches(given)
     example = (first.args, first.kwargs) if data is None else data.first
     progress("deriving", 0, 1)
-    select(found.derivation(example, first.outputs).spec, matching.groups)
+    spec = found.derivation(example, first.outputs).spec
+    select(spec, matching.groups)
     progress("deriving", 1, 1)
+    if matching.max_memory is not None:
+        session.say(str(planned(spec, found.states, matching.max_memory)))
     inputs = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
-    options = {} if matching.mix is None else {"mix": matching.mix}
+    options: dict[str, Any] = {} if matching.mix is None else {"mix": matching.mix}
+    options |= {} if matching.max_memory is None else {"effort": IN_TURN}
     return found, inputs | {
         "data": data, "outputs": first.outputs, "method": matching.method, "groups": matching.groups,
         "kinds": matching.kinds, "seed": session.seed, "progress": progress, "options": options,
@@ -237,10 +253,10 @@ def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed
     """The certificate that this element leaves the function of `model` unchanged, or that it does not."""
     program = capture(model.model, model.args, model.kwargs)
     inputs = bind(program, model.args, model.kwargs)
-    return certify(program, spec, model.model.state_dict(), inputs, element=element, trials=1, seed=seed)
+    return certify(program, spec, small_part(model.weights), inputs, element=element, trials=1, seed=seed)
 
 
-def carried(session: Session, aligned: Aligned) -> tuple[Aligned, dict[str, Tensor]]:
+def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, Tensor]]:
     """B as a whole, moved as its base model was: for heads of its own, where only base models were matched.
 
     Raises VerificationError where that would change B's function.
@@ -254,8 +270,8 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, dict[str, Tens
     if not certificate.ok:
         raise VerificationError(f"the head of B cannot move along: {certificate}; align the base models instead")
     done = replace(found, certificate=certificate)
-    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), spec.apply(
-        element, b.model.state_dict()
+    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), spec.applied(
+        element, b.weights
     )
 
 

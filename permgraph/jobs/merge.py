@@ -12,7 +12,7 @@ from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
-from permgraph.merging.merge import merge
+from permgraph.merging.merge import Merges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,25 +49,24 @@ def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
     with session.progress() as progress:
-        a, b, *base = jobs.load_all(session, asked.references, progress, asked.model)
+        a, b, *base = jobs.load_all(
+            session, asked.references, progress, asked.model, on_demand=matching.max_memory is not None
+        )
         require_read(asked, [model.hashes for model in (a, b, *base)])
         jobs.require_room(Path(str(asked.out)), a, asked.dtype)
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
         aligned = jobs.align_loaded(session, a, b, matching, progress, *base)
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
-        part = merge(
-            aligned.a.model,
-            aligned.b.model,
-            alignment=aligned.alignment,
-            weight=weight,
-            method=method,
-            data=data,
-            base=None if aligned.base is None else aligned.base.model,
+        part = Merges(
+            aligned.a,
+            aligned.b,
+            aligned.alignment,
+            data,
+            base=None if aligned.base is None else aligned.base.weights,
             progress=progress,
-            **(asked.options or {}),
-        )
+        ).at(weight, method, **(asked.options or {}))
         curves = curves_of(aligned, judge, method, data, asked.options or {}, progress) if judge else {}
-    return aligned, aligned.heads.into(a.model.state_dict(), part), curves
+    return aligned, aligned.heads.into(a.weights, part), curves
 
 
 def _shares(weight: Weight) -> str:

@@ -17,7 +17,7 @@ from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, ori
 from permgraph.jobs.session import Session, table
 from permgraph.matching.groups import select
 from permgraph.matching.many import Placement, place_models
-from permgraph.merging.many import merge_many
+from permgraph.merging.many import merged
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
 from permgraph.symmetry.elements_report import moved_share
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placed:
-    """Models, the parts that are merged, the element that moves each to the first's places, and the worst proof."""
+    """Models, the parts that are merged, their weights, the element that moves each, and the worst proof."""
 
     models: Sequence[LoadedModel]
     parts: Sequence[LoadedModel]
     heads: Heads
+    states: Sequence[Mapping[str, Tensor]]
     elements: Sequence[Placement]
     certificate: Certificate
     base: LoadedModel | None = None
@@ -60,16 +61,16 @@ def merge_all(
     references = asked.models
     shares = [weight, *[(1 - weight) / (len(references) - 1)] * (len(references) - 1)]
     placed = _place(session, asked, matching)
-    part = merge_many(
-        [m.model for m in placed.parts],
+    part = merged(
+        placed.states,
         placed.elements,
         weights=shares,
         method=method,
         spec=placed.spec,
-        base=None if placed.base is None else placed.base.model,
+        base=None if placed.base is None else placed.base.weights,
         **(asked.options or {}),
     )
-    state = placed.heads.into(placed.models[0].model.state_dict(), part)
+    state = placed.heads.into(placed.models[0].weights, part)
     matching.require_unchanged()
     groups = select(placed.spec, matching.groups)
     found = account(placed.models, placed.parts, placed.heads, placed.spec, [group.name for group in groups])
@@ -102,7 +103,7 @@ def merge_all(
 def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     count = len(asked.models)
     with session.progress() as progress:
-        models = load_all(session, asked.references, progress, asked.model)
+        models = load_all(session, asked.references, progress, asked.model, on_demand=matching.max_memory is not None)
         require_read(asked, [model.hashes for model in models])
         require_room(Path(str(asked.out)), models[0], asked.dtype)
         parts, heads = common_part(models, matching.heads)
@@ -110,7 +111,7 @@ def _place(session: Session, asked: Request, matching: Matching) -> Placed:
         known, options = prepare(session, parts, matching, progress)
         elements = place_models(known, **options)
     proofs = [element.certificate for element in elements if element.certificate is not None]
-    return Placed(models, parts, heads, elements, max(proofs, key=lambda proof: proof.max_error), base)
+    return Placed(models, parts, heads, known.states, elements, max(proofs, key=lambda proof: proof.max_error), base)
 
 
 def _write(

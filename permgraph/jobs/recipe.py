@@ -40,6 +40,7 @@ class Request:
     device: str | None = None
     dtype: str | None = None
     max_shard_size: str | None = None
+    max_memory: str | None = None
     model: str | None = None
     heads: str | None = None
     threads: int | None = None

@@ -134,6 +134,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "device": _text,
     "dtype": _text,
     "max_shard_size": _text,
+    "max_memory": _text,
     "model": _text,
     "heads": _text,
     "threads": _count(1, MOST_THREADS),

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.comparing.batches import Progress
 from permgraph.comparing.models import Models
 from permgraph.learning.descent import Descent
@@ -73,14 +74,15 @@ class Alignment:
         return gains_report.html(self)
 
     @property
-    def reference(self) -> dict[str, Tensor]:
+    def reference(self) -> Mapping[str, Tensor]:
         """A's weights as a merge takes them: with its norms folded where the kinds ask for it, else A's own."""
-        return dict(self.models.states[0])
+        state = self.models.states[0]
+        return state if isinstance(state, LazyState) else dict(state)
 
     @cached_property
-    def state_dict(self) -> dict[str, Tensor]:
-        """B's weights, moved; computed on first use."""
-        return self.spec.apply(self.permutations, self.models.states[1])
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """B's weights, moved; computed on first use, or each when asked for where the weights are read so."""
+        return self.spec.applied(self.permutations, self.models.states[1])
 
     def moved(self, name: str) -> Tensor:
         """One entry of `state_dict`, without making the others."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from permgraph.checkpoints.lazy_state import like
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
@@ -73,7 +74,7 @@ def match_models(
     if spec is None:
         spec = models.derivation(example, outputs, kinds).spec
     else:
-        require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in models.states[0].items()})
+        require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in like(models.states[0]).items()})
     task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
     matches = tuple(found.function(task, **own))
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from permgraph.assignment.problem import Term
+from permgraph.checkpoints.lazy_state import each_once
 from permgraph.comparing.batches import Progress
 from permgraph.matching.correlation import Correlations
 from permgraph.matching.gains import Gain, shares_of_bounds
@@ -84,7 +85,7 @@ def match_states(
         if start is not None and all(np.array_equal(match.tables[name], start[name]) for name in start):
             return None
         if count > 2:
-            moved[model:] = [task.spec.apply({**everything, **match.tables}, task.states[model]), *moved[model + 1 :]]
+            moved[model:] = [task.spec.applied({**everything, **match.tables}, task.states[model]), *moved[model + 1 :]]
         tables[model] = match.tables
         return _match(match, alone=count == 2)
 
@@ -141,18 +142,19 @@ def mean_bound(
     return sum(pairing.bound(site) for pairing in pairs for site in pairing.sites) / len(pairs)
 
 
-def mean_state(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def mean_state(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     """The mean of the floating-point entries; of the others the first."""
-    found = {}
-    for name, first in states[0].items():
-        if len(states) == 1 or not first.is_floating_point():
-            found[name] = first.detach()
-            continue
-        total = first.detach().to(torch.promote_types(first.dtype, torch.float32), copy=True)
+
+    def mean(name: str) -> Tensor:
+        first = states[0][name].detach()
+        if not first.is_floating_point():
+            return first
+        total = first.to(torch.promote_types(first.dtype, torch.float32), copy=True)
         for state in states[1:]:
             total += state[name].detach().to(total.device)
-        found[name] = total / len(states)
-    return found
+        return total / len(states)
+
+    return states[0] if len(states) == 1 else each_once(states[0], mean)
 
 
 def mean_terms(

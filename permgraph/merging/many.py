@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.checkpoints.lazy_state import each_once, like
 from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.matching.many import Placement
 from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import checked
-from permgraph.symmetry.spec import PermutationSpec, memory_of
+from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded
 
 
@@ -49,21 +50,35 @@ def merge_many(
 
     """
     states = Models.of(models).states
-    shares = _shares(weights, len(models))
+    return dict(merged(states, permutations, weights=weights, method=method, spec=spec, base=base, **options))
+
+
+def merged(
+    states: Sequence[Mapping[str, Tensor]],
+    permutations: Sequence[Mapping[str, Index]],
+    *,
+    weights: Sequence[float] | None = None,
+    method: str = "linear",
+    spec: PermutationSpec | None = None,
+    base: nn.Module | Mapping[str, Tensor] | None = None,
+    **options: Any,
+) -> Mapping[str, Tensor]:
+    """`merge_many` of state dicts; of those that are read on demand, each tensor is merged when it is asked for."""
+    shares = _shares(weights, len(states))
     merge = TensorMerge.of(method, states, base, options)
-    if len(permutations) != len(models):
-        raise SpecMismatchError(f"{len(permutations)} permutations for {len(models)} models: give one for each")
+    if len(permutations) != len(states):
+        raise SpecMismatchError(f"{len(permutations)} permutations for {len(states)} models: give one for each")
     known = spec or next((p.spec for p in permutations if isinstance(p, Placement)), None)
     if known is None:
         raise SpecMismatchError("these permutations do not come from match_many: pass the specification as spec=")
-    known.check(states[0], "model 1")
+    known.check(like(states[0]), "model 1")
     tables = [checked(known.groups, own) for own in permutations]
-    done: dict[Any, Tensor] = {}
-    for name, first in states[0].items():
-        if memory_of(first) not in done:
-            moved = [known.apply_one(own, name, state[name]) for own, state in zip(tables, states, strict=True)]
-            done[memory_of(first)] = merge(name, moved, shares)
-    return {name: done[memory_of(first)] for name, first in states[0].items()}
+
+    def one(name: str) -> Tensor:
+        moved = [known.apply_one(own, name, state[name]) for own, state in zip(tables, states, strict=True)]
+        return merge(name, moved, shares)
+
+    return each_once(states[0], one)
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.checkpoints.lazy_state import LazyState, each_once, memory_of
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
@@ -18,7 +19,7 @@ from permgraph.merging.least_squares import merge_layers
 from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.merging.tensors import TensorMerge
-from permgraph.symmetry.spec import PermutationSpec, memory_of
+from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded
 
 
@@ -101,7 +102,7 @@ def merge(
         PluginError: an installed merge method cannot be loaded, or does not return what it should.
 
     """
-    return Merges(model_a, model_b, alignment, data, spec, base, progress).at(weight, method, **options)
+    return dict(Merges(model_a, model_b, alignment, data, spec, base, progress).at(weight, method, **options))
 
 
 class Merges:
@@ -120,11 +121,7 @@ class Merges:
         base: nn.Module | Mapping[str, Tensor] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if alignment is not None and alignment.kept:
-            self.models = alignment.models  # B with A's head
-        else:
-            models = Models.of((model_a, model_b))
-            self.models = models if alignment is None else models.sharing(alignment.models)
+        self.models = _models((model_a, model_b), alignment)
         if alignment is not None and alignment.spec.kinds == "all":
             self.models = alignment.models  # with their norms folded
         self.alignment, self.spec, self.progress = alignment, spec, progress
@@ -139,7 +136,7 @@ class Merges:
         moved = b if self.alignment is None else self.alignment.state_dict
         return Calibration(self.models.with_states(a, moved), Batches.of(self.data), self.progress)
 
-    def at(self, weight: Weight, method: str = "linear", **options: Any) -> dict[str, Tensor]:
+    def at(self, weight: Weight, method: str = "linear", **options: Any) -> Mapping[str, Tensor]:
         """The merge with this share of A by this method, a new state dict."""
         steps, shares = steps_of(method), shares_of(weight, self.alignment, self.spec)
         layers = layer_method.get(steps.first)
@@ -147,8 +144,11 @@ class Merges:
         if steps.needs_data:
             self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
         state = self.models.states[0]
+        merged = each_once(state, lambda name: self._tensor(name, one, shares))
+        if not steps.needs_data:
+            return merged
         first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
-        result = {name: self._tensor(name, one, shares) for name in reversed(first.values())}
+        result = {name: merged[name] for name in first.values()}
         if layers:
             result |= merge_layers(layers.function, self.calibration, shares)
         for name in steps.corrections:
@@ -161,3 +161,11 @@ class Merges:
             b = self.alignment.moved(name)
         share = shares.of(name)
         return method(name, (a, b), (share, 1 - share))
+
+
+def _models(given: tuple[nn.Module | Loaded, nn.Module | Loaded], alignment: Alignment | None) -> Models:
+    """The two models with what the alignment knows of them; its own where B has A's head, or weights are in files."""
+    if alignment is not None and (alignment.kept or isinstance(alignment.models.states[0], LazyState)):
+        return alignment.models
+    models = Models.of(given)
+    return models if alignment is None else models.sharing(alignment.models)

@@ -28,7 +28,9 @@ def fill(model: nn.Module, checkpoint: Checkpoint, what: str) -> StoredWeights:
     state = {name: checkpoint[stored] for name, stored in names.items()}
     require_finite(state, checkpoint.folder)
     model.load_state_dict(state)
-    return as_stored(model, checkpoint, names, checkpoint.left_out | dict(found.left_out) | over, found.prefix)
+    return as_stored(
+        model.state_dict(), checkpoint, names, checkpoint.left_out | dict(found.left_out) | over, found.prefix
+    )
 
 
 def _fitted(checkpoint: Checkpoint, own: Mapping[str, object]) -> Fitted:

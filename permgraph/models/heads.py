@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.checkpoints.lazy_state import each_once, like, memory_of
 from permgraph.checkpoints.model_card import public_name
 from permgraph.errors import SpecMismatchError
 from permgraph.models.loaded import LoadedModel
@@ -52,13 +53,19 @@ class Heads:
         """Whether the common part is all of every model."""
         return not self.reason
 
-    def into(self, first: Mapping[str, Tensor], part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def into(self, first: Mapping[str, Tensor], part: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The first model's state dict with the common part replaced; a head that was tied to it stays tied."""
         if self.whole:
-            return dict(part)
-        replaced = {f"{self.prefix}{name}": tensor for name, tensor in part.items()}
-        tied = {first[name].data_ptr(): tensor for name, tensor in replaced.items() if first[name].numel()}
-        return {name: replaced.get(name, tied.get(tensor.data_ptr(), tensor)) for name, tensor in first.items()}
+            return part
+        known = like(first)
+        tied = {memory_of(known[f"{self.prefix}{name}"]): name for name in part}
+        inner = {name: tied.get(memory_of(tensor)) for name, tensor in known.items()}
+
+        def replaced(name: str) -> Tensor:
+            here = inner[name]
+            return first[name] if here is None else part[here]
+
+        return each_once(first, replaced)
 
     def __str__(self) -> str:
         if self.whole:
@@ -158,8 +165,8 @@ def _difference(a: LoadedModel, b: LoadedModel) -> str:
 
 
 def _ties(model: LoadedModel) -> bool:
-    state = model.model.state_dict()
-    return len({tensor.data_ptr() for tensor in state.values()}) < len(state)
+    state = like(model.weights)
+    return len({memory_of(tensor) for tensor in state.values()}) < len(state)
 
 
 def _name(model: LoadedModel) -> str:
@@ -212,4 +219,6 @@ def _without_pooler(base: nn.Module) -> nn.Module:
 def _part(model: LoadedModel, base: nn.Module) -> LoadedModel:
     args, kwargs = model.adapter.example_inputs(base)
     part = replace(model, model=base, args=args, kwargs=kwargs, tie=model.adapter.tie(base), outputs="free")
+    if model.lazy is not None:
+        return replace(part, lazy=model.lazy.below(_prefix(model.model), base.state_dict()))
     return part.on(next(base.parameters()).device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.adapters import Adapter
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.reading import state_sha256
 from permgraph.errors import CalibrationError, CheckpointError
@@ -30,6 +31,7 @@ class LoadedModel:
     `config` is the transformers config as it should be written again (None for other models), `folder` the checkpoint
     on disk (None for a model made by code), `tie` and `outputs` what `derive` takes, `facts` what another model must
     share to be fed the same batches, `stored` how its weights lay in their files, `files` what was read of them.
+    `lazy`: its weights, read from the files when they are asked for; the model itself then has none.
     """
 
     reference: str
@@ -44,10 +46,16 @@ class LoadedModel:
     outputs: Literal["fixed", "free"] = "fixed"
     stored: StoredWeights = field(default_factory=lambda: StoredWeights({}))
     files: tuple[OpenFile, ...] = ()
+    lazy: LazyState | None = None
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The state dict: that of the model, or one that reads each tensor when it is asked for."""
+        return self.model.state_dict() if self.lazy is None else self.lazy
 
     def on(self, device: torch.device) -> LoadedModel:
         """The same model with its weights and example inputs on `device`; the weights are moved, not copied."""
-        if device.type == "cpu":
+        if device.type == "cpu" or self.lazy is not None:
             return self
         args, kwargs = moved((self.args, self.kwargs), device)
         return replace(self, model=self.model.to(device), args=args, kwargs=kwargs)

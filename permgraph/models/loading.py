@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from permgraph.adapters import Adapter, Inputs, adapter_for
 from permgraph.checkpoints.json_files import json_object
@@ -18,22 +17,25 @@ from permgraph.errors import AdapterError, CheckpointError, PermgraphError, desc
 from permgraph.models.config_fields import require_fields
 from permgraph.models.filling import fill
 from permgraph.models.loaded import LoadedModel
-from permgraph.models.names import Fitted, fitted
+from permgraph.models.on_demand import of_model, read_on_demand, renamed
 from permgraph.models.references import call_python, find_folder
 from permgraph.models.stored_weights import StoredWeights, as_given, as_stored, require_numbers, require_size
 from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 
 
-def load(reference: str, *, weights: bool = True, model: str | None = None) -> LoadedModel:
+def load(reference: str, *, weights: bool = True, model: str | None = None, on_demand: bool = False) -> LoadedModel:
     """The model that `reference` names: a local Hugging Face folder, a hub id, `timm:NAME`, `python:module:function`.
 
     With `model`, one of the last two, the weights at `reference`, a file or a folder, are put into what it makes.
-    `weights=False` builds it on the meta device, from its config alone: enough to derive symmetries.
+    `weights=False` builds it on the meta device, from its config alone: enough to derive symmetries. `on_demand` builds
+    it so too, and reads each tensor when it is asked for, from a folder of safetensors.
     Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and AdapterError
     (a configuration that cannot be represented).
     """
     made = model or reference
+    if on_demand and made.startswith(("python:", "timm:")):
+        raise CheckpointError(f"{made}: is made whole in memory. Give a folder with config.json and safetensors.")
     if made.startswith("python:"):
         return _from_python(made, Path(reference) if model else None, weights=weights)
     if made.startswith("timm:"):
@@ -44,15 +46,17 @@ def load(reference: str, *, weights: bool = True, model: str | None = None) -> L
         refuse_format(Path(reference))
     folder = find_folder(reference, weights=weights)
     try:
-        return _from_folder(reference, folder, weights=weights)
+        return _from_folder(reference, folder, weights=weights, on_demand=on_demand)
     except AdapterError as error:
         raise AdapterError(f"{reference}: {error}") from error
 
 
-def _from_folder(reference: str, folder: Path, *, weights: bool) -> LoadedModel:
+def _from_folder(reference: str, folder: Path, *, weights: bool, on_demand: bool) -> LoadedModel:
     file = OpenFile(folder / "config.json")
     fields = json_object(file.path, file.read(0, file.size))
     if is_timm_config(fields):
+        if on_demand:
+            raise CheckpointError("timm's models are made whole in memory. Leave out --max-memory.")
         return _timm_model(reference, timm_from_folder(folder, fields), folder, fields, weights=weights, files=(file,))
     require_fields(file.path, fields)
     adapter = adapter_for(fields["model_type"])
@@ -62,8 +66,13 @@ def _from_folder(reference: str, folder: Path, *, weights: bool) -> LoadedModel:
         if hasattr(traced, name):
             setattr(traced, name, value)
     kinds = list(adapter.model_classes(traced))
-    empty = empty_model(kinds[0], traced)
-    if weights:
+    empty, lazy = empty_model(kinds[0], traced), None
+    if on_demand:
+        checkpoint = open_checkpoint(folder)
+        require_size(checkpoint, empty.state_dict(keep_vars=True).values(), kinds[0].__name__)
+        model, lazy, stored = read_on_demand(checkpoint, kinds, traced, adapter)
+        files = (file, *checkpoint.opened)
+    elif weights:
         checkpoint = open_checkpoint(folder)
         model, stored = _loaded(checkpoint, empty, kinds, traced, adapter)
         files = (file, *checkpoint.opened)
@@ -73,7 +82,7 @@ def _from_folder(reference: str, folder: Path, *, weights: bool) -> LoadedModel:
     facts = adapter.input_facts(folder, config)
     outputs = "fixed" if has_head(model) else adapter.outputs
     return LoadedModel(
-        reference, model, args, kwargs, adapter, adapter.tie(model), folder, config, facts, outputs, stored, files
+        reference, model, args, kwargs, adapter, adapter.tie(model), folder, config, facts, outputs, stored, files, lazy
     )
 
 
@@ -84,46 +93,15 @@ def _loaded(
     what, base = type(empty).__name__, getattr(empty, "base_model_prefix", "")
     wanted = empty.state_dict(keep_vars=True)
     require_size(checkpoint, wanted.values(), what)
-    found = _renamed(checkpoint, adapter, wanted, f"{base}." if base else "")
+    found = renamed(checkpoint, adapter, wanted, f"{base}." if base else "")
     require_numbers(checkpoint, found.names, wanted, what)
     state = {new: checkpoint[name] for new, name in found.names.items()}
     require_finite(state, checkpoint.folder)
     model, over = load_weights(kinds, config, state, checkpoint.folder)
-    names = _of_model(model.state_dict(), found.names, f"{base}." if base else "")
-    spare = _of_model(over, found.names, f"{base}." if base else "")
+    names = of_model(model.state_dict(), found.names, f"{base}." if base else "")
+    spare = of_model(over, found.names, f"{base}." if base else "")
     left_out = checkpoint.left_out | dict(found.left_out) | {spare.get(new, new): why for new, why in over.items()}
-    return model, as_stored(model, checkpoint, names, left_out, found.prefix)
-
-
-def _renamed(checkpoint: Checkpoint, adapter: Adapter, wanted: dict[str, Tensor], base: str) -> Fitted:
-    """The names in the files as the model's class has them: without prefixes, and as its adapter renames them."""
-    try:
-        bare = fitted(checkpoint, wanted, base)
-    except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint.folder}: {error}") from error
-    names: dict[str, str] = {}
-    renamed = adapter.rename(bare.names)
-    for name, new in renamed.items():
-        if new in names:
-            raise CheckpointError(
-                f"{checkpoint.folder}: {names[new]!r} and {bare.names[name]!r} both stand for {new!r}. Save it with "
-                "one of them."
-            )
-        names[new] = bare.names[name]
-    dropped = {
-        stored: "not loaded by the model's adapter" for name, stored in bare.names.items() if name not in renamed
-    }
-    return Fitted(names, dict(bare.left_out) | dropped, bare.prefix)
-
-
-def _of_model(own: Iterable[str], names: Mapping[str, str], base: str) -> dict[str, str]:
-    """The model's name -> the name in the files, where only the prefix of the base model was added or removed."""
-    found: dict[str, str] = {}
-    for name in own:
-        known = next((n for n in (name, f"{base}{name}", name.removeprefix(base)) if n in names), None)
-        if known is not None:
-            found[name] = names[known]
-    return found
+    return model, as_stored(model.state_dict(), checkpoint, names, left_out, found.prefix)
 
 
 def _example_inputs(adapter: Adapter, model: nn.Module) -> Inputs:

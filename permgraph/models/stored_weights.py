@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.json_files import shorten
+from permgraph.checkpoints.lazy_state import memory_of
 from permgraph.checkpoints.reading import Checkpoint
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage
 from permgraph.errors import CheckpointError
@@ -55,16 +56,19 @@ def as_given(model: nn.Module) -> StoredWeights:
 
 
 def as_stored(
-    model: nn.Module, checkpoint: Checkpoint, names: Mapping[str, str], left_out: Mapping[str, str], prefix: str = ""
+    state: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
+    names: Mapping[str, str],
+    left_out: Mapping[str, str],
+    prefix: str = "",
 ) -> StoredWeights:
-    """Of a model with the tensors `names` (model's name -> stored name) of a checkpoint.
+    """Of a model's state dict with the tensors `names` (model's name -> stored name) of a checkpoint.
 
     A tensor that has another name in the files takes the dtype of what it shares memory with, or that of most.
     """
-    state = model.state_dict()
     found = {name: names[name] for name in state if name in names}
-    tied = {state[name].data_ptr(): stored for name, stored in found.items() if state[name].numel()}
-    found |= {name: tied[t.data_ptr()] for name, t in state.items() if name not in found and t.data_ptr() in tied}
+    tied = {memory_of(state[name]): stored for name, stored in found.items()}
+    found |= {name: tied[memory_of(t)] for name, t in state.items() if name not in found and memory_of(t) in tied}
     known = StoredWeights({name: checkpoint.info[stored].dtype for name, stored in found.items()})
     most = known.dtype
     dtypes = {

@@ -3,6 +3,7 @@
 transformers is imported inside the functions, because it takes seconds. No remote code is ever run.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import AdapterError, CheckpointError, described, reason
@@ -87,6 +89,29 @@ def empty_model(kind: type[nn.Module], config: Any) -> nn.Module:
             raise AdapterError(
                 f"{kind.__name__} cannot be built from config.json: {described(error)}. Correct the field."
             ) from error
+
+
+def hollow_model(kind: type[nn.Module], config: Any) -> nn.Module:
+    """`kind(config)` with its parameters on meta and its buffers as it computes them: what a proof needs of a model.
+
+    Raises AdapterError where it cannot be built.
+    """
+    here = threading.get_ident()
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        mine = threading.get_ident() == here and not parameter.is_meta
+        return nn.Parameter(parameter.to("meta"), parameter.requires_grad) if mine else None
+
+    with _quiet():
+        hook = register_module_parameter_registration_hook(on_meta)  # type: ignore[arg-type] # it may return one
+        try:
+            return kind(config).eval().requires_grad_(False)
+        except Exception as error:
+            raise AdapterError(
+                f"{kind.__name__} cannot be built from config.json: {described(error)}. Correct the field."
+            ) from error
+        finally:
+            hook.remove()
 
 
 def load_weights(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from permgraph.checkpoints.lazy_state import LazyState, like, memory_of
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
 from permgraph.symmetry.layout import Layout
@@ -143,7 +144,7 @@ class PermutationSpec:
         Keys that shared one tensor share one again. Raises SpecMismatchError where names or shapes differ from the
         model that the specification was derived for.
         """
-        self.check(state_dict)
+        self.check(like(state_dict))
         tables = elements.checked(self.groups, permutations)
         done: dict[Any, list[tuple[Layout | None, Any]]] = {}
         result = {}
@@ -155,6 +156,14 @@ class PermutationSpec:
                 same.append((layout, moved))
             result[name] = moved
         return result
+
+    def applied(self, permutations: Mapping[str, Any], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """`apply`; of weights that are read on demand, each is moved when it is asked for."""
+        if not isinstance(state, LazyState):
+            return self.apply(permutations, state)
+        self.check(state.like)
+        tables = elements.checked(self.groups, permutations)
+        return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name]))
 
     def apply_one(self, tables: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:
         """One entry of a state dict under tables for all groups; always a new tensor."""
@@ -283,13 +292,6 @@ class PermutationSpec:
         from permgraph.symmetry.report import html_table
 
         return html_table(self)
-
-
-def memory_of(value: Any) -> Any:
-    """What is equal for two tensors that are one: `state_dict` gives a new object for every key of a tied weight."""
-    if not isinstance(value, Tensor) or value.is_meta or not value.numel():
-        return id(value)
-    return value.data_ptr(), value.shape, value.stride(), value.dtype
 
 
 def _numel(shape: Sequence[int]) -> int:

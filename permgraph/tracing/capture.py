@@ -79,6 +79,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     """
     owner, model, key = _unwrapped(require_plain(model))
     _require_eval(model)
+    real = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
     model = _twin(model)
     device = device_of(model)
     args, options = moved((as_args(args), dict(kwargs or {})), device)
@@ -92,8 +93,9 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     names, shapes = one_tensor(state), {k: tuple(tensor.shape) for k, tensor in state.items()}
     parameters = tuple(name for name, _ in owner.named_parameters(remove_duplicate=False) if name in names)
     _tell_apart(graph.graph, names)
-    constants = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
-    shared = {key(name): names[k] for name, k in aliases(constants, state).items()}
+    lifted = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
+    constants = {k: real.get(k, v) if v.is_meta else v for k, v in lifted.items()}
+    shared = {key(name): names[k] for name, k in aliases(lifted, state).items()}
     feeds = _feeds(exported, graph.graph, shared | names, parameters, key)
     inward, outward = exported.call_spec.in_spec, exported.call_spec.out_spec
     assert outward is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeGuard, cast
 
-from torch import nn
+from torch import Tensor, nn
 
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.tracing.capture import as_args
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -40,6 +41,12 @@ def _is_loaded(given: Any) -> TypeGuard[Loaded]:
 def module_of(given: nn.Module | Loaded) -> nn.Module:
     """The model itself; what is neither is left for `capture` to refuse."""
     return given.model if _is_loaded(given) else cast(nn.Module, given)
+
+
+def state_of(given: nn.Module | Loaded) -> Mapping[str, Tensor]:
+    """The weights: of what was loaded without them, those that it reads on demand; else the model's own."""
+    weights = None if isinstance(given, nn.Module) else getattr(given, "weights", None)
+    return weights if isinstance(weights, LazyState) else dict(module_of(given).state_dict())
 
 
 def inputs_of(given: nn.Module | Loaded, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Inputs:

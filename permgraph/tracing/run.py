@@ -85,16 +85,33 @@ class Runner(fx.Interpreter):
         return result
 
     def steps(self, inputs: Mapping[str, Any]) -> Iterator[tuple[fx.Node, Any]]:
-        """Every node with its value, in order; a value is dropped once its last user has run."""
+        """Every node with its value, in order; a value is dropped once its last user has run.
+
+        A weight comes before its first user, so that not all of them are made at once; one without users does not.
+        """
         self.inputs, self.env = inputs, {}
         draws = Draws(self.program.device, self.seed)
-        for node in self.program.graph.graph.nodes:
+        for node in self._in_order():
             self.current = node
             with torch.set_grad_enabled(self.gradients), draws if is_random(node.target) else nullcontext():
                 self.env[node] = self.run_node(node)
             yield node, self.env[node]
             for done in self.user_to_last_uses.get(node, ()):
                 del self.env[done]
+
+    def _in_order(self) -> Iterator[fx.Node]:
+        """The nodes, each weight where it is first needed."""
+        waiting = {
+            node
+            for node in self.program.graph.graph.nodes
+            if node.op == "placeholder" and self.program.feeds[node.name].name in self.program.names
+        }
+        for node in self.program.graph.graph.nodes:
+            needed = [other for other in node.all_input_nodes if other in waiting]
+            waiting.difference_update(needed)
+            yield from needed
+            if node not in waiting:
+                yield node
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The value of an input, parameter, buffer or constant."""
@@ -116,6 +133,8 @@ class Runner(fx.Interpreter):
         """One operation; where it names a real dtype, that of this run takes its place."""
         if op_name(target) == "aten._assert_tensor_metadata":
             return None
+        if self.program.device.type == "meta":
+            args, kwargs = pytree.tree_map_only(torch.device, _off_meta, (args, kwargs))
         if self.dtype is not None:
             if op_name(target) == "aten.view" and isinstance(args[1], torch.dtype) and args[0].dtype != args[1]:
                 raise TypeError(f"it reads the bits of {args[0].dtype} as {args[1]}, and {self.dtype} has others")
@@ -130,3 +149,8 @@ class Runner(fx.Interpreter):
 def _is_written(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
+
+
+def _off_meta(device: torch.device) -> torch.device:
+    """A program that was traced on meta runs where its inputs are."""
+    return torch.device("cpu") if device.type == "meta" else device

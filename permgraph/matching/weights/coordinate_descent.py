@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -59,16 +59,21 @@ class Descent:
         tables: Mapping[str, Index],
         first: Iterable[str] = (),
         progress: Callable[[int, int], None] | None = None,
+        *,
+        settled: Collection[int] = (),
+        known: Mapping[str, tuple[float, float]] | None = None,
     ) -> Descended:
         """From `tables`; families with a group in `first` go first, and one is assigned anew only if a neighbour moved.
-        One that meets itself, and so has to be searched, waits until the others have settled.
+        One that meets itself, and so has to be searched, waits until the others have settled. Those numbered in
+        `settled` are best at `tables`, with gains that are `known`.
 
         Each assignment is the exact best response where the family acts once on every site, so F never falls.
         Git Re-Basin (arXiv 2209.04836), algorithm 1, with nested assignment in place of a flat one.
         """
         now, early = dict(tables), set(first)
         order = sorted(range(len(self.families)), key=lambda k: not any(g.name in early for g in self.families[k]))
-        waiting, done, visited, gains = list(order), 0, set[int](), dict[str, tuple[float, float]]()
+        waiting, done, visited = [k for k in order if k not in settled], 0, set(settled)
+        gains = dict(known or {})
         while waiting and done < self.pairing.effort.sweeps * len(order):
             k = next((j for j in waiting if j not in visited or not self._searched(j)), waiting[0])
             waiting.remove(k)
@@ -78,9 +83,9 @@ class Descent:
             self._return_freed()
             if better := improved(problem, now, self.pairing.effort, self.enough, again=k in visited):
                 now |= better
-                waiting += [j for j in order if j != k and j not in waiting and self._meet(j, k)]
+                waiting += [j for j in order if j != k and j not in waiting and self.meet(j, k)]
             visited.add(k)
-            gains |= _gains(problem, now)
+            gains |= group_gains(problem, now)
             del problem  # before the next one, whose matrix may be as large
             if progress is not None:
                 progress(done, done + len(waiting))
@@ -107,7 +112,7 @@ class Descent:
         if self.pairing.size >= SIZES.freed_above:
             return_freed()
 
-    def _meet(self, j: int, k: int) -> bool:
+    def meet(self, j: int, k: int) -> bool:
         """Whether two families act on one site, so that the move of one concerns the other."""
         mine = {id(site) for site in self.near[k]}
         return any(id(site) in mine and len(site.actions) > 1 for site in self.near[j])
@@ -138,7 +143,7 @@ def improved(
     return best
 
 
-def _gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, tuple[float, float]]:
+def group_gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, tuple[float, float]]:
     """Group -> its share of F at the identity of the family, and at `tables`."""
     identity = problem.shares(problem.flat({group.name: group.identity() for group in problem.groups}))
     reached = problem.shares(problem.flat(tables))

@@ -27,6 +27,8 @@ class Effort:
         enumerated: a group of at most so many units that meets itself has all its elements tried.
         room: what kept similarities may take, as a share of the moved parameters of A and B together.
         room_at_least: bytes of similarities that may always be kept.
+        in_turn: whether families are placed one after the other, so that one tensor of each model is read at a time,
+            instead of all at once by Frank-Wolfe; see `permgraph.matching.weights.in_turn`.
 
     """
 
@@ -47,6 +49,7 @@ class Effort:
     enumerated: int = 6
     room: float = 0.1
     room_at_least: int = 2**25
+    in_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Sizes:
             projected to this many random directions; the products would otherwise cost (number of blocks) times as
             much as on other sites.
         sketched_from: elements.
+        whole: elements of a site above which it is cut along an axis that nothing moves, as that of the tokens.
 
     """
 
@@ -71,7 +75,10 @@ class Sizes:
     negligible: float = 1e-9
     sketched_above: int = 16
     sketched_from: int = 2**20
+    whole: int = 2**25
 
 
 EFFORT = Effort()
+IN_TURN = Effort(in_turn=True, room=0.0, room_at_least=0)
+"""For models that do not fit into memory: nothing is kept from visit to visit."""
 SIZES = Sizes()

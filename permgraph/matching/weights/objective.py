@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from permgraph.assignment.problem import Term
+from permgraph.checkpoints.lazy_state import rows_of
 from permgraph.matching.weights.doubly_stochastic import gather
 from permgraph.matching.weights.effort import EFFORT, SIZES, Effort
 from permgraph.matching.weights.prior import Prior, mixed
@@ -41,7 +42,7 @@ class Pairing:
         effort: Effort = EFFORT,
     ) -> Pairing:
         """All sites of `groups`; float64 for small models, float32 for large ones."""
-        found = tuple(sites(spec, groups))
+        found = tuple(part for site in sites(spec, groups) for part in site.cut(SIZES.whole))
         small = sum(site.cell.size for site in found) < effort.double_below
         dtype = torch.float64 if small else torch.float32
         return cls(tuple(groups), found, state_a, state_b, dtype, effort=effort)
@@ -63,11 +64,15 @@ class Pairing:
 
     def a(self, site: Site) -> Tensor:
         """A's side of a site, [atoms..., rest]."""
-        return site.tensor(self.state_a[site.name].detach().to("cpu", self.dtype))
+        return self._read(self.state_a, site)
 
     def b(self, site: Site) -> Tensor:
         """B's side of a site, as it stands."""
-        return site.tensor(self.state_b[site.name].detach().to("cpu", self.dtype))
+        return self._read(self.state_b, site)
+
+    def _read(self, state: Mapping[str, Tensor], site: Site) -> Tensor:
+        value = state[site.name] if site.rows is None else rows_of(state, site.name, site.rows)
+        return site.tensor(value.detach().to("cpu", self.dtype))
 
     def moved(self, site: Site, tables: Mapping[str, Index], free: Collection[int] = ()) -> Tensor:
         """B's side with every action applied but those numbered in `free`."""
@@ -98,11 +103,22 @@ class Pairing:
 
     def bound(self, site: Site) -> float:
         """|A| |B| on a site: by Cauchy and Schwarz no element reaches more."""
-        return self._bounds[id(site)]
+        return self._unmoved[id(site)][0]
+
+    def unmoved(self) -> float:
+        """F at the identity, read in one pass with the bounds."""
+        tables = {group.name: group.identity() for group in self.groups}
+        weights = sum(value for _, value in self._unmoved.values())
+        return weights + sum(prior.at(self.depends, tables) for prior in self.priors)
 
     @cached_property
-    def _bounds(self) -> dict[int, float]:
-        return {id(site): norm(self.a(site)) * norm(self.b(site)) for site in self.sites}
+    def _unmoved(self) -> dict[int, tuple[float, float]]:
+        """Site -> its bound, and <A, B>."""
+        found = {}
+        for site in self.sites:
+            a, b = self.a(site), self.b(site)
+            found[id(site)] = norm(a) * norm(b), dot(a, b)
+        return found
 
 
 def slabs(count: int, size: int, of: int | None = None) -> Iterator[slice]:

@@ -12,6 +12,7 @@ from permgraph.assignment.problem import Term
 from permgraph.matching.weights.coordinate_descent import Descended, Descent
 from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.frank_wolfe import Relaxed, frank_wolfe
+from permgraph.matching.weights.in_turn import in_turn
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import relax
 from permgraph.matching.weights.sites import Family
@@ -107,7 +108,7 @@ def match_weights(
     bounds += [(frozenset(prior.axes), prior.bound) for prior in pairing.priors]
     most = sum(bound for _, bound in bounds)
     search = _Search(pairing, Descent.of(pairing), identity, most, seed, progress)
-    unmoved = pairing.value(identity)
+    unmoved = pairing.unmoved()
     attempts = (
         search.attempts()
         if start is None
@@ -145,6 +146,8 @@ class _Search:
 
     def attempts(self) -> list[_Attempt]:
         """From the barycentre, then from points near it, until the bound is reached."""
+        if self.pairing.effort.in_turn:
+            return [self._in_turn()]
         effort, late = self.pairing.effort, _late(self.descent.families, self.pairing.effort.averaged_above)
         found: list[_Attempt] = []
         for number in range(effort.starts if self.pairing.dtype == torch.float64 else 1):
@@ -153,6 +156,12 @@ class _Search:
             if found[-1].objective >= (1 - effort.optimal) * self.bound:
                 break
         return found
+
+    def _in_turn(self) -> _Attempt:
+        start = in_turn(self.descent, self.identity, self._report("weights, family by family"))
+        report = self._report("weights, descent")
+        end = self.descent.run(start.tables, progress=report, settled=start.settled, known=start.gains)
+        return _Attempt(self.pairing.value(end.tables), end, None, 0)
 
     def _relaxed(self, late: Sequence[str], number: int) -> Relaxed:
         """Frank-Wolfe with the groups in `late` averaged; its matrices are gone before descent makes its own."""

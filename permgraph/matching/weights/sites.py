@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from math import prod
@@ -39,6 +39,7 @@ class Action:
 class Site:
     """One cell of a parameter and all that acts on it.
 
+    `rows`: the range on the first dimension that it lies in, from which its cell counts; None for the whole tensor.
     As a tensor a site has one axis an atom, then one for all leaves that nothing moves. An atom is the flattened units
     of an action; where two actions share leaves (a grouped convolution: both channel axes lie within the group axis),
     every leaf is an atom.
@@ -47,6 +48,23 @@ class Site:
     name: str
     cell: Cell
     actions: tuple[Action, ...]
+    rows: tuple[int, int] | None = None
+
+    def cut(self, most: int) -> list[Site]:
+        """The same in sites of at most `most` elements, where the first dimension is one that nothing moves."""
+        first = [k for k, leaf in enumerate(self.cell.leaves) if leaf.dim == 0]
+        moved = {k for move in self.cell.moves for leaves in (move.leaves, *move.keys) for k in leaves}
+        if self.cell.size <= most or len(first) != 1 or first[0] in moved or self.cell.leaves[first[0]].stride != 1:
+            return [self]
+        whole = self.cell.leaves[first[0]]
+        start, step = self.cell.offsets[0], max(1, most * whole.size // self.cell.size)
+        found = []
+        for row in range(0, whole.size, step):
+            size = min(step, whole.size - row)
+            leaves = tuple(replace(leaf, size=size) if leaf is whole else leaf for leaf in self.cell.leaves)
+            cell = replace(self.cell, offsets=(0, *self.cell.offsets[1:]), leaves=leaves)
+            found.append(replace(self, cell=cell, rows=(start + row, start + row + size)))
+        return found
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -1,0 +1,188 @@
+"""What do models cost that do not fit into memory? A pair of Llamas merged under `--max-memory`, beside a plain copy.
+
+A has random weights in bfloat16, in shards of 1 GB; B is A under a random element of its group, with noise of a tenth
+of each tensor's deviation. Both are made tensor by tensor. Every size is one `permgraph merge A B --max-memory` in a
+process of its own; its peak of resident memory and its time are the system's figures. *Copy*: the files of A and B
+copied and put on the disk, in the same run. *Recovered*: the share of units that are where they were before B was
+moved. The last rows are not measured: their time is what the measured rows cost for a byte and for a product, by least
+squares, and their memory is the plan's. Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+import permgraph as pg
+from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.checkpoints.sharding import Storage, write_weights
+from permgraph.jobs.plan import planned
+from permgraph.matching.weights.sites import sites
+from permgraph.models.transformers_models import empty_model
+
+RESULT = Path(__file__).parent / "results" / "streaming.json"
+KEYS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+SIZES = {
+    "0.1 B": (768, 2048, 10, 12, 4, 32000),
+    "0.3 B": (1280, 3456, 14, 20, 4, 32000),
+    "1 B": (2048, 5632, 24, 16, 4, 32000),
+    "3 B": (3072, 8192, 28, 24, 8, 32000),
+}
+PLANNED = {"8 B": (4096, 14336, 32, 32, 8, 128256), "70 B": (8192, 28672, 80, 64, 8, 128256)}
+NOISE, DEVIATION, SHARD = 0.1, 0.02, 10**9
+
+
+def architecture(shape: tuple[int, ...]) -> tuple[Any, pg.PermutationSpec]:
+    """A model on meta, and its group."""
+    import transformers as hf
+
+    config = hf.LlamaConfig(use_cache=False, tie_word_embeddings=False, **dict(zip(KEYS, shape, strict=True)))
+    config.architectures = ["LlamaForCausalLM"]
+    model = empty_model(hf.LlamaForCausalLM, config)
+    return model, pg.derive(model, (), {"input_ids": torch.zeros(1, 8, dtype=torch.long, device="meta")})
+
+
+def drawn(name: str, tensor: Tensor, salt: str) -> Tensor:
+    """Normal numbers of this shape that the name decides, at the deviation of a weight."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{salt} {name}".encode()))
+    return torch.randn(tensor.shape, generator=generator).mul_(DEVIATION)
+
+
+def write_pair(root: Path, shape: tuple[int, ...]) -> pg.PermutationSpec:
+    """The folders a, b and the element that was planted; returns the group."""
+    model, spec = architecture(shape)
+    like, element = model.state_dict(), spec.sample(1)
+
+    def a(name: str) -> Tensor:
+        return drawn(name, like[name], "weight").add_(1.0 if like[name].dim() == 1 else 0.0).bfloat16()
+
+    def b(name: str) -> Tensor:
+        moved = spec.apply_one(element.tables, name, a(name)).float()
+        return moved.add_(drawn(name, like[name], "noise"), alpha=NOISE).bfloat16()
+
+    storage = Storage(default=torch.bfloat16, max_shard_bytes=SHARD)
+    for side, make in (("a", a), ("b", b)):
+        (root / side).mkdir()
+        write_weights(root / side, LazyState(like, make), storage)
+        fields = model.config.to_dict() | {"dtype": "bfloat16"}
+        (root / side / "config.json").write_text(json.dumps(fields))
+    (root / "element.json").write_text(json.dumps(element.to_data()))
+    return spec
+
+
+def run(words: list[str]) -> dict[str, float]:
+    """Seconds of the clock and of the processor, and the peak of resident memory, of a process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{words[3:]} failed")
+    taken = time.perf_counter() - start
+    return {"seconds": taken, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": round(used.ru_maxrss / 1024)}
+
+
+def copied(root: Path) -> float:
+    """Seconds to copy the files of both models and put them on the disk."""
+    start = time.perf_counter()
+    for side in "ab":
+        shutil.copytree(root / side, root / f"copy of {side}")
+        for path in (root / f"copy of {side}").iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    taken = time.perf_counter() - start
+    for side in "ab":
+        shutil.rmtree(root / f"copy of {side}")
+    return taken
+
+
+def recovered(root: Path, spec: pg.PermutationSpec) -> float:
+    """The share of units that the merge brought back."""
+    record = json.loads((root / "out" / "permgraph.json").read_text())
+    found = pg.Permutations.from_data(record["permutations"])
+    planted = pg.Permutations.from_data(json.loads((root / "element.json").read_text()))
+    left = spec.compose(found, planted)
+    right = {name: table == np.arange(table.shape[-1]) for name, table in left.items()}
+    return sum(int(one.sum()) for one in right.values()) / sum(one.size for one in right.values())
+
+
+def work(model: Any, spec: pg.PermutationSpec) -> dict[str, Any]:
+    """What a size asks for: numbers, bytes, and the operations of one exact sweep over all families."""
+    numbers = sum(tensor.numel() for tensor in model.state_dict().values())
+    sweep = sum(
+        2 * prod(site.sizes(action)) * site.cell.size for site in sites(spec, spec.groups) for action in site.actions
+    )
+    largest = max(group.size * group.count for group in spec.groups)
+    return {"parameters": numbers, "bytes": 2 * numbers, "sweep_flop": sweep, "largest": largest}
+
+
+def measure(name: str, memory: str, folder: Path | None) -> dict[str, Any]:
+    """One row."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        root = Path(place)
+        spec = write_pair(root, SIZES[name])
+        model, _ = architecture(SIZES[name])
+        row = {"name": name, "memory": memory, **work(model, spec), "copy_seconds": copied(root)}
+        words = [sys.executable, "-m", "permgraph", "merge", str(root / "a"), str(root / "b")]
+        row |= run([*words, "--max-memory", memory, "--out", str(root / "out")])
+        return row | {
+            "recovered": recovered(root, spec),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+
+def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The planned sizes at the measured rates: seconds = start + bytes / rate + operations / rate, none negative."""
+    features = np.array([[1.0, row["bytes"] / 1e9, row["sweep_flop"] / 1e12] for row in rows])
+    seconds = np.array([row["cpu_seconds"] for row in rows])
+    found, _ = nnls(features / seconds[:, None], np.ones(len(rows)))
+    result = []
+    for name, shape in PLANNED.items():
+        model, spec = architecture(shape)
+        row = {"name": name, **work(model, spec)}
+        plan = planned(spec, (model.state_dict(), model.state_dict()), 10**15)
+        row["cpu_seconds"] = float(found @ [1.0, row["bytes"] / 1e9, row["sweep_flop"] / 1e12])
+        result.append(row | {"peak_mb": round(plan.memory / 2**20), "rates": [float(x) for x in found]})
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(SIZES), help="sizes to measure; all by default")
+    parser.add_argument("--memory", default="6GB")
+    parser.add_argument("--folder", type=Path, help="where the pairs are made, with room for four times A")
+    options = parser.parse_args()
+    known = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
+    rows = {row["name"]: row for row in known["rows"]}
+    for name in options.names:
+        rows[name] = measure(name, options.memory, options.folder)
+        print(rows[name], flush=True)
+        kept = [rows[size] for size in SIZES if size in rows]
+        data = {"rows": kept, "extrapolated": extrapolated(kept)}
+        RESULT.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""State dicts whose tensors are made when they are asked for, and are not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Rows = Callable[[str, int, int], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class LazyState(Mapping[str, Tensor]):
+    """`state[name]` is `make(name)`, made anew each time.
+
+    Attributes:
+        like: the same tensors on meta: what there is to know of them without making them. Tied ones share one memory.
+        make: the tensor of a name.
+        part: rows start to stop of the tensor of a name; None where it has to be made as a whole.
+
+    """
+
+    like: Mapping[str, Tensor]
+    make: Callable[[str], Tensor] = field(repr=False)
+    part: Rows | None = field(default=None, repr=False)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.like:
+            raise KeyError(name)
+        return self.make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.like)
+
+    def __len__(self) -> int:
+        return len(self.like)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.like
+
+    def below(self, prefix: str, names: Iterable[str]) -> LazyState:
+        """Those of the names that begin with `prefix`, without it."""
+        known = {name: self.like[f"{prefix}{name}"] for name in names}
+        return LazyState(
+            known, lambda name: self[f"{prefix}{name}"], lambda name, *rows: self.rows(prefix + name, *rows)
+        )
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """`state[name][start:stop]`."""
+        return self[name][start:stop] if self.part is None else self.part(name, start, stop)
+
+
+def like(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors of the names, shapes, dtypes and shared memory of these, of which none is made."""
+    return state.like if isinstance(state, LazyState) else state
+
+
+def rows_of(state: Mapping[str, Tensor], name: str, rows: tuple[int, int]) -> Tensor:
+    """Rows of one tensor, without the others where that can be."""
+    return state.rows(name, *rows) if isinstance(state, LazyState) else state[name][slice(*rows)]
+
+
+def each_once(state: Mapping[str, Tensor], make: Callable[[str], Tensor]) -> Mapping[str, Tensor]:
+    """`make(name)` for every name, once for names that share one tensor; made when asked for where `state` is so."""
+    known = like(state)
+    first: dict[Any, str] = {}
+    for name, tensor in known.items():
+        first.setdefault(memory_of(tensor), name)
+    names = {name: first[memory_of(tensor)] for name, tensor in known.items()}
+    if isinstance(state, LazyState):
+        return LazyState(state.like, lambda name: make(names[name]))
+    done = {name: make(name) for name in first.values()}
+    return {name: done[kept] for name, kept in names.items()}
+
+
+def small_part(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The vectors and whole numbers of a state that is read on demand; its matrices on meta, as a proof takes them."""
+    if not isinstance(state, LazyState):
+        return state
+    known = state.like
+
+    def make(name: str) -> Tensor:
+        return known[name] if known[name].dim() > 1 and known[name].is_floating_point() else state[name]
+
+    return LazyState(known, make)
+
+
+def memory_of(value: Any) -> Any:
+    """What is equal for two tensors that are one: `state_dict` gives a new object for every key of a tied weight."""
+    if not isinstance(value, Tensor) or value.is_meta or not value.numel():
+        return id(value)
+    return value.data_ptr(), value.shape, value.stride(), value.dtype

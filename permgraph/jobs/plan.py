@@ -1,0 +1,75 @@
+"""What a job that reads weights as it needs them will read and hold, said before the work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from permgraph.checkpoints.lazy_state import like, memory_of
+from permgraph.errors import OptionError
+from permgraph.matching.weights.effort import SIZES
+from permgraph.matching.weights.sites import families, sites
+from permgraph.symmetry.spec import PermutationSpec
+
+PASSES = 7
+"""Over all files: hashes; finite; bounds and identity; families; streams again; objective; what is written."""
+SITE_BYTES, PROOF_BYTES = 4 * 4, 8 * 4
+"""For each element: A, B, B moved and a part of them in float32; noise, its like moved and two steps in float64."""
+ASSIGNED_BYTES = 4 + 12
+"""For each pair of units: their similarity, and what the solver makes of it."""
+AT_LEAST = 600_000_000
+"""Python, PyTorch and what was traced."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Passes over the files, the bytes of all of them as float32, and an estimate of the memory at the peak."""
+
+    passes: int
+    numbers: int
+    largest: int
+    memory: int
+
+    def __str__(self) -> str:
+        return (
+            f"plan: about {self.passes} passes over {self.numbers / 1e9:.2f} billion weights, read as they are needed; "
+            f"the largest group has {self.largest:,} units; about {size_of(self.memory)} of memory"
+        )
+
+
+def planned(spec: PermutationSpec, states: Sequence[Mapping[str, Tensor]], most: int) -> Plan:
+    """The plan for these weights. Raises OptionError where more than `most` bytes would be needed."""
+    groups = spec.groups
+    found = [site for site in sites(spec, groups) for site in site.cut(SIZES.whole)]
+    largest = max((group.size * group.count for group in groups), default=0)
+    unique = {memory_of(tensor): tensor.numel() for tensor in like(states[0]).values()}
+    square = ASSIGNED_BYTES * largest**2
+    work = square + SITE_BYTES * max((site.cell.size for site in found), default=0)
+    # What meets itself on a site is searched with all of these sites in memory.
+    for family in families(groups):
+        mine = {group.name for group in family}
+        own = [s for s in found if sum(not mine.isdisjoint(action.axes) for action in s.actions) > 1]
+        work = max(work, square + SITE_BYTES // 2 * sum(site.cell.size for site in own))
+    proof = PROOF_BYTES * max(unique.values(), default=0)
+    memory = max(_resident(), AT_LEAST) + max(work, proof)
+    if memory > most:
+        raise OptionError(
+            f"--max-memory {size_of(most)} is too little: the largest group has {largest:,} units and the largest "
+            f"tensor {max(unique.values(), default=0):,} numbers, which take about {size_of(memory)}. Give that much."
+        )
+    return Plan(PASSES, len(states) * sum(unique.values()), largest, memory)
+
+
+def size_of(count: int) -> str:
+    """Bytes for people: 6.0 GB, 120 MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _resident() -> int:
+    try:
+        import resource
+    except ImportError:  # no such figures on this system
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
