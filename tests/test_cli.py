@@ -139,7 +139,7 @@ def test_adapters():
 def test_version_and_help():
     assert run("--version").stdout.strip() == permgraph.__version__
     text = run("--help").stdout
-    for name in ("inspect", "explain", "verify", "align", "merge", "adapters", "demo"):
+    for name in ("inspect", "explain", "verify", "align", "merge", "compare", "adapters", "demo"):
         assert name in text
         assert "--json" in run(name, "--help").stdout
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import permgraph
-from permgraph.cli import inspecting, listing, merging
+from permgraph.cli import comparing, inspecting, listing, merging
 from permgraph.cli.shared import Debug, Device, Force, Json, Quiet, Seed, command, shared_options
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for function in (
     inspecting.verify,
     merging.align,
     merging.merge,
+    comparing.compare,
     listing.adapters,
     listing.demo,
 ):

@@ -42,6 +42,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("Repeat a merge from its recipe", "permgraph merge --config merged/recipe.toml --out again"),
     ),
+    "compare": (
+        ("Is B a copy of A, a relative, or independent?", "permgraph compare bert-a bert-b"),
+        ("The same with pictures, and for a program", "permgraph compare bert-a bert-b --html alike.html --json"),
+    ),
     "adapters": (
         ("Everything that is installed, and the package it comes from", "permgraph adapters"),
         ("The same for a program", "permgraph adapters --json"),

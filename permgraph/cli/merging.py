@@ -134,7 +134,7 @@ def align(
     base models are matched, and B's own head is permuted with its base model.
     """
     _require_sizes(dtype, max_shard_size, max_memory)
-    matching = _within(session, _matching(data, method, groups, limit, mix, kinds, heads), max_memory)
+    matching = _within(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
     from permgraph.jobs import align as jobs
 
     aligned = jobs.load_and_align(session, a, b, out, matching, model)
@@ -276,7 +276,7 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     if count > 2 and how_heads == "both":
         raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
     _require_sizes(request.dtype, request.max_shard_size, request.max_memory)
-    matching = _matching(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
+    matching = matching_of(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
     matching = _within(session, matching, request.max_memory)
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: omit it")
@@ -388,15 +388,16 @@ def _share(text: str) -> float:
     return share
 
 
-def _matching(
+def matching_of(
     data: Path | None,
     method: str | None,
     groups: str | None,
     limit: int | None,
     mix: float | None,
     kinds: str | None,
-    heads: str | None,
+    heads: str | None = None,
 ) -> "Matching":
+    """What was asked for, or a UsageError."""
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
         raise UsageError("--groups names no role; omit it to move all groups")

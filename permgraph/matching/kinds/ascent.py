@@ -38,6 +38,7 @@ class Ascent:
     b: Mapping[str, Tensor]
     element: Permutations
     report: Report | None = None
+    rounds: int = ROUNDS
     moved: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,9 +76,9 @@ class Ascent:
         start, identity = self.value(), (self.element, dict(self.moved))
         self._grow(set(known))
         value = self.value()
-        for number in range(ROUNDS):
+        for number in range(self.rounds):
             if self.report is not None:
-                self.report("weights, all kinds", number, ROUNDS)
+                self.report("weights, all kinds", number, self.rounds)
             for family in self.families:
                 self._solve(family, self.sites)
             self._sign()

@@ -21,7 +21,7 @@ from permgraph.symmetry.spec import PermutationSpec
 SWEEPS = 100
 SETTLED = 1e-9
 STEPS = 50  # of Newton for scales that have more than two exponents
-FLOOR = 1e-12  # of the largest eigenvalue: directions below it are left as they are
+FLOOR = 1e-6  # of the largest singular value of the product of two sides: directions below it are left as they are
 
 
 def balance(
@@ -75,15 +75,25 @@ def _balancing_maps(group: PermutationGroup, here: Sequence[Place], state: Mappi
 
 
 def _geometric(g: Numbers, h: Numbers) -> Numbers:
-    """X^½ for the positive X with X G X = H: the geometric mean of G⁻¹ and H."""
-    size = len(g)
-    largest = [float(np.trace(m)) for m in (g, h)]
-    if not all(value > 0 for value in largest):
-        return np.eye(size)
-    g, h = (m + FLOOR * value * np.eye(size) for m, value in zip((g, h), largest, strict=True))
-    root = _power(g, 0.5)
-    inverse = _power(g, -0.5)
-    return _power(inverse @ _power(root @ h @ root, 0.5) @ inverse, 0.5)
+    """X^½ for the positive X with X G X = H, the geometric mean of G⁻¹ and H, on the directions that both sides have.
+
+    With G = L Lᵀ, H = R Rᵀ and Rᵀ L = U S Vᵀ, the rows of S^-½ Uᵀ Rᵀ have their duals in those of S^-½ Vᵀ Lᵀ. Together
+    with a basis of what is orthogonal to these duals they are a map M that balances, and (Mᵀ M)^½ is the positive one.
+    """
+    left, right = _root(g), _root(h)
+    u, s, v = np.linalg.svd(right.T @ left)
+    rank = int((s > FLOOR * max(s.max(initial=0), np.finfo(float).tiny)).sum())
+    scale = s[:rank, None] ** -0.5
+    _, _, duals = np.linalg.svd(scale * (v[:rank] @ left.T))
+    maps = np.concatenate([scale * (u[:, :rank].T @ right.T), duals[rank:]])
+    return _power(maps.T @ maps, 0.5)
+
+
+def _root(gram: Numbers) -> Numbers:
+    """R with R Rᵀ = G."""
+    values, vectors = np.linalg.eigh((gram + gram.T) / 2)
+    found: Numbers = vectors * np.sqrt(np.maximum(values, 0))
+    return found
 
 
 def _power(matrix: Numbers, exponent: float) -> Numbers:

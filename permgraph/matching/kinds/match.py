@@ -14,7 +14,7 @@ from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points, moments_of
 from permgraph.matching.gains import Gain
-from permgraph.matching.kinds.ascent import Ascent
+from permgraph.matching.kinds.ascent import ROUNDS, Ascent
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.places import further_sign, places
@@ -22,7 +22,7 @@ from permgraph.matching.match import Match, Task
 from permgraph.symmetry.spec import PermutationSpec
 
 
-def match_kinds(task: Task, points: Sequence[Point] | None = None) -> list[Match]:
+def match_kinds(task: Task, points: Sequence[Point] | None = None, rounds: int = ROUNDS) -> list[Match]:
     """P_m = c_A⁻¹ g c_m: c brings a model to its smallest norm, g matches it there to those already placed.
 
     With `points`, orders, signs and rotations are those of activations, at these points of the first model and each
@@ -34,7 +34,7 @@ def match_kinds(task: Task, points: Sequence[Point] | None = None) -> list[Match
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
         reference, own = _mean(placed), balanced[number][1]
-        ascent = Ascent(spec, task.groups, reference, own, spec.identity(), _report(task))
+        ascent = Ascent(spec, task.groups, reference, own, spec.identity(), _report(task), rounds)
         if points is None:
             element = ascent.run()
         else:

@@ -1,0 +1,56 @@
+"""`compare`: two models loaded, the part that both have compared, and what came of it as text, JSON and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from permgraph.jobs import files
+from permgraph.jobs.align import Matching, load_all, prepare
+from permgraph.jobs.session import Session
+from permgraph.models.heads import common_part
+from permgraph.pages.comparison import comparison_page
+from permgraph.uses.comparison.compare import Comparison, compare_models
+
+
+def compare_two(
+    session: Session, a: str, b: str, matching: Matching, *, html: Path | None = None, like: str | None = None
+) -> Comparison:
+    """Compare the models that `a` and `b` name; raises PermgraphError of every kind."""
+    if html is not None:
+        files.require_writable(html, force=session.force, inputs=matching.inputs((a, b)))
+    with session.progress() as progress:
+        loaded = load_all(session, (a, b), progress, like)
+        parts, heads = common_part(tuple(loaded))
+        models, options = prepare(session, parts, matching, progress)
+        found = compare_models(models, **options)
+    matching.require_unchanged()
+    session.say("\n".join(filter(None, (str(found), "" if heads.whole else f"compared without heads: {heads.reason}"))))
+    if html is not None:
+        files.write(html, comparison_page(found, (a, b)), force=session.force)
+    session.emit({"a": a, "b": b, "heads": heads.reason or None} | fields(found))
+    return found
+
+
+def fields(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain values, without the element."""
+
+    def table(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: asdict(one) for name, one in given.items()}
+
+    return {
+        "verdict": found.verdict,
+        "p_value": found.p_value,
+        "whole": asdict(found.whole),
+        "moved": found.moved,
+        "chance": found.chance,
+        "tolerance": found.tolerance,
+        "method": found.alignment.method,
+        "certificate": asdict(found.alignment.certificate),
+        "groups": table(found.similarity),
+        "layers": table(found.layers),
+        "tensors": table(found.tensors),
+        "element": found.alignment.permutations.to_data() if found.verdict == "same" else None,
+    }

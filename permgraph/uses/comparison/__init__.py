@@ -1,0 +1,1 @@
+"""How alike two models are, up to the symmetries of their architecture."""

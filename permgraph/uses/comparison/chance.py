@@ -1,0 +1,93 @@
+"""What similarity there is by chance: of random elements, and of weights that have nothing to do with one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from permgraph.matching.match import Task
+from permgraph.matching.methods.weights import by_weights
+from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.parts import Index
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.uses.comparison.similarity import Sums
+
+DRAWS = 999
+MOST = 1_000_000
+"""Elements of the weights that are compared in each draw; of larger models a random part of the tensors."""
+TENSORS = 24
+"""As many tensors at most."""
+
+State = Mapping[str, Tensor]
+
+
+def p_value(spec: PermutationSpec, a: State, b: State, seed: int) -> float:
+    """(1 + number of random permutations π with T(A, πB) ≥ T(A, B)) / (1 + number of draws), T the mean cosine.
+
+    Where B was made independently of A, by a training that does not care how units are numbered, B and πB have one
+    distribution, and this is at most p with probability p. Tensors that are equal in A and B are left out, as tables
+    of sines are that no training changes. Source: arXiv 2502.12292.
+    """
+    generator = np.random.default_rng(seed)
+    names = _chosen(spec, a, b, generator)
+
+    def value(tables: Mapping[str, Index]) -> float:
+        moved = {name: spec.layouts[name].apply(tables, b[name]) for name in names}
+        return sum(Sums.of(a[name], moved[name]).cosine for name in names)
+
+    if not names:
+        return 1.0
+    still = {group.name: np.broadcast_to(np.arange(group.size), group.table_shape) for group in spec.groups}
+    here = value(still)
+    above = sum(value(_tables(spec.groups, generator)) >= here for _ in range(DRAWS))
+    return (1 + above) / (1 + DRAWS)
+
+
+def chance(task: Task, seed: int) -> float:
+    """The cosine of A with a B matched to it, of which each tensor was permuted by an element of its own.
+
+    Such weights have the same numbers in each tensor, and no relation to A. What is left after matching is what the
+    freedom of matching alone gives, which is much in small models.
+    """
+    generator = np.random.default_rng(seed)
+    a, b = task.states
+    spec = task.spec
+    mixed = {name: _mixed(spec, name, tensor, generator) for name, tensor in b.items()}
+    match = by_weights(replace(task, models=task.models.with_states(a, mixed), progress=None))[1]
+    moved = spec.apply({**spec.identity(), **match.element}, mixed)
+    return sum((Sums.of(a[name], moved[name]) for name in moving(spec, a)), Sums()).cosine
+
+
+def moving(spec: PermutationSpec, a: State) -> list[str]:
+    """The tensors on which some group acts, tied ones once."""
+    found = (n for n, layout in spec.layouts.items() if layout.groups and n not in spec.ties.aliases)
+    return [name for name in found if a[name].is_floating_point()]
+
+
+def _mixed(spec: PermutationSpec, name: str, tensor: Tensor, generator: np.random.Generator) -> Tensor:
+    layout = spec.layouts.get(name, Layout(tuple(tensor.shape), ()))
+    return layout.apply(_tables([g for g in spec.groups if g.name in layout.groups], generator), tensor.detach())
+
+
+def _tables(groups: Sequence[PermutationGroup], generator: np.random.Generator) -> dict[str, Any]:
+    """Random permutations; what else a group allows is at rest, since trainings prefer signs, scales and bases."""
+    still = {group.name: np.broadcast_to(np.arange(group.size), group.table_shape) for group in groups}
+    return {name: generator.permuted(table, axis=-1) for name, table in still.items()}
+
+
+def _chosen(spec: PermutationSpec, a: State, b: State, generator: np.random.Generator) -> list[str]:
+    """Tensors in random order, as many as a draw may have elements; at least one matrix."""
+    names = [name for name in moving(spec, a) if not bool((a[name] == b[name]).all())]
+    size = {name: prod(spec.shapes[name]) for name in names}
+    matrices = sorted((name for name in names if len(spec.shapes[name]) > 1), key=lambda name: size[name])
+    found = matrices[:1]
+    for k in generator.permutation(len(names)):
+        if names[k] not in found and sum(size[name] for name in found) + size[names[k]] <= MOST:
+            found.append(names[k])
+    return found[:TENSORS]

@@ -1,0 +1,193 @@
+"""Are two models the same up to symmetry, of common origin, or independent?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.models import Models
+from permgraph.matching.align import Alignment, align_models
+from permgraph.matching.match import Task
+from permgraph.tracing.capture import as_args
+from permgraph.tracing.loaded import Loaded
+from permgraph.tracing.run import one_sample
+from permgraph.uses.comparison import report
+from permgraph.uses.comparison.chance import chance, moving, p_value
+from permgraph.uses.comparison.settle import is_whole, settled
+from permgraph.uses.comparison.similarity import Measured, Similarity
+
+RARE = 0.001
+"""A p-value up to which models are related: none of 999 random elements came as close."""
+HALF = 0.5
+"""The part of the way from chance to 1 from which on an aligned cosine says that models are related."""
+LARGE = 10_000_000
+"""Models of more elements are looked at in one round of matching, and matched to the end where that finds something."""
+ROUNDING = 2.0
+"""Distances up to so many units in the last place come from storing scaled and rotated weights."""
+FINEST = 1e-7
+"""Distances up to this come from the iterations that end there, in float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How alike two models are, unmoved and up to symmetry.
+
+    Attributes:
+        verdict: "same", "related" or "independent".
+        p_value: how often a random element of the group makes B as similar to A as it is unmoved; see `compare`.
+        similarity: group -> cosines and distances of the tensors on which it acts.
+        layers: layer -> the same of its tensors.
+        tensors: tensor -> the same.
+        whole: the same of all weights.
+        chance: the aligned cosine, over the tensors that move, of weights without any relation;
+            None where the verdict does not depend on it.
+        moved: the aligned cosine over the tensors that move.
+        tolerance: the aligned distance up to which the models are the same; 0 where the element only permutes and
+            changes signs.
+        alignment: the element that brings B to A, with its proof.
+
+    """
+
+    verdict: str
+    p_value: float
+    similarity: Mapping[str, Similarity]
+    layers: Mapping[str, Similarity]
+    tensors: Mapping[str, Similarity] = field(repr=False)
+    whole: Similarity
+    chance: float | None
+    moved: float
+    tolerance: float
+    alignment: Alignment = field(repr=False)
+
+    @property
+    def excess(self) -> float | None:
+        """(moved - chance) / (1 - chance): 0 for weights without relation, 1 for the same ones."""
+        if self.chance is None:
+            return None
+        return (self.moved - self.chance) / (1 - self.chance) if self.chance < 1 else float(self.moved >= 1)
+
+    def __str__(self) -> str:
+        return report.text(self)
+
+    def _repr_html_(self) -> str:
+        return report.html(self)
+
+
+def compare(
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
+    data: Iterable[Any] | None = None,
+    *,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    kinds: str = "all",
+    outputs: str = "fixed",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Comparison:
+    """min over g of |A - gB| / |A|, and what it says about the origin of B.
+
+    "same": the distance is 0 up to the rounding of stored weights, and the element is in the result. "related": the
+    weights are as close as those of a fine-tuned, continued or disturbed copy, in the basis in which they stand (the
+    p-value, by permutations alone, is at most 0.001) or after matching (the cosine is more than half of the way from
+    chance to 1). "independent": neither; also a copy that was trained for so long that only outputs are left of it.
+
+    Args:
+        model_a: the reference, in eval mode; or what `load` returned.
+        model_b: a model of the same architecture; neither is changed.
+        data: batches, if units are to be matched by activations; by weights without.
+        args: example inputs, as for `align`.
+        kwargs: example keyword inputs.
+        kinds: what may move, as for `align`.
+        outputs: whether the outputs of B may be permuted, scaled and mixed too, as in `derive`.
+        seed: of everything random.
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        SpecMismatchError: the models differ in architecture.
+        CalibrationError: the data is empty, not finite, constant or too short.
+
+    """
+    asked = {"args": args, "kwargs": kwargs, "kinds": kinds, "outputs": outputs, "seed": seed, "progress": progress}
+    return compare_models(Models.of((model_a, model_b)), data, **asked)
+
+
+def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Comparison:
+    """`compare` for two models that are traced already; the arguments are those of `align_models`."""
+    batches = None if data is None else Batches.of(data)
+    count = sum(tensor.numel() for tensor in models.states[0].values())
+    look = {"options": {"rounds": 0}} if batches is None and count > LARGE and asked.get("method") is None else {}
+    found = _compared(models, batches, asked | look)
+    undecided = found.verdict == "independent" and found.moved > HALF * HALF
+    return _compared(models, batches, asked) if look and undecided else found
+
+
+def _compared(models: Models, batches: Batches | None, asked: Mapping[str, Any]) -> Comparison:
+    found = align_models(models, batches, **asked)
+    example = batches.first if batches is not None else _example(models, asked)
+    seed = asked.get("seed", 0)
+    found = _settled(found, example, seed)
+    spec, (a, b) = found.spec, found.models.states
+    measured = Measured.of(spec, a, b, found.state_dict)
+    names = moving(spec, a)
+    whole = measured.similarity(measured.before)
+    comparison = Comparison(
+        "independent",
+        p_value(spec, a, b, seed),
+        measured.by_group(spec),
+        measured.by_layer(),
+        {name: measured.similarity([name]) for name in measured.before},
+        whole,
+        None,
+        measured.similarity(names).aligned if names else whole.aligned,
+        _tolerance(found),
+        found,
+    )
+    return _judged(comparison, Task(found.models, spec, spec.groups, example, batches, seed))
+
+
+def _example(models: Models, asked: Mapping[str, Any]) -> Batch:
+    given = (as_args(asked.get("args") or ()), dict(asked.get("kwargs") or {}))
+    return given if any(given) else models.example
+
+
+def _settled(found: Alignment, example: Batch, seed: int) -> Alignment:
+    """The same with the element that `settled` finds, where its proof holds."""
+    a, b = found.models.states
+    element = settled(found.spec, a, b, found.permutations)
+    if element is found.permutations:
+        return found
+    certificate = found.models.certificate(1, found.spec, element, one_sample(example), seed)
+    return replace(found, permutations=element, certificate=certificate) if certificate.ok else found
+
+
+def _judged(found: Comparison, task: Task) -> Comparison:
+    """With its verdict; what chance gives is computed where the verdict depends on it."""
+    if found.whole.aligned_distance <= found.tolerance:
+        return replace(found, verdict="same")
+    if found.p_value <= RARE:
+        return replace(found, verdict="related")
+    if found.moved <= HALF:  # then it is not half of the way from any chance to 1
+        return found
+    moves = any(layout.groups for layout in task.spec.layouts.values())
+    found = replace(found, chance=chance(task, task.seed) if moves else 0.0)
+    excess = found.excess
+    return replace(found, verdict="related") if excess is not None and excess > HALF else found
+
+
+def _tolerance(found: Alignment) -> float:
+    """What storing and iterating leave; 0 where an element that only permutes and changes signs met no other weights.
+
+    Weights that norms were folded into are rounded alike in both models, but in float32 and float64 scales may have
+    been folded away too, and the last bits with them.
+    """
+    states = [tensor for state in found.models.states for tensor in state.values() if tensor.is_floating_point()]
+    precision = max((torch.finfo(tensor.dtype).eps for tensor in states), default=0.0)
+    if all(is_whole(part) for part in found.permutations.values()):
+        return precision if found.models.folds and precision <= torch.finfo(torch.float32).eps else 0.0
+    return max(FINEST, ROUNDING * precision)

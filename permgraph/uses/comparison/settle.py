@@ -1,0 +1,132 @@
+"""The last steps to the element that brings B onto A: least squares where maps are free, whole numbers elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from permgraph.algebra.kinds import Kind
+from permgraph.matching.kinds.places import Place, places
+from permgraph.symmetry.parts import Matrix, Monomial, Numbers
+from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.spec import PermutationSpec
+
+SWEEPS = 200
+SETTLED = 1e-9
+FAR = 0.5
+"""A squared distance, relative to |A|², from which on models are too different for a last step."""
+NEAR = 0.2
+"""A matrix whose elements are so close to those of a signed permutation is taken for it, and a scale that is so near
+to 1 for 1."""
+HELD = 1e-12
+"""The weight of the identity, relative to the squares of weights: it decides directions in which both models are 0."""
+
+State = Mapping[str, Tensor]
+
+
+def settled(spec: PermutationSpec, a: State, b: State, element: Permutations) -> Permutations:
+    """An element near `element` with smaller |A - element B|.
+
+    Matching brings both models to their smallest norm, and leaves open what acts on nothing there: directions that
+    only one side of a product has, and maps of outputs. Least squares decide them.
+    """
+    if squared_distance(spec, a, b, element) > FAR * sum(float(t.double().square().sum()) for t in a.values()):
+        return element
+    found = _least_squares(spec, a, b, element)
+    whole = spec.compose(_whole(spec, found), spec.identity())
+    return min((whole, found, element), key=lambda one: squared_distance(spec, a, b, one))
+
+
+def squared_distance(spec: PermutationSpec, a: State, b: State, element: Permutations) -> float:
+    """Σ |A - element B|² over floating-point tensors, tied ones once."""
+    moved = spec.apply(element, b)
+    names = [name for name in a if name not in spec.ties.aliases and a[name].is_floating_point()]
+    return sum(float((a[name].double() - moved[name].double()).square().sum()) for name in names)
+
+
+def _least_squares(spec: PermutationSpec, a: State, b: State, element: Permutations) -> Permutations:
+    groups = [g for g in spec.groups if g.kind in ("scaled", "monomial", "invertible")]
+    where = places(spec, [group.name for group in groups])
+    touched = dict.fromkeys(place.name for here in where.values() for place in here)
+    wide = {name: tensor.double() if name in touched else tensor for name, tensor in b.items()}
+    moved = spec.apply(element, wide)
+    pending = [group for group in groups if where[group.name]]
+    for _ in range(SWEEPS):
+        changed = set[str]()
+        for group in pending:
+            part, size = _step(group, where[group.name], a, moved)
+            if size > SETTLED:
+                element = followed(spec.groups, element, {group.name: part})
+                for name in dict.fromkeys(place.name for place in where[group.name]):
+                    moved[name] = spec.apply_one({group.name: part}, name, moved[name])
+                    changed.add(name)
+        pending = [group for group in groups if any(place.name in changed for place in where[group.name])]
+        if not pending:
+            break
+    return element
+
+
+def _step(group: PermutationGroup, here: Sequence[Place], a: State, b: State) -> tuple[Any, float]:
+    """argmin over M of |A₊ - M B₊|² + |Mᵀ A₋ - B₋|², of a map or of a scale for each unit, and |M - 1|.
+
+    The equation is Q M + M P = A₊ B₊ᵀ + A₋ B₋ᵀ with Q = A₋ A₋ᵀ and P = B₊ B₊ᵀ.
+    """
+    mixes = Kind(group.kind).mixes
+    rows, n = max(group.count, 1), group.size
+    shape = (rows, n, n) if mixes else (rows, n)
+    p, q, r = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for place in here:
+        one, other = (place.units(state[place.name]).double() for state in (a, b))
+        if abs(place.move.power) == 1:
+            r += _products(one, other, mixes)
+            p += _products(other, other, mixes) if place.move.power > 0 else 0
+            q += _products(one, one, mixes) if place.move.power < 0 else 0
+    if mixes:
+        maps = np.stack([_map(*three) for three in zip(p, q, r, strict=True)])
+        part: Any = Matrix(maps.reshape(*group.table_shape, n))
+        return part, float(np.abs(maps - np.eye(n)).max(initial=0))
+    held = HELD * (p + q).max(initial=0) + np.finfo(float).tiny
+    scale = (r + held) / (p + q + held)
+    scale = np.where(scale > 0, scale, 1.0)
+    index = np.broadcast_to(np.arange(n), group.table_shape)
+    return Monomial(index, scale.reshape(group.table_shape)), float(np.abs(scale - 1).max(initial=0))
+
+
+def _products(one: Tensor, other: Tensor, mixes: bool) -> Numbers:
+    found: Numbers = (one @ other.mT if mixes else (one * other).sum(-1)).cpu().numpy()
+    return found
+
+
+def _map(p: Numbers, q: Numbers, r: Numbers) -> Numbers:
+    (own, u), (other, v) = np.linalg.eigh(p), np.linalg.eigh(q)
+    held = HELD * (np.abs(own).max() + np.abs(other).max()) + np.finfo(float).tiny
+    sums = np.maximum(other, 0)[:, None] + np.maximum(own, 0)[None, :]
+    solved: Numbers = v @ ((v.T @ (r + held * np.eye(len(p))) @ u) / (sums + held)) @ u.T
+    return solved if np.linalg.cond(solved) < 1e10 else np.eye(len(p))
+
+
+def _whole(spec: PermutationSpec, element: Permutations) -> dict[str, Any]:
+    """The element with whole numbers where it is close to them."""
+    return {group.name: _rounded(group, element[group.name]) for group in spec.groups}
+
+
+def _rounded(group: PermutationGroup, part: Any) -> Any:
+    if isinstance(part, Monomial):
+        near = np.abs(np.abs(part.scale) - 1) < NEAR
+        return Monomial(part.index, np.where(near, np.sign(part.scale), part.scale))
+    if not isinstance(part, Matrix):
+        return part
+    whole = np.round(part.matrix)
+    is_order = np.all(np.abs(whole).sum(-1) == 1) and np.all(np.abs(whole).sum(-2) == 1)
+    allowed = is_order and (group.kind != "centred" or np.all(whole >= 0))
+    return Matrix(whole, part.orthogonal) if allowed and np.abs(part.matrix - whole).max() < NEAR else part
+
+
+def is_whole(part: Any) -> bool:
+    """Whether a part permutes and changes signs alone."""
+    if isinstance(part, Matrix):
+        return bool(np.all(part.matrix == np.round(part.matrix)) and np.all(np.abs(part.matrix).sum(-1) == 1))
+    return not isinstance(part, Monomial) or bool(np.all(np.abs(part.scale) == 1))
