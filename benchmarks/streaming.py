@@ -2,10 +2,11 @@
 
 A has random weights in bfloat16, in shards of 1 GB; B is A under a random element of its group, with noise of a tenth
 of each tensor's deviation. Both are made tensor by tensor. Every size is one `permgraph merge A B --max-memory` in a
-process of its own; its peak of resident memory and its time are the system's figures. *Copy*: the files of A and B
-copied and put on the disk, in the same run. *Recovered*: the share of units that are where they were before B was
-moved. The last rows are not measured: their time is what the measured rows cost for a byte and for a product, by least
-squares, and their memory is the plan's. Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept.
+process of its own; its peak of resident memory and its time are the system's figures. Linux counts the peak from that
+of the process that starts it, which made the pair: it is an upper bound. *Copy*: the files of A and B copied and put on
+the disk, in the same run. *Recovered*: the share of units that are where they were before B was moved. The last rows
+are not measured: their time is what the measured rows cost for a byte and for a product, by least squares, and their
+memory is the plan's. Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept.
 """
 
 from __future__ import annotations
