@@ -104,11 +104,11 @@ def test_models_and_state_dicts_are_left_alone() -> None:
 
 
 def test_a_mask_of_positions_says_nothing_of_rows_and_columns() -> None:
-    """Of one image, whose 4 rows and 4 columns a mask of 4 texts would fit."""
+    """Of one image beside a text, nor of one whose 4 rows a mask of 4 texts would fit."""
     derivation = Derivation(capture(pooled(), (torch.randn(1, 3, 6, 6),)), "fixed", {})
     (point,) = find_points(derivation, ["0.channels"])
-    assert [point.cell.leaves[k].dim for k in point.frame_leaves] == [2, 3]
-    assert point.kept(torch.zeros(4, 5, dtype=torch.bool)) is None
+    assert [point.cell.leaves[k].dim for k in point.frame_leaves] == [0, 2, 3]
+    assert all(point.kept(torch.zeros(texts, 5, dtype=torch.bool)) is None for texts in (1, 4))
 
 
 class Masked(nn.Module):

@@ -53,20 +53,28 @@ class Point:
         return prod(self.cell.leaves[k].size for k in self.frame_leaves)
 
     def resized(self, shape: Sequence[int]) -> Point:
-        """The same point on a batch of another size: dimensions that are frames alone may differ."""
+        """The same point on a batch of another shape: dimensions that are frames alone may differ."""
         if tuple(shape) == self.shape:
             return self
-        leaves = list(self.cell.leaves)
+        leaves, offsets = list(self.cell.leaves), list(self.cell.offsets)
         for dim, (old, new) in enumerate(zip(self.shape, shape, strict=True)):
+            if old == new:
+                continue
             here = [k for k, leaf in enumerate(leaves) if leaf.dim == dim]
-            if old != new:
-                if len(here) != 1 or here[0] not in self.frame_leaves:
-                    raise CalibrationError(
-                        f"{self.node} has shape {tuple(shape)} on this batch, {self.shape} before; "
-                        "give batches of one shape"
-                    )
-                leaves[here[0]] = replace(leaves[here[0]], size=new)
-        return replace(self, shape=tuple(shape), cell=replace(self.cell, leaves=tuple(leaves)))
+            start, size = _stretched(offsets[dim], leaves[here[0]].size, old, new)
+            if (
+                len(here) != 1
+                or here[0] not in self.frame_leaves
+                or leaves[here[0]].stride != 1
+                or size < 1
+                or start < 0
+            ):
+                raise CalibrationError(
+                    f"{self.node} has shape {tuple(shape)} on this batch, {self.shape} before; "
+                    "give batches of one shape"
+                )
+            offsets[dim], leaves[here[0]] = start, replace(leaves[here[0]], size=size)
+        return replace(self, shape=tuple(shape), cell=Cell(tuple(offsets), tuple(leaves), self.cell.moves))
 
     def frames(self, activation: Tensor) -> Tensor:
         """[..., units]: the activation, its units in the order of `groups` behind the frames; a view if it can be."""
@@ -106,19 +114,38 @@ class Point:
     def kept(self, mask: Tensor | None) -> Tensor | None:
         """Which frames are no padding, given a mask [batch, positions] of the input; None keeps all.
 
-        A frame is kept if the share of the input that it covers holds no padding: frame j of T' covers positions
-        jT/T' to (j+1)T/T'. Applies where the frames are (batch, time).
+        Position j of T' covers positions jT/T' to (j+1)T/T' of the input, and is kept if none of these is padding.
+        Applies where the frames are positions of samples, and the samples those of the mask.
         """
-        leaves = [self.cell.leaves[k] for k in self.frame_leaves]
-        sizes = [leaf.size for leaf in leaves]
-        if mask is None or bool(mask.all()) or len(sizes) != 2 or sizes[0] != mask.shape[0]:
-            return None
-        if leaves[0].dim or not leaves[1].dim:  # rows and columns of one image, say
+        units = {self.cell.leaves[k].dim for k in chain(self.averaged, *self.units)}
+        along = [dim for dim, size in enumerate(self.shape) if dim and size > 1 and dim not in units]
+        if mask is None or bool(mask.all()) or self.shape[0] != mask.shape[0] or len(along) != 1 or 0 in units:
             return None
         total = torch.nn.functional.pad(mask.long().cumsum(1), (1, 0))
-        edges = torch.linspace(0, mask.shape[1], sizes[1] + 1, device=mask.device)
+        edges = torch.linspace(0, mask.shape[1], self.shape[along[0]] + 1, device=mask.device)
         low, high = edges[:-1].floor().long(), edges[1:].ceil().long()
-        return (total[:, high] - total[:, low] == high - low).reshape(-1)
+        whole = total[:, high] - total[:, low] == high - low
+        rows, columns = (self._frame_positions(dim).to(mask.device) for dim in (0, along[0]))
+        return whole[rows, columns].reshape(-1)
+
+    def _frame_positions(self, dim: int) -> Tensor:
+        """Positions on a dimension, one dimension for each frame leaf."""
+        here = self.cell.positions(dim, self.cell.coordinates())
+        sizes = [self.cell.leaves[k].size for k in self.frame_leaves]
+        chosen = tuple(slice(None) if k in self.frame_leaves else 0 for k in range(len(self.cell.leaves)))
+        return torch.from_numpy(here[chosen].copy()).expand(sizes)
+
+
+def _stretched(offset: int, size: int, old: int, new: int) -> tuple[int, int]:
+    """Offset and size, in a dimension of `new` places, of what has these in one of `old` places.
+
+    More than half of the places keep their distances from both ends (what follows a class token does); fewer keep their
+    number, and their distance from the nearer end (the class token itself).
+    """
+    after = old - offset - size
+    if size > offset + after:
+        return offset, new - offset - after
+    return (offset if offset <= after else new - after - size), size
 
 
 def kept_rows(mask: Tensor | None, frames: int) -> Tensor | None:

@@ -157,6 +157,7 @@ def _tells_nothing(node: fx.Node) -> bool:
 def _point(tensor: str, layout: Layout, index: tuple[int, ...], derivation: Derivation) -> Point:
     places = derivation.resolution.layouts[tensor]
     cell = layout.cells[list(places.cells()).index(index)]
+    cell = cell.with_leaves(range(len(layout.shape)))
     units = axes_of(cell, [move for move in cell.moves if move.leaves], derivation.dependencies)
     return Point(tensor, layout.shape, cell, tuple(name for name, _ in units), tuple(leaves for _, leaves in units))
 

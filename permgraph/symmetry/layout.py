@@ -72,8 +72,19 @@ class Cell:
 
     def sized(self, sizes: Mapping[int, int]) -> Cell:
         """The cell with other sizes on dimensions that nothing touches, whole there."""
-        kept = [k for k, leaf in enumerate(self.leaves) if leaf.dim not in sizes]
-        leaves = [(self.leaves[k], k) for k in kept] + [(Leaf(dim, size, 1), None) for dim, size in sizes.items()]
+        offsets = tuple(0 if dim in sizes else offset for dim, offset in enumerate(self.offsets))
+        return self._with([Leaf(dim, size, 1) for dim, size in sizes.items()], offsets)
+
+    def with_leaves(self, dims: Collection[int]) -> Cell:
+        """The same cell, of which each of these dimensions has a leaf, of size 1 where it had none."""
+        lacking = sorted(set(dims) - {leaf.dim for leaf in self.leaves})
+        return self._with([Leaf(dim, 1, 1) for dim in lacking], self.offsets) if lacking else self
+
+    def _with(self, new: Sequence[Leaf], offsets: tuple[int, ...]) -> Cell:
+        """The cell with these leaves in place of those of their dimensions."""
+        dims = {leaf.dim for leaf in new}
+        kept = [k for k, leaf in enumerate(self.leaves) if leaf.dim not in dims]
+        leaves = [(self.leaves[k], k) for k in kept] + [(leaf, None) for leaf in new]
         leaves.sort(key=lambda one: one[0].dim)
         place = {k: n for n, (_, k) in enumerate(leaves)}
         moves = tuple(
@@ -84,7 +95,6 @@ class Cell:
             )
             for move in self.moves
         )
-        offsets = tuple(0 if dim in sizes else offset for dim, offset in enumerate(self.offsets))
         return Cell(offsets, tuple(leaf for leaf, _ in leaves), moves)
 
     def own_coordinates(self, dim: int) -> list[Index]:
