@@ -1,0 +1,160 @@
+"""Specifications that are wrong at one place: the proof catches every one that changes the function."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from judge import error
+from torch import Tensor, nn
+from zoo_rows import Case
+
+from permgraph import PermutationSpec, derive
+from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.verification import certify
+from permgraph.tracing.capture import capture
+from permgraph.tracing.run import bind
+
+CLEAR = 1e-7  # an error of the model itself that is no rounding
+MOST = 12  # mutants of one model
+LOWEST = float(torch.finfo(torch.float32).min)
+
+
+class Attending(nn.Module):
+    """Attention and a hidden layer; `sharp` scales the queries, `fill` stands at three of the eight outputs."""
+
+    def __init__(self, sharp: float = 1.0, fill: float | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.sharp, self.fill = sharp, fill
+        self.q, self.k, self.v, self.o = (nn.Linear(8, 8) for _ in range(4))
+        self.up, self.down = nn.Linear(8, 6), nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(-1, (2, 4)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        mixed = nn.functional.scaled_dot_product_attention(self.sharp * q, k, v).transpose(1, 2).flatten(2)
+        y = self.down(torch.sigmoid(self.up(x + self.o(mixed))))
+        return y if self.fill is None else y.masked_fill(torch.arange(8) < 3, self.fill)
+
+
+def attending(sharp: float = 1.0, fill: float | None = None) -> Case:
+    return Case(Attending(sharp, fill).eval(), (torch.randn(3, 5, 8),))
+
+
+def saturated() -> Case:
+    """Nearly every unit of the hidden layer is at one of its ends."""
+    case = attending()
+    with torch.no_grad():
+        case.model.up.weight.mul_(16)
+    return case
+
+
+def unfilled(case: Case) -> Case:
+    """The same without numbers beside which the judge sees no other."""
+    if not isinstance(case.model, Attending):
+        return case
+    model = copy.deepcopy(case.model)
+    model.fill = None
+    return replace(case, model=model)
+
+
+OWN = {
+    "masked logits": lambda: attending(fill=LOWEST),
+    "attention near uniform": lambda: attending(1e-3),
+    "saturated units": saturated,
+}
+QUICK = ("residual mlp", "rotary, grouped queries", "GroupNorm")
+SLOW = (
+    "gated mlp, chunk",
+    "LSTM, 1 layers",
+    "residual cnn",
+    "grouped conv",
+    "channel shuffle",
+    "DenseNet",
+    "U-Net",
+    "attention, 3Hk",
+    "QK-norm",
+    "ALiBi",
+    "windows",
+    "HubertModel",
+    "BertModel",
+    "ViTModel",
+    "SwinForImageClassification",
+    "GPT2LMHeadModel",
+    "LlamaForCausalLM",
+    "T5ForConditionalGeneration",
+    "MixtralForCausalLM",
+)
+
+
+def models() -> Iterator[object]:
+    rows = {row.name: row.build for row in zoo.ROWS}
+    for name, build in [*OWN.items(), *((name, rows[name]) for name in QUICK)]:
+        yield pytest.param(build, id=name)
+    for name in SLOW:
+        yield pytest.param(rows[name], id=name, marks=pytest.mark.slow)
+
+
+def mutated(cell: Cell, groups: dict[str, int]) -> Iterator[tuple[Move, ...]]:
+    """The moves of a cell with one wrong: dropped, on another axis, of another group, or the same in every row."""
+    for k, move in enumerate(cell.moves):
+        before, after = cell.moves[:k], cell.moves[k + 1 :]
+        yield (*before, *after)
+        if len(move.leaves) == 1:
+            taken = {leaf for one in cell.moves for leaf in (*one.leaves, *(i for key in one.keys for i in key))}
+            size = cell.leaves[move.leaves[0]].size
+            for other, leaf in enumerate(cell.leaves):
+                if other not in taken and leaf.size == size:
+                    yield (*before, replace(move, leaves=(other,)), *after)
+        if move.keys:
+            yield (*before, replace(move, keys=tuple(() for _ in move.keys)), *after)
+        for name, size in groups.items():
+            if name != move.group and size == groups.get(move.group):
+                yield (*before, replace(move, group=name), *after)
+
+
+def mutants(spec: PermutationSpec, seed: int) -> list[tuple[str, PermutationSpec]]:
+    """Specifications that differ from this one in one move on one tensor, drawn over all tensors."""
+    plain = {group.name: group.size for group in spec.groups if not group.depends_on}
+    found = []
+    for name, layout in spec.layouts.items():
+        for k, cell in enumerate(layout.cells):
+            fused = plain if all(move.group in plain for move in cell.moves) else {}
+            for moves in mutated(cell, fused):
+                cells = (*layout.cells[:k], Cell(cell.offsets, cell.leaves, moves), *layout.cells[k + 1 :])
+                wrong = replace(spec, layouts={**spec.layouts, name: Layout(layout.shape, cells)})
+                found.append((f"{name}: {cell.moves} -> {moves}", wrong))
+    return [found[k] for k in np.random.default_rng(seed).permutation(len(found))]
+
+
+@pytest.mark.parametrize("build", list(models()))
+def test_every_mutant_that_changes_the_function_is_caught(build: Callable[[], Case]) -> None:
+    case = build()
+    judged = unfilled(case)
+    spec, program = derive(case.model, case.args, case.kwargs), capture(case.model, case.args, case.kwargs)
+    inputs, state = bind(program, case.args, case.kwargs), case.model.state_dict()
+    wrong = (one for one in mutants(spec, 0) if max(error(judged, one[1], seed) for seed in (0, 1)) > CLEAR)
+    tried = list(islice(wrong, MOST))
+    assert len(tried) > 5
+    missed = [what for what, mutant in tried if certify(program, mutant, state, inputs)]
+    assert missed == []
+
+
+def test_mutants_are_of_all_kinds() -> None:
+    leaves = (Leaf(0, 4, 1), Leaf(1, 2, 2), Leaf(1, 2, 1), Leaf(2, 4, 1))
+    cell = Cell((0, 0, 0), leaves, (Move("a", (0,)), Move("b", (2,), ((1,),))))
+    found = list(mutated(cell, {"a": 4, "c": 4}))
+    first, second = cell.moves
+    assert found == [
+        (second,),
+        (Move("a", (3,)), second),
+        (Move("c", (0,)), second),
+        (first,),
+        (first, Move("b", (2,), ((),))),
+    ]
