@@ -58,24 +58,6 @@ def made(root: Path = ROOT) -> Iterator[tuple[str, range, str]]:
                 )
 
 
-OWED = frozenset(
-    (
-        "permgraph/checkpoints/json_files.py",
-        "permgraph/jobs/align.py",
-        "permgraph/jobs/session.py",
-        "permgraph/matching/match.py",
-        "permgraph/models/config_fields.py",
-        "permgraph/models/loading.py",
-        "permgraph/models/on_demand.py",
-        "permgraph/models/vocabulary.py",
-        "permgraph/rules/op_database.py",
-        "permgraph/uses/carrying.py",
-        "permgraph/uses/removing.py",
-    )
-)
-"""Files with messages that still need a test: a run names them and does not fail for them."""
-
-
 def silent(found: Iterable[str], root: Path = ROOT) -> list[str]:
     """The messages that were made at none of the places `found`: where each stands, and its words."""
     found = set(found)

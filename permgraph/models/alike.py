@@ -18,8 +18,9 @@ def require_alike(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
             f"the two models are not of one architecture: {a.reference} has a {kinds[0]} and "
             f"{b.reference} a {kinds[1]}; merge models of one family"
         )
+    unsure = require_one_vocabulary(a, b)  # before the sizes in the configs, which do not say what to do about tokens
     a.adapter.require_alike(a.config, b.config)
-    return tuple(filter(None, (*input_differences(a, b), require_one_vocabulary(a, b))))
+    return tuple(filter(None, (*input_differences(a, b), unsure)))
 
 
 def input_differences(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_confi
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 
 
-def load(reference: str, *, weights: bool = True, model: str | None = None, on_demand: bool = False) -> LoadedModel:
+def load(
+    reference: str | os.PathLike[str], *, weights: bool = True, model: str | None = None, on_demand: bool = False
+) -> LoadedModel:
     """The model that `reference` names: a local Hugging Face folder, a hub id, `timm:NAME`, `python:module:function`.
 
     With `model`, one of the last two, the weights at `reference`, a file or a folder, are put into what it makes.
@@ -33,6 +36,7 @@ def load(reference: str, *, weights: bool = True, model: str | None = None, on_d
     Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and AdapterError
     (a configuration that cannot be represented).
     """
+    reference = os.fspath(reference)
     made = model or reference
     if on_demand and made.startswith(("python:", "timm:")):
         raise CheckpointError(f"{made}: is made whole in memory. Give a folder with config.json and safetensors.")
