@@ -70,7 +70,27 @@ OWN = {
     "saturated units": saturated,
 }
 QUICK = ("residual mlp", "rotary, grouped queries", "GroupNorm")
-SLOW = ("gated mlp, chunk", "LSTM, 1 layers")
+SLOW = (
+    "gated mlp, chunk",
+    "LSTM, 1 layers",
+    "residual cnn",
+    "grouped conv",
+    "channel shuffle",
+    "DenseNet",
+    "U-Net",
+    "attention, 3Hk",
+    "QK-norm",
+    "ALiBi",
+    "windows",
+    "HubertModel",
+    "BertModel",
+    "ViTModel",
+    "SwinForImageClassification",
+    "GPT2LMHeadModel",
+    "LlamaForCausalLM",
+    "T5ForConditionalGeneration",
+    "MixtralForCausalLM",
+)
 
 
 def models() -> Iterator[object]:

@@ -221,3 +221,19 @@ def test_heads_by_word_on_the_command_line(berts, tmp_path):
         assert message in run("merge", *words, "--out", tmp_path / "no", code=2).stderr
     with pytest.raises(CheckpointError, match=r"has no second_head\.safetensors beside second_config\.json"):
         pg.TwoHeads.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("named", [None, [], ["pipeline"], [3]])
+def test_a_second_config_that_names_no_model_is_refused(berts, tmp_path, named):
+    run("merge", berts / "three", berts / "five", "--heads", "both", "--out", tmp_path / "m")
+    path = tmp_path / "m" / "second_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": named}))
+    with pytest.raises(CheckpointError, match=r"second_config\.json: `architectures` names no model of transformers"):
+        pg.TwoHeads.from_pretrained(tmp_path / "m")
+
+
+def test_a_second_head_that_is_damaged_is_refused(berts, tmp_path):
+    run("merge", berts / "three", berts / "five", "--heads", "both", "--out", tmp_path / "m")
+    (tmp_path / "m" / "second_head.safetensors").write_bytes(b"none")
+    with pytest.raises(CheckpointError, match=r"second_head\.safetensors"):
+        pg.TwoHeads.from_pretrained(tmp_path / "m")

@@ -32,8 +32,8 @@ class Descent:
 
     """
 
-    x: Mapping[str, Tensor]
-    losses: tuple[float, ...]
+    x: Mapping[str, Tensor] = field(repr=False)
+    losses: tuple[float, ...] = field(repr=False)
     held_out: tuple[tuple[int, float], ...]
 
 

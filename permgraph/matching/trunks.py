@@ -139,8 +139,9 @@ def _partners(a: PermutationSpec, b: PermutationSpec, heads: Collection[str]) ->
     found: dict[str, str] = {}
     theirs = {_trunk_axes(group, heads): group for group in b.groups}
     for group in a.groups:
-        other = theirs.get(_trunk_axes(group, heads))
-        if other is not None and _trunk_axes(group, heads) and other.table_shape == group.table_shape:
+        axes = _trunk_axes(group, heads)
+        other = theirs.get(axes)
+        if other is not None and axes and other.table_shape == group.table_shape:
             found[group.name] = other.name
     return found
 

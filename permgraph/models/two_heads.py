@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.json_files import json_object
 from permgraph.checkpoints.open_file import OpenFile
+from permgraph.checkpoints.safetensors_files import read_safetensors
 from permgraph.checkpoints.writing import SECOND_CONFIG, SECOND_HEAD
 from permgraph.errors import CheckpointError
 from permgraph.models.transformers_models import base_prefix
@@ -38,21 +39,28 @@ class TwoHeads(nn.Module):
                 f"{folder}: has no {SECOND_HEAD} beside {SECOND_CONFIG}. Give a folder that `permgraph merge --heads "
                 "both` wrote of two transformers models."
             )
-        import transformers
-        from safetensors.torch import load_file
-
-        kinds = []
-        for name in ("config.json", SECOND_CONFIG):
-            file = OpenFile(place / name)
-            kinds.append(getattr(transformers, json_object(file.path, file.read(0, file.size))["architectures"][0]))
+        kinds = [_class_in(place / name) for name in ("config.json", SECOND_CONFIG)]
+        head = read_safetensors(OpenFile(place / SECOND_HEAD))
         first = kinds[0].from_pretrained(place, **options).eval()
         second = kinds[1](kinds[1].config_class.from_json_file(place / SECOND_CONFIG)).eval()
-        _put(second, first, load_file(place / SECOND_HEAD))
+        _put(second, first, {name: stored.read() for name, stored in head.tensors.items()})
         return cls(first, second)
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """What both models return."""
         return self.first(*args, **kwargs), self.second(*args, **kwargs)
+
+
+def _class_in(path: Path) -> Any:
+    """The class of transformers that a config names; no other code is run."""
+    import transformers
+
+    file = OpenFile(path)
+    named = json_object(file.path, file.read(0, file.size)).get("architectures")
+    kind = getattr(transformers, str(named[0]), None) if isinstance(named, list) and named else None
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise CheckpointError(f"{path}: `architectures` names no model of transformers. Correct that field.")
+    return kind
 
 
 def _put(second: nn.Module, first: nn.Module, head: dict[str, Tensor]) -> None:

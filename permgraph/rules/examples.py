@@ -188,6 +188,7 @@ def _others() -> Iterator[tuple[Any, ...]]:
     yield "index", lambda x: x[:, [2, 3]], (2, 5)
     yield "index_select", lambda x, i: x.index_select(1, i), (2, 5), torch.tensor([0, 3, 3])
     yield "gather", lambda x, i: x.gather(1, i), (2, 5), torch.tensor([[0, 3, 3], [1, 2, 4]])
+    yield "gather", lambda x, i: x.sum().gather(0, i), (2, 5), torch.tensor(0)
     yield "scatter", lambda x, v, i: x.scatter(1, i, v), (3, 5), (3, 2), torch.tensor([[0, 3], [1, 4], [2, 0]])
     yield "scatter_add", lambda x, v, i: x.scatter_add(1, i, v), (3, 5), (2, 2), torch.tensor([[0, 3], [1, 4]])
     yield "masked_scatter", _merged, (2, 3, 4), (5, 4), torch.tensor([[True, False, True], [True, True, False]])

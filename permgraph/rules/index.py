@@ -144,7 +144,7 @@ def _picks(call: Call, positions: Value, x: Value, dim: int) -> Value | None:
 def gather(call: Call) -> None:
     """out[i, j] = x[i, index[i, j]]; axes beside `dim` pass through where the sizes agree."""
     x, positions, dim = call["self"], call["index" if "index" in call.arguments else "indices"], call["dim"]
-    if dim is None or len(x.shape) != len(positions.shape):
+    if dim is None or not x.shape or len(x.shape) != len(positions.shape):
         call.pin_all(LOOKED_UP)
         return
     names = letters(len(x.shape))

@@ -89,8 +89,8 @@ def _again(tensor: Tensor, generator: torch.Generator, seed: int) -> Tensor:
     return tensor if seed == 0 else tensor.flatten()[order].view(tensor.shape)
 
 
-def judge(example: Example, trials: int = 5, *, missed: bool = True) -> Verdict:
-    """Compare the claim of the rule with the operation; `missed` also looks for freedom that it lacks."""
+def judge(example: Example, trials: int = 5) -> Verdict:
+    """Compare the claim of the rule with the operation."""
     call = OneCall(example).eval()
     # above this floor: the whole pipeline is needed to turn a rule into a group
     spec: PermutationSpec = import_module("permgraph.symmetry.derivation").derive(call, call.inputs, outputs="free")
@@ -102,7 +102,7 @@ def judge(example: Example, trials: int = 5, *, missed: bool = True) -> Verdict:
         expected = spec.apply_outputs(element, before)
         if not _equal(expected, call.results(spec.apply(element, state))):
             wrong.append(seed)
-    return Verdict(example, spec.log10_order, tuple(wrong), tuple(_missed(call, spec, state)) if missed else ())
+    return Verdict(example, spec.log10_order, tuple(wrong), tuple(_missed(call, spec, state)))
 
 
 def _equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:

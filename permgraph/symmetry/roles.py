@@ -8,32 +8,31 @@ from dataclasses import dataclass
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.relations import Operand, Relation, Value
 from permgraph.algebra.ties import Resolution
+from permgraph.rules.index import NUMBERED
 from permgraph.tracing.trace import Trace
 
 PRIORITY = ("residual", "attention.heads", "attention.qk", "attention.vo", "experts", "conv", "feed_forward")
 SOFTMAX = ("softmax", "_softmax", "_safe_softmax")
 PASSING = frozenset(
     (
+        *("add", "cat", "clamp", "clone", "contiguous", "div", "dropout", "expand", "float", "masked_fill", "mul"),
         *(
-            "add",
-            "cat",
-            "clamp",
-            "clone",
-            "contiguous",
-            "div",
-            "dropout",
-            "expand",
-            "float",
-            "masked_fill",
-            "mul",
             "permute",
+            "reshape",
+            "slice",
+            "squeeze",
+            "sub",
+            "tanh",
+            "to",
+            "transpose",
+            "type_as",
+            "unsqueeze",
+            "view",
+            "where",
         ),
-        *("reshape", "slice", "squeeze", "sub", "tanh", "to", "transpose", "type_as", "unsqueeze", "view", "where"),
         *("_to_copy", "_unsafe_view"),
     )
 )
-NUMBERED = "numbered"
-"""The vote of operations that take units by their numbers."""
 PRODUCTS = ("matmul", "bmm", "einsum", "baddbmm")
 
 

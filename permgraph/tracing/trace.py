@@ -26,7 +26,7 @@ from permgraph.tracing.memory import Writes, writes, written_to
 
 DATA_ONLY = "computed from the inputs alone"
 STAND_IN = 2  # for a size that depends on data
-NUMBERED = "the number of a unit is used"
+USED_AS_NUMBER = "the number of a unit is used"
 NUMBERED_OUTPUT = "an output of the model has numbers of units"
 CHECK = "aten._assert_tensor_metadata"
 FIXED_OUTPUT = "an output of the model, held fixed"
@@ -186,7 +186,7 @@ class _Walk:
         given = [value for value in _values(map(self.env.get, node.all_input_nodes)) if value.name not in call.answered]
         for value in (*given, *(call.outs if is_write else ())):
             if value.picks is not None:
-                call.pin(value.picks, NUMBERED, [-1])
+                call.pin(value.picks, USED_AS_NUMBER, [-1])
 
     def _apply(self, call: Call, node: fx.Node, changed: Writes) -> None:
         found = find_rule(node.target, call.source.op)
