@@ -72,3 +72,26 @@ def test_weights_that_are_not_finite_are_an_error_of_their_own() -> None:
         pg.merge(mlp(), model)
     assert isinstance(told.value, pg.CheckpointError)
     assert "checkpoint" not in str(told.value)
+
+
+def test_an_explanation_is_its_text_in_a_notebook() -> None:
+    found = pg.derive(mlp(), (X,)).explain(("0.weight", 0))
+    said: list[str] = []
+    found._repr_pretty_(type("Printer", (), {"text": staticmethod(said.append)}), False)
+    assert said == [str(found)]
+    assert found._repr_html_().startswith("<pre>")
+
+
+def test_specifications_that_say_the_same_are_equal() -> None:
+    spec = pg.derive(mlp(), (X,))
+    again = pg.PermutationSpec.from_json(spec.to_json())
+    assert (again, hash(again)) == (spec, hash(spec))
+    assert spec == pg.derive(mlp(), (X,))
+    assert spec != pg.derive(mlp(), (X,), outputs="free")
+    assert spec != spec.to_json()
+
+
+@pytest.mark.parametrize("given", [str, lambda name: [name]], ids=["alone", "in a list"])
+def test_one_group_is_given_with_or_without_a_list(given: Callable[[str], Any]) -> None:
+    name = pg.derive(mlp(), (X,)).groups[0].name
+    assert set(pg.align(mlp(), mlp(), args=(X,), groups=given(name)).gains) == {name}

@@ -159,7 +159,7 @@ def align(
     method: str | None = None,
     mix: float | None = None,
     point_weights: Mapping[str, Sequence[float]] | None = None,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | str | None = None,
     outputs: str = "fixed",
     kinds: str = "permutation",
     heads: str = "merge",
@@ -184,8 +184,8 @@ def align(
             them (1 - mix) F / F_max + mix C / C_max, both at most 1 (MuDSC, arXiv 2403.01753).
         point_weights: role or name of a group -> a weight for each of the points where its activations are compared,
             first to last; 0 leaves a point out. All 1 by default.
-        groups: roles or names of the groups to move ("attention" covers all roles that begin with it); the others
-            stay at the identity. All by default.
+        groups: roles or names of the groups to move, or one of them ("attention" covers all roles that begin with it);
+            the others stay at the identity. All by default.
         outputs: whether the model's outputs may be permuted, as in `derive`; ignored when `spec` is given.
         kinds: "permutation"; "signed", with signs; or "all": scales, rotations and invertible maps too. For "all" the
             weights of norms are folded into what reads them, in both models, and a head that is tied to what writes

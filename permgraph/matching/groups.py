@@ -10,10 +10,11 @@ from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 
 
-def select(spec: PermutationSpec, wanted: Sequence[str] | None) -> list[PermutationGroup]:
-    """The groups of the given names or roles; a role covers those that it begins, at a dot."""
+def select(spec: PermutationSpec, wanted: Sequence[str] | str | None) -> list[PermutationGroup]:
+    """The groups of the given names or roles, or of one; a role covers those that it begins, at a dot."""
     if wanted is None:
         return list(spec.groups)
+    wanted = [wanted] if isinstance(wanted, str) else wanted
     unknown = [w for w in wanted if not any(_covers(w, group) for group in spec.groups)]
     if unknown:
         roles = sorted({group.role for group in spec.groups})

@@ -47,7 +47,7 @@ def match_many(
     method: str | None = None,
     mix: float | None = None,
     point_weights: Mapping[str, Sequence[float]] | None = None,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | str | None = None,
     outputs: str = "fixed",
     kinds: str = "permutation",
     seed: int = 0,

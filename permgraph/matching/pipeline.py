@@ -53,7 +53,7 @@ def match_models(
     kwargs: Mapping[str, Any] | None = None,
     spec: PermutationSpec | None = None,
     method: str | None = None,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | str | None = None,
     outputs: str = "fixed",
     kinds: str = "permutation",
     seed: int = 0,

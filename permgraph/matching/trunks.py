@@ -65,7 +65,7 @@ def match_trunks(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     spec: PermutationSpec | None = None,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | str | None = None,
     outputs: str = "fixed",
     kinds: str = "permutation",
     seed: int = 0,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from html import escape
 from itertools import pairwise
+from typing import Any
 
 import networkx as nx
 
@@ -54,6 +56,12 @@ class Explanation:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.text)}</pre>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(self.text)
 
 
 def explain(spec: PermutationSpec, axis: Axis, other: Axis | None = None) -> Explanation:

@@ -66,6 +66,13 @@ class PermutationSpec:
     streams: tuple[Stream, ...] = ()
     unread: Mapping[str, tuple[tuple[tuple[tuple[int, int], ...], ...], ...]] = field(default_factory=dict)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same: of one model, `from_json(to_json())` is equal."""
+        return self.to_json() == other.to_json() if isinstance(other, PermutationSpec) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.groups, self.outputs))
+
     @cached_property
     def _by_name(self) -> dict[str, PermutationGroup]:
         return {group.name: group for group in self.groups}
