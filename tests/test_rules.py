@@ -9,10 +9,11 @@ from torch import nn
 from zoo_rows import Case
 
 from permgraph import derive
+from permgraph.algebra.laws import LINEAR
 from permgraph.rules import RULES, registry
 from permgraph.rules.examples import EXAMPLES
 from permgraph.rules.registry import EVERY_SCALAR, IGNORED
-from permgraph.rules.validate import judge, main
+from permgraph.rules.validate import judge, main, missed_changes
 
 EXAMPLE_IDS = [f"{example.op}-{k}" for k, example in enumerate(EXAMPLES)]
 UNREAD = "positions that are not read may change places with positions that are not read either"
@@ -38,6 +39,30 @@ KNOWN_MISSES = {
 }
 
 
+POINTWISE = {
+    *("aten.abs", "aten.addcdiv", "aten.addcmul", "aten.clamp", "aten.lerp", "aten.maximum", "aten.pow"),
+    *("aten.reciprocal", "aten.rsqrt", "aten.sign", "aten.sqrt", "aten.tanh"),
+}
+WHOLE = [e for e in EXAMPLES if e.op in POINTWISE | {"aten.cdist", "aten.linear", "aten.mm"}]
+
+
+@pytest.mark.parametrize("example", WHOLE, ids=[f"{example.op}-{k}" for k, example in enumerate(WHOLE)])
+def test_no_change_is_missed(example):
+    assert not missed_changes(example)
+
+
+def test_a_law_that_is_left_out_is_missed(monkeypatch):
+    monkeypatch.setitem(RULES, "aten.mm", says("m k, k n -> m n", "self", "mat2"))
+    example = next(example for example in EXAMPLES if example.op == "aten.mm")
+    assert "invertible on p0[1], p1[0]^-1" in [str(one) for one in missed_changes(example)]
+
+
+def test_a_law_that_is_too_large_is_wrong(monkeypatch):
+    monkeypatch.setitem(RULES, "aten.tanh", says("... -> ...", "self", law=LINEAR))
+    example = next(example for example in EXAMPLES if example.op == "aten.tanh")
+    assert "all" in {kinds for kinds, _ in judge(example, trials=3).wrong}
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=EXAMPLE_IDS)
 def test_no_rule_claims_too_much(example):
     verdict = judge(example, trials=3)
@@ -51,7 +76,7 @@ def test_known_misses_are_missed():
 
 
 def test_every_example_has_a_rule_of_its_own_or_is_pointwise():
-    pointwise = {"aten.add", "aten.mul", "aten.relu", "aten.leaky_relu"}
+    pointwise = {"aten.add", "aten.mul", "aten.relu", "aten.leaky_relu", *POINTWISE}
     assert {example.op for example in EXAMPLES} <= set(RULES) | pointwise
 
 
@@ -63,6 +88,12 @@ def test_a_second_rule_for_an_operation_is_an_error():
 def test_the_command_names_one_operation(capsys):
     assert main(["--op", "linear"]) == 0
     assert "2 calls judged" in capsys.readouterr().err
+
+
+def test_the_command_names_what_is_missed(monkeypatch, capsys):
+    monkeypatch.setitem(RULES, "aten.mm", says("m k, k n -> m n", "self", "mat2"))
+    assert main(["--op", "aten.mm", "--changes"]) == 0
+    assert "missed  aten.mm([2, 3], [3, 4]): invertible on p0[1], p1[0]^-1" in capsys.readouterr().out
 
 
 def test_a_wrong_claim_is_an_error_of_the_command(monkeypatch, capsys):

@@ -29,7 +29,7 @@ class Bases:
     largest: Kind
     _parent: dict[Occurrence, tuple[Occurrence, int]] = field(default_factory=dict)
     _bound: dict[Occurrence, Kind] = field(default_factory=dict)
-    _equations: list[Equation] = field(default_factory=list)
+    _equations: dict[int, list[Equation]] = field(default_factory=lambda: {0: [], 2: []})
 
     def __contains__(self, occurrence: Occurrence) -> bool:
         """Whether some law speaks of the occurrence."""
@@ -69,23 +69,24 @@ class Bases:
         self._parent[second] = first, side * side_a * side_b
         self._bound[first] = self._bound[first].meet(self._bound.pop(second))
 
-    def equate(self, equation: Iterable[tuple[Occurrence, int]]) -> None:
-        """Let scales and signs satisfy Π scale^exponent = 1; their bases are monomial."""
+    def equate(self, equation: Iterable[tuple[Occurrence, int]], moduli: Iterable[int] = (0, 2)) -> None:
+        """Let Π scale^exponent = 1 for scales (modulus 0), for signs (2), or for both; their bases are monomial."""
         found: Equation = defaultdict(int)
         for occurrence, exponent in equation:
             self.limit(occurrence, Kind.MONOMIAL)
             found[occurrence] += exponent
-        self._equations.append(dict(found))
+        for modulus in moduli:
+            self._equations[modulus].append(dict(found))
 
     @property
     def occurrences(self) -> Iterable[Occurrence]:
         """All that some law speaks of, in first-seen order."""
         return self._parent
 
-    def equations(self) -> list[Equation]:
-        """All equations between representatives, each once; that of a result comes last in its equation."""
+    def equations(self, modulus: int) -> list[Equation]:
+        """All equations of scales (0) or signs (2) between representatives, each once, with its result last."""
         found: dict[tuple[tuple[Occurrence, int], ...], Equation] = {}
-        for equation in self._equations:
+        for equation in self._equations[modulus]:
             here: Equation = defaultdict(int)
             for occurrence, exponent in equation.items():
                 root, side = self.find(occurrence)
@@ -175,11 +176,9 @@ class _Reading:
             self.found.find(out)
             if self.law.affine:
                 self.found.limit(out, Kind.CENTRED)
-            if self.law.even:
-                self.found.limit(out, Kind.PERMUTATION)
         for place, kind in self.law.within.items():
             _limit_all(self.found, {place: self.by_place.get(place, ())}, kind)
-        for term in self.law.terms if not self.law.even else ():
+        for term in self.law.terms:
             for chosen in product(*(self.by_place[place] for place in term if place in self.by_place)):
                 places = (place for place in term if place in self.by_place)
                 self._term(list(zip(places, chosen, strict=True)), outs)
@@ -194,10 +193,19 @@ class _Reading:
         for out in outs:
             if not members:
                 self.found.limit(out, Kind.CENTRED)
+            elif self.law.even or self.law.unsized or self.law.power != 1:
+                self._bent(members, out)
             elif len(members) == 1 and not divided[0]:
                 self.found.link(members[0][1], out, 1)
             else:
                 self.found.equate([*self._exponents(members), (out, -1)])
+
+    def _bent(self, members: Sequence[tuple[int, Occurrence]], out: Occurrence) -> None:
+        """Scales and signs reach the result by different powers."""
+        power, even = self.law.power, self.law.even
+        sized = [(o, power.numerator) for place, o in members if place not in self.law.unsized]
+        self.found.equate([*sized, (out, -power.denominator)], [0])
+        self.found.equate([*(((o, 1) for _, o in members) if not even else ()), (out, -1)], [2])
 
     def _contracted(self, members: list[tuple[int, Occurrence]], divided: Sequence[bool]) -> None:
         if len(members) == 1:

@@ -45,4 +45,9 @@ def _summed(product: Relation, reader: Relation, out: Value) -> list[tuple[str, 
 
 def _is_product(relation: Relation, variable: str) -> bool:
     law = relation.laws.get(variable)
-    return law is not None and len(law.terms) == 1 and len(law.terms[0]) > 1 and not (law.affine or law.even)
+    return (
+        law is not None
+        and len(law.terms) == 1
+        and len(law.terms[0]) > 1
+        and not (law.affine or law.even or law.unsized)
+    )

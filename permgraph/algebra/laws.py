@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from permgraph.algebra.kinds import Kind
 
@@ -27,6 +28,8 @@ class Law:
         within: bounds on the change of basis of single operands, by position.
         affine: a constant that is not 0 is added.
         even: the signs of an operand do not reach the result.
+        power: the result is |x|^power with the sign of x, where `even` is false and a sign may change at all.
+        unsized: operands whose scale does not reach the result, only their sign.
         summed: the result is read by a sum along the variable alone: the term is a contraction.
         loose: nothing is asked here; the product that is summed has said it.
 
@@ -37,6 +40,8 @@ class Law:
     within: Mapping[int, Kind] = field(default_factory=dict)
     affine: bool = False
     even: bool = False
+    power: Fraction = Fraction(1)
+    unsized: frozenset[int] = frozenset()
     summed: bool = False
     loose: bool = False
 
@@ -48,10 +53,22 @@ WITH_BIAS = Law(((0, 1), (2,)))
 ODD = Law(((0,),), within={0: Kind.SIGNED})
 EVEN = Law(((0,),), within={0: Kind.SIGNED}, even=True)
 HOMOGENEOUS = Law(((0,),), within={0: Kind.SCALED})
+ABSOLUTE = Law(((0,),), within={0: Kind.MONOMIAL}, even=True)
+SIGN = Law(((0,),), within={0: Kind.MONOMIAL}, unsized=frozenset({0}))
+POSITION = Law(((0,),), within={0: Kind.SCALED}, unsized=frozenset({0}))
 SQUARE = Law(((0, 0),))
 ROTATED = Law(((0,),), within={0: Kind.ORTHOGONAL})
 CENTRED = Law(((0,),), within={0: Kind.CENTRED})
+DISTANCE = Law(((0, 1), (0, 0), (1, 1)))
 LOOSE = Law(loose=True)
+
+
+def to_the(exponent: float) -> Law:
+    """x^exponent: whole exponents keep or drop the sign, others take positive numbers."""
+    power = Fraction(exponent)
+    whole = power.denominator == 1
+    bound = Kind.MONOMIAL if whole else Kind.SCALED
+    return Law(((0,),), within={0: bound}, power=power, even=whole and power.numerator % 2 == 0)
 
 
 def sum_of(count: int, *, affine: bool = False) -> Law:

@@ -44,10 +44,10 @@ class Value:
     """A tensor of the trace, with an `Axis` for each dimension.
 
     Along the dimensions in `uniform` all elements are equal, so that every permutation leaves the tensor alone; as an
-    operand it says nothing of them. `data` holds the elements of a constant of integers. `largest` bounds every change
-    of basis: whole numbers, truth values, and a constant that is written to, are only permuted. Where the elements are
-    numbers of units, as those that `topk` returns, `picks` is the tensor with one more axis that is 1 at the unit and
-    else 0.
+    operand it says nothing of them. `data` holds the elements of a constant of integers; `zero` says that all elements
+    are 0. `largest` bounds every change of basis: whole numbers, truth values, and a constant that is written to, are
+    only permuted. Where the elements are numbers of units, as those that `topk` returns, `picks` is the tensor with one
+    more axis that is 1 at the unit and else 0.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Value:
     boolean: bool = False
     uniform: frozenset[int] = frozenset()
     data: Tensor | None = None
+    zero: bool = False
     largest: Kind = Kind.INVERTIBLE
     picks: Value | None = None
 

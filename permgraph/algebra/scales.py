@@ -29,17 +29,19 @@ class Freedom:
 
 
 def freedoms(
-    bounds: Mapping[Occurrence, Kind], equations: Sequence[Equation], stored: Collection[Occurrence]
+    bounds: Mapping[Occurrence, Kind], equations: Mapping[int, Sequence[Equation]], stored: Collection[Occurrence]
 ) -> list[Freedom]:
     """A basis of all signs and scales that bases with these bounds allow, told apart by what they do to `stored` ones.
+
+    `equations` are those of scales (0) and of signs (2).
 
     A sign and a scale with the same exponents are one monomial freedom. The result of a product is expressed by its
     operands, so that the freedom of a stream leaves the weights of its norms alone.
     """
     scaled = [basis for basis, kind in bounds.items() if kind.has_scales]
     signed = [basis for basis, kind in bounds.items() if kind.has_signs]
-    scales = _apart(_solutions(scaled, equations, modulus=0), stored, modulus=0)
-    signs = _apart(_solutions(signed, equations, modulus=2), stored, modulus=2)
+    scales = _apart(_solutions(scaled, equations[0], modulus=0), stored, modulus=0)
+    signs = _apart(_solutions(signed, equations[2], modulus=2), stored, modulus=2)
     found = []
     for exponents in scales:
         odd = {basis: 1 for basis, exponent in exponents.items() if exponent % 2}

@@ -1,6 +1,6 @@
 """Sums of products: linear layers, matrix products, einsum."""
 
-from permgraph.algebra.laws import PRODUCT, SAME, WITH_BIAS, product_of
+from permgraph.algebra.laws import DISTANCE, PRODUCT, SAME, WITH_BIAS, product_of
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 
@@ -113,10 +113,11 @@ def bilinear(call: Call) -> None:
         call.relate("o -> ... o", call["bias"], call.out, law=SAME)
 
 
-@rule("aten.cdist", ignores=("compute_mode", "p"))
+@rule("aten.cdist", ignores=("compute_mode",))
 def pairwise_distance(call: Call) -> None:
     """Distances between rows; a sum over the last axis."""
-    call.relate("... m k, ... n k -> ... m n", call["x1"], call["x2"], call.out)
+    laws = {"k": DISTANCE} if call["p"] == 2 else {}
+    call.relate("... m k, ... n k -> ... m n", call["x1"], call["x2"], call.out, law=laws)
 
 
 @rule(newer=("aten._grouped_mm", "transformers.grouped_mm_fallback"))

@@ -3,17 +3,36 @@
 import torch
 
 from permgraph.algebra.kinds import Kind
-from permgraph.algebra.laws import EVEN, HOMOGENEOUS, LINEAR, ODD, SAME, SQUARE, Law, product_of, sum_of
+from permgraph.algebra.laws import (
+    ABSOLUTE,
+    EVEN,
+    HOMOGENEOUS,
+    LINEAR,
+    ODD,
+    SAME,
+    SIGN,
+    SQUARE,
+    Law,
+    product_of,
+    sum_of,
+    to_the,
+)
+from permgraph.algebra.relations import Value
 from permgraph.rules.registry import DRAWS, Call, rule
 
+POWERS = (-4, -3, -2, -1, -0.5, 0.5, 1, 1.5, 3, 4)
 SUMS = ("add", "rsub", "sub", "subtract")
 PRODUCTS = ("mul", "multiply")
 QUOTIENTS = ("div", "divide", "true_divide")
 FUNCTIONS = (
     dict.fromkeys(("alpha_dropout", "dropout", "feature_dropout", "neg", "negative", "positive"), LINEAR)
-    | dict.fromkeys(("arcsinh", "arctan", "asinh", "atan", "erf", "sgn", "sign", "sin", "sinh", "tan", "tanh"), ODD)
-    | dict.fromkeys(("abs", "absolute", "cos", "cosh"), EVEN)
-    | {"leaky_relu": HOMOGENEOUS, "relu": HOMOGENEOUS, "special_erf": ODD, "square": SQUARE}
+    | dict.fromkeys(("arcsin", "arcsinh", "arctan", "arctanh", "asin", "asinh", "atan", "atanh", "erf", "erfinv"), ODD)
+    | dict.fromkeys(("hardshrink", "sin", "sinh", "softshrink", "special_erf", "tan", "tanh", "trunc"), ODD)
+    | dict.fromkeys(("abs", "absolute"), ABSOLUTE)
+    | dict.fromkeys(("cos", "cosh"), EVEN)
+    | dict.fromkeys(("sgn", "sign"), SIGN)
+    | {"leaky_relu": HOMOGENEOUS, "relu": HOMOGENEOUS, "square": SQUARE}
+    | {"reciprocal": to_the(-1), "rsqrt": to_the(-0.5), "sqrt": to_the(0.5)}
 )
 """Pointwise functions of one tensor that allow more than permutations."""
 SCALARS = (
@@ -91,13 +110,33 @@ def _law(call: Call, count: int) -> Law | None:
         return product_of(count)
     if op in QUOTIENTS and call.get("rounding_mode") is None:
         return product_of(count, frozenset({1}) if count == 2 else frozenset())
-    if op == "pow" and count == 1 and call.get("exponent") == 2:
-        return SQUARE
+    if op == "pow" and count == 1:
+        exponent = call.get("exponent")
+        return SQUARE if exponent == 2 else to_the(exponent) if exponent in POWERS else None
+    if op in ("addcmul", "addcdiv") and count == 3:
+        return Law(((0,), (1, 2)), frozenset({2}) if op == "addcdiv" else frozenset())
+    if op == "lerp":
+        return sum_of(2) if count == 2 else Law(((0,), (0, 2), (1, 2)))
+    if op in ("maximum", "minimum", "fmax", "fmin"):
+        return Law(((0,), (1,)), within={0: Kind.SCALED, 1: Kind.SCALED})
+    if op in ("clamp", "clamp_min") and count == 1 and call.get("min") == 0 and call.get("max") is None:
+        return HOMOGENEOUS
     if op == "masked_fill" and count == 2 and not call.get("value"):
         return Law(((0, 1),), within={1: Kind.PERMUTATION})
-    if op == "where" and count == 3:
-        return Law(((0, 1), (0, 2)), within={0: Kind.PERMUTATION})
-    return None
+    return _chosen(call) if op == "where" else None
+
+
+def _chosen(call: Call) -> Law | None:
+    """One of two tensors or numbers, by a condition; 0 is 0 in every basis."""
+    sides, terms, affine = [call.get("self"), call.get("other")], list[tuple[int, ...]](), False
+    place = 1
+    for side in sides:
+        if isinstance(side, Value):
+            terms += [] if side.zero else [(0, place)]
+            place += 1
+        else:
+            affine |= bool(side)
+    return Law(tuple(terms), within={0: Kind.PERMUTATION}, affine=affine) if terms else None
 
 
 @rule(
@@ -134,7 +173,7 @@ def copy(call: Call) -> None:
     keeps_numbers = call.arguments.get("dtype") in WIDE and "other" not in call.arguments
     for old, new in call.with_picks(x, call.out) if keeps_numbers else [(x, call.out)]:
         call.relate("... -> ...", old, new, law=SAME)
-    call.out.data = x.data
+    call.out.data, call.out.zero = x.data, x.zero
 
 
 @rule("aten.prelu")
@@ -165,8 +204,11 @@ def prelu(call: Call) -> None:
 )
 def uniform(call: Call) -> None:
     """All elements are equal, so that every permutation of every axis leaves the result alone."""
+    op = call.source.op.removeprefix("aten.")
+    fill = call.get("fill_value", call.get("s", 0 if "zeros" in op else None))
     for out in call.outs:
         call.relate("...", out)
+        out.zero = isinstance(fill, int | float) and fill == 0
 
 
 @rule(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 aten = torch.ops.aten
+POSITIVE = torch.tensor([[0.3, 1.2, 2.0], [0.7, 1.7, 3.1]], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _general(transposed: bool) -> Callable[[Tensor, Tensor], Tensor]:
 def _norms() -> Iterator[tuple[Any, ...]]:
     yield "layer_norm", lambda x, w, b: F.layer_norm(x, (5,), w, b), (2, 3, 5), (5,), (5,)
     yield "layer_norm", lambda x: F.layer_norm(x, (4, 5)), (3, 4, 5)
-    yield "rms_norm", lambda x, w: F.rms_norm(x, (5,), w), (3, 5), (5,)
+    yield "rms_norm", lambda x, w: F.rms_norm(x, (5,), w, 0.1), (3, 5), (5,)
     yield "native_layer_norm", lambda x, w, b: aten.native_layer_norm(x, [5], w, b, 1e-5)[0], (3, 5), (5,), (5,)
     yield "group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), (2, 6, 5), (6,), (6,)
     yield "batch_norm", lambda x, m, v, w, b: F.batch_norm(x, m, v.abs(), w, b), (2, 3, 5), (3,), (3,), (3,), (3,)
@@ -129,10 +130,10 @@ def _views() -> Iterator[tuple[Any, ...]]:
     yield "expand", lambda x: x.expand(2, 3, 4), (3, 1)
     yield "repeat", lambda x: x.repeat(2, 3), (4, 5)
     yield "repeat_interleave", lambda x: x.repeat_interleave(2, 1), (2, 3)
-    yield "pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), (1, 12, 5, 4)
-    yield "pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 2), (1, 3, 10, 8)
+    yield "pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), (1, 8, 3, 1)
+    yield "pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 2), (1, 2, 6, 2)
     yield "view_as_complex", lambda x: torch.view_as_complex(x).abs(), (3, 4, 2)
-    yield "channel_shuffle", lambda x: F.channel_shuffle(x, 2), (1, 6, 4, 5)
+    yield "channel_shuffle", lambda x: F.channel_shuffle(x, 2), (1, 6, 4, 1)
 
 
 def _segments() -> Iterator[tuple[Any, ...]]:
@@ -167,11 +168,31 @@ def _others() -> Iterator[tuple[Any, ...]]:
     yield "mul", torch.mul, (2, 1, 4), (3, 1)
     yield "multiply", torch.multiply, (2, 3), (3,)
     yield "hardswish", F.hardswish, (2, 3)
+    yield "batch_norm", _statistics_of_the_batch, (4, 3), (3,), (3,)
+    yield "norm", lambda x: aten.norm.ScalarOpt_dim(x, 2, [1]), (2, 3)
     yield "cosine_similarity", lambda a, b: F.cosine_similarity(a, b, 1), (3, 4, 5), (3, 4, 1)
     yield "pairwise_distance", F.pairwise_distance, (3, 4), (3, 4)
     yield "linalg_norm", lambda x: torch.linalg.norm(x, dim=1), (2, 3)
     yield "linalg_norm", lambda x: torch.linalg.norm(x, ord=2, dim=(1, 2)), (2, 3, 4)
     yield "relu", F.relu, (2, 3)
+    yield "clamp", lambda x: x.clamp(min=0), (2, 3)
+    yield "abs", torch.abs, (2, 3)
+    yield "sign", torch.sign, (2, 3)
+    yield "tanh", torch.tanh, (2, 3)
+    yield "sqrt", lambda x: x.exp().sqrt(), (2, 3)
+    yield "sqrt", torch.sqrt, POSITIVE
+    yield "rsqrt", torch.rsqrt, POSITIVE
+    yield "reciprocal", torch.reciprocal, (2, 3)
+    yield "pow", lambda x: x.pow(3), (2, 3)
+    yield "pow", lambda x: x**-2, (2, 3)
+    yield "pow", lambda x: x.pow(1.5), POSITIVE
+    yield "addcmul", lambda x, a, b: torch.addcmul(x, a, b, value=0.5), (2, 3), (2, 3), (2, 3)
+    yield "addcdiv", torch.addcdiv, (2, 3), (2, 3), (3,)
+    yield "lerp", lambda a, b: torch.lerp(a, b, 0.3), (2, 3), (2, 3)
+    yield "lerp", torch.lerp, (2, 3), (2, 3), (3,)
+    yield "maximum", torch.maximum, (2, 3), (2, 3)
+    yield "where", lambda a, c: torch.where(c > 0, a, 0.0), (2, 3), (2, 3)
+    yield "where", lambda a, c: torch.where(c > 0, torch.zeros_like(a), a), (2, 3), (2, 3)
     yield "where", lambda a, b: torch.where(a > 0, a, b), (2, 3), (3,)
     yield "masked_fill", lambda a, b: a.masked_fill(b > 0, 0.5), (2, 3), (2, 3)
     yield "prelu", F.prelu, (2, 3, 4), (3,)
@@ -203,6 +224,10 @@ def _others() -> Iterator[tuple[Any, ...]]:
     yield "rnn_tanh", _recurrent(torch.rnn_tanh, 1), (2, 3, 5), (4, 5), (4, 4), (4,), (4,)
     yield "lstm_cell", _lstm_cell, (2, 5), (2, 4), (2, 4), (16, 5), (16, 4), (16,), (16,)
     yield "gru_cell", torch.gru_cell, (2, 5), (2, 4), (12, 5), (12, 4), (12,), (12,)
+
+
+def _statistics_of_the_batch(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.batch_norm(x, None, None, weight, bias, True)
 
 
 def _merged(x: Tensor, source: Tensor, mask: Tensor) -> Tensor:

@@ -1,12 +1,16 @@
 """Look-ups: an axis that is indexed by computed numbers is pinned; what stands beside it passes through."""
 
-from permgraph.algebra.laws import LINEAR, SAME
+from collections.abc import Collection, Sequence
+
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import HOMOGENEOUS, LINEAR, SAME, Law, sum_of
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 from permgraph.rules.segments import join, slice_of
 
 NUMBERED = "numbered"
 """The role that is given to an axis whose units are taken by number: a vote among those of other operations."""
+MERGED = Law(((0,), (2,)), within={1: Kind.PERMUTATION})  # two tensors under a mask
 LOOKED_UP = "looked up by computed indices"
 SCALAR = "a tensor without axes"
 MAX_RUNS = 64  # constant positions in more runs than this pin the axis
@@ -31,7 +35,7 @@ def embedding(call: Call) -> None:
 
 @rule(
     "aten.embedding_bag",
-    ignores=("include_last_offset", "mode", "padding_idx", "scale_grad_by_freq", "sparse"),
+    ignores=("include_last_offset", "padding_idx", "scale_grad_by_freq", "sparse"),
 )
 def embedding_bag(call: Call) -> None:
     """Sums, means or maxima of rows of a table, looked up by id; the columns pass through."""
@@ -39,7 +43,8 @@ def embedding_bag(call: Call) -> None:
     for value in (*call.tensors(), *call.outs[1:]):
         if value is not weight:
             call.pin(value, "ids and bags of a table")
-    call.relate("v d -> b d", weight, out, pin=dict.fromkeys("vb", "a table looked up by id"))
+    law = HOMOGENEOUS if call["mode"] == 2 else LINEAR
+    call.relate("v d -> b d", weight, out, pin=dict.fromkeys("vb", "a table looked up by id"), law={"d": law})
 
 
 @rule("aten.diagonal")
@@ -128,7 +133,8 @@ def _numbered(call: Call, x: Value, dim: int, positions: Value) -> bool:
     names, new = letters(len(x.shape)), letters(len(positions.shape), "u")
     unit, before, after = names[dim], names[: dim % len(names)], names[dim % len(names) + 1 :]
     written = ", ".join([" ".join(names), " ".join(new), " ".join([*new, unit])])
-    call.relate(f"{written} -> {' '.join([*before, *new, *after])}", x, positions, picks, call.out)
+    laws = dict.fromkeys([*before, *after], LINEAR)
+    call.relate(f"{written} -> {' '.join([*before, *new, *after])}", x, positions, picks, call.out, law=laws)
     call.relations[-1].roles[unit] = NUMBERED
     return True
 
@@ -160,11 +166,23 @@ def gather(call: Call) -> None:
     for name in (unit, new[dim]) if numbers else ():
         del pins[name]
     written = ", ".join([" ".join(names), picked, *[f"{picked} {unit}" for _ in numbers]])
-    call.relate(f"{written} -> {picked}", x, positions, *numbers, call.out, pin=pins)
+    laws = _beside(names, [*pins, unit], _chosen_by(1 + len(numbers)))
+    call.relate(f"{written} -> {picked}", x, positions, *numbers, call.out, pin=pins, law=laws)
     call.relations[-1].roles.update({unit: NUMBERED} if numbers else {})
 
 
-@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce", ignores=("include_self", "reduce"))
+def _chosen_by(numbers: int, *, values: bool = False, affine: bool = False) -> Law:
+    """Elements of operand 0, and of the one behind the numbers that say which; the numbers change no sign or scale."""
+    terms = ((0,), (1 + numbers,)) if values else ((0,),)
+    within = {0: Kind.MONOMIAL, **dict.fromkeys(range(1, 1 + numbers), Kind.PERMUTATION)}
+    return Law(terms, within=within, affine=affine)
+
+
+def _beside(names: Sequence[str], chosen: Collection[str], law: Law) -> dict[str, Law]:
+    return {name: law for name in names if name not in chosen}
+
+
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce", ignores=("include_self",))
 def scatter(call: Call) -> None:
     """x[i, index[i, j]] = value: axes beside `dim` pass through where the sizes agree."""
     x, positions, dim = call["self"], call["index"], call["dim"]
@@ -188,7 +206,10 @@ def scatter(call: Call) -> None:
     numbers = [picks] if picks is not None else []
     written = [f"{picked} {names[dim]}" for _ in numbers] + [picked if value.shape else "" for value in values]
     operands = (x, positions, *numbers, *values, call.out)
-    call.relate(", ".join([full, picked, *written]) + f" -> {full}", *operands, pin=pins)
+    constant = call.get("value") if not values else 0
+    law = _chosen_by(1 + len(numbers), values=bool(values), affine=constant != 0)
+    laws = _beside(names, [*pins, names[dim]], law) if not call.get("reduce") else {}
+    call.relate(", ".join([full, picked, *written]) + f" -> {full}", *operands, pin=pins, law=laws)
     call.relations[-1].roles.update({names[dim]: NUMBERED} if numbers else {})
 
 
@@ -207,7 +228,8 @@ def masked_scatter(call: Call) -> None:
     tail = names[rank - count :]
     pins = dict.fromkeys([*names[: rank - count], *rows], LOOKED_UP)
     full, old, marked = (" ".join(names[rank - len(value.shape) :]) for value in (call.out, x, mask))
-    call.relate(f"{old}, {marked}, {' '.join([*rows, *tail])} -> {full}", x, mask, source, call.out, pin=pins)
+    pattern = f"{old}, {marked}, {' '.join([*rows, *tail])} -> {full}"
+    call.relate(pattern, x, mask, source, call.out, pin=pins, law=dict.fromkeys(tail, MERGED))
 
 
 @rule("aten.index_add", "aten.index_copy", "aten.index_fill", ignores=("alpha", "value"))
@@ -223,7 +245,9 @@ def index_add(call: Call) -> None:
     slices = [value for value in list(call.tensors())[2:] if value.shape]
     full = " ".join(names)
     written = ", ".join([full, *[" ".join(picked)] * len(slices)])
-    call.relate(f"{written} -> {full}", x, *slices, call.out, pin={names[dim]: LOOKED_UP, "u": LOOKED_UP})
+    pins = {names[dim]: LOOKED_UP, "u": LOOKED_UP}
+    laws = dict.fromkeys((name for name in names if name not in pins and slices), sum_of(1 + len(slices)))
+    call.relate(f"{written} -> {full}", x, *slices, call.out, pin=pins, law=laws)
     call.pin(call["index"], LOOKED_UP)
 
 
@@ -238,7 +262,8 @@ def index_put(call: Call) -> None:
     names = letters(len(x.shape))
     full, lead = " ".join(names), " ".join(names[: len(given[0].shape)])
     tail = " ".join(names[len(names) - len(value.shape) :]) if value.shape else ""
-    call.relate(f"{full}, {lead}, {tail} -> {full}", x, given[0], value, call.out)
+    laws = dict.fromkeys(names[len(given[0].shape) :], MERGED)
+    call.relate(f"{full}, {lead}, {tail} -> {full}", x, given[0], value, call.out, law=laws)
 
 
 def _is_mask(mask: Value, x: Value) -> bool:

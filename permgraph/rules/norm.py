@@ -3,15 +3,29 @@
 from collections.abc import Sequence
 
 from permgraph.algebra.kinds import Kind
-from permgraph.algebra.laws import CENTRED, LINEAR, ROTATED, Law, normalised
+from permgraph.algebra.laws import (
+    ABSOLUTE,
+    CENTRED,
+    DISTANCE,
+    HOMOGENEOUS,
+    LINEAR,
+    POSITION,
+    ROTATED,
+    Law,
+    normalised,
+    to_the,
+)
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 
-SCALED_BY = Law(((0, 1),), within={0: Kind.SIGNED})  # the norm takes the scale of v away
+SCALED_BY = Law(((0, 1),), within={0: Kind.MONOMIAL}, unsized=frozenset({0}))  # v / |v| has no scale
 NORM_OF = Law(((0, 0),))
+SHIFTED = Law(((0, 1), (0, 0), (1, 1)), within={0: Kind.CENTRED, 1: Kind.CENTRED})  # eps is added to each element
 REDUCED = {
     "aten.linalg_vector_norm": NORM_OF,
     "aten.frobenius_norm": NORM_OF,
+    "aten.linalg_norm": NORM_OF,
+    "aten.norm": NORM_OF,
     "aten.mean": LINEAR,
     "aten.sum": LINEAR,
     "aten.std": CENTRED,
@@ -19,6 +33,14 @@ REDUCED = {
     "aten.var": CENTRED,
     "aten.var_mean": CENTRED,
 }
+BESIDE = {
+    **dict.fromkeys(("aten.linalg_vector_norm", "aten.frobenius_norm", "aten.linalg_norm", "aten.norm"), ABSOLUTE),
+    **dict.fromkeys(("aten.mean", "aten.sum"), LINEAR),
+    **dict.fromkeys(("aten.amax", "aten.amin", "aten.kthvalue", "aten.max", "aten.median", "aten.min"), HOMOGENEOUS),
+    "aten.std": ABSOLUTE,
+    "aten.var": to_the(2),
+}
+"""What a reduction allows on the axes that it keeps."""
 
 
 def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, stats: str, law: Law) -> None:
@@ -37,13 +59,14 @@ def _layer_law(call: Call, bias: Value | None) -> Law:
     return normalised(kind, call["weight"] is not None, bias is not None)
 
 
-def _channel_law(parameters: Sequence[Value | None]) -> Law:
-    """(x - mean) / deviation * weight + bias: the deviation of a channel has no sign."""
+def _channel_law(parameters: Sequence[Value | None], *, of_input: bool) -> Law:
+    """(x - mean) / deviation * weight + bias, with a deviation of the input or a stored one, that eps makes rigid."""
     places = iter(range(1, 5))
     weight, bias, mean, variance = (None if value is None else next(places) for value in parameters)
     scale = () if weight is None else (weight,)
     terms = [(0, *scale)] + [(bias,)] * (bias is not None) + [(mean, *scale)] * (mean is not None)
-    within = {0: Kind.SIGNED} | ({} if variance is None else {variance: Kind.PERMUTATION})
+    within = {0: Kind.SIGNED if of_input else Kind.MONOMIAL}
+    within |= {} if variance is None else {variance: Kind.PERMUTATION}
     return Law(tuple(terms), within=within)
 
 
@@ -86,7 +109,7 @@ def group_norm(call: Call) -> None:
     "aten.batch_norm",
     "aten._native_batch_norm_legit_no_training",
     "aten.native_batch_norm",
-    ignores=("cudnn_enabled", "eps", "momentum", "training"),
+    ignores=("cudnn_enabled", "eps", "momentum"),
 )
 def batch_norm(call: Call) -> None:
     """A scale and a shift for each channel, from running statistics or from the batch."""
@@ -95,18 +118,20 @@ def batch_norm(call: Call) -> None:
         return
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
-    _with_affine(call, f"b c {space}", "c", *parameters, stats="c", law=_channel_law(parameters))
+    law = _channel_law(parameters, of_input=call.get("training", False) or call["running_var"] is None)
+    _with_affine(call, f"b c {space}", "c", *parameters, stats="c", law=law)
     for out, used in zip(call.outs[1:], call.used[1:], strict=False):
         if used and out.shape != (0,):
             call.relate(f"b c {space} -> c", call["input"], out)
 
 
-@rule("aten.instance_norm", ignores=("cudnn_enabled", "eps", "momentum", "use_input_stats"))
+@rule("aten.instance_norm", ignores=("cudnn_enabled", "eps", "momentum"))
 def instance_norm(call: Call) -> None:
     """Statistics over the positions of each channel of each sample."""
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
-    _with_affine(call, f"b c {space}", "c", *parameters, stats="b c", law=_channel_law(parameters))
+    law = _channel_law(parameters, of_input=call["use_input_stats"])
+    _with_affine(call, f"b c {space}", "c", *parameters, stats="b c", law=law)
 
 
 @rule("aten._weight_norm")
@@ -170,24 +195,36 @@ def reduction(call: Call) -> None:
     """A symmetric function of the elements along some axes; the others remain."""
     x = call["self"]
     if len(list(call.tensors())) > 1:
-        call.relate("..., ... -> ...", *call.tensors(), call.out)  # maximum of two tensors
+        law = Law(((0,), (1,)), within={0: Kind.SCALED, 1: Kind.SCALED})
+        call.relate("..., ... -> ...", *call.tensors(), call.out, law=law)  # maximum of two tensors
         return
     names = letters(len(x.shape))
     over = axis_list(call.get("dim"), len(names))
     kept = [name for k, name in enumerate(names) if k not in over]
     is_matrix = len(over) == 2 and call.get("ord") not in (None, "fro")  # rows and columns stay apart
     hidden = " | " + ", ".join(" ".join([*kept, names[k]]) for k in over) if is_matrix else ""
-    law = REDUCED.get(call.source.op)
-    if law is NORM_OF and call.get("ord", 2) != 2:
-        law = None
-    linear = call.source.op in ("aten.mean", "aten.sum")
-    laws = {name: law for k, name in enumerate(names) if law and (k in over or linear)}
-    for out in call.outs:
+    for k, out in enumerate(call.outs):
         written = names if len(out.shape) == len(names) else kept
+        laws = _reduced(call, names, over, k)
         call.relate(f"{' '.join(names)} -> {' '.join(written)}{hidden}", x, out, law=laws)
     positions = ("aten.kthvalue", "aten.max", "aten.median", "aten.min")
     if call.source.op in positions and len(call.outs) > 1 and call.used[1]:
         _numbered(call, call.outs[1], over)
+
+
+def _reduced(call: Call, names: list[str], over: list[int], result: int) -> dict[str, Law]:
+    """The laws of the axes that are reduced, and of those beside them; a second result holds positions."""
+    law, beside = REDUCED.get(call.source.op), BESIDE.get(call.source.op)
+    if law is NORM_OF and call.get("ord", call.get("p", 2)) not in (None, 2, "fro"):
+        law = None
+    if len(over) > 1 and call.get("ord") == 2:  # the largest singular value
+        law = None
+    if call.get("ord", call.get("p")) == 0:  # a count
+        beside = None
+    if result and beside is HOMOGENEOUS:
+        beside = POSITION
+    given = [law if k in over else beside for k in range(len(names))]
+    return {name: one for name, one in zip(names, given, strict=True) if one is not None}
 
 
 @rule("aten.argmax", "aten.argmin", ignores=("keepdim",))
@@ -199,7 +236,8 @@ def argument_of_extremum(call: Call) -> None:
     kept = [name if k not in over else "()" for k, name in enumerate(names)]
     if len(call.out.shape) < len(names):
         kept = [name for name in kept if name != "()"]
-    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out)
+    laws = {name: POSITION for k, name in enumerate(names) if k not in over}
+    call.relate(f"{' '.join(names)} -> {' '.join(kept)}", x, call.out, law=laws)
     _numbered(call, call.out, over)
 
 
@@ -213,10 +251,12 @@ def _numbered(call: Call, out: Value, over: Sequence[int]) -> None:
     kept = [name if k not in over else "()" for k, name in enumerate(names)]
     if len(out.shape) < len(names):
         kept = [name for name in kept if name != "()"]
-    call.relate(f"{' '.join(names)} -> {' '.join([*kept, names[over[0]]])}", x, call.pick(out, x.shape[over[0]]))
+    laws = {name: POSITION for k, name in enumerate(names) if k not in over}
+    picked = call.pick(out, x.shape[over[0]])
+    call.relate(f"{' '.join(names)} -> {' '.join([*kept, names[over[0]]])}", x, picked, law=laws)
 
 
-@rule("aten.cosine_similarity", "aten.pairwise_distance", ignores=("eps", "keepdim", "p"))
+@rule("aten.cosine_similarity", "aten.pairwise_distance", ignores=("eps", "keepdim"))
 def compared(call: Call) -> None:
     """A sum over one axis of two tensors, the last for a distance."""
     a, b = call.tensors()
@@ -228,6 +268,6 @@ def compared(call: Call) -> None:
     kept = [name for k, name in enumerate(names) if k != dim % len(names)]
     written = names if len(call.out.shape) == len(names) else kept
     full = " ".join(names)
-    cosine = Law(((0, 1), (0, 0), (1, 1)))
-    laws = {names[dim % len(names)]: cosine} if call.source.op == "aten.cosine_similarity" else None
+    law = DISTANCE if call.source.op == "aten.cosine_similarity" else SHIFTED if call.get("p", 2) == 2 else None
+    laws = {names[dim % len(names)]: law} if law is not None else None
     call.relate(f"{full}, {full} -> {' '.join(written)}", a, b, call.out, law=laws)

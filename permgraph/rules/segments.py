@@ -231,7 +231,10 @@ def ranked(call: Call) -> None:
     picked = [call.pick(out, x.shape[dim]) for out in rest if call.used[1]]
     sorted_ = call.get("sorted", True)
     written = ", ".join([" ".join(names), *[" ".join(new)] * len(rest), *[" ".join([*new, names[dim]])] * len(picked)])
-    call.relate(f"{written} -> {' '.join(new)}", x, *rest, *picked, values, pin={"u": ORDER} if sorted_ else {})
+    operands, pins = (x, *rest, *picked, values), {"u": ORDER} if sorted_ else {}
+    law = Law(((0,),), within={0: Kind.SCALED, **dict.fromkeys(range(1, len(operands) - 1), Kind.PERMUTATION)})
+    laws = {name: law for name in names if name in new}
+    call.relate(f"{written} -> {' '.join(new)}", *operands, pin=pins, law=laws)
     if not sorted_:
         call.relations[-1].unordered[names[dim]] = "u"
 

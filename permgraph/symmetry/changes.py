@@ -37,13 +37,18 @@ class Change:
 
 @dataclass
 class Changes:
-    """The changes of all bundles of a model; `uniform` names parameters of which all elements are equal."""
+    """The changes of all bundles of a model.
+
+    `uniform` names parameters of which all elements are equal; `beside` maps an occurrence, for each class, to the
+    occurrence of that class beside it.
+    """
 
     resolution: Resolution
     stored: Mapping[Occurrence, Sequence[Occurrence]]
     bundles: Sequence[Bundle]
     kinds: str
     uniform: Iterable[str]
+    beside: Mapping[Occurrence, Mapping[Occurrence, Occurrence]]
 
     def __post_init__(self) -> None:
         self.largest = LARGEST[self.kinds]
@@ -134,9 +139,21 @@ class Changes:
             if len({self.bases.find(o)[0] for o in moved}) > 1:
                 return None
             kind = kind.meet(self.bases.bound(moved[0]))
-        if len(bundle.classes) > 1:
-            kind = kind.meet(Kind.ORTHOGONAL)  # one side for all of its classes
+        if not self._on_one_side(bundle):
+            kind = kind.meet(Kind.ORTHOGONAL)
         return kind if kind.mixes else None
+
+    def _on_one_side(self, bundle: Bundle) -> bool:
+        """Whether the classes of a bundle change sides together, so that their product is one index with a side."""
+        first, *others = bundle.classes
+        members = [o for o in self.resolution.factors.classes[first] if o in self.beside]
+        for other in others:
+            pairs = [(o, self.beside[o].get(other)) for o in members]
+            if any(a not in self.bases or b is None or b not in self.bases for a, b in pairs):
+                return False
+            if len({self.bases.find(a)[1] * self.bases.find(b)[1] for a, b in pairs if b is not None}) > 1:
+                return False
+        return True
 
     def _freedoms(self, bundle: Bundle) -> list[Freedom]:
         one = bundle.classes[0]
@@ -144,7 +161,11 @@ class Changes:
         if not moved or any(o not in self.bases for o in moved):
             return []
         bounds = {root: self.bases.bound(root) for root in self._roots[one]}
-        return freedoms(bounds, self._equations.get(one, []), {self.bases.find(o)[0] for o in moved})
+        return freedoms(
+            bounds,
+            {modulus: found.get(one, []) for modulus, found in self._equations.items()},
+            {self.bases.find(o)[0] for o in moved},
+        )
 
     @cached_property
     def _roots(self) -> dict[Occurrence, list[Occurrence]]:
@@ -155,11 +176,13 @@ class Changes:
         return {kind: list(roots) for kind, roots in found.items()}
 
     @cached_property
-    def _equations(self) -> dict[Occurrence, list[Equation]]:
-        """Class -> the equations between its bases."""
-        found: defaultdict[Occurrence, list[Equation]] = defaultdict(list)
-        for equation in self.bases.equations():
-            found[self.resolution.factors.find(next(iter(equation)))].append(equation)
+    def _equations(self) -> dict[int, dict[Occurrence, list[Equation]]]:
+        """For scales (0) and signs (2): class -> the equations between its bases."""
+        found: dict[int, dict[Occurrence, list[Equation]]] = {0: {}, 2: {}}
+        for modulus, by_class in found.items():
+            for equation in self.bases.equations(modulus):
+                kind = self.resolution.factors.find(next(iter(equation)))
+                by_class.setdefault(kind, []).append(equation)
         return found
 
     def _is_new(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change]) -> bool:

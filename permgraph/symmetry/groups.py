@@ -57,7 +57,8 @@ class Grouping:
             kind: [o for o in members if (o.tensor, o.cell) not in self.resolution.unread]
             for kind, members in self._stored.items()
         }
-        return Changes(self.resolution, read, list(dict.fromkeys(self.bundles.values())), self.kinds, self.uniform)
+        bundles = list(dict.fromkeys(self.bundles.values()))
+        return Changes(self.resolution, read, bundles, self.kinds, self.uniform, self._beside)
 
     @cached_property
     def _beside_all(self) -> dict[Occurrence, dict[Occurrence, Occurrence]]:

@@ -227,7 +227,7 @@ class _Walk:
             value.uses_parameters = depends
         for out, uniform in zip(call.outs, call.uniform_dims(), strict=True):
             out.uniform = frozenset() if written else uniform
-            out.data = None if written else out.data
+            out.data, out.zero = (None, False) if written else (out.data, out.zero)
             if written and not call.relations:  # a constant of equal elements, which it will not stay
                 out.largest = Kind.PERMUTATION
         for value in (*call.parts, *call.outs):
