@@ -9,6 +9,7 @@ from permgraph.errors import (
     OptionError as OptionError,
     PermgraphError as PermgraphError,
     PluginError as PluginError,
+    RankError as RankError,
     SpecMismatchError as SpecMismatchError,
     VerificationError as VerificationError,
 )

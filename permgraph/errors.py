@@ -45,6 +45,10 @@ class OptionError(PermgraphError, ValueError):
     """An argument has a value that is not among those it can have; the message lists them."""
 
 
+class RankError(PermgraphError):
+    """A process of a torch.distributed group is lost, failed, or was given something else than the others."""
+
+
 class AdapterError(PermgraphError):
     """An adapter is missing, clashes with another, or cannot represent this configuration."""
 

@@ -7,10 +7,12 @@ coordinate ascent: Git Re-Basin (arXiv 2209.04836).
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 import torch
 
+from permgraph import ranks
 from permgraph.assignment.local_search import climbed, enumerated, small_group
 from permgraph.assignment.nested import join, nest, parts_of, root_of, shared_axis, split
 from permgraph.assignment.problem import Found, Group, Problem, Tables, Term, check_solvable, pose, value_of
@@ -56,6 +58,7 @@ def solve(
     *,
     start: Tables | None = None,
     pinned: Mapping[str, int] | None = None,
+    shared: bool = False,
 ) -> Solution:
     """The tables that maximise `objective`.
 
@@ -70,7 +73,8 @@ def solve(
     Ties beyond that go by fixed numbers, worth less than one such unit in all, and never by the solver's order.
 
     Parts that share no term are solved side by side on `torch.get_num_threads()` threads. Memory: for each of these, 12
-    bytes an entry of its largest matrix beside the terms.
+    bytes an entry of its largest matrix beside the terms. With `shared` the processes of a torch.distributed group, all
+    of which call this with the same terms, share the parts out.
 
     `pinned`: sizes of pinned factors that groups depend on and no term has. Raises CalibrationError when a matrix is
     not finite, SpecMismatchError when terms, groups, sizes and `start` disagree.
@@ -79,11 +83,20 @@ def solve(
     check_solvable(problem, terms)
     found, exact = Found(0.0, {}, True), set[str]()
     parts = list(parts_of(problem))
-    for part, one in zip(parts, _solved(parts), strict=True):
+    for part, one in zip(parts, _shared_out(parts) if shared else _solved(parts), strict=True):
         found = join(found, one)
         exact |= set(part.groups) if one.exact else set()
     tables = {g.name: found.tables[g.name] for g in groups}
     return Solution(tables, tuple(name for name in tables if name in exact), value_of(problem, tables))
+
+
+def _shared_out(parts: Sequence[Problem]) -> Iterable[Found]:
+    """Each part, in order; process r of n solves the r-th largest and each n-th after it."""
+    order = sorted(range(len(parts)), key=lambda k: -sum(term.matrix.size for term in parts[k].terms))
+    hands = [order[rank :: ranks.count()] for rank in range(ranks.count())]
+    solved = ranks.shared_out(lambda mine: list(_solved([parts[k] for k in mine])), hands)
+    found = dict(zip(chain(*hands), chain(*solved), strict=True))
+    return [found[k] for k in range(len(parts))]
 
 
 def _solved(parts: Sequence[Problem]) -> Iterable[Found]:

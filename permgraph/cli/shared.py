@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from permgraph.cli.examples import EXAMPLES
 from permgraph.errors import PermgraphError, printable, reason, shortened
+from permgraph.jobs.processes import rank_of_torchrun
 from permgraph.jobs.session import Session
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and the warnings of libraries.")]
@@ -26,6 +27,10 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="Where to compute: cpu, cuda or cuda:N.  [default: cpu]", show_default=False),
 ]
+
+
+IN_SEVERAL = ("align", "merge")
+"""Commands whose work several processes share."""
 
 
 class UsageError(typer.BadParameter):
@@ -72,7 +77,10 @@ class Command(TyperCommand):
 
 
 def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register `function(session, …)` as a command: with the shared options, and `run_safely` around it."""
+    """Register `function(session, …)` as a command: with the shared options, and `run_safely` around it.
+
+    Of several processes that torchrun started, only the first runs a command that is not in `IN_SEVERAL`.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function).parameters.values())[1:]
@@ -86,7 +94,10 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
             arguments = {p.name: values.pop(p.name) for p in own}
             options = {**(ctx.obj or {}), **shared_options(**values)}
             typed = (str(ctx.info_name), *ctx.meta.get("permgraph.arguments", ()))
-            run_safely(function, Session(**options, command=typed, given=frozenset(options)), arguments)
+            if rank_of_torchrun() and str(ctx.info_name) not in IN_SEVERAL:
+                return
+            session = Session(**options, command=typed, given=frozenset(options), rank=rank_of_torchrun())
+            run_safely(function, session, arguments)
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -109,7 +120,8 @@ def run_safely(function: Callable[..., None], session: Session, arguments: dict[
     except Exception as error:
         if session.debug:
             traceback.print_exc()
-        print(f"error: {_message(error)}", file=sys.stderr)
+        which = f" in process {session.rank}" if session.rank else ""
+        print(f"error{which}: {_message(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 

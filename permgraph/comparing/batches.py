@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from permgraph import ranks
 from permgraph.errors import CalibrationError
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
@@ -38,8 +40,9 @@ class Batches:
     """Any iterable of batches; `first` is known before anything is read twice.
 
     Iterating over it reads all batches, again and again: what can be read only once, such as a generator, is kept in
-    memory then. `stream` reads without keeping. Raises CalibrationError where `data` is a single batch or empty, and,
-    while it is read, for a batch that is none or has values that are not finite.
+    memory then. `stream` reads without keeping, and `dealt` what falls to one of several processes. Raises
+    CalibrationError where `data` is a single batch or empty, and, while it is read, for a batch that is none or has
+    values that are not finite.
 
     Attributes:
         first: the first batch.
@@ -67,23 +70,39 @@ class Batches:
         return data if isinstance(data, Batches) else cls(data)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._once and self._begun is not None:
-            self._data, self._begun, self._once = list(self._begun), None, False
+        self._keep()
         return self.stream()
 
-    def stream(self) -> Iterator[Batch]:
-        """All batches in order, none kept; of a generator this is the last reading."""
+    def _keep(self) -> None:
+        if self._once and self._begun is not None:
+            self._data, self._begun, self._once = list(self._begun), None, False
+
+    def dealt(self, *, once: bool = False) -> Iterator[Batch]:
+        """The batches that fall to this process: rank r of n has those numbered r, r + n, …; without a group, all.
+
+        `once`: nobody reads the data again, so batches of a generator are not kept. Raises RankError where another
+        process was given other data.
+        """
+        if ranks.count() > 1:
+            ranks.require_same((_digest(self.first), self.total), "calibration data")
+        if not once:
+            self._keep()
+        return self.stream(ranks.number(), ranks.count())
+
+    def stream(self, rank: int = 0, of: int = 1) -> Iterator[Batch]:
+        """All batches in order, or each `of`-th from number `rank`; none kept; of a generator, the last reading."""
         begun, self._begun = self._begun, None
         if begun is None:
             if self._once:
                 raise CalibrationError("this calibration data was read to its end: put the batches in a list")
             begun = iter(self._data)
+        deal = getattr(self._data, "dealt", None) if of > 1 else None
         number = 0
-        for number, item in enumerate(begun, 1):
+        for number, item in enumerate(islice(begun, rank, None, of) if deal is None else deal(rank, of), 1):
             batch = as_batch(item)
-            _require_finite(batch, number)
+            _require_finite(batch, rank + (number - 1) * of + 1)
             yield batch
-        if not number:  # an iterable that gives its batches once
+        if not number and of == 1:  # an iterable that gives its batches once
             raise CalibrationError(EMPTY)
 
     def drawn(self, steps: int, generator: torch.Generator, *, leave: int = 0) -> Iterator[Batch]:
@@ -120,6 +139,15 @@ class Batches:
             batch = as_batch(data[k])
             _require_finite(batch, k + 1)
             yield batch
+
+
+def _digest(batch: Batch) -> str:
+    """SHA-256 of the numbers of a batch."""
+    found = hashlib.sha256()
+    for value in pytree.tree_leaves(batch):
+        plain = value.detach().cpu().double().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode()
+        found.update(plain)
+    return found.hexdigest()
 
 
 def _length(data: Iterable[Any]) -> int | None:

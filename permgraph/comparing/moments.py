@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph import ranks
 from permgraph.errors import CalibrationError
 
 CHUNK = 1024
@@ -75,6 +76,34 @@ class CrossMoments:
         self._check_finite(b, "B", keep)
         for one, other in zip(_pieces(a), _pieces(b), strict=True):
             self._append(one, other)
+
+    @torch.no_grad()
+    def add_up(self) -> None:
+        """Every process of a torch.distributed group gets the moments of all frames of all; alone, nothing is done.
+
+        c = Σ_r c_r + n_r (ā_r - ā)(b̄_r - b̄)ᵀ over the ranks r (Chan, Golub and LeVeque, 1983).
+        """
+        if ranks.count() == 1:
+            return
+        self._join()
+        own = (self._joined, (self._means + self._origin).cpu(), self._squares.cpu())
+        everyone = [one for one in ranks.gathered(own) if one[0]]
+        self._joined = sum(frames for frames, _, _ in everyone)
+        if not self._joined:
+            return
+        mean = sum((frames * means for frames, means, _ in everyone), start=torch.zeros(2, 1)) / self._joined
+        squares = sum(
+            (squares + frames * (means - mean).square() for frames, means, squares in everyone), start=torch.zeros(2, 1)
+        )
+        frames, (drift_a, drift_b) = own[0], (own[1] - mean).to(self._cross.device)
+        if frames:
+            self._cross.addr_(drift_a, drift_b, alpha=frames)
+        else:
+            self._cross.zero_()
+        ranks.add_up(self._cross)
+        self._origin.zero_()
+        self._means.copy_(mean)
+        self._squares.copy_(squares)
 
     def covariance(self) -> np.ndarray:
         """c / frames: float64 [n, n], row i a channel of A, column j one of B.

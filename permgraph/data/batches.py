@@ -34,7 +34,11 @@ class Batches:
         return len(self.samples) // self.batch_size
 
     def __iter__(self) -> Iterator[Inputs]:
-        for number in range(len(self)):
+        return self.dealt(0, 1)
+
+    def dealt(self, rank: int, of: int) -> Iterator[Inputs]:
+        """Every `of`-th batch from number `rank`; the others are not made."""
+        for number in range(rank, len(self), of):
             batch = self.make(self.samples[number * self.batch_size : (number + 1) * self.batch_size])
             for name, tensor in batch.items():
                 if not bool(torch.isfinite(tensor).all()):

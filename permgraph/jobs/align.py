@@ -20,6 +20,7 @@ from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.plan import planned
+from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe import FILE, Request, recipe_text
 from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
@@ -74,6 +75,11 @@ class Matching:
         changed = sorted(path for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
         if changed:
             raise CalibrationError(f"{changed[0]}: was changed while the data was read. Run the command again.")
+
+    @property
+    def shares(self) -> bool:
+        """Whether several processes can share the work: moments of activations add up."""
+        return self.data is not None and self.method in (None, "correlation", "mix")
 
     def inputs(self, models: Iterable[str]) -> tuple[str, ...]:
         """What an output must not touch: the models that are folders or files, and the data."""
@@ -147,7 +153,7 @@ def say_dtypes(session: Session, models: Sequence[LoadedModel], storage: Storage
 def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching, like: str | None = None) -> Aligned:
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
-    with session.progress() as progress:
+    with joined(session, shares=matching.shares) as session, session.progress() as progress:
         model_a, model_b = load_all(session, (a, b), progress, like, on_demand=matching.max_memory is not None)
         require_room(out, model_a)
         return align_loaded(session, model_a, model_b, matching, progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from permgraph.checkpoints.folders import require_free
 from permgraph.jobs import align as jobs
 from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
+from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
@@ -48,14 +49,15 @@ def merge_two(
 def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
-    with session.progress() as progress:
+    with joined(session, shares=matching.shares) as here, here.progress() as progress:
         a, b, *base = jobs.load_all(
-            session, asked.references, progress, asked.model, on_demand=matching.max_memory is not None
+            here, asked.references, progress, asked.model, on_demand=matching.max_memory is not None
         )
         require_read(asked, [model.hashes for model in (a, b, *base)])
         jobs.require_room(Path(str(asked.out)), a, asked.dtype)
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
-        aligned = jobs.align_loaded(session, a, b, matching, progress, *base)
+        aligned = jobs.align_loaded(here, a, b, matching, progress, *base)
+    with session.progress() as progress:
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
         part = Merges(
             aligned.a,

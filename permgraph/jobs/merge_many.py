@@ -12,6 +12,7 @@ from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import account
 from permgraph.jobs.align import Matching, load_all, prepare, recipe_of, require_room, say_dtypes, storage_of
+from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
@@ -102,7 +103,7 @@ def merge_all(
 
 def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     count = len(asked.models)
-    with session.progress() as progress:
+    with joined(session, shares=matching.shares) as session, session.progress() as progress:
         models = load_all(session, asked.references, progress, asked.model, on_demand=matching.max_memory is not None)
         require_read(asked, [model.hashes for model in models])
         require_room(Path(str(asked.out)), models[0], asked.dtype)

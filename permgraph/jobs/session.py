@@ -29,7 +29,8 @@ class Session:
 
     Results for people go to stdout, or to stderr where `json` keeps stdout for the one object of `emit`; progress and
     warnings go to stderr. `piped`: stdout is taken by a file that was asked for there. `quiet` leaves results,
-    warnings and errors. `command` is what was typed, as a list, and `given` names the shared options in it.
+    warnings and errors. `command` is what was typed, as a list, and `given` names the shared options in it. `rank`: of
+    several processes that do one job, which this is; those but the first say nothing.
     """
 
     json: bool = False
@@ -41,6 +42,7 @@ class Session:
     device: str = "cpu"
     command: tuple[str, ...] = ()
     given: frozenset[str] = frozenset()
+    rank: int = 0
 
     @property
     def console(self) -> Console:
@@ -49,7 +51,7 @@ class Session:
 
     def say(self, result: Any = "") -> None:
         """A result for people: text, or something that rich draws."""
-        if self.json and self.quiet:
+        if self.rank or (self.json and self.quiet):
             return
         with _written():
             if isinstance(result, str):
@@ -59,7 +61,8 @@ class Session:
 
     def warn(self, text: str) -> None:
         """Something that did not stop the job, and that a user should know."""
-        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+        if not self.rank:
+            print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def emit(self, value: Mapping[str, Any]) -> None:
         """The one JSON object on stdout, where it was asked for."""
@@ -67,7 +70,7 @@ class Session:
 
     def emit_text(self, text: str) -> None:
         """The same, for an object that is text already."""
-        if self.json:
+        if self.json and not self.rank:
             with _written():
                 print(text, flush=True)
 
@@ -78,7 +81,7 @@ class Session:
         It appears after two seconds; silent unless stderr is a terminal.
         """
         console = _console(stderr=True)
-        if self.quiet or not console.is_terminal:
+        if self.rank or self.quiet or not console.is_terminal:
             yield lambda stage, done, total: None
             return
         from rich.progress import (

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from permgraph import ranks
 from permgraph.assignment.problem import Term
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.frames import Point
@@ -43,26 +44,28 @@ def correlation_terms(
     Raises CalibrationError for no batches, values that are not finite, constant activations, too few frames, or more
     correlations than the machine has memory for.
     """
-    batches = Batches.of(data)
-    moments = moments_of(pair, points, batches.stream() if once else batches, batches.total, progress)
-    return list(terms_of(points, moments))
+    return list(terms_of(points, moments_of(pair, points, Batches.of(data), once=once, progress=progress)))
 
 
 def moments_of(
-    pair: Models,
-    points: Sequence[Point],
-    batches: Iterable[Batch],
-    total: int | None,
-    progress: Progress | None = None,
+    pair: Models, points: Sequence[Point], batches: Batches, *, once: bool = False, progress: Progress | None = None
 ) -> dict[int, CrossMoments]:
-    """The moments of both models' activations at each point, over all batches."""
+    """The moments of both models' activations at each point, over all batches, of all processes where there are some.
+
+    A sum over frames is the sum of the sums of the processes, each of which reads its own share of the batches.
+    """
     pair.require_one_device()
     require_memory(points)
     moments = {k: CrossMoments(prod(p.sizes), where=p.node) for k, p in enumerate(points)}
-    for count, batch in enumerate(batches, 1):
-        observe(pair, batch, points, moments)
-        if progress is not None:
-            progress("calibration", count, total)
+    mine = batches.dealt(once=once)
+    total = None if batches.total is None else -(-batches.total // ranks.count())
+    with ranks.together():
+        for count, batch in enumerate(mine, 1):
+            observe(pair, batch, points, moments)
+            if progress is not None:
+                progress("calibration", count, total)
+    for moment in moments.values():
+        moment.add_up()
     return moments
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
 from typing import Any
 
 import torch
@@ -40,6 +41,12 @@ class MovedBatches:
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
+            yield moved(batch, self.device)
+
+    def dealt(self, rank: int, of: int) -> Iterator[Any]:
+        """Every `of`-th batch from number `rank`; the others are not made where the batches know how."""
+        deal = getattr(self.batches, "dealt", None)
+        for batch in islice(self.batches, rank, None, of) if deal is None else deal(rank, of):
             yield moved(batch, self.device)
 
     def __len__(self) -> int:

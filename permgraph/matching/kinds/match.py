@@ -72,7 +72,7 @@ def _by_activations(
     Both models are balanced, so that sizes compare.
     """
     pair = task.models.pair(0, number).with_states(*states)
-    moments = moments_of(pair, points, task.data, task.data.total, task.progress)
+    moments = moments_of(pair, points, task.data, progress=task.progress)
     terms = list(_terms(task.spec, points, moments))
     names = {name for term in terms for name in term.names}
     groups = [group for group in task.groups if group.name in names]

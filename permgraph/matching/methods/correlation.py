@@ -50,7 +50,7 @@ def _settled(task: Task, groups: Sequence[PermutationGroup], terms: Correlations
 
     def place(model: int, others: Sequence[int], now: Match | None) -> Match | None:
         means = mean_terms(groups, model, others, terms, tables)
-        solution = solve(groups, means, start=None if now is None else now.element, pinned=pinned)
+        solution = solve(groups, means, start=None if now is None else now.element, pinned=pinned, shared=True)
         if now is not None:
             before = objective(groups, means, now.element)
             if solution.value <= before + 1e-9 * abs(before):
