@@ -39,7 +39,7 @@ ALIGNED: dict[str, tuple[Callable[..., Any], int]] = {
     "by weights, on one sample": (lambda a, b: pg.align(a, b, args=(X[:1],)), 2),
     "by both": (lambda a, b: pg.align(a, b, vectors(), mix=0.5), 3),
     "derived": (lambda a, b: pg.derive(a, (X,)), 1),
-    "verified": (lambda a, b: pg.verify(a, (X,)), 1),
+    "verified": (lambda a, b: pg.verify(a, (X,)), 3),
     "merged as they stand": (lambda a, b: pg.merge(a, b), 0),
     "merged with data": (lambda a, b: pg.merge(a, b, data=vectors(), method="regmean+repair"), 2),
     "merged with itself": (lambda a, b: pg.merge(a, a, data=vectors(), method="repair"), 1),

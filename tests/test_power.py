@@ -71,7 +71,7 @@ def test_no_group_of_a_deep_model_is_out_of_sight(made):
     assert certificate
     assert certificate.untested == ()
     assert certificate.power > 0.9
-    assert f"; {certificate.power:.0%} of wrong elements are caught)" in str(certificate)
+    assert f"; {certificate.power:.0%} of wrong elements are caught" in str(certificate)
 
 
 @pytest.mark.parametrize(

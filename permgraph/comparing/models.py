@@ -16,7 +16,7 @@ from permgraph.errors import CalibrationError, SpecMismatchError
 from permgraph.symmetry.derivation import AxisTies, Derivation, uniform_among, vectors
 from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate, certify
+from permgraph.symmetry.verification import Certificate, at_another_length, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, state_of, tie_of
 from permgraph.tracing.run import bind
@@ -145,14 +145,21 @@ class Models:
     def certificate(
         self, number: int, spec: PermutationSpec, element: Mapping[str, Any], batch: Batch, seed: int
     ) -> Certificate:
-        """Whether an element of the group leaves the function of one model alone, by one trial on `batch`."""
+        """Whether an element of the group leaves the function of one model alone, by one trial on `batch`.
+
+        Where the pass does not read all of the parameters, there is a second trial at another length, if the model
+        takes one.
+        """
         key = _shape(batch)
         program = self._programs.get(key) or self._alone.get(key)
         if program is None:
             program = self._alone[key] = capture(self.modules[1], *batch)
         inputs = bind(program, *batch)
         state = small_part(self.states[number])
-        return certify(program, spec, state, inputs, element=element, trials=1, seed=seed)
+        found = certify(program, spec, state, inputs, element=element, trials=1, seed=seed)
+        if not (found and spec.unread):
+            return found
+        return at_another_length(found, self.modules[1], batch, program, spec, state, element)
 
     def _require_alike(self, number: int) -> None:
         try:

@@ -202,7 +202,12 @@ class Layout:
         return sum(cell.size for cell in self.cells if cell.moves)
 
     def apply(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
-        """The moved tensor; a new one, of the same dtype and device. Groups that the element lacks stay as they are."""
+        """The moved tensor; a new one, of the same dtype and device. Groups that the element lacks stay as they are.
+
+        A tensor of another shape is moved as `sized` says.
+        """
+        if tuple(tensor.shape) != self.shape:
+            return self.sized(tuple(tensor.shape)).apply(element, tensor)
         parts = {name: element[name] for name in self.groups if name in element}
         tables = {name: index_of(part) for name, part in parts.items() if not isinstance(part, Matrix)}
         moved = self._permuted(tables, tensor) if tables else tensor.clone()
@@ -257,8 +262,6 @@ class Layout:
 
     def _transformed(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
         """Signs, scales and matrices, cell by cell; real tensors are computed in float64."""
-        if tuple(tensor.shape) != self.shape:
-            return self.sized(tuple(tensor.shape))._transformed(element, tensor)
         wide = torch.promote_types(tensor.dtype, torch.float64)
         result = tensor.to(wide)
         for cell in self.cells:

@@ -13,6 +13,7 @@ from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
 from permgraph.symmetry.agreement import TOLERANCE, Scales
+from permgraph.symmetry.lengths import other_path, programs_at_other_lengths
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.power import Power, PowerTest
@@ -20,7 +21,7 @@ from permgraph.symmetry.proof import Proof
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.trials import NOISES, Trial, literals
 from permgraph.tracing.capture import Program, capture
-from permgraph.tracing.loaded import Loaded, inputs_of, module_of
+from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
 from permgraph.tracing.run import bind
 
 
@@ -41,6 +42,8 @@ class Certificate:
         power: the share of wrong elements that the proof catches, each a group that moves at one of its tensors alone;
             None where there is no group to move, or the function changes. Some change nothing, as at the bias of keys.
         untested: the groups of which it catches none, and of which it says nothing.
+        other_inputs: as `inputs`, for the trial at another length; () where the model takes no other.
+        other_path: the first operation that is another one at that length; "" where there is none.
 
     """
 
@@ -54,6 +57,8 @@ class Certificate:
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
     power: float | None = None
     untested: tuple[str, ...] = ()
+    other_inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    other_path: str = ""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -64,7 +69,10 @@ class Certificate:
         figures = f"max error {self.max_error:.1e}, tolerance {self.tolerance:.0e}, {trials} in float64"
         power = "" if self.power is None else f"; {self.power:.0%} of wrong elements are caught"
         untested = f", and none of {shorten(self.untested)}" if self.untested else ""
-        return f"{verdict} ({figures}{power}{untested})"
+        shapes = list(dict.fromkeys(str(list(shape)) for _, shape in self.other_inputs))
+        other = f"; also at inputs of {shorten(shapes)}" if shapes else ""
+        path = f", with other operations from {self.other_path} on" if self.other_path else ""
+        return f"{verdict} ({figures}{power}{untested}{other}{path})"
 
 
 def verify(
@@ -82,7 +90,8 @@ def verify(
     behind a bias of zero or uniform attention. The model is not copied: parameters are made and permuted one by one.
     Every element of every output is compared at its own scale, and every group is moved.
     Without `spec` the group with free outputs is derived, which contains the one with fixed outputs. When the whole
-    fails, every group is tried alone. What `load` returned is a model with inputs of its own.
+    fails, every group is tried alone. Where the model takes inputs that are a quarter longer, or half as long, one
+    trial is made with them. What `load` returned is a model with inputs of its own.
 
     Raises:
         CaptureError: the model cannot be traced.
@@ -102,7 +111,40 @@ def verify(
     state = module.state_dict()
     spec.check(state, "the model")
     require_finite(state, "the model")
-    return certify(program, spec, state, bind(program, *example), trials=trials, seed=seed)
+    found = certify(program, spec, state, bind(program, *example), trials=trials, seed=seed)
+    return at_another_length(found, module, example, program, spec, state) if found else found
+
+
+def at_another_length(
+    found: Certificate,
+    model: nn.Module,
+    example: Inputs,
+    program: Program,
+    spec: PermutationSpec,
+    state: Mapping[str, Tensor],
+    element: Mapping[str, Index] | None = None,
+) -> Certificate:
+    """A certificate with one trial at the first other length at which the model can be traced and computed."""
+    elements = [Permutations(dict(element))] if element is not None else spec.moving(found.seed, 1)
+    for other, inputs in programs_at_other_lengths(model, example):
+        if len(other.outputs) != len(spec.output_layouts):
+            continue
+        trial = Trial(other, spec, state, bind(other, *inputs))
+        proof = Proof(trial, elements, range(found.seed, found.seed + 1), Scales(literals(other)))
+        try:
+            errors, failing = proof.outcome()
+        except (VerificationError, SpecMismatchError):
+            continue
+        return replace(
+            found,
+            ok=not failing,
+            failing=failing,
+            max_error=max([found.max_error, *errors]),
+            errors={name: max(found.errors[name], error) for name, error in zip(found.errors, errors, strict=True)},
+            other_inputs=other.inputs,
+            other_path=other_path(program, other),
+        )
+    return found
 
 
 def certify(
