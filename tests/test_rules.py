@@ -43,7 +43,8 @@ POINTWISE = {
     *("aten.abs", "aten.addcdiv", "aten.addcmul", "aten.clamp", "aten.lerp", "aten.maximum", "aten.pow"),
     *("aten.reciprocal", "aten.rsqrt", "aten.sign", "aten.sqrt", "aten.tanh"),
 }
-WHOLE = [e for e in EXAMPLES if e.op in POINTWISE | {"aten.cdist", "aten.linear", "aten.mm"}]
+NORMS = {"aten.linalg_vector_norm", "aten.norm", "aten.std", "aten.var"}
+WHOLE = [e for e in EXAMPLES if e.op in POINTWISE | NORMS | {"aten.cdist", "aten.linear", "aten.mm"}]
 
 
 @pytest.mark.parametrize("example", WHOLE, ids=[f"{example.op}-{k}" for k, example in enumerate(WHOLE)])

@@ -112,7 +112,8 @@ class Changes:
         if mixed is not None:
             moved = [o for kind in bundle.classes for o in self._moved(kind)]
             return Change(mixed, {self.bases.find(o)[0]: 1 for o in moved})
-        found = [freedom for freedom in self._freedoms(bundle) if self._is_new(bundle, freedom, above)]
+        left = (self._left(bundle, freedom, above) for freedom in self._freedoms(bundle))
+        found = [freedom for freedom in left if freedom is not None]
         own = self._main(bundle, found) if bundle.free else None
         further = tuple(freedom for freedom in found if freedom is not own)
         return Change(Kind.PERMUTATION, {}, further) if own is None else Change(own.kind, own.exponents, further)
@@ -185,25 +186,30 @@ class Changes:
                 by_class.setdefault(kind, []).append(equation)
         return found
 
-    def _is_new(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change]) -> bool:
-        """Whether no bundle that depends on this one holds the freedom, as one number for all of its units."""
+    def _left(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change]) -> Freedom | None:
+        """What of a freedom no bundle that depends on this one holds, as one number for all of its units."""
+        signs = freedom.kind.has_signs and self._is_new(bundle, freedom, above, modulus=2)
+        scales = freedom.kind.has_scales and self._is_new(bundle, freedom, above, modulus=0)
+        if not (signs or scales):
+            return None
+        kind = Kind.MONOMIAL if signs and scales else Kind.SIGNED if signs else Kind.SCALED
+        return Freedom(kind, freedom.exponents)
+
+    def _is_new(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change], *, modulus: int) -> bool:
+        """Whether the signs (modulus 2) or the scales (0) of a freedom are no combination of those held above."""
         held = [
             vector
             for other, change in above.items()
             if bundle in other.depends_on
-            for vector in self._vectors(other, change)
+            for vector in self._vectors(other, change, modulus)
         ]
-        if not held:
-            return True
-        mine = self._vector(bundle.classes[0], freedom.exponents)
-        modulus = 2 if freedom.kind is Kind.SIGNED else 0
-        return independent(held, mine, modulus=modulus)
+        return not held or independent(held, self._vector(bundle.classes[0], freedom.exponents), modulus=modulus)
 
-    def _vectors(self, bundle: Bundle, change: Change) -> list[dict[tuple[str, tuple[int, ...]], int]]:
-        kinds = [change.own, *(freedom.exponents for freedom in change.further)]
-        if change.kind.mixes:
-            kinds = [dict.fromkeys(self._roots[bundle.classes[0]], 1)]
-        return [self._vector(bundle.classes[0], exponents) for exponents in kinds if exponents]
+    def _vectors(self, bundle: Bundle, change: Change, modulus: int) -> list[dict[tuple[str, tuple[int, ...]], int]]:
+        sides = dict.fromkeys(self._roots[bundle.classes[0]], 1) if change.kind.mixes else change.own
+        kinds = [(change.kind, sides), *((freedom.kind, freedom.exponents) for freedom in change.further)]
+        held = [exponents for kind, exponents in kinds if (kind.has_signs if modulus else kind.has_scales)]
+        return [self._vector(bundle.classes[0], exponents) for exponents in held if exponents]
 
     def _vector(self, kind: Occurrence, exponents: Mapping[Occurrence, int]) -> dict[tuple[str, tuple[int, ...]], int]:
         """(tensor, cell) -> the exponent there."""
