@@ -27,6 +27,7 @@ from permgraph.symmetry.permutations import PermutationGroup as PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec as PermutationSpec
 from permgraph.symmetry.verification import Certificate as Certificate, verify as verify
 from permgraph.tracing.forwards import Forwards as Forwards
+from permgraph.uses.canonical.canonical import Canonical as Canonical, canonical as canonical
 from permgraph.uses.comparison.compare import Comparison as Comparison, compare as compare
 from permgraph.uses.shrinking import shrink as shrink
 

@@ -44,6 +44,9 @@ def test_it_brings_its_inputs(loaded: list[LoadedModel]) -> None:
     spec = pg.derive(a)
     assert spec.to_json() == pg.derive(a.model, a.args, a.kwargs).to_json()
     assert pg.verify(b, spec=spec).ok
+    form = pg.canonical(a)
+    assert form.spec.to_json() == pg.derive(a, kinds="all").to_json()
+    assert all(torch.equal(tensor, form[name]) for name, tensor in pg.canonical(a.model, a.args, a.kwargs).items())
     found = pg.align(a, b)
     assert found.permutations == pg.align(a.model, b.model, args=a.args, kwargs=a.kwargs).permutations
     merged = pg.merge(a, b, alignment=found)

@@ -34,8 +34,12 @@ class Place:
 
     def units(self, value: Tensor) -> Tensor:
         """[rows, units, rest] of a parameter, rows over all that the group depends on."""
+        return self.rows(self.cell.block(value))
+
+    def rows(self, block: Tensor) -> Tensor:
+        """The same of a block of its cell, with one dimension for each leaf."""
         keys, own, rest = self._order
-        block = self.cell.block(value).permute([*keys, *own, *rest])
+        block = block.permute([*keys, *own, *rest])
         sizes = [prod(self.cell.leaves[k].size for k in leaves) for leaves in (keys, own)]
         return block.reshape(*sizes, -1)
 

@@ -1,0 +1,142 @@
+"""The canonical form of a model: the same state dict for every member of its orbit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.algebra.kinds import Kind
+from permgraph.checkpoints.reading import require_finite
+from permgraph.errors import OptionError, VerificationError
+from permgraph.symmetry.derivation import Derivation, uniform_vectors
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.run import Runner, bind
+from permgraph.uses.canonical.form import form
+
+SAME = 1e-6
+"""Of the largest value of an output: by more, the form may not change it."""
+
+
+class Canonical(dict[str, Tensor]):
+    """A state dict in canonical form.
+
+    Attributes:
+        spec: the group of which it is a form.
+        ties: group -> what nothing tells apart in it: units, directions or signs.
+        unique: whether the form is the only one of its orbit: all ties are between units that may be exchanged without
+            any change, as two equal or two dead ones may. Where it is not, what is tied stands as in the given weights.
+
+    """
+
+    def __init__(
+        self, state: Mapping[str, Tensor], spec: PermutationSpec, ties: Mapping[str, str], *, unique: bool
+    ) -> None:
+        super().__init__(state)
+        self.spec = spec
+        self.ties = dict(ties)
+        self.unique = unique
+
+
+def canonical(
+    model: nn.Module | Loaded | Mapping[str, Tensor],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    spec: PermutationSpec | None = None,
+) -> Canonical:
+    """canonical(gθ) = canonical(θ) for every g of the group, with f(canonical(θ)) = f(θ).
+
+    Scales and invertible maps go to the smallest norm, rotations to the eigenvectors of a Gram matrix that they turn,
+    signs to the sign of a sum, and units into the order of numbers that depend on nobody's order. For an element that
+    permutes, and where all kinds are permutations and signs, the forms are equal bit for bit, as hashes need it. For
+    other elements they are equal as far as float64 carries, and the rounding of stored weights.
+
+    Args:
+        model: in eval mode; it is not changed. What `load` returned; or a state dict, with a `spec`.
+        args: example inputs, as for `derive`. The function is compared at them.
+        kwargs: example keyword inputs.
+        spec: the group, by default that of all kinds with fixed outputs, `derive(model, args, kinds="all")`: whoever
+            scaled, rotated, permuted or changed signs is seen through. Norms that were folded are another model for
+            it: fold both before.
+
+    Raises:
+        CaptureError: the model cannot be traced.
+        SpecMismatchError: `spec` belongs to another model.
+        NonFiniteError: a weight is not finite.
+        OptionError: a state dict is given without a `spec`, or one in which outputs are scaled or mixed.
+        VerificationError: the function would change, since the model is not continuous where a unit's weights are 0.
+
+    """
+    if isinstance(model, Mapping):
+        if spec is None:
+            raise OptionError("a state dict alone does not say what its symmetries are: give its spec, or the model")
+        return _canonical(model, spec)
+    module, example = module_of(model), inputs_of(model, args, kwargs)
+    if spec is not None and not any(example):
+        return _canonical(module.state_dict(), spec)
+    program = capture(module, *example)
+    if spec is None:
+        spec = Derivation(program, "fixed", tie_of(model), "all", uniform_vectors(module)).spec
+    state = module.state_dict()
+    found = _canonical(state, spec)
+    if spec.outputs == "fixed":
+        _require_same(program, bind(program, *example), state, found)
+    return found
+
+
+def _canonical(state: Mapping[str, Tensor], spec: PermutationSpec) -> Canonical:
+    spec.check(state)
+    require_finite(state, "the model")
+    _require_bounded(spec)
+    aliases = spec.ties.aliases
+    wide = {name: _wide(tensor) for name, tensor in state.items() if name in spec.shapes and name not in aliases}
+    found, ties, unique = form(spec, wide, max(_coarseness(tensor) for tensor in state.values()))
+    stored: dict[str, Any] = dict(state) | {name: tensor.to(state[name].dtype) for name, tensor in found.items()}
+    return Canonical({name: stored[aliases.get(name, name)] for name in state}, spec, ties, unique=unique)
+
+
+def _require_bounded(spec: PermutationSpec) -> None:
+    """Nothing ends the way of scales and maps of outputs to smaller norms."""
+    moved = {name for _, layout in spec.output_layouts for name in (layout.groups if layout is not None else ())}
+    if endless := [g.name for g in spec.groups if g.name in moved and Kind(g.kind).has_scales]:
+        raise OptionError(
+            f"{', '.join(endless)}: with scales or maps of free outputs there is no canonical form; derive the "
+            'specification with outputs="fixed", or of kinds "permutation" or "signed"'
+        )
+
+
+def _require_same(
+    program: Program, inputs: Mapping[str, Any], state: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> None:
+    """The outputs at the example inputs, in float64."""
+    if any(isinstance(x, Tensor) and x.is_meta for x in inputs.values()):
+        return
+    bound = max(SAME, *(1000 * _coarseness(tensor) for tensor in state.values()))
+    before, after = (Runner(program, of.__getitem__, torch.float64).outputs(inputs) for of in (state, found))
+    for place, a, b in zip(program.outputs, before, after, strict=True):
+        if isinstance(a, Tensor) and not _is_same(a, b, bound):
+            raise VerificationError(
+                f"{place}: the canonical form would compute something else here, since the model is not continuous "
+                'where the weights of a unit are 0; give a spec of kinds "permutation" or "signed"'
+            )
+
+
+def _is_same(a: Tensor, b: Tensor, bound: float) -> bool:
+    """Whether no element differs by more than this share of the largest finite one."""
+    if not a.is_floating_point():
+        return bool(torch.equal(a, b))
+    largest = a.abs().where(a.isfinite(), 0).amax() if a.numel() else 0.0
+    return bool(((a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= bound * largest)).all())
+
+
+def _coarseness(tensor: Tensor) -> float:
+    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor.detach().clone()

@@ -1,0 +1,89 @@
+"""The bases in which rotations are at rest: eigenvectors of a Gram matrix of all that a group acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from permgraph.algebra.kinds import Kind
+from permgraph.symmetry.parts import Matrix, Numbers, complement_of_ones
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.uses.canonical.blocks import fixed, places_of, units
+from permgraph.uses.canonical.smallest import RANK, act
+
+CLOSE = 1e-9
+"""Eigenvalues closer than this share of the largest are equal."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The basis of a group of rotations.
+
+    Attributes:
+        group: the group.
+        matrix: [..., n, n], what brings its axes there: rows are eigenvectors, largest first; of centred maps the last
+            row is the vector of ones.
+        back: [n, n], what brings the axes of a centred map back to units; the unit matrix for others.
+        unsure: whether two eigenvalues of one row are equal.
+
+    """
+
+    group: PermutationGroup
+    matrix: Numbers
+    back: Numbers
+    unsure: bool
+
+
+def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float) -> list[Frame]:
+    """The frame of every group of rotations; `state`, which has its smallest norm, is brought there."""
+    groups = [group for group in spec.groups if Kind(group.kind).mixes]
+    where = places_of(spec, state, [group.name for group in groups])
+    found = []
+    for group in groups:
+        gram: Any = np.zeros((max(group.count, 1), group.size, group.size))
+        for place in where[group.name]:
+            block = units(place, state[place.name], fixed(place.name, place.cell).sqrt())
+            gram = gram + (block @ block.mT).cpu().numpy()
+        found.append(_frame(group, gram, max(CLOSE, 1000 * rounding)))
+    for frame in found:
+        _turn(spec, state, frame.group, frame.matrix)
+    return found
+
+
+def turned_back(
+    spec: PermutationSpec, state: dict[str, Tensor], found: Iterable[Frame], signs: Mapping[str, Any]
+) -> None:
+    """Give the axes of each frame their signs, and those of centred maps their units again."""
+    for frame in found:
+        _turn(spec, state, frame.group, frame.back * signs[frame.group.name][..., None, :])
+
+
+def _turn(spec: PermutationSpec, state: dict[str, Tensor], group: PermutationGroup, matrix: Numbers) -> None:
+    shape = (*group.table_shape, group.size)
+    part = Matrix(np.broadcast_to(matrix.reshape(shape) if matrix.ndim > 2 else matrix, shape).copy(), orthogonal=True)
+    act(spec, state, group.name, {1: part, -1: part})
+
+
+def _frame(group: PermutationGroup, gram: Numbers, close: float) -> Frame:
+    n = group.size
+    basis = complement_of_ones(n) if group.kind == "centred" else np.eye(n)
+    values, vectors = np.linalg.eigh(basis.T @ gram @ basis)
+    rows = np.swapaxes(basis @ vectors[..., ::-1], -1, -2)
+    back = np.eye(n)
+    if group.kind == "centred":
+        ones = np.full((n, 1), n**-0.5)
+        rows = np.concatenate([rows, np.broadcast_to(ones.T, (*rows.shape[:-2], 1, n))], -2)
+        back = np.concatenate([basis, ones], -1)
+    return Frame(group, rows, back, _is_unsure(values, close))
+
+
+def _is_unsure(values: Numbers, close: float) -> bool:
+    """Whether two eigenvalues that are not 0 are equal, or one cannot be told from 0 but is not."""
+    largest = values.max(-1, keepdims=True, initial=0)
+    near = np.diff(values, axis=-1) <= close * largest
+    return bool(np.any(near & (values[..., 1:] > RANK / 10 * largest)))
