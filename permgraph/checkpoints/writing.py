@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ def write_merged(
     inputs: Iterable[Path | str] = (),
     storage: Storage | None = None,
     second: SecondHead | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
 
@@ -76,7 +77,7 @@ def write_merged(
     `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids or folders (only a folder's own
     name is written), `summary` Markdown for the model card, `licence` what it says of the licence, `pages` the text
     of more files by name, `inputs` what the output must not touch, `storage` the dtype and file of each
-    tensor, `second` another head for the same trunk.
+    tensor, `second` another head for the same trunk, `finish` what is to be done to the processor's copied files.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """
     with whole_folder(folder, force=force, inputs=inputs) as partial:
@@ -85,6 +86,8 @@ def write_merged(
             second.write(partial, storage)
         if source is not None:
             copy_processor(Path(source), partial)
+        if finish is not None:
+            finish(partial)
         if config is not None:
             dtype = storage.default if storage is not None else None
             _write_json(partial / "config.json", _config_fields(config, architecture, dtype or torch.float32))

@@ -144,11 +144,13 @@ def align(
         state = aligned.alignment.state_of_b
         aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
     elif aligned.heads.whole:
-        state = aligned.alignment.state_dict
+        state = aligned.alignment.state_of_b if aligned.borders else aligned.alignment.state_dict
     else:
         aligned, state = jobs.carried(session, aligned)
     storage = jobs.storage_of(aligned.models[0], dtype, max_shard_size)
-    report = jobs.write(session, out, state, aligned, like=aligned.models[1], what=ALIGNED, storage=storage)
+    report = jobs.write(
+        session, out, state, aligned, like=aligned.models[1].given or aligned.models[1], what=ALIGNED, storage=storage
+    )
     jobs.tell(session, out, aligned, report, what)
 
 

@@ -22,6 +22,7 @@ from permgraph.jobs.session import Session, plain, table
 from permgraph.matching.align import Alignment
 from permgraph.matching.groups import select
 from permgraph.merging.merge import merge
+from permgraph.models.borders import FittedPair
 from permgraph.models.loading import load
 from permgraph.symmetry.elements_report import moved_share
 from permgraph.symmetry.permutations import Permutations
@@ -62,7 +63,7 @@ def run(session: Session, out: Path | None) -> None:
         require_free(out, force=session.force, inputs=[ASSETS])
     with session.progress() as progress:
         a, b = load(str(ASSETS / "speech")), load(str(ASSETS / "music"))
-        aligned = align_loaded(session, a, b, Matching(ASSETS / "clips" / "calibration"), progress)
+        aligned = align_loaded(session, FittedPair(a, b), Matching(ASSETS / "clips" / "calibration"), progress)
         _tell_alignment(session, aligned.alignment)
         probes = load_probes()
         rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import like, memory_of
@@ -42,6 +42,10 @@ class Account:
     def fields(self) -> dict[str, dict[str, str]]:
         """The same for the record."""
         return {"tensors": dict(self.tensors), "reasons": dict(self.reasons)}
+
+    def with_reasons(self, more: Mapping[str, str]) -> Account:
+        """The same with more reasons."""
+        return replace(self, reasons={**self.reasons, **more})
 
     def __str__(self) -> str:
         total = sum(self.sizes.values()) or 1

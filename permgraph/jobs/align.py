@@ -19,6 +19,7 @@ from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
 from permgraph.jobs.account import Account, account
+from permgraph.jobs.loading import load_pair
 from permgraph.jobs.plan import planned
 from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe import FILE, Request, recipe_text
@@ -26,14 +27,14 @@ from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import Alignment, align_models, align_trunks
+from permgraph.matching.borders import Borders
 from permgraph.matching.groups import select
 from permgraph.matching.trunks import differ
 from permgraph.matching.weights.effort import IN_TURN
-from permgraph.models.alike import require_alike
+from permgraph.models.borders import FittedPair
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import Heads, common_part, head_names, heads_of_trunks, on_the_whole
 from permgraph.models.loaded import LoadedModel
-from permgraph.models.loading import load
 from permgraph.pages.report import report_page
 from permgraph.symmetry.derivation import derive
 from permgraph.symmetry.elements_report import moved_share
@@ -107,7 +108,7 @@ class Aligned:
     """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
 
     `base` is that part of the model that they were fine-tuned from, where one was given; `second` the head of the
-    second model, moved, where it is written too.
+    second model, moved, where it is written too; `pair` says at which borders the models were fitted to each other.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -116,13 +117,26 @@ class Aligned:
     alignment: Alignment
     matching: Matching
     heads: Heads = field(default_factory=Heads)
+    pair: FittedPair | None = None
     base: LoadedModel | None = None
     second: SecondHead | None = None
 
     def account(self, *, merged: bool) -> Account:
         """What became of every tensor of both models, merged or B moved to A alone."""
         found = self.alignment
-        return account(self.models, (self.a, self.b), self.heads, found.spec, list(found.gains), merged=merged)
+        told = account(self.models, (self.a, self.b), self.heads, found.spec, list(found.gains), merged=merged)
+        return told.with_reasons(self.borders.reasons) if merged else told
+
+    @property
+    def borders(self) -> Borders:
+        """The axes at which the two models differ without being heads."""
+        return Borders() if self.pair is None else self.pair.borders
+
+    def borders_text(self, *, merged: bool) -> str:
+        """What became of those axes, a line each."""
+        if merged or not self.borders:
+            return str(self.borders)
+        return f"{', '.join(dict.fromkeys(one.what for one in self.borders.borders))}: B keeps its own"
 
 
 def storage_of(model: LoadedModel, dtype: str | None, max_shard_size: str | None) -> Storage:
@@ -154,30 +168,32 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with joined(session, shares=matching.shares) as session, session.progress() as progress:
-        model_a, model_b = load_all(session, (a, b), progress, like, on_demand=matching.max_memory is not None)
-        require_room(out, model_a)
-        return align_loaded(session, model_a, model_b, matching, progress)
+        pair, _ = load_pair(session, (a, b), progress, like, on_demand=matching.max_memory is not None)
+        require_room(out, pair.a)
+        return align_loaded(session, pair, matching, progress)
 
 
 def align_loaded(
-    session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress, *base: LoadedModel
+    session: Session, pair: FittedPair, matching: Matching, progress: Progress, *base: LoadedModel
 ) -> Aligned:
     """Match the groups of A's graph, with its adapter's outputs and ties; A's processor reads the data."""
+    a, b = pair.a, pair.b
     (part_a, part_b, *part_base), heads = common_part((a, b, *base), matching.heads)
     if matching.heads in ("first", "both") and heads.whole and differ(a.model.state_dict(), b.model.state_dict()):
-        return _trunks_aligned(session, a, b, matching, progress, *base)
+        return _trunks_aligned(session, pair, matching, progress, *base)
     models, options = prepare(session, (part_a, part_b), matching, progress)
-    found = align_models(models, **options)
-    done = Aligned((a, b), part_a, part_b, found, matching, heads, base=next(iter(part_base), None))
+    found = pair.aligned(align_models(models, **options), part_a, part_b)
+    done = Aligned((a, b), part_a, part_b, found, matching, heads, pair, base=next(iter(part_base), None))
     return with_second_head(session, done) if heads.second else done
 
 
 def _trunks_aligned(
-    session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress, *base: LoadedModel
+    session: Session, pair: FittedPair, matching: Matching, progress: Progress, *base: LoadedModel
 ) -> Aligned:
     """The same for models that code makes and that differ in the shapes of their heads."""
     if base:
         raise OptionError("task vectors need models of the base's shapes: leave out --base where heads differ")
+    a, b = pair.a, pair.b
     data = calibration(session, a, matching)
     found = align_trunks(
         a, b, data, "both", args=a.args, kwargs=a.kwargs, method=matching.method, groups=matching.groups,
@@ -185,7 +201,8 @@ def _trunks_aligned(
         options={} if matching.mix is None else {"mix": matching.mix},
     )  # fmt: skip
     heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
-    return Aligned((a, b), a, b, found, matching, heads, second=SecondHead(found.heads_b or {}))
+    found = pair.aligned(found, a, b)
+    return Aligned((a, b), a, b, found, matching, heads, pair, second=SecondHead(found.heads_b or {}))
 
 
 def with_second_head(session: Session, aligned: Aligned) -> Aligned:
@@ -195,31 +212,6 @@ def with_second_head(session: Session, aligned: Aligned) -> Aligned:
     tensors = {name: state[name] for name in head_names(b, aligned.b)}
     proved = replace(aligned.alignment, certificate=whole.alignment.certificate)
     return replace(aligned, alignment=proved, second=SecondHead(tensors, b.config, b.architecture))
-
-
-def load_all(
-    session: Session,
-    references: Sequence[str],
-    progress: Progress,
-    like: str | None = None,
-    *,
-    on_demand: bool = False,
-) -> list[LoadedModel]:
-    """The models of these names, with a warning where one expects other inputs than the first.
-
-    `like` makes the model that all of them are weights of. With `on_demand` no weights are read yet.
-
-    Raises PermgraphError where one cannot be matched with the first, whatever its weights.
-    """
-    device, models = device_of(session.device), list[LoadedModel]()
-    for done, reference in enumerate(references):
-        progress("loading", done, len(references))
-        models.append(load(reference, model=like, on_demand=on_demand).on(device))
-        _ = models[-1].hashes  # now: what was read is what is cited, whatever happens to the files later
-        for difference in require_alike(models[0], models[-1]):
-            session.warn(difference)
-    progress("loading", len(references), len(references))
-    return models
 
 
 def prepare(
@@ -276,9 +268,10 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, T
     if not certificate.ok:
         raise VerificationError(f"the head of B cannot move along: {certificate}; align the base models instead")
     done = replace(found, certificate=certificate)
-    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), spec.applied(
-        element, b.weights
-    )
+    state = spec.applied(element, b.weights)
+    if aligned.borders and b.given is not None:
+        state = dict(state) | aligned.borders.own(b.given.weights, [(spec, element)])
+    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), state
 
 
 def write(
@@ -301,6 +294,7 @@ def write(
     report |= aligned.account(merged=merge is not None).fields
     say_dtypes(session, models, storage)
     report["heads"] = str(aligned.heads) or None
+    report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
     report["loss"] = None if request is None else request.loss
     report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
     page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
@@ -312,12 +306,15 @@ def write(
         architecture=like.architecture,
         source=like.folder,
         base_models=[model.reference for model in models],
-        summary=summary(aligned.alignment, " ".join(filter(None, (what, _sentence(aligned.heads))))),
+        summary=summary(
+            aligned.alignment, " ".join(filter(None, (what, *_sentences(aligned, merged=merge is not None))))
+        ),
         licence=shared_licence(model.folder for model in models),
         pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report)),
         force=session.force,
         storage=storage,
         second=aligned.second if aligned.heads.second and merge is not None else None,
+        finish=aligned.pair.finish if aligned.pair is not None and merge is not None else None,
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
     return report
@@ -332,9 +329,9 @@ def _config(config: Any, alignment: Alignment) -> Any:
     return apart
 
 
-def _sentence(heads: Heads) -> str:
-    text = str(heads)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+def _sentences(aligned: Aligned, *, merged: bool) -> list[str]:
+    lines = [str(aligned.heads), *aligned.borders_text(merged=merged).splitlines()]
+    return [f"{line[0].upper()}{line[1:]}." for line in lines if line]
 
 
 def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any], what: str) -> None:
@@ -350,8 +347,9 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     )
     if alignment.untied:
         session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
-    found = aligned.account(merged=report["merge"] is not None)
-    session.say("\n".join(filter(None, (what, str(aligned.heads), str(found), f"written to {out}"))))
+    merged = report["merge"] is not None
+    found, borders = aligned.account(merged=merged), aligned.borders_text(merged=merged)
+    session.say("\n".join(filter(None, (what, str(aligned.heads), borders, str(found), f"written to {out}"))))
     if found.warning:
         session.warn(found.warning)
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.jobs import files
-from permgraph.jobs.align import Matching, load_all, prepare
+from permgraph.jobs.align import Matching, prepare
+from permgraph.jobs.loading import load_pair
 from permgraph.jobs.session import Session
 from permgraph.models.heads import common_part
 from permgraph.pages.comparison import comparison_page
@@ -22,12 +23,13 @@ def compare_two(
     if html is not None:
         files.require_writable(html, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
-        loaded = load_all(session, (a, b), progress, like)
-        parts, heads = common_part(tuple(loaded))
+        pair, _ = load_pair(session, (a, b), progress, like)
+        parts, heads = common_part((pair.a, pair.b))
         models, options = prepare(session, parts, matching, progress)
         found = compare_models(models, **options)
     matching.require_unchanged()
-    session.say("\n".join(filter(None, (str(found), "" if heads.whole else f"compared without heads: {heads.reason}"))))
+    without = "" if heads.whole else f"compared without heads: {heads.reason}"
+    session.say("\n".join(filter(None, (str(found), without, str(pair.borders)))))
     if html is not None:
         files.write(html, comparison_page(found, (a, b)), force=session.force)
     session.emit({"a": a, "b": b, "heads": heads.reason or None} | fields(found))

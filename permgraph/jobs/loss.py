@@ -61,7 +61,7 @@ def curves_of(
         done += 1
         return judge(model)
 
-    plain = barrier(a, b, counted)
+    plain = barrier(a, b, counted, borders=aligned.alignment.borders)
     base = None if aligned.base is None else aligned.base.model
     moved = barrier(a, b, counted, alignment=aligned.alignment, method=method, data=data, base=base, **options)
     progress("judging", total, total)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.folders import require_free
 from permgraph.jobs import align as jobs
+from permgraph.jobs.loading import load_pair
 from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
 from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
@@ -50,13 +51,12 @@ def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
     with joined(session, shares=matching.shares) as here, here.progress() as progress:
-        a, b, *base = jobs.load_all(
-            here, asked.references, progress, asked.model, on_demand=matching.max_memory is not None
-        )
+        pair, base = load_pair(here, asked.references, progress, asked.model, on_demand=matching.max_memory is not None)
+        a, b = pair.a, pair.b
         require_read(asked, [model.hashes for model in (a, b, *base)])
         jobs.require_room(Path(str(asked.out)), a, asked.dtype)
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
-        aligned = jobs.align_loaded(here, a, b, matching, progress, *base)
+        aligned = jobs.align_loaded(here, pair, matching, progress, *base)
     with session.progress() as progress:
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
         part = Merges(

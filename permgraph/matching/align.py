@@ -10,10 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.comparing.batches import Progress
+from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.learning.descent import Descent
 from permgraph.matching import gains_report
+from permgraph.matching.borders import Borders
+from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.gains import Gain
 from permgraph.matching.partners import Partners
 from permgraph.matching.pipeline import Matched, match_models
@@ -22,7 +24,7 @@ from permgraph.matching.weights.search import WeightSearch
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
-from permgraph.tracing.loaded import Loaded, module_of
+from permgraph.tracing.loaded import Loaded, module_of, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,8 @@ class Alignment:
         kept: names of A's head, where heads differ: a merge keeps it. In `state_dict` it stands in place of B's.
         heads_b: with "both", B's head by B's names, moved into the order of the trunk: `{**merged, **heads_b}` is a
             state dict of B's class.
+        borders: axes at which the models differ without being heads, as rows of tokens, and what became of them.
+            `state_dict` has B on the axes of the output, zero where it has nothing; `state_of_b` on its own.
 
     """
 
@@ -63,6 +67,8 @@ class Alignment:
     heads: str = "merge"
     kept: tuple[str, ...] = ()
     heads_b: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    borders: Borders = field(default_factory=Borders, repr=False)
+    given_b: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return gains_report.text(self)
@@ -90,9 +96,15 @@ class Alignment:
 
     @property
     def state_of_b(self) -> dict[str, Tensor]:
-        """B's weights, moved, with its own head where `heads` is "both": a state dict of B's class."""
+        """B's weights, moved, with its own borders, and its own head where `heads` is "both": of B's class."""
         lost = () if self.heads_b is None else self.kept
-        return {n: t for n, t in self.state_dict.items() if n not in lost} | dict(self.heads_b or {})
+        whole = {n: t for n, t in self.state_dict.items() if n not in lost} | dict(self.heads_b or {})
+        return whole | self.borders.own(self.given_b or {}, self._stages)
+
+    def with_borders(self, borders: Borders, given_b: Mapping[str, Tensor]) -> Alignment:
+        """The same with the axes at which B, whose weights are `given_b`, was fitted to A; they must not move."""
+        borders.require_unmoved(self.spec)
+        return replace(self, borders=borders, given_b=given_b)
 
     @property
     def _stages(self) -> list[tuple[PermutationSpec, Mapping[str, Any]]]:
@@ -206,15 +218,20 @@ def align(
     """
     chosen = {"mix": mix, "point_weights": point_weights}
     require_heads(heads)
+    data = None if data is None else Batches.of(data)
     asked = {
         "args": args, "kwargs": kwargs, "method": method, "groups": groups, "outputs": outputs, "kinds": kinds,
         "seed": seed, "progress": progress,
         "options": {name: value for name, value in chosen.items() if value is not None} | options,
     }  # fmt: skip
-    if heads != "merge" and differ(*(module_of(model).state_dict() for model in (model_a, model_b))):
-        return align_trunks(model_a, model_b, data, heads, spec=spec, **asked)
-    found = align_models(Models.of((model_a, model_b)), data, spec=spec, **asked)
-    return replace(found, heads_b={}) if heads == "both" else found
+    fitted = fit(model_a, model_b, lambda: example_of(model_a, data, args, kwargs))
+    a, b = fitted.a, fitted.b
+    if heads != "merge" and differ(*(module_of(model).state_dict() for model in (a, b))):
+        found = align_trunks(a, b, data, heads, spec=spec, **asked)
+    else:
+        found = align_models(Models.of((a, b)), data, spec=spec, **asked)
+        found = replace(found, heads_b={}) if heads == "both" else found
+    return found.with_borders(fitted.borders, state_of(model_b)) if fitted.borders else found
 
 
 def align_trunks(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
+from permgraph.matching.borders import Borders
 from permgraph.merging.merge import Merges
 from permgraph.tracing.loaded import Loaded, module_of
 
@@ -71,6 +72,7 @@ def barrier(
     method: str = "linear",
     data: Iterable[Any] | None = None,
     base: nn.Module | Mapping[str, Tensor] | None = None,
+    borders: Borders | None = None,
     **options: Any,
 ) -> Barrier:
     """The loss of every merge between B' and A, for any loss.
@@ -84,6 +86,7 @@ def barrier(
         method: how the points between are merged, as in `merge`.
         data: calibration batches, for the methods that need them.
         base: as in `merge`.
+        borders: of models that were fitted to each other; those of the alignment by default.
         options: the method's own, by name.
 
     Raises:
@@ -92,7 +95,7 @@ def barrier(
 
     """
     shares = _shares(weights)
-    merges = Merges(model_a, model_b, alignment, data, base=base)
+    merges = Merges(model_a, model_b, alignment, data, base=base, borders=borders)
     ends = module_of(model_b), module_of(model_a)
     found: list[tuple[float, ...]] = []
     for share in shares:

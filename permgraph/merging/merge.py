@@ -15,6 +15,7 @@ from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.matching.align import Alignment
+from permgraph.matching.borders import Borders
 from permgraph.merging.least_squares import merge_layers
 from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
@@ -120,12 +121,14 @@ class Merges:
         spec: PermutationSpec | None = None,
         base: nn.Module | Mapping[str, Tensor] | None = None,
         progress: Progress | None = None,
+        borders: Borders | None = None,
     ) -> None:
         self.models = _models((model_a, model_b), alignment)
         if alignment is not None and alignment.spec.kinds == "all":
             self.models = alignment.models  # with their norms folded
         self.alignment, self.spec, self.progress = alignment, spec, progress
         self.data, self.base = data, base
+        self.borders = borders or (Borders() if alignment is None else alignment.borders)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -146,14 +149,21 @@ class Merges:
         state = self.models.states[0]
         merged = each_once(state, lambda name: self._tensor(name, one, shares))
         if not steps.needs_data:
-            return merged
+            return self._with_borders(merged)
         first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
         result = {name: merged[name] for name in first.values()}
         if layers:
             result |= merge_layers(layers.function, self.calibration, shares)
         for name in steps.corrections:
             result |= correction[name].function(self.calibration, result, shares)
-        return {name: result[first[memory_of(tensor)]] for name, tensor in state.items()}
+        return self._with_borders({name: result[first[memory_of(tensor)]] for name, tensor in state.items()})
+
+    def _with_borders(self, merged: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The same, in which the rows and channels that only one model has are its own."""
+        if not self.borders:
+            return merged
+        b = self.models.states[1].__getitem__ if self.alignment is None else self.alignment.moved
+        return self.borders.kept(merged, self.models.states[0].__getitem__, b)
 
     def _tensor(self, name: str, method: TensorMerge, shares: Shares) -> Tensor:
         a, b = (state[name] for state in self.models.states)
@@ -164,8 +174,9 @@ class Merges:
 
 
 def _models(given: tuple[nn.Module | Loaded, nn.Module | Loaded], alignment: Alignment | None) -> Models:
-    """The two models with what the alignment knows of them; its own where B has A's head, or weights are in files."""
-    if alignment is not None and (alignment.kept or isinstance(alignment.models.states[0], LazyState)):
+    """The two models with what the alignment knows of them; its own where they were fitted, or weights are in files."""
+    fitted = alignment is not None and bool(alignment.kept or alignment.borders)
+    if alignment is not None and (fitted or isinstance(alignment.models.states[0], LazyState)):
         return alignment.models
     models = Models.of(given)
     return models if alignment is None else models.sharing(alignment.models)

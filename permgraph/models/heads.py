@@ -22,7 +22,7 @@ from permgraph.errors import SpecMismatchError
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.timm_models import is_timm, without_classifier
 from permgraph.models.transformers_models import base_prefix
-from permgraph.models.vocabulary import vocabulary_of
+from permgraph.models.vocabulary import tokens_in
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 
@@ -142,7 +142,7 @@ def labels_of(model: LoadedModel) -> Any:
     """What the outputs of the head stand for: tokens (CTC), classes, or None where the head has no names of its own."""
     name = type(model.model).__name__
     if name.endswith("ForCTC"):
-        return vocabulary_of(model.folder)
+        return tokens_in(model.folder)
     if is_timm(model.model):
         return (model.config or {}).get("label_names")
     if "Classification" in name or "Detection" in name:

@@ -17,8 +17,10 @@ from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.reading import state_sha256
 from permgraph.errors import CalibrationError, CheckpointError
+from permgraph.matching.vocabularies import Vocabulary
 from permgraph.models.references import run_python
 from permgraph.models.stored_weights import StoredWeights
+from permgraph.models.vocabulary import vocabulary_of
 from permgraph.tracing.capture import moved
 
 Axis = tuple[str, int]
@@ -31,7 +33,8 @@ class LoadedModel:
     `config` is the transformers config as it should be written again (None for other models), `folder` the checkpoint
     on disk (None for a model made by code), `tie` and `outputs` what `derive` takes, `facts` what another model must
     share to be fed the same batches, `stored` how its weights lay in their files, `files` what was read of them.
-    `lazy`: its weights, read from the files when they are asked for; the model itself then has none.
+    `lazy`: its weights, read from the files when they are asked for; the model itself then has none. `given`: what was
+    loaded, where this is that model on the axes of another.
     """
 
     reference: str
@@ -47,6 +50,7 @@ class LoadedModel:
     stored: StoredWeights = field(default_factory=lambda: StoredWeights({}))
     files: tuple[OpenFile, ...] = ()
     lazy: LazyState | None = None
+    given: LoadedModel | None = None
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
@@ -66,9 +70,16 @@ class LoadedModel:
 
         Raises CheckpointError if a file was changed since it was opened.
         """
+        if self.given is not None:
+            return self.given.hashes
         if self.files:
             return {file.path.name: file.sha256() for file in self.files}
         return {"state_dict": state_sha256(self.model.state_dict())}
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens that it looks up, by its own tokenizer; None where it reads no tokens."""
+        return vocabulary_of(self)
 
     @property
     def architecture(self) -> str:

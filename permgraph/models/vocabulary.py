@@ -1,63 +1,92 @@
-"""Vocabularies: two models that look tokens up by id can be merged only if every id means the same token in both."""
+"""The tokens of a model by its own tokenizer, and the tensors that have an entry for each of them."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from permgraph.checkpoints.reading import file_sha256
 from permgraph.data.processors import VOCABULARIES, files_in, tokenizer_in
-from permgraph.errors import SpecMismatchError
+from permgraph.errors import CheckpointError, SpecMismatchError
+from permgraph.matching.vocabularies import Vocabulary, differing_tokens, vocabulary_border
+from permgraph.models.transformers_models import empty_model
 
 if TYPE_CHECKING:
     from permgraph.models.loaded import LoadedModel
 
 MORE = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
 TOKEN_INPUTS = ("input_ids", "decoder_input_ids")
-SHOWN = 3
 
 
-def vocabulary_of(folder: Path | None) -> Mapping[str, int] | None:
+def tokens_in(folder: Path | None) -> Mapping[str, int] | None:
     """Token to id, by the tokenizer in `folder`; None where there is none. Raises CalibrationError if it is broken."""
     if folder is None or not files_in(folder, VOCABULARIES):
         return None
-    vocabulary: dict[str, int] = tokenizer_in(folder).get_vocab()
-    return vocabulary
+    tokens: dict[str, int] = tokenizer_in(folder).get_vocab()
+    return tokens
 
 
-def require_one_vocabulary(a: LoadedModel, b: LoadedModel) -> str:
-    """Refuse two models that look tokens up by id and do not agree on what the ids mean; returns a warning, or "".
+def vocabulary_of(model: LoadedModel) -> Vocabulary | None:
+    """The tokens of a model that looks them up by id, as far as its folder has a tokenizer; None for another model."""
+    rows = _rows(model) if any(name in model.kwargs for name in TOKEN_INPUTS) else None
+    if rows is None:
+        return None
+    folder = model.folder
+    return Vocabulary(
+        model.reference,
+        rows,
+        cache(lambda: tokens_in(folder)),
+        lambda: () if folder is None else tuple(tokenizer_in(folder).get_added_vocab()),
+        lambda: _axes(model, rows),
+        _files(folder),
+    )
+
+
+def require_one_vocabulary(a: LoadedModel, b: LoadedModel) -> None:
+    """Refuse two models whose token tables do not mean the same, row by row.
 
     Raises SpecMismatchError with the number of tokens that differ and the first of them.
     """
-    if not any(name in model.kwargs for model in (a, b) for name in TOKEN_INPUTS):
+    if vocabulary_border(a.vocabulary, b.vocabulary) is None:
+        return
+    mine, theirs = ((tokens_in(model.folder) or {}) for model in (a, b))
+    raise SpecMismatchError(
+        f"the vocabularies of {a.reference} and {b.reference} differ in {differing_tokens(mine, theirs)}. Two models "
+        "are merged by token, and more need one tokenizer: merge two at a time, or merge models with one tokenizer."
+    )
+
+
+def unsure_tokens(a: LoadedModel, b: LoadedModel) -> str:
+    """A warning where only one of two models has a tokenizer; else nothing."""
+    one, other = a.vocabulary, b.vocabulary
+    if one is None or other is None or one.rows != other.rows:
         return ""
-    rows = [_rows(model) for model in (a, b)]
-    if _same_files(a.folder, b.folder) and rows[0] == rows[1]:
-        return ""
-    mine, theirs = (vocabulary_of(model.folder) for model in (a, b))
-    lacking = [model.reference for model, found in ((a, mine), (b, theirs)) if found is None]
-    if rows[0] != rows[1]:
-        names = " and of ".join(lacking)
-        unknown = f" Without the tokenizer of {names} nobody knows which is which." if lacking else ""
-        raise SpecMismatchError(
-            f"the vocabularies differ: {a.reference} has {rows[0]} rows of token embeddings, {b.reference} {rows[1]}."
-            f"{unknown} Give both as many with `model.resize_token_embeddings(rows)` of transformers, "
-            "where the first rows mean the same tokens, or take models of one tokenizer."
+    lacking = [found.name for found in (one, other) if found.files is None]
+    return f"{lacking[0]} has no tokenizer: its token ids are taken to mean the same" if len(lacking) == 1 else ""
+
+
+def add_tokens(folder: Path, source: Path, added: tuple[str, ...], first: int) -> None:
+    """Add tokens of the tokenizer in `source` to that in `folder`, with the ids from `first` on.
+
+    Raises CheckpointError where the tokenizer gives them other ids.
+    """
+    known = {str(token): token for token in tokenizer_in(source).added_tokens_decoder.values()}
+    tokenizer = tokenizer_in(folder)
+    for token in added:
+        one = known.get(token, token)
+        tokenizer.add_tokens([one], special_tokens=bool(getattr(one, "special", False)))
+    found = [tokenizer.get_vocab().get(token) for token in added]
+    if found != list(range(first, first + len(added))):
+        raise CheckpointError(
+            f"{source}: its tokens {', '.join(added)} cannot be added to the tokenizer of A, which gives them the ids "
+            f"{found}. Add them to A's tokenizer and its rows first."
         )
-    if mine is None or theirs is None:
-        return "" if len(lacking) > 1 else f"{lacking[0]} has no tokenizer: its token ids are taken to mean the same"
-    differing = [token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token)]
-    differing.sort(key=lambda token: (mine.get(token, len(mine)), theirs.get(token, 0)))
-    if differing:
-        shown = ", ".join(f"{t!r} ({mine.get(t, 'absent')} and {theirs.get(t, 'absent')})" for t in differing[:SHOWN])
-        raise SpecMismatchError(
-            f"the vocabularies of {a.reference} and {b.reference} differ in {len(differing)} of "
-            f"{len(mine.keys() | theirs.keys())} tokens, as {shown}. Embeddings are looked up by token id, so that "
-            "merging would mix different tokens. Merge models with one tokenizer."
-        )
-    return ""
+    tokenizer.save_pretrained(folder)
 
 
 def _rows(model: LoadedModel) -> int | None:
@@ -68,9 +97,35 @@ def _rows(model: LoadedModel) -> int | None:
         return None
 
 
-def _same_files(a: Path | None, b: Path | None) -> bool:
-    """Whether two folders hold the very same tokenizer files, which saves loading them."""
-    if a is None or b is None:
-        return False
-    found = [{path.name: file_sha256(path) for path in files_in(folder, (*VOCABULARIES, *MORE))} for folder in (a, b)]
-    return bool(found[0]) and found[0] == found[1]
+def _axes(model: LoadedModel, rows: int) -> dict[str, int]:
+    """The dimensions that are longer in a model of the same config with one token more."""
+    module: nn.Module = model.model
+    config = copy.deepcopy(module.config)
+    sized = [part for part in _parts(config) if getattr(part, "vocab_size", None) == rows]
+    if not sized:
+        raise SpecMismatchError(
+            f"{model.reference}: its config has no `vocab_size` of {rows}, the rows of its token embeddings. "
+            "Correct it."
+        )
+    for part in sized:
+        part.vocab_size = rows + 1
+    longer = empty_model(type(module), config).state_dict()
+    return {
+        name: dim
+        for name, tensor in module.state_dict().items()
+        if name in longer
+        for dim, (here, there) in enumerate(zip(tensor.shape, longer[name].shape, strict=True))
+        if (here, there) == (rows, rows + 1)
+    }
+
+
+def _parts(config: Any) -> list[Any]:
+    inner = [part for part in vars(config).values() if hasattr(part, "to_dict")]
+    return [config, *inner]
+
+
+def _files(folder: Path | None) -> dict[str, str] | None:
+    """The hashes of the tokenizer's files: where they are the same, it need not be loaded."""
+    if folder is None or not files_in(folder, VOCABULARIES):
+        return None
+    return {path.name: file_sha256(path) for path in files_in(folder, (*VOCABULARIES, *MORE))}

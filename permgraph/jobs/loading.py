@@ -1,0 +1,60 @@
+"""The models that a command names, loaded and compared with the first; two of them fitted to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from permgraph.errors import OptionError
+from permgraph.jobs.session import Progress, Session
+from permgraph.models.alike import require_alike
+from permgraph.models.borders import FittedPair, fit_loaded
+from permgraph.models.devices import device_of
+from permgraph.models.loaded import LoadedModel
+from permgraph.models.loading import load
+
+
+def load_all(
+    session: Session,
+    references: Sequence[str],
+    progress: Progress,
+    like: str | None = None,
+    *,
+    on_demand: bool = False,
+    fitted: bool = True,
+) -> list[LoadedModel]:
+    """The models of these names, with a warning where one expects other inputs than the first.
+
+    `like` makes the model that all of them are weights of. With `on_demand` no weights are read yet. `fitted`: whether
+    the second must have the borders of the first.
+
+    Raises PermgraphError where one cannot be matched with the first, whatever its weights.
+    """
+    device, models = device_of(session.device), list[LoadedModel]()
+    for done, reference in enumerate(references):
+        progress("loading", done, len(references))
+        models.append(load(reference, model=like, on_demand=on_demand).on(device))
+        _ = models[-1].hashes  # now: what was read is what is cited, whatever happens to the files later
+        for difference in require_alike(models[0], models[-1], fitted=fitted or len(models) > 2):
+            session.warn(difference)
+    progress("loading", len(references), len(references))
+    return models
+
+
+def load_pair(
+    session: Session,
+    references: Sequence[str],
+    progress: Progress,
+    like: str | None = None,
+    *,
+    on_demand: bool = False,
+) -> tuple[FittedPair, list[LoadedModel]]:
+    """The first two models, fitted to each other where their borders differ, and the others, as `load_all` has them.
+
+    Raises OptionError where more than the two are given and borders differ.
+    """
+    a, b, *others = load_all(session, references, progress, like, on_demand=on_demand, fitted=False)
+    pair = fit_loaded(a, b)
+    a.adapter.require_alike(pair.a.config, pair.b.config)
+    if pair.borders and others:
+        raise OptionError(f"task vectors need models of the base's shapes, and {pair.borders}: leave out --base")
+    return pair, others

@@ -1,0 +1,213 @@
+"""Axes at the border of two models that differ: how B's entries come to lie on A's axis, and who owns which.
+
+A border is an axis that no group moves: the rows of a token table, the channels of an input, the rows of a table of
+positions. B is laid on A's axis with zeros where it has nothing, and is matched so. What only one model has is that
+model's own in a merge; B moved by itself keeps its own axis.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.checkpoints.lazy_state import memory_of
+from permgraph.errors import OptionError
+from permgraph.symmetry.spec import PermutationSpec
+
+Axes = Mapping[str, int]
+State = Mapping[str, Tensor]
+Stage = tuple[PermutationSpec, Mapping[str, Any]]
+Read = Callable[[str], Tensor]
+SIZES = (
+    "num_channels", "in_channels", "in_chans", "vocab_size", "max_position_embeddings", "n_positions",
+    "max_source_positions", "max_target_positions",
+)  # fmt: skip
+"""Attributes of modules and configs that say how long a border is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Border:
+    """One axis of the output, and where its entries lie in A and in B.
+
+    Attributes:
+        what: what it is an axis of, in words.
+        rule: what becomes of its entries, in words.
+        axes: tensor of A -> dimension; `axes_b`: the same for B's names.
+        a: for each entry of the output its place in A, -1 where A has none; `b`: the same in B.
+        size_a: entries of A; `size_b`: of B.
+        grey: B has one entry for all of A's, or A one for all of B's: the sum of colours is the weight of grey.
+
+    """
+
+    what: str
+    rule: str
+    axes: Axes
+    axes_b: Axes
+    a: Tensor = field(repr=False)
+    b: Tensor = field(repr=False)
+    size_a: int
+    size_b: int
+    grey: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many entries the output has."""
+        return len(self.a)
+
+    def fitted(self, tensor: Tensor, dim: int, *, of_b: bool) -> Tensor:
+        """A tensor of A or B on the axis of the output, zero where it has nothing."""
+        if of_b and self.grey:
+            whole = tensor.sum(dim, keepdim=True)
+            return whole if self.size == 1 else (whole / self.size).repeat_interleave(self.size, dim)
+        places = (self.b if of_b else self.a).to(tensor.device)
+        if torch.equal(places, torch.arange(tensor.shape[dim], device=places.device)):
+            return tensor
+        taken = tensor.index_select(dim, places.clamp(min=0))
+        absent = (places < 0).view(-1, *[1] * (tensor.dim() - 1 - dim))
+        return torch.where(absent, torch.zeros((), dtype=tensor.dtype, device=tensor.device), taken)
+
+    def kept(self, merged: Tensor, a: Tensor, b: Tensor, dim: int) -> Tensor:
+        """A merge with the entries that only one model has as that one has them; `a` and `b` are fitted."""
+        for places, owner in ((self.b, a), (self.a, b)):
+            absent = (places < 0).to(merged.device)
+            if not self.grey and bool(absent.any()):
+                mask = absent.view(-1, *[1] * (merged.dim() - 1 - dim))
+                merged = torch.where(mask, owner.to(merged.dtype), merged)
+        return merged
+
+
+@dataclass(frozen=True, eq=False)
+class Borders:
+    """All borders of two models."""
+
+    borders: tuple[Border, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.borders)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{border.what}: {border.rule}" for border in self.borders)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Tensor of the output -> what became of it at its border."""
+        found: dict[str, list[str]] = {}
+        for border in self.borders:
+            for name in border.axes:
+                found.setdefault(name, []).append(f"{border.what}: {border.rule}")
+        return {name: "; ".join(dict.fromkeys(rules)) for name, rules in found.items()}
+
+    def sizes(self, *, of_b: bool) -> dict[int, int]:
+        """The lengths that borders have in A or B -> those that they have in the output."""
+        return {border.size_b if of_b else border.size_a: border.size for border in self.borders}
+
+    def below(self, a: str, b: str) -> Borders:
+        """The borders of tensors under the prefix `a` in A and `b` in B, by their names below it."""
+        inner = [replace(one, axes=_below(one.axes, a), axes_b=_below(one.axes_b, b)) for one in self.borders]
+        return Borders(tuple(border for border in inner if border.axes))
+
+    def fitted(self, state: State, *, of_b: bool = False) -> dict[str, Tensor]:
+        """The tensors that are not as the output has them, fitted; none of the others."""
+        found: dict[str, Tensor] = {}
+        for border in self.borders:
+            for name, dim in (border.axes_b if of_b else border.axes).items():
+                given = found.get(name, state[name])
+                tensor = border.fitted(given, dim, of_b=of_b)
+                if tensor is not given:
+                    found[name] = tensor
+        return found
+
+    def kept(self, merged: State, a: Read, b: Read) -> Mapping[str, Tensor]:
+        """A merge in which what only one model has is as it is there; `a` and `b` give the fitted tensor of a name."""
+        result = dict(merged)
+        done: dict[tuple[int, int], Tensor] = {}
+        for border in self.borders:
+            for name, dim in border.axes.items():
+                key = id(result[name]), id(border)  # what is tied stays tied
+                if key not in done:
+                    done[key] = border.kept(result[name], a(name), b(name), dim)
+                result[name] = done[key]
+        return result
+
+    def require_unmoved(self, spec: PermutationSpec) -> None:
+        """Raise OptionError where a group of the fitted models moves a border."""
+        for border in self.borders:
+            moved = [g.name for g in spec.groups if any(border.axes.get(name) == dim for name, dim in g.axes)]
+            if moved:
+                raise OptionError(
+                    f"{moved[0]} would move the {border.what}, which differ between the models: "
+                    "take outputs='fixed', or models with the same"
+                )
+
+    def own(self, state: State, stages: Sequence[Stage]) -> dict[str, Tensor]:
+        """The tensors of B that have a border, on their own axes, moved: in pieces, entry by entry alike."""
+        found: dict[str, Tensor] = {}
+        done: list[tuple[Any, Tensor]] = []
+        for name in dict.fromkeys(name for border in self.borders for name in border.axes_b):
+            key = memory_of(state[name]), [spec.layouts.get(name) for spec, _ in stages]
+            known = next((tensor for before, tensor in done if before == key), None)
+            found[name] = self._own(name, state[name], stages) if known is None else known
+            done.append((key, found[name]))
+        return found
+
+    def _own(self, name: str, tensor: Tensor, stages: Sequence[Stage]) -> Tensor:
+        at = [(border, border.axes_b[name]) for border in self.borders if name in border.axes_b]
+        for spec, element in stages:
+            tensor = _in_pieces(tensor.detach(), at, partial(spec.apply_one, dict(element), name))
+        return tensor
+
+
+def _below(axes: Axes, prefix: str) -> Axes:
+    return {name.removeprefix(prefix): dim for name, dim in axes.items() if name.startswith(prefix)}
+
+
+def _in_pieces(tensor: Tensor, borders: Sequence[tuple[Border, int]], move: Callable[[Tensor], Tensor]) -> Tensor:
+    if not borders:
+        return move(tensor)
+    (border, dim), *rest = borders
+    pieces = []
+    for piece in torch.split(tensor, border.size, dim):
+        gap = list(tensor.shape)
+        gap[dim] = border.size - piece.shape[dim]
+        whole = torch.cat([piece, piece.new_zeros(gap)], dim) if gap[dim] else piece
+        pieces.append(_in_pieces(whole, rest, move).narrow(dim, 0, piece.shape[dim]))
+    return torch.cat(pieces, dim)
+
+
+def resized(model: nn.Module, tensors: State, sizes: Mapping[int, int]) -> nn.Module:
+    """A copy of a model with other tensors of these names, which shares all else with it.
+
+    `sizes`: old length -> new length, for the attributes of modules and configs that say how long a border is.
+    """
+    known = dict[str, Tensor](model.named_parameters(remove_duplicate=False))
+    known |= dict(model.named_buffers(remove_duplicate=False))
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    for name, tensor in tensors.items():
+        old = known[name]
+        grad = old.requires_grad
+        shared[id(old)] = nn.Parameter(tensor, grad) if isinstance(old, nn.Parameter) else tensor
+    other = copy.deepcopy(model, shared)
+    for holder in _holders(other):
+        resize_fields(holder, sizes)
+    return other
+
+
+def resize_fields(holder: Any, sizes: Mapping[int, int]) -> None:
+    """Set the attributes of a module or config that say how long a border is, old length -> new length."""
+    for attribute in SIZES:
+        length = getattr(holder, attribute, None)
+        if isinstance(length, int) and sizes.get(length, length) != length:
+            setattr(holder, attribute, sizes[length])
+
+
+def _holders(model: nn.Module) -> list[Any]:
+    configs = [getattr(module, "config", None) for module in model.modules()]
+    inner = [getattr(config, "text_config", None) for config in configs]
+    found = {id(one): one for one in [*model.modules(), *configs, *inner] if one is not None}
+    return list(found.values())

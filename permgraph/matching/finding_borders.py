@@ -1,0 +1,150 @@
+"""Finds, in the graph of A, the axes at which B may be of another length: channels of an input, rows of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from permgraph.matching.borders import Border
+from permgraph.tracing.capture import Program, op_name
+
+Shapes = Mapping[str, tuple[int, ...]]
+CONVOLUTIONS = ("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution")
+TABLES = ("aten.embedding",)
+PARTS = ("aten.slice", "aten.narrow")
+SAME_IDS = (
+    "aten.view", "aten.reshape", "aten._unsafe_view", "aten.to", "aten._to_copy", "aten.clone", "aten.contiguous",
+    "aten.alias", "aten.slice", "aten.select", "aten.unsqueeze", "aten.squeeze", "aten.flatten", "aten.expand",
+    "aten.lift_fresh_copy", "aten.detach_", "aten.detach", "aten.transpose", "aten.permute",
+)  # fmt: skip
+"""Operations whose result holds the very numbers of their operand."""
+
+
+@dataclass(frozen=True)
+class Differing:
+    """An axis that is longer in one model; `other` is B's name of the tensor."""
+
+    name: str
+    other: str
+    dim: int
+    a: int
+    b: int
+
+
+def differing(a: Shapes, b: Shapes, names: Mapping[str, str]) -> tuple[Differing, ...]:
+    """The axes of tensors with as many dimensions in both whose lengths differ; `names`: name in A -> name in B."""
+    return tuple(
+        Differing(name, other, dim, here, there)
+        for name, other in names.items()
+        if len(a[name]) == len(b[other])
+        for dim, (here, there) in enumerate(zip(a[name], b[other], strict=True))
+        if here != there
+    )
+
+
+def borders_in(program: Program, found: tuple[Differing, ...]) -> tuple[Border, ...]:
+    """The borders among axes that differ; what is none stays as it is, for the match to refuse."""
+    kinds = {axis: kind for axis in found if (kind := _kind(program, axis))}
+    groups: dict[tuple[str, int, int], list[Differing]] = {}
+    for axis, kind in kinds.items():
+        groups.setdefault((kind, axis.a, axis.b), []).append(axis)
+    return tuple(border for (kind, a, b), axes in groups.items() for border in _borders(kind, a, b, axes))
+
+
+def _borders(kind: str, a: int, b: int, axes: list[Differing]) -> Iterator[Border]:
+    for dim in dict.fromkeys(axis.dim for axis in axes):
+        here = [axis for axis in axes if axis.dim == dim]
+        shared = min(a, b)
+        grey = kind == CHANNELS and {a, b} == {1, 3}
+        places = torch.arange(a)
+        yield Border(
+            kind,
+            _grey_rule(a) if grey else _rule(kind, a, b),
+            {axis.name: dim for axis in here},
+            {axis.other: dim for axis in here},
+            places,
+            torch.where(places < shared, places, -1),
+            a,
+            b,
+            grey,
+        )
+
+
+def _rule(kind: str, a: int, b: int) -> str:
+    rest = f"the last {a - b} kept from A" if a > b else f"the last {b - a} of B left out"
+    return f"the first {min(a, b)} are the same in both and merged, {rest}"
+
+
+def _grey_rule(a: int) -> str:
+    if a == 1:
+        return "A reads grey and B colours: the sum of B's three is merged with A's one, B on grey images"
+    return "A reads colours and B grey: a third of B's one is merged with each of A's, B on the mean of colours"
+
+
+CHANNELS, POSITIONS = "input channels", "positions"
+
+
+def _kind(program: Program, axis: Differing) -> str:
+    place = program.names.get(axis.name, axis.name)
+    nodes = [n for n in program.graph.graph.nodes if n.name in program.feeds and program.feeds[n.name].name == place]
+    users = [(node, user) for node in nodes for user in node.users]
+    if users and all(_reads_input(user, node, axis.dim, program) for node, user in users):
+        return CHANNELS
+    if users and all(_reads_positions(user, node, axis.dim, program) for node, user in users):
+        return POSITIONS
+    return ""
+
+
+def _reads_input(user: fx.Node, weight: fx.Node, dim: int, program: Program) -> bool:
+    """Whether this is the convolution of what no parameter has changed with a weight, seen along its input channels."""
+    if op_name(user.target) not in CONVOLUTIONS or dim != 1 or user.args[1] is not weight:
+        return False
+    return not any(program.feeds[node.name].kind in ("parameter", "buffer") for node in _behind(user.args[0], program))
+
+
+def _reads_positions(user: fx.Node, table: fx.Node, dim: int, program: Program) -> bool:
+    """Whether the rows of a table are looked up by numbers that are not an input's own, or its first rows are read."""
+    if op_name(user.target) in TABLES:
+        return dim == 0 and user.args[0] is table and not _is_input(user.args[1], program)
+    return _first_part(user, dim)
+
+
+def _first_part(user: fx.Node, dim: int) -> bool:
+    if op_name(user.target) not in PARTS:
+        return False
+    given = [*user.args, *(user.kwargs.values())]
+    rank = user.args[0].meta["val"].dim() if isinstance(user.args[0], fx.Node) else 0
+    axis: Any = given[1] if len(given) > 1 else 0
+    axis %= rank
+    if axis != dim:
+        return bool(user.users) and all(_first_part(later, dim) for later in user.users)
+    return (given[2] if len(given) > 2 else 0) in (0, None)
+
+
+def _is_input(node: object, program: Program) -> bool:
+    """Whether a node holds the very numbers of an input."""
+    while isinstance(node, fx.Node) and node.op == "call_function" and op_name(node.target) in SAME_IDS:
+        node = node.args[0]
+    return isinstance(node, fx.Node) and node.name in program.feeds and program.feeds[node.name].kind == "input"
+
+
+def _behind(node: object, program: Program) -> Iterator[fx.Node]:
+    """The placeholders that a node is computed from."""
+    waiting, seen = [node], set[fx.Node]()
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, fx.Node) or one in seen:
+            continue
+        seen.add(one)
+        if one.name in program.feeds:
+            yield one
+        waiting += one.all_input_nodes
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
