@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from merging_cases import Two
-from pairs import mlp, vectors
-from torch import Tensor
+from pairs import mlp, spread, vectors
+from torch import Tensor, nn
 
 import permgraph as pg
 from permgraph.merging import correction, layer_method
@@ -98,3 +98,32 @@ def test_progress_is_told() -> None:
         "statistics of the parents",
         "statistics of the merged model",
     ]
+
+
+def normed(seed: int) -> nn.Module:
+    return spread(nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)), seed)
+
+
+OTHERS = {
+    "another B": ("permutation", lambda a, b, c: (a, c), "model B is not the one that was aligned"),
+    "the other way round": ("permutation", lambda a, b, c: (b, a), "model B is not the one that was aligned"),
+    "another A, folded": ("all", lambda a, b, c: (c, b), "model A is not the one that was aligned"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_models_that_an_alignment_does_not_know_are_refused(case: str) -> None:
+    kinds, given, message = OTHERS[case]
+    a, b, c = map(normed, range(3))
+    alignment = pg.align(a, b, vectors(), kinds=kinds)
+    with pytest.raises(pg.OptionError, match=message):
+        pg.merge(*given(a, b, c), alignment=alignment)
+
+
+@pytest.mark.parametrize("kinds", ["permutation", "all"])
+def test_models_with_the_weights_that_were_aligned_are_taken(kinds: str) -> None:
+    a, b = normed(0), normed(1)
+    alignment = pg.align(a, b, vectors(), kinds=kinds)
+    again = pg.merge(copy.deepcopy(a), copy.deepcopy(b), alignment=alignment)
+    wanted = pg.merge(a, b, alignment=alignment)
+    assert all(torch.equal(again[name], tensor) for name, tensor in wanted.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState, each_once, memory_of
@@ -21,7 +22,7 @@ from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.spec import PermutationSpec
-from permgraph.tracing.loaded import Loaded
+from permgraph.tracing.loaded import Loaded, state_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def merge(
         SpecMismatchError: the models are not of one architecture, or `weight` names no group.
         NonFiniteError: a weight is not finite.
         CalibrationError: a method needs data and there is none, or it is empty or not finite.
-        OptionError: an unknown method or option, or a weight outside [0, 1].
+        OptionError: an unknown method or option, a weight outside [0, 1], or a model that is not the one that was
+            aligned.
         PluginError: an installed merge method cannot be loaded, or does not return what it should.
 
     """
@@ -175,8 +177,34 @@ class Merges:
 
 def _models(given: tuple[nn.Module | Loaded, nn.Module | Loaded], alignment: Alignment | None) -> Models:
     """The two models with what the alignment knows of them; its own where they were fitted, or weights are in files."""
-    fitted = alignment is not None and bool(alignment.kept or alignment.borders)
-    if alignment is not None and (fitted or isinstance(alignment.models.states[0], LazyState)):
+    if alignment is None:
+        return Models.of(given)
+    if isinstance(alignment.models.states[0], LazyState):
         return alignment.models
-    models = Models.of(given)
-    return models if alignment is None else models.sharing(alignment.models)
+    fitted = bool(alignment.kept or alignment.borders)
+    models = alignment.models if fitted else Models.of(given).sharing(alignment.models)
+    _require_aligned(given, alignment)
+    return models
+
+
+def _require_aligned(given: tuple[nn.Module | Loaded, nn.Module | Loaded], alignment: Alignment) -> None:
+    """Raise OptionError for a model in whose place the alignment's own would be merged.
+
+    That is B, which the alignment moves, and A where the alignment has another form of it.
+    """
+    known = alignment.models
+    fitted = {*alignment.kept, *(name for one in alignment.borders.borders for name in (*one.axes, *one.axes_b))}
+    whole = alignment.spec.kinds == "all" or bool(fitted)
+    for number in (0, 1) if whole else (1,):
+        own = known.modules[number].state_dict() if known.folds else known.states[number]
+        state = state_of(given[number])
+        for name, tensor in own.items():
+            if name in state and name not in fitted and not _equal(tensor, state[name]):
+                raise OptionError(
+                    f"model {'AB'[number]} is not the one that was aligned: {name} differs; align these two models, or "
+                    "give those that were"
+                )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return memory_of(a) == memory_of(b) or (a.shape == b.shape and torch.equal(a, b.to(a.device)))
