@@ -294,6 +294,7 @@ def write(
     report |= aligned.account(merged=merge is not None).fields
     say_dtypes(session, models, storage)
     report["heads"] = str(aligned.heads) or None
+    report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
     report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
     report["loss"] = None if request is None else request.loss
     report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
@@ -352,4 +353,6 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     session.say("\n".join(filter(None, (what, str(aligned.heads), borders, str(found), f"written to {out}"))))
     if found.warning:
         session.warn(found.warning)
+    if alignment.related is not None:
+        session.warn(str(alignment.related))
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -25,6 +25,9 @@ from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
 from permgraph.tracing.loaded import Loaded, module_of, state_of
+
+if TYPE_CHECKING:
+    from permgraph.uses.comparison.relatives import Related
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,14 @@ class Alignment:
     def moved(self, name: str) -> Tensor:
         """One entry of `state_dict`, without making the others."""
         return self.spec.apply_one(self.permutations.tables, name, self.models.states[1][name])
+
+    @cached_property
+    def related(self) -> Related | None:
+        """Whether A and B were relatives before B moved, as fine-tunes of one base are; None where not."""
+        from permgraph.uses.comparison.relatives import related
+
+        a, b = self.models.states
+        return related(self.spec, a, b)
 
     @property
     def state_of_b(self) -> dict[str, Tensor]:

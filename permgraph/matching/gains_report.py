@@ -46,9 +46,16 @@ def headline(alignment: Alignment) -> str:
 
 def text(alignment: Alignment) -> str:
     """An alignment on one screen."""
-    return f"{headline(alignment)}\n\n{unit_of(alignment)}:\n{text_table(HEAD, gain_rows(alignment))}"
+    told = "".join(f"\n{line}" for line in _notes(alignment))
+    return f"{headline(alignment)}{told}\n\n{unit_of(alignment)}:\n{text_table(HEAD, gain_rows(alignment))}"
 
 
 def html(alignment: Alignment) -> str:
     """An alignment for notebooks."""
-    return html_table(f"{headline(alignment)}. Figures: {unit_of(alignment)}.", HEAD, gain_rows(alignment))
+    title = ". ".join([headline(alignment), *_notes(alignment), f"Figures: {unit_of(alignment)}."])
+    return html_table(title, HEAD, gain_rows(alignment))
+
+
+def _notes(alignment: Alignment) -> list[str]:
+    """What is to be known before the figures are read: how the models were fitted, and that they are relatives."""
+    return [*str(alignment.borders).splitlines(), *([] if alignment.related is None else [str(alignment.related)])]

@@ -27,7 +27,7 @@ TENSORS = 24
 State = Mapping[str, Tensor]
 
 
-def p_value(spec: PermutationSpec, a: State, b: State, seed: int) -> float:
+def p_value(spec: PermutationSpec, a: State, b: State, seed: int, draws: int = DRAWS) -> float:
     """(1 + number of random permutations π with T(A, πB) ≥ T(A, B)) / (1 + number of draws), T the mean cosine.
 
     Where B was made independently of A, by a training that does not care how units are numbered, B and πB have one
@@ -45,8 +45,8 @@ def p_value(spec: PermutationSpec, a: State, b: State, seed: int) -> float:
         return 1.0
     still = {group.name: np.broadcast_to(np.arange(group.size), group.table_shape) for group in spec.groups}
     here = value(still)
-    above = sum(value(_tables(spec.groups, generator)) >= here for _ in range(DRAWS))
-    return (1 + above) / (1 + DRAWS)
+    above = sum(value(_tables(spec.groups, generator)) >= here for _ in range(draws))
+    return (1 + above) / (1 + draws)
 
 
 def chance(task: Task, seed: int) -> float:
