@@ -18,8 +18,10 @@ from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
 from permgraph.symmetry.changes import LARGEST
+from permgraph.symmetry.flow import Flow
 from permgraph.symmetry.groups import Grouping
 from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.mappings import Mappings, mappings
 from permgraph.symmetry.roles import residual_sums
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import streams
@@ -148,12 +150,25 @@ class Derivation:
             held=tuple(key for name in sorted(self.grouping.changes.held) for key in self.aliases[name]),
             inputs=self.program.inputs,
             streams=tuple(streams(residual_sums(self.trace), self.grouping.layout)),
+            transfers=self._mappings(keyed),
             unread={
                 key: unread[name]
                 for key, name in self.program.names.items()
                 if unread.get(name) and key in self.program.parameters and key not in unreached
             },
         )
+
+    def _mappings(self, layouts: Mapping[str, Layout]) -> Mappings:
+        """What may move between layers; scales of norms also where these are held."""
+        if self.kinds != "all":
+            return Mappings()
+        held = {key for name in self.grouping.changes.held for key in self.aliases[name]}
+        turning = scaling = self.grouping.groups(self.aliases), _reached(layouts, self.program.names)
+        if held:
+            free = Grouping(self.trace, self.resolution, self.kinds)
+            keyed = {key: free.layout(name) for key, name in self.program.names.items() if key in layouts}
+            scaling = free.groups(self.aliases), _reached(keyed, self.program.names)
+        return mappings(scaling, turning, Flow(self.program))
 
     def _is_unreached(self, name: str) -> bool:
         """Whether the pass reads no element of a stored tensor."""
@@ -222,6 +237,11 @@ class Derivation:
         pins = {number[pin.occurrence]: pin.reason for pin in reversed(factors.pins)}
         aliases = {key: name for key, name in self.program.names.items() if key != name}
         return TieGraph(tuple(nodes), tuple(sources), ties, tuple(sorted(pins.items())), aliases)
+
+
+def _reached(layouts: Mapping[str, Layout], names: Mapping[str, str]) -> dict[str, Layout]:
+    """The layouts of stored tensors, each under the first of its names."""
+    return {key: layout for key, layout in layouts.items() if names[key] == key}
 
 
 def _cut_by(axis: Axis) -> str:

@@ -16,8 +16,10 @@ from permgraph.checkpoints.lazy_state import LazyState, like, memory_of
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
 from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.mappings import Mappings
 from permgraph.symmetry.moving import moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.put_to_use import PutToUse
 from permgraph.symmetry.streams import Stream
 from permgraph.symmetry.tie_graph import TieGraph
 
@@ -25,13 +27,10 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from permgraph.symmetry.explain import Explanation
-    from permgraph.uses.ordering import Order
-    from permgraph.uses.removing import Removal
-    from permgraph.uses.units import Unit
 
 
 @dataclass(frozen=True, eq=False)
-class PermutationSpec:
+class PermutationSpec(PutToUse):
     """The group G of all permutations π of weights with f(πθ) = f(θ), or π_out f(θ) where outputs are free.
 
     Attributes:
@@ -49,6 +48,7 @@ class PermutationSpec:
         held: vectors of which all elements are equal, and stay so: G is the group of models in which they are.
         inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
         streams: where groups act on a vector of each residual stream that moves.
+        transfers: what `mappings` returns.
 
     """
 
@@ -65,6 +65,7 @@ class PermutationSpec:
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
     streams: tuple[Stream, ...] = ()
     unread: Mapping[str, tuple[tuple[tuple[tuple[int, int], ...], ...], ...]] = field(default_factory=dict)
+    transfers: Mappings = field(default=Mappings(), repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same: of one model, `from_json(to_json())` is equal."""
@@ -208,68 +209,6 @@ class PermutationSpec:
             for leaf, (_, layout) in zip(leaves, self.output_layouts, strict=True)
         ]
         return pytree.tree_unflatten(moved, tree)
-
-    def units(self, group: str | PermutationGroup) -> tuple[Unit, ...]:
-        """For each unit of a group, every (tensor name, index expression) that belongs to it.
-
-        `state_dict[name][index]` is a view of the unit's elements. The units of a group that depends on others are
-        listed row after row, and `unit.index` is (row, place). A matrix kind has its coordinates as units.
-
-        Raises:
-            SpecMismatchError: no group has this name.
-
-        """
-        from permgraph.uses.units import units
-
-        return units(self, group)
-
-    def reorder(
-        self, state_dict: Mapping[str, Tensor], group: str | PermutationGroup, order: Order
-    ) -> dict[str, Tensor]:
-        """f(reorder(θ)) = f(θ): a new state dict, one group's units in the given order.
-
-        Args:
-            state_dict: the weights; they stay as they are.
-            group: a group or its name.
-            order: old places in their new order, new = old[order], once or a row for every index of what the group
-                depends on. Or a function of a unit's slices, a list of views in the order of `units(group)`: in each
-                row the unit of the smallest value comes first, and equal ones stay in their order.
-
-        Raises:
-            SpecMismatchError: the state dict does not fit, no group has this name, or `order` is no permutation.
-
-        """
-        from permgraph.uses.ordering import reorder
-
-        return reorder(self, state_dict, group, order)
-
-    def remove(
-        self,
-        state_dict: Mapping[str, Tensor],
-        group: str | PermutationGroup | Mapping[str, Removal],
-        units: Removal | None = None,
-    ) -> dict[str, Tensor]:
-        """The state dict without some units: every slice of every tensor that belongs to them is cut out.
-
-        It fits the same architecture with a smaller group. Where a unit acts only through its outgoing weights, as
-        hidden units and heads do, the smaller model computes what the whole one does with these weights at 0. Units
-        of a residual stream or of a normalised axis take part in the norm too, and their removal changes it.
-        `pg.shrink` does it to a transformers model, its configuration included.
-
-        Args:
-            state_dict: the weights; they stay as they are.
-            group: a group or its name; or the units of several groups by name, which go together.
-            units: numbers of units, once for all rows or a row for every index of what the group depends on, or units
-                out of `units(group)`; of every row as many.
-
-        Raises:
-            SpecMismatchError: the state dict does not fit, no group has this name, `units` are not units of it or are
-                all of them, or a tensor without them would have holes.
-
-        """
-        from permgraph.uses.removing import remove
-
-        return remove(self, state_dict, group, units)
 
     def to_json(self) -> str:
         """The whole specification, ties included, as JSON with a version and a stable order."""

@@ -38,6 +38,10 @@ def require_coherent(spec: PermutationSpec) -> None:
         _require(
             all(len(b) == len(spec.shapes[name]) for b in blocks), f"what is not read of {name} is not of its rank"
         )
+    for one in (*spec.transfers.scales, *spec.transfers.rotations):
+        for name, dim, _ in (*one.takes, *one.gives):
+            _require(dim < len(spec.shapes.get(name, ())), f"{one.group} is moved along an axis that is not there")
+        _require(bool(one.takes and one.gives), f"{one.group} moves from no layer, or into none")
     _require_ties(spec, groups)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.mappings import Mappings, Transfer
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.spec_checks import require_coherent
@@ -15,6 +16,7 @@ from permgraph.symmetry.streams import Stream
 from permgraph.symmetry.tie_graph import TieGraph
 
 FORMAT, VERSION = "permgraph.spec", 1
+TRANSFERS = ("scales", "rotations")
 
 
 def written(spec: PermutationSpec) -> str:
@@ -59,7 +61,12 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "inputs": spec.inputs,
         "streams": [[stream.places, _layout_data(stream.layout)] for stream in spec.streams],
         "unread": dict(spec.unread),
+        "transfers": {kind: [_transfer_data(one) for one in getattr(spec.transfers, kind)] for kind in TRANSFERS},
     }
+
+
+def _transfer_data(one: Transfer) -> list[Any]:
+    return [one.group, one.kind, one.size, one.count, one.takes, one.gives, int(one.plain)]
 
 
 def _layout_data(layout: Layout) -> list[Any]:
@@ -97,7 +104,14 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
             name: tuple(tuple(tuple((start, stop) for start, stop in runs) for runs in block) for block in blocks)
             for name, blocks in data.get("unread", {}).items()
         },
+        transfers=Mappings(*(tuple(map(_transfer, data.get("transfers", {}).get(kind, ()))) for kind in TRANSFERS)),
     )
+
+
+def _transfer(item: list[Any]) -> Transfer:
+    group, kind, size, count, *sides, plain = item
+    takes, gives = (tuple((name, dim, power) for name, dim, power in side) for side in sides)
+    return Transfer(group, kind, size, count, takes, gives, bool(plain))
 
 
 def _move_data(move: Move) -> list[Any]:

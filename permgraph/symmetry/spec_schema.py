@@ -122,6 +122,8 @@ TIES = fields(
     pins=many(row(count, text)),
     aliases=named(text),
 )
+PLACES = many(row(text, count, number))
+TRANSFERS = many(row(text, one_of(*KINDS), count, count, PLACES, PLACES, one_of(0, 1)))
 SPECIFICATION = fields(
     groups=many(GROUP),
     pinned=many(row(text, count, text)),
@@ -136,5 +138,6 @@ SPECIFICATION = fields(
     inputs=many(row(text, SHAPE)),
     streams=many(row(many(text), LAYOUT)),
     unread=named(many(many(many(row(count, count))))),
-    optional=("held", "inputs", "streams", "unread"),
+    transfers=fields(scales=TRANSFERS, rotations=TRANSFERS),
+    optional=("held", "inputs", "streams", "unread", "transfers"),
 )
