@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from permgraph.assignment import flat
-from permgraph.assignment.flat import TOLERANCE, assign, assign_each
+from permgraph.assignment.costs import TOLERANCE
+from permgraph.assignment.flat import assign, assign_each
 
 
 def similar(kind: str, size: int, seed: int = 0) -> np.ndarray:

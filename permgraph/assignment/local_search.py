@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from permgraph.assignment.flat import TOLERANCE
+from permgraph.assignment.costs import TOLERANCE
 from permgraph.assignment.problem import Found, Problem, Solver, Tables, Term, freeze, moving_axes, value_of, with_outer
 
 ENUMERATED = 4
