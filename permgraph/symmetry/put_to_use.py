@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
@@ -95,3 +95,29 @@ class PutToUse:
         are folded.
         """
         return self._spec.transfers
+
+    def augment(self, state_dict: Mapping[str, Tensor], seed: int | None = None) -> dict[str, Tensor]:
+        """f(augment(θ)) = f(θ): the weights under a random element, as networks on weights are trained with.
+
+        Orders, signs and rotations are uniform; scales and singular values are log-normal around 1. It is
+        `apply(sample(seed), state_dict)`.
+
+        Raises:
+            SpecMismatchError: the state dict does not fit.
+
+        """
+        return self._spec.apply(self._spec.sample(seed), state_dict)
+
+    def labels(self) -> dict[str, Any]:
+        """The labels of all axes, as plain values: the groups, and a tree of tensors along the names of modules.
+
+        Each tensor is a list of blocks that cover it once. A block has a `start` on each axis, and for each axis its
+        factors from the outer to the inner, with `label`, `size` and `stride`: the position is the start and the sum
+        of strides times coordinates. A label is the name of the group that moves the factor, None where none does, and
+        `group/0`, `group/1` for two factors that it moves as one. `moves` names for each group the factors of its
+        units, and those whose coordinates select the row of its table, as (axis, number of the factor); the exponent
+        of its scales, or the side of its matrices, is `power`.
+        """
+        from permgraph.uses.labels import labels
+
+        return labels(self._spec)

@@ -1,0 +1,97 @@
+"""What differs between two models up to symmetry, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.comparing.batches import Progress
+from permgraph.matching.align import Alignment
+from permgraph.symmetry.elements_report import text_table
+from permgraph.tracing.loaded import Loaded
+from permgraph.uses.comparison.compare import Comparison, compare
+from permgraph.uses.comparison.similarity import Similarity
+
+
+class Difference(dict[str, Tensor]):
+    """Tensor name -> that of B, moved to A, less that of A, for every tensor in which the two differ.
+
+    Attributes:
+        comparison: verdict and evidence, as `compare` gives them.
+        same: the names of the tensors that are equal, up to rounding where scales or rotations were undone.
+
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        a, moved = comparison.alignment.reference, comparison.alignment.state_dict
+        different = {name: tensor for name, tensor in a.items() if not _is_same(comparison, name, tensor, moved[name])}
+        super().__init__({name: _less(moved[name], tensor) for name, tensor in different.items()})
+        self.comparison = comparison
+        self.same = tuple(name for name in a if name not in different)
+
+    @property
+    def alignment(self) -> Alignment:
+        """The element that moves B to A, with its proof."""
+        return self.comparison.alignment
+
+    @property
+    def similarity(self) -> dict[str, Similarity]:
+        """Cosine and distance of each tensor that differs, unmoved and moved; those that share memory once."""
+        return {name: one for name, one in self.comparison.tensors.items() if name in self}
+
+    def __str__(self) -> str:
+        found = sorted(self.similarity.items(), key=lambda one: -one[1].aligned_distance)
+        rows = [(name, f"{one.unmoved_distance:.2g}", f"{one.aligned_distance:.2g}") for name, one in found]
+        head = f"{len(self)} of {len(self) + len(self.same)} tensors differ up to symmetry"
+        return f"{head}\n\n{text_table(('|B - A| / |A|', 'unmoved', 'aligned'), rows)}" if rows else head
+
+
+def diff(
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
+    data: Iterable[Any] | None = None,
+    *,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    kinds: str = "signed",
+    outputs: str = "fixed",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Difference:
+    """gB - A, tensor by tensor, for the element g that brings B closest to A.
+
+    With permutations and signs, the default, a tensor that was not changed is 0 in every bit, whatever was done to the
+    others. With `kinds="all"` scales and rotations are undone too, and equal is what is equal up to rounding; but they
+    are fitted to all weights at once, so that a change of one tensor shows in those that share its groups. Norms are
+    folded then, and the differences are those of the folded models.
+
+    Args:
+        model_a: the reference, in eval mode; or what `load` returned.
+        model_b: a model of the same architecture; neither is changed.
+        data: batches, if units are to be matched by activations; by weights without.
+        args: example inputs, as for `align`.
+        kwargs: example keyword inputs.
+        kinds: what may move, as for `align`.
+        outputs: whether the outputs of B may be permuted too, as in `derive`.
+        seed: of everything random.
+        progress: called as progress(stage, done, total).
+
+    Raises:
+        SpecMismatchError: the models differ in architecture.
+        CalibrationError: the data is empty, not finite, constant or too short.
+
+    """
+    asked: dict[str, Any] = {"args": args, "kwargs": kwargs, "kinds": kinds, "outputs": outputs}
+    return Difference(compare(model_a, model_b, data, **asked, seed=seed, progress=progress))
+
+
+def _is_same(comparison: Comparison, name: str, a: Tensor, b: Tensor) -> bool:
+    found = comparison.tensors.get(name)
+    return torch.equal(a, b) or (found is not None and found.aligned_distance <= comparison.tolerance)
+
+
+def _less(b: Tensor, a: Tensor) -> Tensor:
+    return b - a if a.dtype != torch.bool else b ^ a
