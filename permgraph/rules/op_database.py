@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from permgraph.errors import OptionError
+from permgraph.rules.applying import find_rule
 from permgraph.rules.examples import Example
 
 MOST_ELEMENTS = 4096  # of a call: larger ones say nothing that small ones do not
@@ -38,27 +39,48 @@ def names_of(entry: Any) -> set[str]:
     }
 
 
+def entries(op: str | None = None) -> Iterator[Any]:
+    """The entries of which some name has a rule; those of one operation, if it is named."""
+    for entry in database():
+        names = names_of(entry)
+        if (op is None or names & {op, f"aten.{op}"}) and any(_has_rule(name) for name in names):
+            yield entry
+
+
+def _has_rule(name: str) -> bool:
+    packet = getattr(torch.ops.aten, name.removeprefix("aten."), None)
+    targets = [getattr(packet, overload) for overload in packet.overloads()] if packet is not None else [None]
+    return any(find_rule(target, name) for target in targets)
+
+
 def calls(entry: Any, most: int | None = None) -> Iterator[Example]:
-    """The sample calls of an entry, each also in place where there is such a form; at most so many samples."""
+    """The sample calls of an entry, each also in place and with `out=` where it can; at most so many samples.
+
+    A few samples are taken from the whole list in equal steps, for neighbours are alike.
+    """
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        samples = list(entry.sample_inputs("cpu", torch.float64, requires_grad=False))
-    for sample in samples[:most]:
+        samples = list(enumerate(entry.sample_inputs("cpu", torch.float64, requires_grad=False)))
+    step = 1 if most is None else max(1, -(-len(samples) // max(most, 1)))
+    for number, sample in samples[::step]:
         given = (sample.input, sample.args, sample.kwargs)
         leaves = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
         if sum(leaf.numel() for leaf in leaves) > MOST_ELEMENTS or any(leaf.layout != torch.strided for leaf in leaves):
             continue
-        yield from (one for form in _forms(entry, given) if _runs(one := _example(entry, form, given)))
+        for form, function in _forms(entry, given):
+            note = " ".join(("sample", str(number), entry.variant_test_name, form)).replace("  ", " ").strip()
+            if _runs(example := _example(entry, function, given, note)):
+                yield example
 
 
-def _forms(entry: Any, given: tuple[Any, ...]) -> Iterator[Callable[..., Any]]:
+def _forms(entry: Any, given: tuple[Any, ...]) -> Iterator[tuple[str, Callable[..., Any]]]:
     """The operator itself, in place, and with `out=`."""
-    yield entry.op
+    yield "", entry.op
     if isinstance(given[0], Tensor) and entry.inplace_variant is not None:
-        yield _in_place(entry.inplace_variant)
+        yield "in place", _in_place(entry.inplace_variant)
     if entry.supports_out:
-        yield _into(entry.op)
+        yield "out=", _into(entry.op)
 
 
 def _runs(example: Example) -> bool:
@@ -97,7 +119,7 @@ def _into(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _example(entry: Any, function: Callable[..., Any], given: Any) -> Example:
+def _example(entry: Any, function: Callable[..., Any], given: Any, note: str) -> Example:
     leaves, tree = pytree.tree_flatten(given)
     places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 
@@ -108,4 +130,5 @@ def _example(entry: Any, function: Callable[..., Any], given: Any) -> Example:
         first, args, kwargs = pytree.tree_unflatten(filled, tree)
         return function(first, *args, **kwargs)
 
-    return Example(sorted(names_of(entry))[0], run, tuple(leaves[place].detach().clone() for place in places))
+    operands = tuple(leaves[place].detach().clone() for place in places)
+    return Example(f"aten.{entry.aten_name or entry.name}", run, operands, note)

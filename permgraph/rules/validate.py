@@ -1,25 +1,26 @@
-"""The operation judges its rule: `python -m permgraph.rules.validate [--op NAME] [--changes]`.
+"""The operation judges its rule: `python -m permgraph.rules.validate [--op NAME] [--changes] [--samples N]`.
 
 For a small call of every operation, all of its tensors free, the rule claims a group: once of permutations, once with
 signs, once with all kinds. *Wrong*: a random element of one of them changes the result. *Missed*: two indices of some
 axes change places, the result follows, and the group lacks that; with `--changes`, which takes minutes, also a unit
-that changes its sign or scale, and two units that mix. The exit status is 1 if any claim is wrong.
+that changes its sign or scale, and two units that mix. With `--samples` the calls of PyTorch's own database judge too:
+so many of each of its entries, -1 for all. The exit status is 1 if any claim is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from torch import Tensor
-
+from permgraph.errors import PermgraphError
 from permgraph.rules.examples import EXAMPLES, Example
 from permgraph.rules.judging.changes import Changes, Missed
 from permgraph.rules.judging.one_call import Axis, OneCall, equal
 from permgraph.rules.judging.swaps import missed_swaps
+from permgraph.rules.op_database import calls, entries
 from permgraph.rules.registry import RULES
 from permgraph.symmetry.spec import PermutationSpec
 
@@ -45,8 +46,8 @@ class Verdict:
     missed: tuple[tuple[Axis, ...], ...]
 
 
-def judge(example: Example, trials: int = 5) -> Verdict:
-    """Compare the claim of the rule with the operation."""
+def judge(example: Example, trials: int = 5, *, swaps: bool = True) -> Verdict:
+    """Compare the claim of the rule with the operation, and look for swaps that it lacks."""
     call = OneCall(example).eval()
     state = {name: value.detach() for name, value in call.named_parameters()}
     claims = {kinds: _claim(call, kinds) for kinds in KINDS}
@@ -59,7 +60,8 @@ def judge(example: Example, trials: int = 5) -> Verdict:
             if not equal(expected, call.results(spec.apply(element, state))):
                 wrong.append((kinds, seed))
     spec = claims["permutation"]
-    return Verdict(example, spec.log10_order, tuple(wrong), tuple(missed_swaps(call, spec, state)))
+    missed = tuple(missed_swaps(call, spec, state)) if swaps else ()
+    return Verdict(example, spec.log10_order, tuple(wrong), missed)
 
 
 def missed_changes(example: Example) -> tuple[Missed, ...]:
@@ -84,28 +86,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--op", help="one operation, such as aten.linear")
     parser.add_argument("--changes", action="store_true", help="look for missed signs, scales and mixtures too")
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="of PyTorch's database; -1 for all")
     options = parser.parse_args(arguments)
-    chosen = options.op
-    examples = [example for example in EXAMPLES if chosen in (None, example.op, example.op.removeprefix("aten."))]
-    verdicts = [judge(example) for example in examples]
-    for verdict in verdicts:
-        if verdict.wrong:
-            elements = ", ".join(f"{kinds} {seed}" for kinds, seed in verdict.wrong)
-            print(f"wrong   {_call(verdict.example)}: elements {elements} change the result")
+    verdicts = list[Verdict]()
+    for example in _examples(options.op, options.samples):
+        try:
+            verdicts.append(judge(example, 5 if not example.note else 2))
+        except PermgraphError as error:
+            print(f"unjudged {example}: {error}")
+            continue
+        if verdicts[-1].wrong:
+            elements = ", ".join(f"{kinds} {seed}" for kinds, seed in verdicts[-1].wrong)
+            print(f"wrong   {example}: elements {elements} change the result")
     for verdict in verdicts:
         swaps = [", ".join(f"{name}[{dim}]" for name, dim in axes) for axes in verdict.missed]
         changes = missed_changes(verdict.example) if options.changes else ()
         for what in (*swaps, *map(str, changes)):
-            print(f"missed  {_call(verdict.example)}: {what}")
-    judged = {example.op for example in EXAMPLES}
-    without = sorted(op for op in RULES if op not in judged)
-    print(f"{len(verdicts)} calls judged; rules without an example: {', '.join(without) or 'none'}", file=sys.stderr)
+            print(f"missed  {verdict.example}: {what}")
+    judged = {verdict.example.op for verdict in verdicts}
+    without = sorted(op for op in RULES if op not in judged) if options.op is None else []
+    print(f"{len(verdicts)} calls judged; rules without a call: {', '.join(without) or 'none'}", file=sys.stderr)
     return int(any(verdict.wrong for verdict in verdicts))
 
 
-def _call(example: Example) -> str:
-    shapes = ", ".join(str(list(x.shape) if isinstance(x, Tensor) else list(x)) for x in example.operands)
-    return f"{example.op}({shapes})"
+def _examples(op: str | None, samples: int) -> Iterator[Example]:
+    """Our own calls, and so many of each entry of PyTorch's database."""
+    yield from (example for example in EXAMPLES if op in (None, example.op, example.op.removeprefix("aten.")))
+    if samples:
+        for entry in entries(op):
+            yield from calls(entry, None if samples < 0 else samples)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice, pairwise
 
 import numpy as np
 import torch
@@ -16,21 +16,33 @@ from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 
+MOST_SETS = 64
+MOST_PAIRED = 6
+
 
 def missed_swaps(call: OneCall, spec: PermutationSpec, state: State) -> Iterator[tuple[Axis, ...]]:
-    """Sets of axes, inputs then outputs, on which two indices may change places though the claim forbids it."""
+    """Sets of axes, inputs then outputs, on which two indices may change places though the claim forbids it.
+
+    Of one size at most `MOST_SETS` sets are tried, small ones first.
+    """
     others = [state, {name: value.detach() for name, value in OneCall(call.example, seed=1).named_parameters()}]
     results = [call.results(values) for values in others]
     axes = [(name, dim) for name, value in state.items() for dim in range(value.dim())]
     outs = [(f"result {k}", dim) for k, value in enumerate(results[0]) for dim in range(value.dim())]
     shapes = {name: value.shape for name, value in state.items()}
     shapes |= {f"result {k}": value.shape for k, value in enumerate(results[0])}
-    for size in sorted({shapes[name][dim] for name, dim in axes} - {1}):
-        for chosen in subsets([axis for axis in axes if shapes[axis[0]][axis[1]] == size], 1):
-            for out in subsets([axis for axis in outs if shapes[axis[0]][axis[1]] == size], 0):
-                swaps = [_Swap(frozenset(chosen + out), *pair) for pair in combinations(range(size), 2)]
-                if any(swap.holds(call, others, results) and not swap.is_in(spec, state, results[0]) for swap in swaps):
-                    yield chosen + out
+    for size in sorted({shapes[name][dim] for name, dim in axes} - {0, 1}):
+        here, there = ([axis for axis in given if shapes[axis[0]][axis[1]] == size] for given in (axes, outs))
+        sets = ((chosen, out) for chosen in subsets(here, 1) for out in subsets(there, 0))
+        for chosen, out in islice(sets, MOST_SETS):
+            swaps = [_Swap(frozenset(chosen + out), *pair) for pair in _pairs(size)]
+            if any(swap.holds(call, others, results) and not swap.is_in(spec, state, results[0]) for swap in swaps):
+                yield chosen + out
+
+
+def _pairs(size: int) -> Iterator[tuple[int, int]]:
+    """All pairs of positions; of many positions only neighbours, which generate all swaps."""
+    return combinations(range(size), 2) if size <= MOST_PAIRED else pairwise(range(size))
 
 
 @dataclass(frozen=True)
