@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import groupby, product
 from typing import Any
 
-from permgraph.algebra.boxes import Box
 from permgraph.algebra.cells import Occurrence, TensorLayout
 from permgraph.algebra.relations import Relation, Source
 
@@ -21,6 +20,8 @@ Place = tuple[str, tuple[int, ...]]
 """A cell: the tensor's name and the cell's index."""
 Runs = tuple[tuple[int, int], ...]
 """(start, stop) of consecutive positions of a dimension."""
+Block = tuple[Runs, ...]
+"""The runs of positions on every dimension."""
 
 
 class Reading:
@@ -87,15 +88,16 @@ def ties_of_unread(
 
 def blocks(layout: TensorLayout, cells: Iterable[tuple[int, ...]]) -> list[tuple[Runs, ...]]:
     """The positions of these cells: for each block, the runs of positions on every dimension."""
-    found = [tuple(_positions(layout.boxes[dim][k]) for dim, k in enumerate(cell)) for cell in cells]
+    found = [tuple(_positions(layout, cell, dim) for dim in range(len(cell))) for cell in cells]
     for dim in range(len(layout.boxes)):
         found = _joined(found, dim)
     return [tuple(_runs(sorted(positions)) for positions in block) for block in found]
 
 
-def _positions(box: Box) -> frozenset[int]:
-    steps = [range(0, leaf.size * leaf.stride, leaf.stride) for leaf in box.leaves]
-    return frozenset(box.offset + sum(choice) for choice in product(*steps))
+def _positions(layout: TensorLayout, cell: tuple[int, ...], dim: int) -> frozenset[int]:
+    leaves = [o for o, _ in layout.occurrences(cell) if o.dim == dim]
+    steps = [range(0, layout.size(o) * layout.stride(o), layout.stride(o)) for o in leaves]
+    return frozenset(layout.boxes[dim][cell[dim]].offset + sum(choice) for choice in product(*steps))
 
 
 def _joined(found: Sequence[tuple[frozenset[int], ...]], dim: int) -> list[tuple[frozenset[int], ...]]:
@@ -111,3 +113,14 @@ def _runs(positions: Sequence[int]) -> Runs:
     numbered = groupby(enumerate(positions), key=lambda item: item[1] - item[0])
     runs = [[place for _, place in run] for _, run in numbered]
     return tuple((run[0], run[-1] + 1) for run in runs)
+
+
+def written(shape: Sequence[int], block: Block) -> str:
+    """A block of a tensor of this shape as an index, such as `:, 8:32`; runs are joined by +."""
+    written = [
+        ":" if list(runs) == [(0, size)] else "+".join(f"{start}:{stop}" for start, stop in runs)
+        for size, runs in zip(shape, block, strict=True)
+    ]
+    while written[1:] and written[-1] == ":":
+        written.pop()
+    return ", ".join(written)

@@ -104,6 +104,9 @@ class Relation:
     others are results. `laws` say how a change of basis of a variable passes through; one without a law allows
     permutations. `unordered` maps a variable to one whose positions are some of its units in no order. `made` are the
     names of all tensors that the operation makes or writes to; None where no operation stands behind the relation.
+
+    What is constant along the variables `ignored[k]` may be added to operand k; along `averaged[k]` the operand is
+    averaged with weights that sum to 1; along `steady` the result has one constant as its sum, as a softmax has.
     """
 
     source: Source
@@ -119,6 +122,9 @@ class Relation:
     unordered: dict[str, str] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     made: frozenset[str] | None = None
+    ignored: dict[int, frozenset[str]] = field(default_factory=dict)
+    averaged: dict[int, frozenset[str]] = field(default_factory=dict)
+    steady: frozenset[str] = frozenset()
 
     def freeze(self) -> None:
         """Freeze the pinned variables: of positions no part is ever told apart, so later cuts need make no cells."""

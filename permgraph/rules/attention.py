@@ -41,7 +41,10 @@ def scaled_dot_product_attention(call: Call) -> None:
         sizes=sizes,
         law=LAWS,
     )
-    call.relations[-1].roles.update(ROLES)
+    relation = call.relations[-1]
+    relation.roles.update(ROLES)
+    relation.ignored.update(dict.fromkeys((1, 3), frozenset("s")))
+    relation.averaged.update({2: frozenset("s")} if mask is None else {})  # a row that is masked as a whole is 0
 
 
 def _mask(mask_rank: int, rank: int, lead: str, heads: str) -> str:

@@ -41,10 +41,12 @@ def added_product(call: Call) -> None:
     """A matrix product with a broadcast addend."""
     addend, left, right = list(call.tensors())
     if call.source.op == "aten.addbmm":  # summed over the batch
-        call.relate("b m k, b k n -> m n", left, right, call.out, law=PRODUCT)
+        product, result = "b m k, b k n", "m n"
     else:
-        call.relate(f"{_left(left)}, {_right(right)} -> {_product(left, right)}", left, right, call.out, law=PRODUCT)
-    call.relate("... -> ...", addend, call.out, law=SAME)
+        product, result = f"{_left(left)}, {_right(right)}", _product(left, right)
+    rank, names = len(addend.shape), result.replace("...", "").split()
+    added = result if rank > len(names) else " ".join(names[len(names) - rank :])
+    call.relate(f"{product}, {added} -> {result}", left, right, addend, call.out, law=WITH_BIAS)
 
 
 @rule("aten.einsum", ignores=("path",))

@@ -31,6 +31,7 @@ def embedding(call: Call) -> None:
         pin={"v": "a table looked up by id"},
         law={"d": LINEAR},
     )
+    call.relations[-1].averaged[0] = frozenset("v")
 
 
 @rule(

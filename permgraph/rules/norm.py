@@ -54,6 +54,12 @@ def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, 
     call.relate(f"{operands} -> {main} | {stats}", next(call.tensors()), *given, call.out, law=laws)
 
 
+def _centre(call: Call, names: str) -> None:
+    """A norm that takes the mean away ignores what is constant along its axes, and its result sums to one constant."""
+    relation = call.relations[-1]
+    relation.ignored[0] = relation.steady = frozenset(names.split())
+
+
 def _layer_law(call: Call, bias: Value | None) -> Law:
     kind = Kind.CENTRED if "layer_norm" in call.source.op else Kind.ORTHOGONAL
     return normalised(kind, call["weight"] is not None, bias is not None)
@@ -76,6 +82,8 @@ def layer_norm(call: Call) -> None:
     last = " ".join(letters(len(call["normalized_shape"]), "n"))
     bias = call["bias"] if call.source.op == "aten.layer_norm" else None
     _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...", law=_layer_law(call, bias))
+    if "layer_norm" in call.source.op:
+        _centre(call, last)
 
 
 @rule("aten.native_layer_norm", newer=("aten._fused_rms_norm",), ignores=("eps",))
@@ -84,6 +92,8 @@ def native_layer_norm(call: Call) -> None:
     last = " ".join(letters(len(call["normalized_shape"]), "n"))
     bias = call["bias"] if "layer_norm" in call.source.op else None
     _with_affine(call, f"... {last}", last, call["weight"], bias, stats="...", law=_layer_law(call, bias))
+    if "layer_norm" in call.source.op:
+        _centre(call, last)
     for out, used in zip(call.outs[1:], call.used[1:], strict=True):
         if used:
             call.relate(f"... {last} -> ...{' ()' * len(last.split())}", call["input"], out)
@@ -164,6 +174,10 @@ def _normalised(call: Call, dims: list[int]) -> None:
     over = axis_list(dims, len(names))
     full, rest = " ".join(names), " ".join(name for k, name in enumerate(names) if k not in over)
     call.relate(f"{full} -> {full} | {rest}", x, call.out)
+    relation = call.relations[-1]
+    relation.ignored[0] = frozenset(names[k] for k in over)
+    if call.source.op in ("aten.softmax", "aten._softmax"):  # the sum of a safe one may be 0
+        relation.steady = relation.ignored[0]
 
 
 @rule(

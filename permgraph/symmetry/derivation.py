@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.coarsening import coarsen
 from permgraph.algebra.reading import Runs, blocks
 from permgraph.algebra.relations import Source, Value
+from permgraph.algebra.shifts import Shifts
 from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
@@ -23,6 +24,7 @@ from permgraph.symmetry.groups import Grouping
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.mappings import Mappings, mappings
 from permgraph.symmetry.roles import residual_sums
+from permgraph.symmetry.shifts import Shift, shifts
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import streams
 from permgraph.symmetry.tie_graph import Node, TieGraph
@@ -156,6 +158,7 @@ class Derivation:
                 for key, name in self.program.names.items()
                 if unread.get(name) and key in self.program.parameters and key not in unreached
             },
+            shifts=tuple(self._shifts()) if self.kinds == "all" else (),
         )
 
     def _mappings(self, layouts: Mapping[str, Layout]) -> Mappings:
@@ -169,6 +172,10 @@ class Derivation:
             keyed = {key: free.layout(name) for key, name in self.program.names.items() if key in layouts}
             scaling = free.groups(self.aliases), _reached(keyed, self.program.names)
         return mappings(scaling, turning, Flow(self.program))
+
+    def _shifts(self) -> Iterator[Shift]:
+        found = Shifts(self.resolution, frozenset(self.trace.ends), self.grouping.changes.held).options()
+        return shifts(found, self.resolution.layouts, self.aliases)
 
     def _is_unreached(self, name: str) -> bool:
         """Whether the pass reads no element of a stored tensor."""

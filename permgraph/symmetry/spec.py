@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from permgraph.algebra.reading import Block, written
 from permgraph.checkpoints.lazy_state import LazyState, like, memory_of
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
@@ -20,6 +21,7 @@ from permgraph.symmetry.mappings import Mappings
 from permgraph.symmetry.moving import moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.put_to_use import PutToUse
+from permgraph.symmetry.shifts import Shift
 from permgraph.symmetry.streams import Stream
 from permgraph.symmetry.tie_graph import TieGraph
 
@@ -49,6 +51,7 @@ class PermutationSpec(PutToUse):
         inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
         streams: where groups act on a vector of each residual stream that moves.
         transfers: what `mappings` returns.
+        shifts: what may be added to tensors, beside G; found with kinds="all".
 
     """
 
@@ -64,8 +67,9 @@ class PermutationSpec(PutToUse):
     held: tuple[str, ...] = ()
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
     streams: tuple[Stream, ...] = ()
-    unread: Mapping[str, tuple[tuple[tuple[tuple[int, int], ...], ...], ...]] = field(default_factory=dict)
     transfers: Mappings = field(default=Mappings(), repr=False)
+    unread: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
+    shifts: tuple[Shift, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same: of one model, `from_json(to_json())` is equal."""
@@ -113,7 +117,7 @@ class PermutationSpec(PutToUse):
     def parts_unread(self, name: str) -> list[str]:
         """The parts of a parameter in `unread` as index expressions, such as `pos[:, 8:32]`; runs are joined by +."""
         shape = self.shapes[name]
-        return [f"{name}[{_indices(shape, block)}]" for block in self.unread.get(name, ())]
+        return [f"{name}[{written(shape, block)}]" for block in self.unread.get(name, ())]
 
     @property
     def graph(self) -> nx.Graph:
@@ -242,16 +246,6 @@ class PermutationSpec(PutToUse):
 
 def _numel(shape: Sequence[int]) -> int:
     return int(torch.Size(shape).numel())
-
-
-def _indices(shape: Sequence[int], block: Sequence[Sequence[tuple[int, int]]]) -> str:
-    written = [
-        ":" if list(runs) == [(0, size)] else "+".join(f"{start}:{stop}" for start, stop in runs)
-        for size, runs in zip(shape, block, strict=True)
-    ]
-    while written[1:] and written[-1] == ":":
-        written.pop()
-    return ", ".join(written)
 
 
 def _few(names: Sequence[str], most: int = 5) -> str:

@@ -32,7 +32,8 @@ def require_coherent(spec: PermutationSpec) -> None:
         _require_cover(layout, name)
     for name, layout in spec.layouts.items():
         _require(spec.shapes.get(name) == layout.shape, f"the layout of {name} is not of its shape")
-    for names in (spec.parameters, spec.unreached, spec.held, spec.unread):
+    shifted = [shift.tensor for shift in spec.shifts]
+    for names in (spec.parameters, spec.unreached, spec.held, spec.unread, shifted):
         _require(all(name in spec.shapes for name in names), "it names a tensor that it does not have")
     for name, blocks in spec.unread.items():
         _require(

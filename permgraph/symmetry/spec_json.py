@@ -9,6 +9,7 @@ from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
 from permgraph.symmetry.mappings import Mappings, Transfer
 from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.shifts import Shift
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.spec_checks import require_coherent
 from permgraph.symmetry.spec_schema import require_schema
@@ -62,6 +63,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "streams": [[stream.places, _layout_data(stream.layout)] for stream in spec.streams],
         "unread": dict(spec.unread),
         "transfers": {kind: [_transfer_data(one) for one in getattr(spec.transfers, kind)] for kind in TRANSFERS},
+        "shifts": [[s.tensor, s.part, s.dimension, s.along, s.reasons] for s in spec.shifts],
     }
 
 
@@ -105,6 +107,10 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
             for name, blocks in data.get("unread", {}).items()
         },
         transfers=Mappings(*(tuple(map(_transfer, data.get("transfers", {}).get(kind, ()))) for kind in TRANSFERS)),
+        shifts=tuple(
+            Shift(name, part, dimension, tuple(along), tuple(reasons))
+            for name, part, dimension, along, reasons in data.get("shifts", ())
+        ),
     )
 
 

@@ -139,5 +139,6 @@ SPECIFICATION = fields(
     streams=many(row(many(text), LAYOUT)),
     unread=named(many(many(many(row(count, count))))),
     transfers=fields(scales=TRANSFERS, rotations=TRANSFERS),
-    optional=("held", "inputs", "streams", "unread", "transfers"),
+    shifts=many(row(text, text, count, many(count), many(text))),
+    optional=("held", "inputs", "shifts", "streams", "transfers", "unread"),
 )

@@ -1,0 +1,172 @@
+"""Shifts: what may be added to a stored tensor because operations ignore it, or because a bias takes it back.
+
+Softmax ignores what is constant along its axis, so a key's bias may be anything; a norm ignores the mean of what it
+reads; a bias behind a linear layer takes back whatever is added to a bias before it. A shift is an additive freedom
+with no part in the group of the units: no kind expresses it, but it counts in the dimension of all symmetries.
+
+For each cell of a tensor, an *option* is a set of occurrences: whatever is constant along them may be added. Options
+are found backwards through operations that are sums of products, as their laws say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from permgraph.algebra.cells import Occurrence
+from permgraph.algebra.instances import Instance, Slot
+from permgraph.algebra.reading import Place
+from permgraph.algebra.steady import Steady, Term, carriers, formula, is_bent, is_uniform, is_whole
+from permgraph.algebra.ties import STORED, Resolution
+
+Options = Mapping[frozenset[Occurrence], tuple[str, ...]]
+"""Whatever is constant along these occurrences may be added -> the operations and biases that make it so."""
+MOST_OPTIONS = 8
+
+
+@dataclass
+class Shifts:
+    """The options of all cells; `ends` are the tensors that must not change, `held` vectors that stay uniform."""
+
+    resolution: Resolution
+    ends: Collection[str]
+    held: Collection[str]
+
+    def __post_init__(self) -> None:
+        self.steady = Steady(self.resolution)
+        self.readers: dict[Place, int] = {}
+        self.makers: dict[Place, int] = {}
+        for instance in self.resolution.instances:
+            made = instance.relation.made or frozenset()
+            for place in instance.cells:
+                count = self.makers if place[0] in made else self.readers
+                count[place] = count.get(place, 0) + 1
+
+    def options(self) -> dict[Place, Options]:
+        """For each cell of a stored tensor that is read, its options; () where nothing may be added."""
+        found: dict[Place, Options] = {}
+        used: set[Place] = set()
+        for instance in reversed(self.resolution.instances):
+            made = instance.relation.made or frozenset()
+            results = [place for place in instance.cells if place[0] in made]
+            used.update(results)
+            for place, options in self._read(instance, results, found):
+                if place in used:  # read after all that it is read by was thought to be known
+                    return {}
+                found[place] = _both(found[place], options) if place in found else options
+        layouts = self.resolution.layouts
+        stored = {name for name, layout in layouts.items() if layout.value.kind in STORED}
+        free = stored - set(self.held) - set(self.ends) - {place[0] for place in self.makers}
+        return {place: options for place, options in found.items() if place[0] in free}
+
+    def _read(
+        self, instance: Instance, results: list[Place], found: Mapping[Place, Options]
+    ) -> Iterator[tuple[Place, Options]]:
+        """Each cell that the operation reads, with what may be added to it as far as this operation goes."""
+        terms = formula(instance, results, self.resolution)
+        whole = len(results) == 1 and self.makers[results[0]] == 1
+        after = found.get(results[0], {}) if whole and results[0][0] not in self.ends else {}
+        for k, (place, at) in enumerate(zip(instance.cells, instance.places, strict=True)):
+            if place in results:
+                continue
+            ignored = instance.relation.ignored.get(at)
+            if ignored is not None:
+                yield place, self._ignored(instance, k, ignored)
+            elif terms is None or not whole or is_bent(instance, k):
+                yield place, {}
+            else:
+                given = {**self._taken_back(instance, k, terms), **after}
+                moved = ((self._through(instance, k, terms, option), why) for option, why in given.items())
+                yield place, _smallest({option: why for option, why in moved if option is not None})
+
+    def _ignored(self, instance: Instance, k: int, names: Iterable[str]) -> Options:
+        if not all(is_whole(self.resolution, instance, name) for name in names):
+            return {}
+        option = frozenset(o for (name, _), o in instance.operands[k].items() if name in set(names))
+        return {option: (f"{instance.relation.source} ignores it",)}
+
+    def _taken_back(self, instance: Instance, k: int, terms: Iterable[Term]) -> Options:
+        """What the last bias among the terms takes back, of an operand that is not that bias."""
+        biases = [term[0] for term in terms if len(term) == 1 and self._is_bias(instance, term[0])]
+        if not biases or biases[-1] == k:
+            return {}
+        bias = instance.operands[biases[-1]]
+        result = self._result(instance)
+        rest = [slot for slot in result if slot not in bias]
+        if not all(is_whole(self.resolution, instance, name) for name, _ in rest):
+            return {}
+        name = instance.cells[biases[-1]][0]
+        return {frozenset(result[slot] for slot in rest): (f"{name} takes it back",)}
+
+    def _is_bias(self, instance: Instance, k: int) -> bool:
+        place = instance.cells[k]
+        value = self.resolution.layouts[place[0]].value
+        is_free = (
+            value.kind in STORED and not is_uniform(value) and place[0] not in self.held and not is_bent(instance, k)
+        )
+        return is_free and self.readers[place] == 1 and place[0] not in self.ends and place not in self.makers
+
+    def _result(self, instance: Instance) -> dict[Slot, Occurrence]:
+        made = instance.relation.made or frozenset()
+        return next(o for o, place in zip(instance.operands, instance.cells, strict=True) if place[0] in made)
+
+    def _through(
+        self, instance: Instance, k: int, terms: Iterable[Term], option: frozenset[Occurrence]
+    ) -> frozenset[Occurrence] | None:
+        """Along what the operand must be constant, for the result to be so along `option`; None if nothing helps."""
+        wanted = {slot for slot, occurrence in self._result(instance).items() if occurrence in option}
+        if is_uniform(self.resolution.layouts[instance.cells[k][0]].value):
+            return None
+        mine = [term for term in terms if k in term]
+        if not mine or any(term.count(k) > 1 for term in mine):
+            return None
+        found: set[Occurrence] = set()
+        for term in mine:
+            along = self._along(instance, k, term, wanted, terms)
+            if along is None:
+                return None
+            found |= along
+        return frozenset(found)
+
+    def _along(
+        self, instance: Instance, k: int, term: Term, wanted: set[Slot], terms: Iterable[Term]
+    ) -> set[Occurrence] | None:
+        own, result = instance.operands[k], self._result(instance)
+        found = {own[slot] for slot in wanted if slot in own}
+        averaged = instance.relation.averaged.get(instance.places[k])
+        if averaged:
+            whole = all(is_whole(self.resolution, instance, name) for name in averaged)
+            return found | {o for (name, _), o in own.items() if name in averaged} if whole else None
+        apart = [o for o in carriers(instance) if not any(o in one for one in terms)]
+        if any(slot in instance.operands[o] for slot in wanted for o in apart):
+            return None
+        others = [other for other in term if other != k]
+        lost = own.keys() - result.keys()
+        for slot in wanted:
+            carried = [o for o in others if slot in instance.operands[o]]
+            if carried or (slot not in own and lost):
+                summed = self._summed(instance, carried, lost)
+                if summed is None:
+                    return None
+                found.add(own[summed])
+        return found
+
+    def _summed(self, instance: Instance, carried: list[int], lost: Collection[Slot]) -> Slot | None:
+        """A slot along which another entry's sum is one constant, so that the sum over it does not vary."""
+        if len(carried) != 1:
+            return None
+        steady, other = self.steady.of(instance.cells[carried[0]]), instance.operands[carried[0]]
+        return next((slot for slot in sorted(lost) if slot in other and other[slot] in steady), None)
+
+
+def _both(a: Options, b: Options) -> Options:
+    """What two readers allow."""
+    pairs = product(a.items(), b.items())
+    return _smallest({x | y: tuple(dict.fromkeys((*why, *other))) for (x, why), (y, other) in pairs})
+
+
+def _smallest(options: Options) -> Options:
+    """Without those that another contains; a few of them."""
+    kept = {one: why for one, why in options.items() if not any(other < one for other in options)}
+    return dict(list(kept.items())[:MOST_OPTIONS])
