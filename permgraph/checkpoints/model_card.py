@@ -10,6 +10,7 @@ LOADING = {
         "from safetensors.torch import load_model\n\n"
         "load_model(model, {title!r} + '/model.safetensors')  # a model made by the code of the first one"
     ),
+    "diffusers": "from diffusers import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
     "timm": 'import timm\n\nmodel = timm.create_model("local-dir:{title}", pretrained=True)',
 }
 SECOND = {

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from permgraph.checkpoints.json_files import read_json
+from permgraph.checkpoints.sentence_files import copy_sentence_files
 
 KNOWN = (
     "preprocessor_config.json", "processor_config.json", "feature_extractor_config.json",
@@ -34,6 +35,7 @@ def copy_processor(source: Path, folder: Path) -> None:
             (folder / path.name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         else:
             shutil.copyfile(path, folder / path.name)
+    copy_sentence_files(source, folder)
 
 
 def _stays(path: Path, source: Path) -> bool:

@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.foreign import ADAPTER, adapter_error
 from permgraph.checkpoints.json_files import read_json, shorten
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
 from permgraph.checkpoints.weight_files import OTHERS, PICKLED, SAFETENSORS, read_weights
 from permgraph.errors import CheckpointError, NonFiniteError
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+DIFFUSERS = "diffusion_pytorch_model"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", f"{DIFFUSERS}.safetensors", f"{DIFFUSERS}.bin")
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -86,12 +88,8 @@ def weight_files(folder: Path | str) -> list[Path]:
 
 def _no_weights(folder: Path) -> CheckpointError:
     """What lies in a folder in which no weights were found, and what to do."""
-    if (folder / "adapter_config.json").is_file():
-        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        return CheckpointError(
-            f"{folder}: is a PEFT adapter for {base}, not a model. Load it, merge it into its base model with "
-            "`model.merge_and_unload().save_pretrained(folder)`, and give that folder."
-        )
+    if (folder / ADAPTER).is_file():
+        return adapter_error(folder)
     known = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS)
     if known:
         return CheckpointError(f"{known[0]}: is {OTHERS[known[0].suffix.lower()]}.")
@@ -101,7 +99,7 @@ def _no_weights(folder: Path) -> CheckpointError:
             f"{folder}: has {shorten(single)}, and none is model.safetensors. Give the file itself, with --model "
             "python:package.module:function or timm:NAME, or rename it."
         )
-    looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHT_FILES)
+    looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHT_FILES[:2])
     return CheckpointError(f"{folder}: no weights (looked for {looked_for}). Give the folder `save_pretrained` wrote.")
 
 

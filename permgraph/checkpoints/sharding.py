@@ -27,13 +27,14 @@ class Storage:
     """Each tensor's dtype by name, `default` for the others (None: its own); only floating point is converted.
 
     `shards` is the file of each tensor, as of the model whose files are imitated; empty for files of at most
-    `max_shard_bytes`.
+    `max_shard_bytes`. `stem` begins the name of every file.
     """
 
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     default: torch.dtype | None = None
     shards: Mapping[str, str] = field(default_factory=dict)
     max_shard_bytes: int = MAX_SHARD_BYTES
+    stem: str = "model"
 
     def dtype(self, name: str, tensor: Tensor) -> torch.dtype:
         """As what a tensor is stored."""
@@ -84,15 +85,15 @@ def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Stora
     kept, aliases = _unshared(like(state_dict))
     shards = storage.split(kept)
     if len(shards) == 1:
-        return _save(folder / "model.safetensors", shards[0], aliases, storage, state_dict)
+        return _save(folder / f"{storage.stem}.safetensors", shards[0], aliases, storage, state_dict)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        name = f"{storage.stem}-{number:05}-of-{len(shards):05}.safetensors"
         _save(folder / name, shard, aliases, storage, state_dict)
         weight_map.update(dict.fromkeys(shard, name))
     total = sum(storage.size(name, tensor) for name, tensor in kept.items())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / f"{storage.stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return None
 
 

@@ -92,7 +92,7 @@ def write_merged(
             dtype = storage.default if storage is not None else None
             _write_json(partial / "config.json", _config_fields(config, architecture, dtype or torch.float32))
         _write_json(partial / "permgraph.json", _numbers_finite(report))
-        library = "" if config is None else "timm" if isinstance(config, Mapping) else "transformers"
+        library = _library(config)
         title = Path(folder).resolve().name
         kind = architecture or ""
         card = model_card(title, base_models, library=library, architecture=kind, licence=licence, summary=summary)
@@ -100,6 +100,13 @@ def write_merged(
         for name, text in {"README.md": card, **(pages or {})}.items():
             (partial / name).write_text(text, encoding="utf-8")
     return Path(folder)
+
+
+def _library(config: Any) -> str:
+    """The library that loads a model of this config."""
+    if isinstance(config, Mapping):
+        return "diffusers" if "_class_name" in config else "timm"
+    return "" if config is None else "transformers"
 
 
 def _config_fields(config: Any, architecture: str | None, dtype: torch.dtype) -> dict[str, Any]:

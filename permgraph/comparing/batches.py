@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph import ranks
 from permgraph.errors import CalibrationError
+from permgraph.tracing.places import leaves_with_places
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 """(args, kwargs) of a forward pass."""
@@ -160,7 +161,7 @@ def _length(data: Iterable[Any]) -> int | None:
 def _require_finite(batch: Batch, number: int) -> None:
     args, kwargs = batch
     for side, values in (("args", list(args)), ("kwargs", kwargs)):
-        for path, value in pytree.tree_flatten_with_path(values)[0]:
+        for path, value in leaves_with_places(values):
             if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
                 place = side + "".join(map(str, path))
                 raise CalibrationError(

@@ -201,7 +201,8 @@ def resized(model: nn.Module, tensors: State, sizes: Mapping[int, int]) -> nn.Mo
 def resize_fields(holder: Any, sizes: Mapping[int, int]) -> None:
     """Set the attributes of a module or config that say how long a border is, old length -> new length."""
     for attribute in SIZES:
-        length = getattr(holder, attribute, None)
+        own = isinstance(holder, nn.Module)  # one may warn of what it finds in its config
+        length = vars(holder).get(attribute) if own else getattr(holder, attribute, None)
         if isinstance(length, int) and sizes.get(length, length) != length:
             setattr(holder, attribute, sizes[length])
 
@@ -209,5 +210,5 @@ def resize_fields(holder: Any, sizes: Mapping[int, int]) -> None:
 def _holders(model: nn.Module) -> list[Any]:
     configs = [getattr(module, "config", None) for module in model.modules()]
     inner = [getattr(config, "text_config", None) for config in configs]
-    found = {id(one): one for one in [*model.modules(), *configs, *inner] if one is not None}
+    found = {id(one): one for one in [*model.modules(), *configs, *inner] if not isinstance(one, Mapping | None)}
     return list(found.values())

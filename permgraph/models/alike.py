@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from permgraph.checkpoints.sentence_files import pooling_of, sentence_weights
 from permgraph.errors import SpecMismatchError
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.vocabulary import require_one_vocabulary, unsure_tokens
@@ -28,8 +29,25 @@ def require_alike(a: LoadedModel, b: LoadedModel, *, fitted: bool = True) -> tup
 def input_differences(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
     """Sentences on what `a` and `b` expect differently of their inputs."""
     names = [name for name in a.facts if name in b.facts and a.facts[name] != b.facts[name]]
-    return tuple(
+    told = tuple(
         f"{name} is {a.facts[name]!r} in {a.reference} and {b.facts[name]!r} in {b.reference}; both will be given the "
         "inputs of the first"
         for name in names
     )
+    return (*told, *_sentence_differences(a, b))
+
+
+def _sentence_differences(a: LoadedModel, b: LoadedModel) -> list[str]:
+    """What sentence-transformers does behind the transformers of `a` and `b`, where it differs or has weights."""
+    pooled, told = [pooling_of(model.folder) for model in (a, b)], []
+    if all(pooled) and pooled[0] != pooled[1]:
+        told.append(
+            f"{a.reference} and {b.reference} make another vector of a text ({', '.join(pooled[0])}): A's is kept"
+        )
+    weights = [inner for model in (a, b) for inner in sentence_weights(model.folder)]
+    if weights:
+        told.append(
+            f"{', '.join(dict.fromkeys(weights))} of sentence-transformers has weights that are not merged: what is "
+            "written is the transformer alone"
+        )
+    return told

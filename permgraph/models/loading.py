@@ -16,6 +16,7 @@ from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_f
 from permgraph.checkpoints.weight_files import refuse_format
 from permgraph.errors import AdapterError, CheckpointError, PermgraphError, described
 from permgraph.models.config_fields import require_fields
+from permgraph.models.diffusers_models import DiffusersAdapter, diffusers_from_folder, is_diffusers_config
 from permgraph.models.filling import fill
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.on_demand import of_model, read_on_demand, renamed
@@ -62,6 +63,10 @@ def _from_folder(reference: str, folder: Path, *, weights: bool, on_demand: bool
         if on_demand:
             raise CheckpointError("timm's models are made whole in memory. Leave out --max-memory.")
         return _timm_model(reference, timm_from_folder(folder, fields), folder, fields, weights=weights, files=(file,))
+    if is_diffusers_config(fields):
+        if on_demand:
+            raise CheckpointError("models of diffusers are made whole in memory. Leave out --max-memory.")
+        return _from_diffusers(reference, folder, fields, file, weights=weights)
     require_fields(file.path, fields)
     adapter = adapter_for(fields["model_type"])
     config = adapter.read_config(fields)
@@ -151,6 +156,18 @@ def _timm_model(
         reference, model, args, kwargs, adapter, folder=folder, config=fields, facts=facts, stored=stored,
         files=(*files, *more),
     )  # fmt: skip
+
+
+def _from_diffusers(
+    reference: str, folder: Path, fields: dict[str, Any], file: OpenFile, *, weights: bool
+) -> LoadedModel:
+    adapter, model = DiffusersAdapter(), diffusers_from_folder(folder, fields)
+    args, kwargs = _example_inputs(adapter, model)
+    stored, files = _filled(model, fields["_class_name"], folder, weights)
+    model = _prepared(model, reference, weights=weights)
+    return LoadedModel(
+        reference, model, args, kwargs, adapter, folder=folder, config=fields, stored=stored, files=(file, *files)
+    )
 
 
 def _filled(

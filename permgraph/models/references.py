@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from permgraph.checkpoints.foreign import require_own_kind
 from permgraph.errors import CheckpointError, described
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -29,6 +30,7 @@ def find_folder(reference: str, *, weights: bool = True) -> Path:
             "that they are of, with --model python:package.module:function or --model timm:NAME."
         )
     if path.is_dir():
+        require_own_kind(path)
         if not (path / "config.json").is_file():
             raise CheckpointError(
                 f"{reference}: has no config.json. Give a folder that `save_pretrained` wrote, or the model as "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import memory_of
-from permgraph.checkpoints.reading import Checkpoint
+from permgraph.checkpoints.reading import DIFFUSERS, Checkpoint
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage
 from permgraph.errors import CheckpointError
 
@@ -47,6 +47,7 @@ class StoredWeights:
             default=dtype or self.dtype,
             shards=self.shards if max_shard_bytes is None else {},
             max_shard_bytes=max_shard_bytes or MAX_SHARD_BYTES,
+            stem=DIFFUSERS if any(name.startswith(DIFFUSERS) for name in self.shards.values()) else "model",
         )
 
 

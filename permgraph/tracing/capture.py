@@ -19,6 +19,7 @@ from permgraph.algebra.relations import Source
 from permgraph.errors import CaptureError, SpecMismatchError, described
 from permgraph.tracing.exporting import export
 from permgraph.tracing.forwards import PREFIX, Forwards
+from permgraph.tracing.places import leaves_with_places
 from permgraph.tracing.quiet import quiet
 from permgraph.tracing.sharing import aliases, one_tensor
 from permgraph.tracing.wrappers import require_plain
@@ -228,8 +229,7 @@ def _feeds(
     parameters: Collection[str],
     key: Callable[[str], str],
 ) -> dict[str, Feed]:
-    paths, _ = pytree.tree_flatten_with_path(exported.example_inputs)
-    inputs = iter(_input_name(path) for path, _ in paths)
+    inputs = iter(_input_name(path) for path, _ in leaves_with_places(exported.example_inputs))
     feeds: dict[str, Feed] = {}
     places = [node.name for node in graph.nodes if node.op == "placeholder"]
     for name, spec in zip(places, exported.graph_signature.input_specs, strict=True):
@@ -253,7 +253,7 @@ def _output_names(exported: torch.export.ExportedProgram, tree: pytree.TreeSpec)
     specs = exported.graph_signature.output_specs
     count = sum(spec.kind is OutputKind.USER_OUTPUT for spec in specs)
     marked = pytree.tree_unflatten(list(range(count)), tree)
-    return tuple("".join(str(key) for key in path) or "output" for path, _ in pytree.tree_flatten_with_path(marked)[0])
+    return tuple("".join(str(key) for key in path) or "output" for path, _ in leaves_with_places(marked))
 
 
 def require_same(a: Program, b: Program) -> None:

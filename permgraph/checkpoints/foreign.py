@@ -1,0 +1,48 @@
+"""Folders that hold something else than one whole model of transformers: what they are, and what to give instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from permgraph.checkpoints.json_files import read_json, shorten
+from permgraph.checkpoints.weight_files import OTHERS
+from permgraph.errors import CheckpointError
+
+ADAPTER, PIPELINE = "adapter_config.json", "model_index.json"
+
+
+def require_own_kind(folder: Path) -> None:
+    """Raise CheckpointError for a PEFT adapter, a pipeline of diffusers, or weights of a format that is not read.
+
+    Nothing is said of a folder with the config of a model.
+    """
+    fields = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if any(name in fields for name in ("model_type", "architecture", "_class_name")):
+        return
+    if (folder / ADAPTER).is_file():
+        raise adapter_error(folder)
+    if (folder / PIPELINE).is_file():
+        raise _pipeline_error(folder, read_json(folder / PIPELINE))
+    known = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS)
+    if known:
+        raise CheckpointError(f"{known[0]}: is {OTHERS[known[0].suffix.lower()]}.")
+
+
+def adapter_error(folder: Path) -> CheckpointError:
+    """What to do with a PEFT adapter."""
+    base = read_json(folder / ADAPTER).get("base_model_name_or_path")
+    return CheckpointError(
+        f"{folder}: is a PEFT adapter for {base}, not a model. Load it, merge it into its base model with "
+        "`model.merge_and_unload().save_pretrained(folder)`, and give that folder; or align the base models and move "
+        "the adapter with `Alignment.apply`."
+    )
+
+
+def _pipeline_error(folder: Path, parts: dict[str, Any]) -> CheckpointError:
+    whole = {name: kind[1] for name, kind in parts.items() if isinstance(kind, list) and len(kind) == 2 and kind[0]}
+    models = [f"{name} ({kind})" for name, kind in whole.items() if (folder / name / "config.json").is_file()]
+    return CheckpointError(
+        f"{folder}: is a pipeline of diffusers, {parts.get('_class_name')}, of several models. Give one of them, as "
+        f"{folder / models[0].split()[0] if models else folder / 'unet'}; it has {shorten(models) or 'none here'}."
+    )
