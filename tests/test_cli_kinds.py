@@ -58,3 +58,21 @@ def test_an_aligned_model_computes_what_it_did(tmp_path: Path) -> None:
 def test_kinds_that_do_not_fit_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
     result = run("merge", tmp_path / "a", tmp_path / "b", *options, "--out", tmp_path / "o", code=2)
     assert message in result.output
+
+
+def test_all_kinds_are_inspected_explained_and_proved_after_folding(tmp_path: Path) -> None:
+    a, _ = folders(tmp_path, "llama")
+    shown = run("inspect", a, "--kinds", "all").stdout
+    assert "folded into the layers that read them: model.layers.0–1.input_layernorm.weight" in shown
+    assert "not folded: model.norm.weight: it is read by a weight that is tied" in shown
+    assert "GL(8) ^ 2" in shown
+    explained = run("explain", a, "model.embed_tokens.weight:1", "--kinds", "all").stdout
+    assert "no more than signs, for:" in explained
+    assert "(llama/modeling_llama.py:67): multiplies it by model.norm.weight" in explained
+    assert json.loads(run("verify", a, "--kinds", "all", "--json").stdout)["ok"]
+
+
+def test_signs_are_inspected_without_weights(tmp_path: Path) -> None:
+    a, _ = folders(tmp_path, "llama")
+    (a / "model.safetensors").unlink()
+    assert "± Sym(32)" in run("inspect", a, "--kinds", "signed").stdout

@@ -105,3 +105,36 @@ def test_the_summary_names_the_kind_of_every_group() -> None:
     assert "GL(4) ^ 2" in str(spec)
     assert "R⁺ wr Sym(12)" in str(spec)
     assert "O(8) with O 1 = 1" in str(spec)
+
+
+LIMITS = (
+    ("relu", "0.weight", "no more than positive scales", "aten.relu in 1 "),
+    ("gelu", "0.weight", "no more than permutations", "aten.gelu in 1 "),
+    ("rms norm", "a.weight", "no more than rotations", "contracts it with itself"),
+    ("block", "inward.weight", "no more than rotations that keep the vector of ones", "takes its mean"),
+    (
+        "block with weights",
+        "inward.weight",
+        "no more than permutations",
+        "multiplies it by first.weight\n      `fold` moves",
+    ),
+    ("gated", "up.weight", "no more than signs and scales", "multiplies it by silu"),
+)
+
+
+@pytest.mark.parametrize(("name", "tensor", "bound", "reason"), LIMITS, ids=[row[0] for row in LIMITS])
+def test_an_explanation_says_why_a_kind_is_no_larger(name: str, tensor: str, bound: str, reason: str) -> None:
+    _, spec = derived(next(case for case in KIND_CASES if case.name == name))
+    for one in (spec, pg.PermutationSpec.from_json(spec.to_json())):
+        text = str(one.explain((tensor, 0)))
+        assert bound in text
+        assert reason in text
+    plain = derived(next(case for case in KIND_CASES if case.name == name), "permutation")[1]
+    assert "no more than" not in str(plain.explain((tensor, 0)))
+
+
+def test_an_explanation_names_the_kind_of_each_group() -> None:
+    _, spec = derived(next(case for case in KIND_CASES if case.name == "block"))
+    text = str(spec.explain(("q.weight", 0)))
+    assert "qk: GL(4) ^ 2, on 4 axes" in text
+    assert "a different invertible map for every index of heads" in text

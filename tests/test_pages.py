@@ -44,6 +44,11 @@ def test_the_page_carries_the_specification(name: str) -> None:
     assert acting == expected
 
 
+def test_the_page_names_the_kind_of_each_group() -> None:
+    spec = pg.derive(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.randn(2, 5), kinds="all")
+    assert [group["symbol"] for group in inspection_data(spec, "mlp")["groups"]] == ["R⁺ wr Sym(8)"]
+
+
 def test_a_page_asks_for_nothing_and_says_so() -> None:
     page = inspection_page(pg.derive(mlp(), vectors()[0]), "<script>alert(1)</script>")
     assert "default-src 'none'" in page

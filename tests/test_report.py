@@ -98,6 +98,7 @@ def test_many_models_have_a_column_each(aligned: pg.Alignment) -> None:
     cell = f'<td class="number">{gain.identity:.3f} → {gain.solution:.3f}</td>'
     assert f"<td>residual</td>{2 * cell}" in page
     assert "<th>one</th><th>two</th>" in page
+    assert f"<td>{spec['residual'].symbol}</td>" in page
     assert re.search(r"residual</td>.*?0\.0%</td><td class=\"number\">\d\d+\.\d%", page)
 
 

@@ -16,10 +16,24 @@ from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.instances import Instance, Slot
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import Law
+from permgraph.algebra.relations import Source
 from permgraph.algebra.ties import Resolution
 
+CONSTANT = "adds what is the same for all of its units"
 Equation = dict[Occurrence, int]
 """Σ exponent · log scale = 0 over bases, each named by its representative."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What bounds a basis: the kind that is left, the operation, and what about it."""
+
+    kind: Kind
+    source: Source | None
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.what}" if self.source is not None else self.what
 
 
 @dataclass
@@ -29,6 +43,7 @@ class Bases:
     largest: Kind
     _parent: dict[Occurrence, tuple[Occurrence, int]] = field(default_factory=dict)
     _bound: dict[Occurrence, Kind] = field(default_factory=dict)
+    _why: dict[Occurrence, list[Limit]] = field(default_factory=dict)
     _equations: dict[int, list[Equation]] = field(default_factory=lambda: {0: [], 2: []})
 
     def __contains__(self, occurrence: Occurrence) -> bool:
@@ -53,27 +68,54 @@ class Bases:
         """The largest kind that all operations on the basis allow."""
         return self._bound[self.find(occurrence)[0]]
 
-    def limit(self, occurrence: Occurrence, kind: Kind) -> None:
-        """Bound the basis of an occurrence."""
-        root, _ = self.find(occurrence)
-        self._bound[root] = self._bound[root].meet(kind)
+    def limits(self, occurrence: Occurrence) -> list[Limit]:
+        """What bounds the basis of an occurrence; without any of it the bound might be larger."""
+        bound, found = self.largest, list[Limit]()
+        for limit in self._why.get(self.find(occurrence)[0], ()):
+            if (lower := bound.meet(limit.kind)) is not bound:
+                bound = lower
+                found.append(limit)
+        return found
 
-    def link(self, a: Occurrence, b: Occurrence, side: int) -> None:
+    def limit(self, occurrence: Occurrence, kind: Kind, what: str, source: Source | None = None) -> None:
+        """Bound the basis of an occurrence; `what` about `source` does it."""
+        root, _ = self.find(occurrence)
+        bound = self._bound[root].meet(kind)
+        if bound is not self._bound[root]:
+            self._bound[root] = bound
+            self._why.setdefault(root, []).append(Limit(kind, source, what))
+
+    def link(self, a: Occurrence, b: Occurrence, side: int, source: Source | None = None) -> None:
         """Let `a` and `b` change by one matrix, on one side (1) or on two (-1); both at once makes it orthogonal."""
         (root_a, side_a), (root_b, side_b) = self.find(a), self.find(b)
         if root_a == root_b:
             if side_a * side_b != side:
-                self.limit(a, Kind.ORTHOGONAL)
+                self.limit(a, Kind.ORTHOGONAL, "contracts it with itself", source)
             return
         first, second = sorted((root_a, root_b))
         self._parent[second] = first, side * side_a * side_b
         self._bound[first] = self._bound[first].meet(self._bound.pop(second))
+        if second in self._why:
+            self._why.setdefault(first, []).extend(self._why.pop(second))
 
-    def equate(self, equation: Iterable[tuple[Occurrence, int]], moduli: Iterable[int] = (0, 2)) -> None:
-        """Let Π scale^exponent = 1 for scales (modulus 0), for signs (2), or for both; their bases are monomial."""
+    def equate(
+        self,
+        factors: Sequence[tuple[Occurrence, int]],
+        result: Occurrence | None = None,
+        *,
+        power: int = 1,
+        moduli: Iterable[int] = (0, 2),
+        source: Source | None = None,
+    ) -> None:
+        """Let Π scale^exponent = scale(result)^power for scales (modulus 0), signs (2), or both; 1 without a result.
+
+        Their bases are monomial.
+        """
         found: Equation = defaultdict(int)
-        for occurrence, exponent in equation:
-            self.limit(occurrence, Kind.MONOMIAL)
+        for occurrence, exponent in [*factors, *([(result, -power)] if result is not None else [])]:
+            others = dict.fromkeys(o.tensor for o, _ in factors if o.tensor != occurrence.tensor)
+            what = f"multiplies it by {', '.join(others)}" if others else "multiplies it by itself"
+            self.limit(occurrence, Kind.MONOMIAL, what, source)
             found[occurrence] += exponent
         for modulus in moduli:
             self._equations[modulus].append(dict(found))
@@ -104,10 +146,11 @@ def bases(resolution: Resolution, largest: Kind, held: frozenset[str]) -> Bases:
         if layout.value.largest is not Kind.INVERTIBLE:
             for cell in layout.cells():
                 for occurrence, _ in layout.occurrences(cell):
-                    found.limit(occurrence, layout.value.largest)
-    rigid = {pin.occurrence for pin in resolution.factors.pins if pin.rigid}
-    for occurrence in sorted(rigid | resolution.factors.diagonal):
-        found.limit(occurrence, Kind.PERMUTATION)
+                    found.limit(occurrence, layout.value.largest, "whole numbers or truth values", layout.value.source)
+    rigid = {pin.occurrence: pin.reason for pin in resolution.factors.pins if pin.rigid}
+    diagonal = dict.fromkeys(resolution.factors.diagonal, "one index twice on one tensor")
+    for occurrence, why in sorted({**diagonal, **rigid}.items()):
+        found.limit(occurrence, Kind.PERMUTATION, why)
     return found
 
 
@@ -137,27 +180,38 @@ def _read(instance: Instance, found: Bases, held: frozenset[str]) -> None:
     for slot, by_place in carriers.items():
         law = relation.laws.get(slot[0])
         if law is None:
-            _limit_all(found, by_place, Kind.PERMUTATION)
+            _limit_all(found, by_place, Kind.PERMUTATION, relation.source)
         elif not law.terms and not law.loose:
-            _same(found, by_place, set(instance.places))
+            _same(found, by_place, set(instance.places), relation.source)
         elif not law.loose:
-            _Reading(found, law, by_place, relation.given, held).read()
+            _Reading(found, law, by_place, relation.given, held, relation.source).read()
 
 
-def _limit_all(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], kind: Kind) -> None:
+ALLOWED = {
+    Kind.PERMUTATION: "treats its units alike and no more",
+    Kind.SIGNED: "passes on signs and no more",
+    Kind.SCALED: "passes on positive scales and no more",
+    Kind.MONOMIAL: "passes on signs and scales and no more",
+    Kind.CENTRED: "takes its mean, which maps of the vector of ones to itself keep",
+    Kind.ORTHOGONAL: "takes its norm, which rotations keep",
+}
+"""What an operation does to units whose change of basis it bounds."""
+
+
+def _limit_all(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], kind: Kind, source: Source) -> None:
     for occurrences in by_place.values():
         for occurrence in occurrences:
-            found.limit(occurrence, kind)
+            found.limit(occurrence, kind, ALLOWED.get(kind, ""), source)
 
 
-def _same(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], present: set[int]) -> None:
+def _same(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], present: set[int], source: Source) -> None:
     """All tensors hold the same elements; one that is constant along the variable fixes the vector of ones."""
     first, *others = [occurrence for occurrences in by_place.values() for occurrence in occurrences]
     found.find(first)
     for other in others:
-        found.link(first, other, 1)
+        found.link(first, other, 1, source)
     if present - by_place.keys():
-        found.limit(first, Kind.CENTRED)
+        found.limit(first, Kind.CENTRED, CONSTANT, source)
 
 
 @dataclass(frozen=True)
@@ -169,15 +223,16 @@ class _Reading:
     by_place: Mapping[int, Sequence[Occurrence]]
     given: int
     held: frozenset[str]
+    source: Source
 
     def read(self) -> None:
         outs = [o for place, members in self.by_place.items() for o in members if place >= self.given]
         for out in outs:
             self.found.find(out)
             if self.law.affine:
-                self.found.limit(out, Kind.CENTRED)
+                self.found.limit(out, Kind.CENTRED, CONSTANT, self.source)
         for place, kind in self.law.within.items():
-            _limit_all(self.found, {place: self.by_place.get(place, ())}, kind)
+            _limit_all(self.found, {place: self.by_place.get(place, ())}, kind, self.source)
         for term in self.law.terms:
             for chosen in product(*(self.by_place[place] for place in term if place in self.by_place)):
                 places = (place for place in term if place in self.by_place)
@@ -192,28 +247,31 @@ class _Reading:
             return
         for out in outs:
             if not members:
-                self.found.limit(out, Kind.CENTRED)
+                self.found.limit(out, Kind.CENTRED, CONSTANT, self.source)
             elif self.law.even or self.law.unsized or self.law.power != 1:
                 self._bent(members, out)
             elif len(members) == 1 and not divided[0]:
-                self.found.link(members[0][1], out, 1)
+                self.found.link(members[0][1], out, 1, self.source)
             else:
-                self.found.equate([*self._exponents(members), (out, -1)])
+                self.found.equate(self._exponents(members), out, source=self.source)
 
     def _bent(self, members: Sequence[tuple[int, Occurrence]], out: Occurrence) -> None:
         """Scales and signs reach the result by different powers."""
         power, even = self.law.power, self.law.even
         sized = [(o, power.numerator) for place, o in members if place not in self.law.unsized]
-        self.found.equate([*sized, (out, -power.denominator)], [0])
-        self.found.equate([*(((o, 1) for _, o in members) if not even else ()), (out, -1)], [2])
+        signed = [] if even else [(o, 1) for _, o in members]
+        for member in [*(o for _, o in members), out]:
+            self.found.limit(member, Kind.MONOMIAL, ALLOWED[Kind.MONOMIAL], self.source)
+        self.found.equate(sized, out, power=power.denominator, moduli=[0], source=self.source)
+        self.found.equate(signed, out, moduli=[2], source=self.source)
 
     def _contracted(self, members: list[tuple[int, Occurrence]], divided: Sequence[bool]) -> None:
         if len(members) == 1:
-            self.found.limit(members[0][1], Kind.CENTRED)
+            self.found.limit(members[0][1], Kind.CENTRED, ALLOWED[Kind.CENTRED], self.source)
         elif len(members) == 2 and not any(divided):
-            self.found.link(members[0][1], members[1][1], -1)
+            self.found.link(members[0][1], members[1][1], -1, self.source)
         elif members:
-            self.found.equate(self._exponents(members))
+            self.found.equate(self._exponents(members), source=self.source)
 
     def _exponents(self, members: Iterable[tuple[int, Occurrence]]) -> list[tuple[Occurrence, int]]:
         return [(o, -1 if place in self.law.inverse else 1) for place, o in members]

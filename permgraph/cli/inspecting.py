@@ -33,10 +33,27 @@ OutputsOption = Annotated[
 ]
 
 
+class Kinds(enum.StrEnum):
+    """What beside permutations is derived."""
+
+    permutation = "permutation"
+    signed = "signed"
+    all = "all"
+
+
+KindsOption = Annotated[
+    Kinds,
+    typer.Option(
+        "--kinds", help="permutation; signed: signs too; all: scales, rotations and invertible maps, norms folded."
+    ),
+]
+
+
 def inspect(
     session: Session,
     model: Model,
     outputs: OutputsOption = None,
+    kinds: KindsOption = Kinds.permutation,
     json: Annotated[
         str | None,
         typer.Option("--json", metavar="[FILE]", help="Write the specification; without FILE, or for -, to stdout."),
@@ -51,9 +68,9 @@ def inspect(
         Path | None, typer.Option("--dot", metavar="FILE", help="Write the graph of ties; - is stdout.")
     ] = None,
 ) -> None:
-    """Show the permutation groups of a model.
+    """Show the symmetry groups of a model.
 
-    Its weights are not read, unless it cannot be traced without them.
+    Its weights are not read, unless it cannot be traced without them, or for --kinds all, which looks at its norms.
     """
     from permgraph.checkpoints.model_card import public_name
     from permgraph.jobs import files
@@ -65,7 +82,7 @@ def inspect(
     for path in targets.values():
         if path is not None:
             files.require_writable(path, force=session.force, inputs=[model])
-    spec, mode = _derive(session, model, outputs, weights=False)[1:]
+    spec, mode = _derive(session, model, outputs, kinds, weights=False)[1:]
     session.say(f"{model}, outputs {mode}: {spec}")
     contents: dict[str, Callable[[], str]] = {
         "json": spec.to_json,
@@ -86,10 +103,11 @@ def explain(
         str | None, typer.Argument(metavar="PARAM:DIM", help="A second axis: why do the two move together?")
     ] = None,
     outputs: OutputsOption = None,
+    kinds: KindsOption = Kinds.permutation,
 ) -> None:
-    """Explain why an axis moves or is pinned, or why two axes move together."""
+    """Explain why an axis moves or is pinned, or why two axes move together; with --kinds also what bounds a group."""
     first, second = _axis(axis), None if other is None else _axis(other)
-    spec = _derive(session, model, outputs, weights=False)[1]
+    spec = _derive(session, model, outputs, kinds, weights=False)[1]
     found = spec.explain(first, second)
     session.say(str(found))
     session.emit(asdict(found))
@@ -99,6 +117,7 @@ def verify(
     session: Session,
     model: Model,
     outputs: OutputsOption = None,
+    kinds: KindsOption = Kinds.permutation,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Random parameters and elements to try.")] = 3,
 ) -> None:
     """Prove that the groups leave the model's function unchanged.
@@ -107,7 +126,7 @@ def verify(
     """
     from permgraph.symmetry.verification import verify as prove
 
-    loaded, spec, _ = _derive(session, model, outputs, weights=True)
+    loaded, spec, _ = _derive(session, model, outputs, kinds, weights=True)
     certificate = prove(loaded.model, loaded.args, loaded.kwargs, spec=spec, trials=trials, seed=session.seed)
     session.say(str(certificate))
     session.emit(asdict(certificate) | {"model": model, "groups": len(spec.groups), "log10_order": spec.log10_order})
@@ -116,7 +135,7 @@ def verify(
 
 
 def _derive(
-    session: Session, model: str, outputs: Outputs | None, *, weights: bool
+    session: Session, model: str, outputs: Outputs | None, kinds: Kinds, *, weights: bool
 ) -> "tuple[LoadedModel, PermutationSpec, str]":
     """The model, its specification and mode; with its weights where asked for, or where it is not traced without.
 
@@ -124,19 +143,20 @@ def _derive(
     """
     from permgraph.errors import CaptureError, PermgraphError
 
+    weights = weights or kinds is Kinds.all
     try:
-        return _derived(session, model, outputs, weights=weights)
+        return _derived(session, model, outputs, kinds, weights=weights)
     except CaptureError as error:
         if weights:
             raise
         try:
-            return _derived(session, model, outputs, weights=True)
+            return _derived(session, model, outputs, kinds, weights=True)
         except PermgraphError as other:
             raise (other if isinstance(other, CaptureError) else error) from error
 
 
 def _derived(
-    session: Session, model: str, outputs: Outputs | None, *, weights: bool
+    session: Session, model: str, outputs: Outputs | None, kinds: Kinds, *, weights: bool
 ) -> "tuple[LoadedModel, PermutationSpec, str]":
     with session.progress() as progress:
         progress("loading", 0, None)
@@ -146,9 +166,29 @@ def _derived(
 
         loaded = load(model, weights=weights)
         loaded = loaded.on(device_of(session.device)) if weights else loaded
+        if kinds is Kinds.all:
+            progress("folding", 0, None)
+            _fold(session, loaded)
         progress("deriving", 0, None)
         mode: str = outputs.value if outputs is not None else loaded.outputs
-        return loaded, derive(loaded.model, loaded.args, loaded.kwargs, outputs=mode, tie=loaded.tie), mode
+        spec = derive(loaded.model, loaded.args, loaded.kwargs, outputs=mode, tie=loaded.tie, kinds=kinds.value)
+        return loaded, spec, mode
+
+
+def _fold(session: Session, loaded: "LoadedModel") -> None:
+    """Fold the norms of a model that was loaded for this job, and say what is left of them."""
+    from permgraph.symmetry.folded_names import fold as together
+    from permgraph.symmetry.folding import fold
+
+    folded = fold(loaded.model, loaded.args, loaded.kwargs)
+    loaded.model.load_state_dict(folded.state_dict)
+    reasons = {why for why in folded.report.values() if isinstance(why, str)}
+    if folded.folded:
+        names = ", ".join(name for name, _ in together(folded.folded))
+        session.say(f"folded into the layers that read them: {names}")
+    for why in sorted(reasons):
+        names = ", ".join(name for name, _ in together(n for n, reason in folded.report.items() if reason == why))
+        session.say(f"not folded: {names}: {why}")
 
 
 def _axis(text: str) -> tuple[str, int]:

@@ -69,6 +69,7 @@ def _groups(spec: PermutationSpec, numbers: Mapping[str, int], folded: set[str])
             "name": group.name,
             "size": group.size,
             "count": group.count,
+            "symbol": group.symbol_of_one,
             "role": group.role,
             "on": [
                 [name, size, numbers.get(name, -1)]

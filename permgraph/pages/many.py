@@ -68,8 +68,7 @@ def _moved_table(spec: PermutationSpec, elements: Mapping[str, Permutations], gr
     rows = []
     for pattern, names in fold(groups):
         group = spec[names[0]]
-        copies = f"<sup>{group.count}</sup>" if group.count > 1 else ""
         shares = "".join(f'<td class="number">{moved_share(one, names):.1%}</td>' for one in elements.values())
-        words = f"<td>{escape(pattern)}</td><td>{escape(group.role)}</td><td>Sym({group.size}){copies}</td>"
+        words = f"<td>{escape(pattern)}</td><td>{escape(group.role)}</td><td>{escape(group.symbol)}</td>"
         rows.append(f"<tr>{words}{shares}</tr>")
     return f"<table><thead><tr>{columns}</tr></thead>{''.join(rows)}</table>"

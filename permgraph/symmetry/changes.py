@@ -8,14 +8,15 @@ group.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from permgraph.algebra.bases import Bases, Equation, bases, multipliers
+from permgraph.algebra.bases import Bases, Equation, Limit, bases, multipliers
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.relations import Source
 from permgraph.algebra.scales import Freedom, freedoms, independent
 from permgraph.algebra.ties import Resolution
 from permgraph.symmetry.bundles import Bundle
@@ -56,7 +57,7 @@ class Changes:
         if self.largest is Kind.PERMUTATION:
             return
         self.held = multipliers(self.resolution, self.uniform)
-        self.bases = self._bases()
+        self.bases = self._wished = self._bases()
         kept = frozenset(name for name in self.held if self._is_between_matrices(name))
         if kept != self.held:
             self.held = kept
@@ -70,7 +71,7 @@ class Changes:
             for lower in bundle.depends_on if bundle.free else ():
                 for kind in lower.classes:
                     for occurrence in self.stored[kind]:
-                        found.limit(occurrence, Kind.MONOMIAL)
+                        found.limit(occurrence, Kind.MONOMIAL, "its index selects the map of other units")
         return found
 
     def _is_between_matrices(self, name: str) -> bool:
@@ -124,6 +125,36 @@ class Changes:
         reach = {k: sum(base in freedom.exponents for base in bases) for k, freedom in enumerate(found)}
         best = max(reach, key=lambda k: (reach[k], found[k].kind is Kind.SIGNED), default=None)
         return None if best is None or 2 * reach[best] <= len(bases) else found[best]
+
+    def reasons(self, bundle: Bundle) -> tuple[str, ...]:
+        """Why the kind of a bundle's group is no larger: of each operation that bounds it what says most."""
+        if self.largest is Kind.PERMUTATION:
+            return ()
+        stored = {o.tensor for members in self.stored.values() for o in members}
+        found: dict[tuple[Source | None, Kind], list[str]] = {}
+        for limit in dict.fromkeys(self._limits(bundle)):
+            found.setdefault((limit.source, limit.kind), []).append(str(limit))
+        reasons = [
+            next((one for one in given if any(one.endswith(f" by {name}") for name in stored)), given[0])
+            for given in found.values()
+        ]
+        if self.largest is Kind.INVERTIBLE and not self._on_one_side(bundle):
+            reasons.append("its axes are one index here and several there, on different sides of products")
+        return tuple(reasons)
+
+    def _limits(self, bundle: Bundle) -> list[Limit]:
+        """What bounds a bundle even if all uniform vectors were held, as folded norms are; else what bounds it."""
+        return list(self._bounding(bundle, self._wished)) or list(self._bounding(bundle, self.bases))
+
+    def _bounding(self, bundle: Bundle, among: Bases) -> Iterator[Limit]:
+        """The limits of the bases that most axes of a bundle have, and of others as far as its kind needs them."""
+        moved = [o for one in bundle.classes for o in self._moved(one) if o in among]
+        bound = self.largest
+        for root, _ in Counter(among.find(o)[0] for o in moved).most_common():
+            if bound is self.all[bundle].kind:
+                return
+            bound = bound.meet(among.bound(root))
+            yield from among.limits(root)
 
     def _moved(self, kind: Occurrence) -> list[Occurrence]:
         return [o for o in self.stored[kind] if o.tensor not in self.held]

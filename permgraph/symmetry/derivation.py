@@ -158,6 +158,7 @@ class Derivation:
                 for key, name in self.program.names.items()
                 if unread.get(name) and key in self.program.parameters and key not in unreached
             },
+            limits=self._limits(),
             shifts=tuple(self._shifts()) if self.kinds == "all" else (),
         )
 
@@ -172,6 +173,12 @@ class Derivation:
             keyed = {key: free.layout(name) for key, name in self.program.names.items() if key in layouts}
             scaling = free.groups(self.aliases), _reached(keyed, self.program.names)
         return mappings(scaling, turning, Flow(self.program))
+
+    def _limits(self) -> dict[str, tuple[str, ...]]:
+        """Free group -> why its kind is no larger."""
+        free = {name: bundle for bundle, name in self.grouping.names.items() if bundle.free}
+        found = {name: self.grouping.changes.reasons(bundle) for name, bundle in free.items()}
+        return {name: reasons for name, reasons in found.items() if reasons}
 
     def _shifts(self) -> Iterator[Shift]:
         found = Shifts(self.resolution, frozenset(self.trace.ends), self.grouping.changes.held).options()

@@ -16,6 +16,18 @@ from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 
 Axis = tuple[str, int]
+MOST_REASONS = 6
+MAPS = {"permutation": "permutation", "centred": "rotation", "orthogonal": "rotation", "invertible": "invertible map"}
+MAPS |= dict.fromkeys(("signed", "scaled", "monomial"), "permutation with its factors")
+ALLOWED = {
+    "permutation": "permutations",
+    "signed": "signs",
+    "scaled": "positive scales",
+    "monomial": "signs and scales",
+    "centred": "rotations that keep the vector of ones",
+    "orthogonal": "rotations",
+    "invertible": "invertible maps",
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
         return Explanation(axis, None, "unreached", (), (), text)
     lines = [f"{_label(axis)}, {size} units"]
     for group in groups:
-        lines += [f"  moves by {_describe(group)}", *_dependence(spec, group)]
+        lines += [f"  moves by {_describe(group)}", *_dependence(spec, group), *_limits(spec, group)]
     chain: tuple[Step, ...] = ()
     pin = _nearest_pin(spec, axis)
     if pin is not None:
@@ -118,17 +130,29 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
 
 
 def _describe(group: PermutationGroup) -> str:
-    copies = f", {group.count} independent copies" if group.count > 1 else ""
-    return f"{group.name}: Sym({group.size}){copies}, on {len(group.axes)} axes, role {group.role}"
+    return f"{group.name}: {group.symbol}, on {len(group.axes)} axes, role {group.role}"
 
 
 def _dependence(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
     if not group.depends_on:
         return []
     return [
-        f"    a different permutation for every index of {', '.join(group.depends_on)}: these units occur in no",
+        f"    a different {MAPS[group.kind]} for every index of {', '.join(group.depends_on)}: these units occur in no",
         "    tensor and no operation without that index, so this is a change of variables",
     ]
+
+
+def _limits(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
+    """Why the group has no larger kind, where kinds were asked for."""
+    reasons = spec.limits.get(group.name, ())
+    if not reasons:
+        return []
+    lines = [f"    no more than {ALLOWED[group.kind]}, for:", *(f"      {reason}" for reason in reasons[:MOST_REASONS])]
+    if len(reasons) > MOST_REASONS:
+        lines.append(f"      and {len(reasons) - MOST_REASONS} more")
+    if any(reason.endswith(f" by {name}") for reason in reasons for name in spec.parameters):
+        lines.append("      `fold` moves the weight of a norm into what reads it, where all of that can take it")
+    return lines
 
 
 def _nearest_pin(spec: PermutationSpec, axis: Axis) -> tuple[str, tuple[Step, ...]] | None:

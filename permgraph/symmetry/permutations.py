@@ -71,8 +71,12 @@ class PermutationGroup:
     @property
     def symbol(self) -> str:
         """The group in symbols: Sym(n), ± Sym(n), R⁺ wr Sym(n), O(n), GL(n); `^ count` where it has many copies."""
-        name = SYMBOLS[self.kind].format(n=self.size)
-        return name + (f" ^ {self.count}" if self.count > 1 else "")
+        return self.symbol_of_one + (f" ^ {self.count}" if self.count > 1 else "")
+
+    @property
+    def symbol_of_one(self) -> str:
+        """The symbol of one of its copies."""
+        return SYMBOLS[self.kind].format(n=self.size)
 
     def identity(self) -> Any:
         """The part that changes nothing: the table of index vectors, for permutations."""

@@ -52,6 +52,7 @@ class PermutationSpec(PutToUse):
         streams: where groups act on a vector of each residual stream that moves.
         transfers: what `mappings` returns.
         shifts: what may be added to tensors, beside G; found with kinds="all".
+        limits: group -> the operations for which its kind is no larger.
 
     """
 
@@ -70,6 +71,7 @@ class PermutationSpec(PutToUse):
     transfers: Mappings = field(default=Mappings(), repr=False)
     unread: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
     shifts: tuple[Shift, ...] = ()
+    limits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same: of one model, `from_json(to_json())` is equal."""

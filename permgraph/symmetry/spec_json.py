@@ -63,6 +63,7 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "streams": [[stream.places, _layout_data(stream.layout)] for stream in spec.streams],
         "unread": dict(spec.unread),
         "transfers": {kind: [_transfer_data(one) for one in getattr(spec.transfers, kind)] for kind in TRANSFERS},
+        "limits": dict(spec.limits),
         "shifts": [[s.tensor, s.part, s.dimension, s.along, s.reasons] for s in spec.shifts],
     }
 
@@ -107,6 +108,7 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
             for name, blocks in data.get("unread", {}).items()
         },
         transfers=Mappings(*(tuple(map(_transfer, data.get("transfers", {}).get(kind, ()))) for kind in TRANSFERS)),
+        limits={name: tuple(reasons) for name, reasons in data.get("limits", {}).items()},
         shifts=tuple(
             Shift(name, part, dimension, tuple(along), tuple(reasons))
             for name, part, dimension, along, reasons in data.get("shifts", ())

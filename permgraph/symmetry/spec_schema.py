@@ -139,6 +139,7 @@ SPECIFICATION = fields(
     streams=many(row(many(text), LAYOUT)),
     unread=named(many(many(many(row(count, count))))),
     transfers=fields(scales=TRANSFERS, rotations=TRANSFERS),
+    limits=named(many(text)),
     shifts=many(row(text, text, count, many(count), many(text))),
-    optional=("held", "inputs", "shifts", "streams", "transfers", "unread"),
+    optional=("held", "inputs", "limits", "shifts", "streams", "transfers", "unread"),
 )

@@ -21,7 +21,7 @@ const percent = (share) =>
       : share > 0 && share < 0.0005
         ? "<0.1%"
         : `${(100 * share).toFixed(1)}%`;
-const symmetry = (group) => [`Sym(${group.size})`, group.count > 1 ? el("sup", {}, String(group.count)) : ""];
+const symmetry = (group) => [group.symbol, group.count > 1 ? el("sup", {}, String(group.count)) : ""];
 
 // One hue a role; kinds of one role differ by steps in hue and lightness. OKLCH keeps them equally strong.
 const hue = (role) => D.hues[role] ?? D.hues.other;

@@ -50,8 +50,8 @@ function drawSide() {
 function welcome() {
   const roles = D.roles.map(({ role, groups, share }) => {
     const first = D.groups.findIndex((group) => group.role === role);
-    const { size, count: copies } = D.groups[first];
-    const alike = D.groups.every((g) => g.role !== role || (g.size === size && g.count === copies));
+    const { symbol, count: copies } = D.groups[first];
+    const alike = D.groups.every((g) => g.role !== role || (g.symbol === symbol && g.count === copies));
     const words = `${count(groups)} group${groups === 1 ? "" : "s"} · ${percent(share)} of the elements`;
     return el(
       "button.group-card",

@@ -102,7 +102,7 @@ function drawGroups() {
 const foldGroups = (groups) => {
   const alike = new Map();
   groups.forEach((group) =>
-    push(alike, `${group.kind}/${group.role}/${group.size}/${group.count}/${group.axes}`, group),
+    push(alike, `${group.kind}/${group.role}/${group.symbol}/${group.count}/${group.axes}`, group),
   );
   return [...alike.values()]
     .flatMap((members) => fold(members, (group) => group.name))
