@@ -110,7 +110,54 @@ def residual() -> str:
     return svg(560, 185, *parts)
 
 
-PICTURES = {"symmetry.svg": symmetry, "heads.svg": heads, "residual.svg": residual}
+ORDER = (2, 0, 3, 1)
+SIGNS, SCALES = (1, -1, -1, 1), (0.35, 1, 0.6, 0.2)
+TURN = ((0.5, 0.5, 0.5, 0.5), (0.5, -0.5, 0.5, -0.5), (0.5, 0.5, -0.5, -0.5), (-0.5, 0.5, 0.5, -0.5))
+CENTRED = ((0.5, 0.5, 0.5, -0.5), (0.5, 0.5, -0.5, 0.5), (0.5, -0.5, 0.5, 0.5), (-0.5, 0.5, 0.5, 0.5))
+ANY = ((0.9, -0.3, 0.1, 0.5), (0.2, 0.7, -0.8, 0.1), (-0.4, 0.1, 0.6, 0.3), (0.1, -0.6, 0.2, 1.0))
+
+
+def placed(values: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
+    """A matrix with one number in each row and column."""
+    return tuple(
+        tuple(value if k == column else 0 for k in range(4)) for column, value in zip(ORDER, values, strict=True)
+    )
+
+
+KINDS = (
+    ("permutation", "Sym(n)", 280, 300, placed((1, 1, 1, 1))),
+    ("scaled", "R⁺ wr Sym(n)", 70, 205, placed(SCALES)),
+    ("signed", "± Sym(n)", 280, 205, placed(SIGNS)),
+    ("centred", "O(n) with O 1 = 1", 490, 205, CENTRED),
+    ("monomial", "R* wr Sym(n)", 175, 110, placed(tuple(a * b for a, b in zip(SIGNS, SCALES, strict=True)))),
+    ("orthogonal", "O(n)", 385, 110, TURN),
+    ("invertible", "GL(n)", 280, 15, ANY),
+)
+BELOW = {
+    "invertible": ("monomial", "orthogonal"), "monomial": ("scaled", "signed"), "orthogonal": ("signed", "centred"),
+    "scaled": ("permutation",), "signed": ("permutation",), "centred": ("permutation",),
+}  # fmt: skip
+
+
+def kinds() -> str:
+    """The lattice of changes of basis: a matrix of each kind, blue for positive numbers and pink for negative ones."""
+    at = {name: (x, y) for name, _, x, y, _ in KINDS}
+    parts = [
+        line(at[upper][0], at[upper][1] + 76, at[lower][0], at[lower][1] - 4, QUIET)
+        for upper, lowers in BELOW.items()
+        for lower in lowers
+    ]
+    for name, symbol, x, y, matrix in KINDS:
+        for i, row in enumerate(matrix):
+            for j, value in enumerate(row):
+                colour = HUES[0] if value > 0 else HUES[3]
+                cell = box(x - 21 + 10.5 * j, y + 10.5 * i, 9.5, 9.5, FILL if not value else colour)
+                parts.append(cell if not value else cell.replace("/>", f' opacity="{0.25 + 0.75 * abs(value):g}"/>'))
+        parts += [text(x, y + 57, name), text(x, y + 71, symbol, "s m")]
+    return svg(560, 380, *parts)
+
+
+PICTURES = {"symmetry.svg": symmetry, "heads.svg": heads, "residual.svg": residual, "kinds.svg": kinds}
 
 if __name__ == "__main__":
     for name, draw in PICTURES.items():
