@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.algebra.kinds import Kind
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, VerificationError
 from permgraph.symmetry.derivation import Derivation, uniform_vectors
@@ -16,7 +15,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.capture import Program, capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.run import Runner, bind
-from permgraph.uses.canonical.form import form
+from permgraph.uses.canonical.form import endless, form, rounding
 
 SAME = 1e-6
 """Of the largest value of an output: by more, the form may not change it."""
@@ -94,18 +93,16 @@ def _canonical(state: Mapping[str, Tensor], spec: PermutationSpec) -> Canonical:
     require_finite(state, "the model")
     _require_bounded(spec)
     aliases = spec.ties.aliases
-    wide = {name: _wide(tensor) for name, tensor in state.items() if name in spec.shapes and name not in aliases}
-    found, ties, unique = form(spec, wide, max(_coarseness(tensor) for tensor in state.values()))
-    stored: dict[str, Any] = dict(state) | {name: tensor.to(state[name].dtype) for name, tensor in found.items()}
-    return Canonical({name: stored[aliases.get(name, name)] for name in state}, spec, ties, unique=unique)
+    found = form(spec, state)
+    stored: dict[str, Any] = dict(state) | {name: tensor.to(state[name].dtype) for name, tensor in found.state.items()}
+    form_of = {name: stored[aliases.get(name, name)] for name in state}
+    return Canonical(form_of, spec, found.ties.found, unique=found.ties.unique)
 
 
 def _require_bounded(spec: PermutationSpec) -> None:
-    """Nothing ends the way of scales and maps of outputs to smaller norms."""
-    moved = {name for _, layout in spec.output_layouts for name in (layout.groups if layout is not None else ())}
-    if endless := [g.name for g in spec.groups if g.name in moved and Kind(g.kind).has_scales]:
+    if found := endless(spec):
         raise OptionError(
-            f"{', '.join(endless)}: with scales or maps of free outputs there is no canonical form; derive the "
+            f"{', '.join(found)}: with scales or maps of free outputs there is no canonical form; derive the "
             'specification with outputs="fixed", or of kinds "permutation" or "signed"'
         )
 
@@ -116,7 +113,7 @@ def _require_same(
     """The outputs at the example inputs, in float64."""
     if any(isinstance(x, Tensor) and x.is_meta for x in inputs.values()):
         return
-    bound = max(SAME, *(1000 * _coarseness(tensor) for tensor in state.values()))
+    bound = max(SAME, 1000 * rounding(state))
     before, after = (Runner(program, of.__getitem__, torch.float64).outputs(inputs) for of in (state, found))
     for place, a, b in zip(program.outputs, before, after, strict=True):
         if isinstance(a, Tensor) and not _is_same(a, b, bound):
@@ -132,11 +129,3 @@ def _is_same(a: Tensor, b: Tensor, bound: float) -> bool:
         return bool(torch.equal(a, b))
     largest = a.abs().where(a.isfinite(), 0).amax() if a.numel() else 0.0
     return bool(((a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= bound * largest)).all())
-
-
-def _coarseness(tensor: Tensor) -> float:
-    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor.detach().clone()

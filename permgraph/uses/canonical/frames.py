@@ -14,7 +14,7 @@ from permgraph.symmetry.parts import Matrix, Numbers, complement_of_ones
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import fixed, places_of, units
-from permgraph.uses.canonical.smallest import RANK, act
+from permgraph.uses.canonical.smallest import act
 
 CLOSE = 1e-9
 """Eigenvalues closer than this share of the largest are equal."""
@@ -39,7 +39,7 @@ class Frame:
     unsure: bool
 
 
-def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float) -> list[Frame]:
+def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float, least: float) -> list[Frame]:
     """The frame of every group of rotations; `state`, which has its smallest norm, is brought there."""
     groups = [group for group in spec.groups if Kind(group.kind).mixes]
     where = places_of(spec, state, [group.name for group in groups])
@@ -49,7 +49,7 @@ def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float) -> 
         for place in where[group.name]:
             block = units(place, state[place.name], fixed(place.name, place.cell).sqrt())
             gram = gram + (block @ block.mT).cpu().numpy()
-        found.append(_frame(group, gram, max(CLOSE, 1000 * rounding)))
+        found.append(_frame(group, gram, max(CLOSE, 1000 * rounding), least / 10))
     for frame in found:
         _turn(spec, state, frame.group, frame.matrix)
     return found
@@ -57,10 +57,19 @@ def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float) -> 
 
 def turned_back(
     spec: PermutationSpec, state: dict[str, Tensor], found: Iterable[Frame], signs: Mapping[str, Any]
-) -> None:
-    """Give the axes of each frame their signs, and those of centred maps their units again."""
+) -> dict[str, Any]:
+    """Give the axes of each frame their signs, and those of centred maps their units again.
+
+    Returns for each group the rotation that all of this is.
+    """
+    element = {}
     for frame in found:
-        _turn(spec, state, frame.group, frame.back * signs[frame.group.name][..., None, :])
+        back = frame.back * signs[frame.group.name][..., None, :]
+        _turn(spec, state, frame.group, back)
+        shape = (*frame.group.table_shape, frame.group.size)
+        matrix = np.broadcast_to(back, shape) @ frame.matrix.reshape(shape)
+        element[frame.group.name] = Matrix(matrix, orthogonal=frame.group.kind != "invertible")
+    return element
 
 
 def _turn(spec: PermutationSpec, state: dict[str, Tensor], group: PermutationGroup, matrix: Numbers) -> None:
@@ -69,7 +78,7 @@ def _turn(spec: PermutationSpec, state: dict[str, Tensor], group: PermutationGro
     act(spec, state, group.name, {1: part, -1: part})
 
 
-def _frame(group: PermutationGroup, gram: Numbers, close: float) -> Frame:
+def _frame(group: PermutationGroup, gram: Numbers, close: float, least: float) -> Frame:
     n = group.size
     basis = complement_of_ones(n) if group.kind == "centred" else np.eye(n)
     values, vectors = np.linalg.eigh(basis.T @ gram @ basis)
@@ -79,11 +88,11 @@ def _frame(group: PermutationGroup, gram: Numbers, close: float) -> Frame:
         ones = np.full((n, 1), n**-0.5)
         rows = np.concatenate([rows, np.broadcast_to(ones.T, (*rows.shape[:-2], 1, n))], -2)
         back = np.concatenate([basis, ones], -1)
-    return Frame(group, rows, back, _is_unsure(values, close))
+    return Frame(group, rows, back, _is_unsure(values, close, least))
 
 
-def _is_unsure(values: Numbers, close: float) -> bool:
+def _is_unsure(values: Numbers, close: float, least: float) -> bool:
     """Whether two eigenvalues that are not 0 are equal, or one cannot be told from 0 but is not."""
     largest = values.max(-1, keepdims=True, initial=0)
     near = np.diff(values, axis=-1) <= close * largest
-    return bool(np.any(near & (values[..., 1:] > RANK / 10 * largest)))
+    return bool(np.any(near & (values[..., 1:] > least * largest)))

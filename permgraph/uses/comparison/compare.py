@@ -16,9 +16,10 @@ from permgraph.matching.match import Task
 from permgraph.tracing.capture import as_args
 from permgraph.tracing.loaded import Loaded
 from permgraph.tracing.run import one_sample
+from permgraph.uses.canonical.form import rounding
 from permgraph.uses.comparison import report
 from permgraph.uses.comparison.chance import chance, moving, p_value
-from permgraph.uses.comparison.settle import is_whole, settled
+from permgraph.uses.comparison.settle import by_forms, is_whole, settled, squared_distance
 from permgraph.uses.comparison.similarity import Measured, Similarity
 
 RARE = 0.001
@@ -27,6 +28,8 @@ HALF = 0.5
 """The part of the way from chance to 1 from which on an aligned cosine says that models are related."""
 LARGE = 10_000_000
 """Models of more elements are looked at in one round of matching, and matched to the end where that finds something."""
+SMALL = 2_000_000
+"""Models of up to so many elements are compared by their canonical forms too, where matching leaves a distance."""
 ROUNDING = 0.5
 """Distances up to so many units in the last place come from storing scaled and rotated weights: each rounding errs by
 less than half a unit, and by a quarter of it in the mean."""
@@ -158,9 +161,18 @@ def _example(models: Models, asked: Mapping[str, Any]) -> Batch:
 
 
 def _settled(found: Alignment, example: Batch, seed: int) -> Alignment:
-    """The same with the element that `settled` finds, where its proof holds."""
-    a, b = found.models.states
-    element = settled(found.spec, a, b, found.permutations)
+    """The same with the element that `settled` finds, or that of canonical forms, where its proof holds."""
+    spec, (a, b) = found.spec, found.models.states
+    element = settled(spec, a, b, found.permutations)
+    size = sum(float(t.double().square().sum()) for t in a.values() if t.is_floating_point())
+    is_small = sum(tensor.numel() for tensor in a.values()) <= SMALL
+    if (
+        is_small
+        and squared_distance(spec, a, b, element) > max(FINEST, ROUNDING * max(rounding(a), rounding(b))) ** 2 * size
+    ):
+        other = by_forms(spec, a, b)
+        if other is not None:
+            element = min((element, other), key=lambda one: squared_distance(spec, a, b, one))
     if element is found.permutations:
         return found
     certificate = found.models.certificate(1, found.spec, element, one_sample(example), seed)
@@ -187,8 +199,7 @@ def _tolerance(found: Alignment) -> float:
     Weights that norms were folded into are rounded alike in both models, but in float32 and float64 scales may have
     been folded away too, and the last bits with them.
     """
-    states = [tensor for state in found.models.states for tensor in state.values() if tensor.is_floating_point()]
-    precision = max((torch.finfo(tensor.dtype).eps for tensor in states), default=0.0)
+    precision = max(map(rounding, found.models.states))
     if all(is_whole(part) for part in found.permutations.values()):
         return precision if found.models.folds and precision <= torch.finfo(torch.float32).eps else 0.0
     return max(FINEST, ROUNDING * precision)

@@ -9,12 +9,18 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.errors import SpecMismatchError
 from permgraph.matching.kinds.places import Place, places
 from permgraph.symmetry.parts import Matrix, Monomial, Numbers
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.uses.canonical.form import endless, form
 
 SWEEPS = 200
+LONG = 2000
+"""Sweeps for models of one form; where products have not full rank they come near slowly."""
+ALIKE = 1e-2
+"""Canonical forms are alike up to this distance, relative to |A|."""
 SETTLED = 1e-9
 FAR = 0.5
 """A squared distance, relative to |A|², from which on models are too different for a last step."""
@@ -27,17 +33,41 @@ HELD = 1e-12
 State = Mapping[str, Tensor]
 
 
-def settled(spec: PermutationSpec, a: State, b: State, element: Permutations) -> Permutations:
+def by_forms(spec: PermutationSpec, a: State, b: State) -> Permutations | None:
+    """c_A⁻¹ c_B, settled, where c brings a model to its canonical form; None where the forms are not alike.
+
+    Of two models of one orbit it is the element that brings one to the other, whatever was planted.
+    """
+    if endless(spec):
+        return None
+    one, other = (form(spec, state) for state in (a, b))
+    gaps = [one.state[name].double() - other.state[name].double() for name in one.state]
+    if sum(float(gap.square().sum()) for gap in gaps) > ALIKE**2 * _size(a):
+        return None
+    try:
+        return settled(spec, a, b, spec.compose(spec.invert(one.element), other.element), far=np.inf, sweeps=LONG)
+    except SpecMismatchError:  # a map that is nearly singular
+        return None
+
+
+def settled(
+    spec: PermutationSpec, a: State, b: State, element: Permutations, *, far: float = FAR, sweeps: int = SWEEPS
+) -> Permutations:
     """An element near `element` with smaller |A - element B|.
 
     Matching brings both models to their smallest norm, and leaves open what acts on nothing there: directions that
     only one side of a product has, and maps of outputs. Least squares decide them.
     """
-    if squared_distance(spec, a, b, element) > FAR * sum(float(t.double().square().sum()) for t in a.values()):
+    if squared_distance(spec, a, b, element) > far * _size(a):
         return element
-    found = _least_squares(spec, a, b, element)
+    found = _least_squares(spec, a, b, element, sweeps)
     whole = spec.compose(_whole(spec, found), spec.identity())
     return min((whole, found, element), key=lambda one: squared_distance(spec, a, b, one))
+
+
+def _size(state: State) -> float:
+    """Σ |θ|² over floating-point tensors."""
+    return sum(float(tensor.double().square().sum()) for tensor in state.values() if tensor.is_floating_point())
 
 
 def squared_distance(spec: PermutationSpec, a: State, b: State, element: Permutations) -> float:
@@ -47,14 +77,14 @@ def squared_distance(spec: PermutationSpec, a: State, b: State, element: Permuta
     return sum(float((a[name].double() - moved[name].double()).square().sum()) for name in names)
 
 
-def _least_squares(spec: PermutationSpec, a: State, b: State, element: Permutations) -> Permutations:
+def _least_squares(spec: PermutationSpec, a: State, b: State, element: Permutations, sweeps: int) -> Permutations:
     groups = [g for g in spec.groups if g.kind in ("scaled", "monomial", "invertible")]
     where = places(spec, [group.name for group in groups])
     touched = dict.fromkeys(place.name for here in where.values() for place in here)
     wide = {name: tensor.double() if name in touched else tensor for name, tensor in b.items()}
     moved = spec.apply(element, wide)
     pending = [group for group in groups if where[group.name]]
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         changed = set[str]()
         for group in pending:
             part, size = _step(group, where[group.name], a, moved)
