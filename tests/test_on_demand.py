@@ -74,6 +74,27 @@ def test_the_output_is_that_of_whole_models(pairs, tmp_path, command, name):
     assert records[0]["certificate"]["ok"]
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "kinds"),
+    [("merge", "Llama, tied", "all"), ("align", "BERT", "all"), ("merge", "HuBERT", "signed")],
+)
+def test_the_same_in_other_kinds(pairs, tmp_path, command, name, kinds):
+    a, b = pairs / name / "a", pairs / name / "b"
+    said = run(command, a, b, "--out", tmp_path / "parts", "--max-memory", "2GB", "--kinds", kinds).stdout
+    assert "plan: about" in said
+    run(command, a, b, "--out", tmp_path / "whole", "--kinds", kinds)
+    parts, whole = stored(tmp_path / "parts"), stored(tmp_path / "whole")
+    assert layout(tmp_path / "parts") == layout(tmp_path / "whole")
+    records = [json.loads((tmp_path / made / "permgraph.json").read_text()) for made in ("parts", "whole")]
+    assert records[0]["tensors"] == records[1]["tensors"]
+    assert records[0]["untied"] == records[1]["untied"]
+    assert records[0]["certificate"]["ok"]
+    for group, gain in records[1]["gains"].items():
+        assert records[0]["gains"][group]["solution"] == pytest.approx(gain["solution"], rel=1e-3)
+    apart = [(parts[name].double() - whole[name].double()).norm() / (whole[name].norm() + 1) for name in whole]
+    assert max(apart) < 1e-5
+
+
 @pytest.mark.parametrize("command", ["merge", "align"])
 def test_heads_that_differ(tmp_path, command):
     bert(tmp_path / "a", "BertForSequenceClassification", num_labels=2)
@@ -238,7 +259,6 @@ def test_a_folder_of_timm_is_refused(tmp_path):
     [
         (("--max-memory", "much"), "a size is a number"),
         (("--max-memory", "2GB", "--data", "."), "matches by weights alone"),
-        (("--max-memory", "2GB", "--kinds", "all"), "is for permutations"),
         (("--max-memory", "2GB", "--heads", "both"), "keeps A's head where heads differ"),
         (("--max-memory", "2GB", "--device", "cuda"), "computes on the CPU"),
         (("--max-memory", "2GB", "--loss", "m:f"), "reads them in parts"),

@@ -47,6 +47,14 @@ class LazyState(Mapping[str, Tensor]):
             known, lambda name: self[f"{prefix}{name}"], lambda name, *rows: self.rows(prefix + name, *rows)
         )
 
+    def replaced(self, given: Mapping[str, Tensor]) -> LazyState:
+        """The same with these tensors in place of those of their names."""
+        return LazyState(
+            self.like,
+            lambda name: given[name].clone() if name in given else self[name],
+            lambda name, *rows: given[name][slice(*rows)] if name in given else self.rows(name, *rows),
+        )
+
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """`state[name][start:stop]`."""
         return self[name][start:stop] if self.part is None else self.part(name, start, stop)

@@ -315,15 +315,13 @@ def _require_sizes(dtype: str | None, *sizes: str | None) -> None:
 
 
 def _within(session: Session, matching: "Matching", max_memory: str | None) -> "Matching":
-    """The same within so much memory, which is possible by weights, for permutations, on the CPU."""
+    """The same within so much memory, which is possible by weights on the CPU."""
     if max_memory is None:
         return matching
     from permgraph.checkpoints.sharding import bytes_of
 
     if matching.data is not None or matching.method not in (None, "weights"):
         raise UsageError("--max-memory matches by weights alone: leave out --data and --method")
-    if matching.kinds != "permutation":
-        raise UsageError(f"--max-memory is for permutations: leave out --kinds {matching.kinds}")
     if matching.heads is not None:
         raise UsageError(f"--max-memory keeps A's head where heads differ: leave out --heads {matching.heads}")
     if session.device != "cpu":

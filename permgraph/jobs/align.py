@@ -29,6 +29,7 @@ from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import Alignment, align_models, align_trunks
 from permgraph.matching.borders import Borders
 from permgraph.matching.groups import select
+from permgraph.matching.kinds.ascent import ROUNDS_IN_TURN
 from permgraph.matching.trunks import differ
 from permgraph.matching.weights.effort import IN_TURN
 from permgraph.models.borders import FittedPair
@@ -228,10 +229,11 @@ def prepare(
     select(spec, matching.groups)
     progress("deriving", 1, 1)
     if matching.max_memory is not None:
-        session.say(str(planned(spec, found.states, matching.max_memory)))
+        session.say(str(planned(spec, found.states, matching.max_memory, matching.kinds)))
     inputs = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
     options: dict[str, Any] = {} if matching.mix is None else {"mix": matching.mix}
-    options |= {} if matching.max_memory is None else {"effort": IN_TURN}
+    if matching.max_memory is not None:
+        options |= {"effort": IN_TURN} if matching.kinds == "permutation" else {"rounds": ROUNDS_IN_TURN}
     return found, inputs | {
         "data": data, "outputs": first.outputs, "method": matching.method, "groups": matching.groups,
         "kinds": matching.kinds, "seed": session.seed, "progress": progress, "options": options,

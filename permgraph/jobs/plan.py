@@ -15,10 +15,16 @@ from permgraph.symmetry.spec import PermutationSpec
 
 PASSES = 7
 """Over all files: hashes; finite; bounds and identity; families; streams again; objective; what is written."""
+PASSES_OF_KINDS = 14
+"""The same, with two rounds of all families, their values, and sizes brought into balance."""
 SITE_BYTES, PROOF_BYTES = 4 * 4, 8 * 4
 """For each element: A, B, B moved and a part of them in float32; noise, its like moved and two steps in float64."""
+MIXED_BYTES = 2 * 8 * 4
+"""For each element in other kinds: two tensors that are brought into balance, in float64 with what comes of a step."""
 ASSIGNED_BYTES = 4 + 12
 """For each pair of units: their similarity, and what the solver makes of it."""
+SIGNED_BYTES = 6 * 4 + 12
+"""The same where each pair has a sign: two parts, their sums and differences."""
 AT_LEAST = 600_000_000
 """Python, PyTorch and what was traced."""
 
@@ -39,14 +45,20 @@ class Plan:
         )
 
 
-def planned(spec: PermutationSpec, states: Sequence[Mapping[str, Tensor]], most: int) -> Plan:
-    """The plan for these weights. Raises OptionError where more than `most` bytes would be needed."""
+def planned(
+    spec: PermutationSpec, states: Sequence[Mapping[str, Tensor]], most: int, kinds: str = "permutation"
+) -> Plan:
+    """The plan for these weights, whose permutations `spec` has, matched in these kinds.
+
+    Raises OptionError where more than `most` bytes would be needed.
+    """
     groups = spec.groups
     found = [site for site in sites(spec, groups) for site in site.cut(SIZES.whole)]
     largest = max((group.size * group.count for group in groups), default=0)
     unique = {memory_of(tensor): tensor.numel() for tensor in like(states[0]).values()}
-    square = ASSIGNED_BYTES * largest**2
-    work = square + SITE_BYTES * max((site.cell.size for site in found), default=0)
+    alone = kinds == "permutation"
+    square = (ASSIGNED_BYTES if alone else SIGNED_BYTES) * largest**2
+    work = square + (SITE_BYTES if alone else MIXED_BYTES) * max((site.cell.size for site in found), default=0)
     # What meets itself on a site is searched with all of these sites in memory.
     for family in families(groups):
         mine = {group.name for group in family}
@@ -59,7 +71,7 @@ def planned(spec: PermutationSpec, states: Sequence[Mapping[str, Tensor]], most:
             f"--max-memory {size_of(most)} is too little: the largest group has {largest:,} units and the largest "
             f"tensor {max(unique.values(), default=0):,} numbers, which take about {size_of(memory)}. Give that much."
         )
-    return Plan(PASSES, len(states) * sum(unique.values()), largest, memory)
+    return Plan(PASSES if alone else PASSES_OF_KINDS, len(states) * sum(unique.values()), largest, memory)
 
 
 def size_of(count: int) -> str:

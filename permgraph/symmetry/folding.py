@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.symmetry.derivation import Derivation, vectors
 from permgraph.symmetry.layout import Cell, Move
 from permgraph.symmetry.parts import Monomial
@@ -34,7 +35,7 @@ class Folded:
 
     """
 
-    state_dict: dict[str, Tensor] = field(repr=False)
+    state_dict: Mapping[str, Tensor] = field(repr=False)
     report: Mapping[str, tuple[str, ...] | str]
     untied: tuple[str, ...] = ()
     spec: PermutationSpec = field(kw_only=True, repr=False)
@@ -136,12 +137,23 @@ class Foldable:
 
     def _folded(self, state: Mapping[str, Tensor], zeros: Collection[str]) -> Folded:
         element, report = self._element(state, zeros)
-        given = {name: tensor.clone() for name, tensor in state.items()} if self.untied else state
-        moved = self.spec.apply(element, given)
-        for name, readers in report.items():
-            if not isinstance(readers, str):
-                moved[name] = torch.ones_like(moved[name])
+        ones = [name for name, readers in report.items() if not isinstance(readers, str)]
+        moved = self.spec.applied(element, self._apart(state))
+        if isinstance(moved, LazyState):
+            moved = moved.replaced({name: torch.ones_like(moved[name]) for name in ones})
+        else:
+            moved = {**moved, **{name: torch.ones_like(moved[name]) for name in ones}}
         return Folded(moved, report, self.untied, spec=self.spec, element=element)
+
+    def _apart(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state in which the untied weights share no memory."""
+        if not self.untied:
+            return state
+        if isinstance(state, LazyState):
+            return replace(
+                state, like={**state.like, **{name: torch.empty_like(state.like[name]) for name in self.untied}}
+            )
+        return {name: tensor.clone() for name, tensor in state.items()}
 
     def _element(
         self, state: Mapping[str, Tensor], zeros: Collection[str]

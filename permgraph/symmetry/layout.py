@@ -21,6 +21,8 @@ from torch import Tensor
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.parts import Index, Matrix, Monomial, index_of
 
+AT_ONCE = 2**23  # elements of a tensor moved at once, where the rows of its first dimension stay
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -208,6 +210,10 @@ class Layout:
         """
         if tuple(tensor.shape) != self.shape:
             return self.sized(tuple(tensor.shape)).apply(element, tensor)
+        if tensor.numel() > AT_ONCE and len(self.cells) == 1 and not self.cells[0].touches({0}):
+            some = tensor.chunk(-(-tensor.numel() // AT_ONCE))
+            if len(some) > 1:
+                return torch.cat([self.apply(element, rows) for rows in some])
         parts = {name: element[name] for name in self.groups if name in element}
         tables = {name: index_of(part) for name, part in parts.items() if not isinstance(part, Matrix)}
         moved = self._permuted(tables, tensor) if tables else tensor.clone()

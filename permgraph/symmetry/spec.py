@@ -176,8 +176,18 @@ class PermutationSpec(PutToUse):
         if not isinstance(state, LazyState):
             return self.apply(permutations, state)
         self.check(state.like)
-        tables = elements.checked(self.groups, permutations)
-        return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name]))
+        return self.on_demand(elements.checked(self.groups, permutations), state)
+
+    def on_demand(self, tables: Mapping[str, Any], state: LazyState) -> LazyState:
+        """The same under tables that are known to fit; rows are moved alone where nothing moves them."""
+
+        def rows(name: str, start: int, stop: int) -> Tensor:
+            layout = self.layouts.get(name)
+            if layout is not None and any(cell.touches({0}) for cell in layout.cells):
+                return self.apply_one(tables, name, state[name])[start:stop]
+            return self.apply_one(tables, name, state.rows(name, start, stop))
+
+        return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name]), rows)
 
     def apply_one(self, tables: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:
         """One entry of a state dict under tables for all groups; always a new tensor."""

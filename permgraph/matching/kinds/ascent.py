@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import LazyState, rows_of
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, further_sign, places
+from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.sites import Action, Family, Site, families, sites
 from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
 
-ROUNDS = 60
+ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
 WORTHWHILE = 1e-6  # a round that gains less than this share of the objective is the last
 Report = Callable[[str, int, int | None], None]
 
@@ -39,15 +41,16 @@ class Ascent:
     element: Permutations
     report: Report | None = None
     rounds: int = ROUNDS
-    moved: dict[str, Tensor] = field(default_factory=dict)
+    moved: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
         self.further = [group for group in self.groups if group.size == 1 and group.kind in ("signed", "monomial")]
-        self.sites = sites(self.spec, self.main)
+        self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
-        self.moved = self.spec.apply(self.element, self.b)
+        self.moved = self.spec.applied(self.element, self.b)
+        self.dtype = torch.float32 if isinstance(self.a, LazyState) else torch.float64
 
     def settle(self, found: Mapping[str, Any]) -> None:
         """Move B by parts of groups that are found already, with all that depends on them."""
@@ -73,7 +76,7 @@ class Ascent:
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element of B. Groups that are `known` are where they should be at the start, those `held` stay there."""
         self.families = [f for f in self.families if any(group.name not in held for group in f)]
-        start, identity = self.value(), (self.element, dict(self.moved))
+        start, identity = self.value(), (self.element, self.moved)
         self._grow(set(known))
         value = self.value()
         for number in range(self.rounds):
@@ -125,26 +128,27 @@ class Ascent:
 
     def _solve(self, family: Family, here: Sequence[Site]) -> None:
         names = {group.name for group in family}
-        terms = [
+        terms = _joined(
             self._cross(site, action) for site in here for action in site.actions if names.intersection(action.axes)
-        ]
-        if not terms:
-            return
-        _, found = solve(family, _joined(terms))
-        self._apply(found)
+        )
+        if terms:
+            self._apply(solve(family, terms)[1])
 
     def _apply(self, found: Mapping[str, Any]) -> None:
         self.element = followed(self.spec.groups, self.element, found)
-        for name, layout in self.spec.layouts.items():
-            if not found.keys().isdisjoint(layout.groups):
-                self.moved[name] = self.spec.apply_one(found, name, self.moved[name])
+        if isinstance(self.b, LazyState):
+            self.moved = self.spec.on_demand(self.element.tables, self.b)
+            return
+        changed = [n for n, layout in self.spec.layouts.items() if not found.keys().isdisjoint(layout.groups)]
+        self.moved = {**self.moved, **{name: self.spec.apply_one(found, name, self.moved[name]) for name in changed}}
 
     def _cross(self, site: Site, action: Action) -> Cross:
         """Inner products of the units of an action, A against B as it is moved now, over all else at the site."""
         span = site.spans[site.actions.index(action)]
         sides = []
         for state in (self.a, self.moved):
-            value = site.tensor(state[site.name]).double()
+            value = state[site.name] if site.rows is None else rows_of(state, site.name, site.rows)
+            value = site.tensor(value).to(self.dtype)
             rest = [k for k in range(value.dim()) if k not in span]
             count = prod(value.shape[k] for k in span)
             sides.append(value.permute([*span, *rest]).reshape(count, -1))
@@ -168,7 +172,8 @@ class Ascent:
 
 
 def _inner(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.double().reshape(-1), b.double().reshape(-1)))
+    sides = (x.reshape(-1).chunk(-(-x.numel() // SIZES.slab) or 1) for x in (a, b))
+    return sum(float(torch.dot(x.double(), y.double())) for x, y in zip(*sides, strict=True))
 
 
 def _signs(site: Site, action: Action) -> tuple[frozenset[str], dict[str, str]]:
@@ -182,11 +187,13 @@ def _signs(site: Site, action: Action) -> tuple[frozenset[str], dict[str, str]]:
     return frozenset(odd), further
 
 
-def _joined(terms: Sequence[Cross]) -> list[Cross]:
-    """Terms of one form added up."""
+def _joined(terms: Iterable[Cross]) -> list[Cross]:
+    """Terms of one form added up, each as soon as it is there."""
     found: dict[Any, Cross] = {}
     for term in terms:
         key = term.names, term.odd, tuple(sorted((term.further or {}).items()))
-        before = found.get(key)
-        found[key] = term if before is None else Cross(term.names, before.matrix + term.matrix, term.odd, term.further)
+        if key in found:
+            np.add(found[key].matrix, term.matrix, out=found[key].matrix)
+        else:
+            found[key] = term
     return list(found.values())

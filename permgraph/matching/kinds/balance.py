@@ -7,7 +7,7 @@ brought there, matched there by closed forms, and B then goes to where A was.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,18 +26,46 @@ FLOOR = 1e-6  # of the largest singular value of the product of two sides: direc
 
 def balance(
     spec: PermutationSpec, state: Mapping[str, Tensor], names: Collection[str]
-) -> tuple[Permutations, dict[str, Tensor]]:
+) -> tuple[Permutations, Mapping[str, Tensor]]:
     """argmin over scales and invertible maps g of Σ |g θ|², and g θ; orders, signs and groups not in `names` stay.
 
     For an invertible map with Gram matrices G (side 1) and H (side -1) the minimum is C = X^½ with X G X = H; for
-    scales with exponents ±1 it is s⁴ = |θ₋|² / |θ₊|². Groups that meet on a tensor are swept until they settle.
+    scales with exponents ±1 it is s⁴ = |θ₋|² / |θ₊|². Groups that meet on a tensor are swept until they settle; of
+    weights that are read on demand no others are held then, and g θ is made on demand.
     """
     groups = [g for g in spec.groups if g.name in names and g.kind in ("scaled", "monomial", "invertible")]
     element: Permutations = spec.identity()
     where = places(spec, [group.name for group in groups])
-    touched = {place.name for here in where.values() for place in here}
-    moved = {name: tensor.double() if name in touched else tensor for name, tensor in state.items()}
-    pending = {group.name: group for group in groups if where[group.name]}
+    for members in _meeting(groups, where):
+        element = _settled(spec, state, members, where, element)
+    return element, spec.applied(element, state)
+
+
+def _meeting(
+    groups: Sequence[PermutationGroup], where: Mapping[str, Sequence[Place]]
+) -> Iterator[list[PermutationGroup]]:
+    """Groups in sets that share no tensor."""
+    label = {group.name: group.name for group in groups if where[group.name]}
+    first: dict[str, str] = {}
+    for name in label:
+        for place in where[name]:
+            old, new = label[name], label[first.setdefault(place.name, name)]
+            label = {key: new if mark == old else mark for key, mark in label.items()} if old != new else label
+    for mark in dict.fromkeys(label.values()):
+        yield [group for group in groups if label.get(group.name) == mark]
+
+
+def _settled(
+    spec: PermutationSpec,
+    state: Mapping[str, Tensor],
+    groups: Sequence[PermutationGroup],
+    where: Mapping[str, Sequence[Place]],
+    element: Permutations,
+) -> Permutations:
+    """The element followed by what balances these groups."""
+    touched = dict.fromkeys(place.name for group in groups for place in where[group.name])
+    moved = {name: state[name].double() for name in touched}
+    pending = {group.name: group for group in groups}
     for _ in range(SWEEPS):
         changed: set[str] = set()
         for group in list(pending.values()):
@@ -51,7 +79,7 @@ def balance(
         pending = {g.name: g for g in groups if any(place.name in changed for place in where[g.name])}
         if not pending:
             break
-    return element, spec.apply(element, state)
+    return element
 
 
 def _step(group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor]) -> tuple[Any, float]:

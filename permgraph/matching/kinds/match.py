@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.checkpoints.lazy_state import each_once
 from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points, moments_of
@@ -19,6 +20,7 @@ from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.places import further_sign, places
 from permgraph.matching.match import Match, Task
+from permgraph.matching.weights.objective import slabs
 from permgraph.symmetry.spec import PermutationSpec
 
 
@@ -56,12 +58,14 @@ def _report(task: Task) -> Any:
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     if len(states) == 1:
         return states[0]
-    return {
-        name: torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
-        if first.is_floating_point()
-        else first
-        for name, first in states[0].items()
-    }
+
+    def mean(name: str) -> Tensor:
+        first, *others = (state[name] for state in states)
+        if not first.is_floating_point():
+            return first
+        return torch.stack([first.double(), *(other.double() for other in others)]).mean(0).to(first.dtype)
+
+    return each_once(states[0], mean)
 
 
 def _by_activations(
@@ -92,6 +96,11 @@ def _terms(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, Cr
         yield Cross(point.groups, point.weight * matrix.reshape(point.sizes * 2), odd, further)
 
 
+def _dot(a: Tensor, b: Tensor) -> float:
+    """<a, b> in float64, of two matrices, some rows at a time."""
+    return sum(float((a[rows].double() * b[rows].double()).sum()) for rows in slabs(len(a), a.numel()))
+
+
 def weight_gains(
     spec: PermutationSpec,
     groups: Sequence[Any],
@@ -105,9 +114,9 @@ def weight_gains(
     for group in groups:
         values = [0.0, 0.0, 0.0]
         for place in where[group.name]:
-            a, b, moved = (place.units(state[place.name]).double() for state in (reference, before, after))
-            values[0] += float((a * b).sum())
-            values[1] += float((a * moved).sum())
-            values[2] += float(a.norm() * b.norm())
+            a, b, moved = (place.units(state[place.name]).flatten(0, 1) for state in (reference, before, after))
+            values[0] += _dot(a, b)
+            values[1] += _dot(a, moved)
+            values[2] += (_dot(a, a) * _dot(b, b)) ** 0.5
         found[group.name] = Gain(*values)
     return found

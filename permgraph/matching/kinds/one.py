@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +52,18 @@ def best(kind: str, size: int, given: Sequence[Similarity]) -> tuple[Any, Number
 
 
 def _sum(matrices: Sequence[Numbers], size: int) -> Numbers:
-    total: Numbers = np.zeros((1, size, size))
-    for matrix in matrices:
-        total = total + matrix
+    """A new array, of the widest dtype among them."""
+    if not matrices:
+        return np.zeros((1, size, size))
+    total: Numbers = matrices[0].copy()
+    for matrix in matrices[1:]:
+        total = np.add(total, matrix, out=total if total.dtype == np.result_type(total, matrix) else None)
     return total
 
 
 def _polar(kind: str, total: Numbers) -> tuple[Numbers, Numbers]:
     """The orthogonal polar factors of a stack, in the complement of ones for centred maps, and tr(O Sᵀ)."""
-    size = total.shape[-1]
+    size, total = total.shape[-1], total.astype(np.float64, copy=False)
     total = total + STILL * np.abs(total).max(initial=0) * np.eye(size)
     if kind != "centred":
         u, s, v = np.linalg.svd(total)
@@ -81,10 +84,20 @@ def _signed(stacks: Sequence[Similarity], size: int, *, has_signs: bool) -> tupl
         name: [_sum([s.matrix for s in stacks if s.further == name and s.odd is odd], size) for odd in (False, True)]
         for name in names
     }
-    worth = []
-    for sign in (1, -1) if has_signs else (1,):
-        values = [even + sign * odd for even, odd in parts.values()]
-        worth.append(_sum([np.abs(v) if name else v for name, v in zip(parts, values, strict=True)], size))
     if not has_signs:
-        return worth[0], np.ones_like(worth[0])
-    return np.maximum(*worth), np.where(worth[1] > worth[0], -1.0, 1.0)
+        gain = _worth(parts, 1)
+        return gain, np.broadcast_to(1.0, gain.shape)
+    gain, other = _worth(parts, 1), _worth(parts, -1)
+    signs = np.where(other > gain, np.int8(-1), np.int8(1))
+    return np.maximum(gain, other, out=gain), signs
+
+
+def _worth(parts: Mapping[str, Sequence[Numbers]], sign: int) -> Numbers:
+    """Σ even + sign · odd, its magnitude where there is a further sign."""
+    total: Numbers | None = None
+    for name, (even, odd) in parts.items():
+        value = even + odd if sign > 0 else even - odd
+        value = np.abs(value, out=value) if name else value
+        total = value if total is None else total + value
+    assert total is not None
+    return total
