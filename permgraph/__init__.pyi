@@ -30,6 +30,7 @@ from permgraph.tracing.forwards import Forwards as Forwards
 from permgraph.uses.canonical.canonical import Canonical as Canonical, canonical as canonical
 from permgraph.uses.comparison.compare import Comparison as Comparison, compare as compare
 from permgraph.uses.comparison.difference import Difference as Difference, diff as diff
+from permgraph.uses.enlarging import Enlarged as Enlarged, enlarge as enlarge
 from permgraph.uses.shrinking import shrink as shrink
 
 __version__: str

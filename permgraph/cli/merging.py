@@ -8,6 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from permgraph.cli.options import (
+    A,
+    B,
+    Data,
+    Dtype,
+    Enlarge,
+    Groups,
+    HeadsOption,
+    Kinds,
+    Limit,
+    Loss,
+    MaxMemory,
+    MaxShardSize,
+    MaybeA,
+    MaybeB,
+    MaybeOut,
+    MethodOption,
+    MixOption,
+    ModelOption,
+    Out,
+)
 from permgraph.cli.shared import UsageError
 from permgraph.jobs.session import Session
 
@@ -18,96 +39,6 @@ if TYPE_CHECKING:
 
 
 ALIGNED = "The second model, with its units moved to match the first model's. Its function is unchanged."
-
-
-A = Annotated[str, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")]
-B = Annotated[str, typer.Argument(metavar="B", help="The model that is moved.")]
-Data = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Calibration data: a folder of audio, images or text.")
-]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read at most this many samples of the data.")]
-MethodOption = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        metavar="NAME",
-        help="How to match units: correlation, weights, learned (by gradient on --data, for --kinds all) or an "
-        "installed matcher.  [default: correlation with --data, else weights]",
-    ),
-]
-MixOption = Annotated[
-    float | None,
-    typer.Option(
-        "--mix",
-        metavar="SHARE",
-        help="Instead of --method: weights and activations combined, with this share of activations, from 0 to 1.",
-    ),
-]
-Loss = Annotated[
-    str | None,
-    typer.Option(
-        "--loss",
-        metavar="LOSS",
-        help="Draw the loss between A and B in the report: python:module:function, called with a model; or 'own', a "
-        "causal language model's own loss on the texts of --data.",
-    ),
-]
-Groups = Annotated[
-    str | None,
-    typer.Option(
-        "--groups",
-        metavar="ROLE,...",
-        help="Move only groups of these roles, e.g. conv,feed_forward,attention.  [default: all]",
-    ),
-]
-Kinds = Annotated[
-    str | None,
-    typer.Option(
-        "--kinds",
-        metavar="KINDS",
-        help="What may move: permutation; signed, with signs; or all: scales, rotations and invertible maps too, with "
-        "norms folded into the layers that read them.  [default: permutation]",
-    ),
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option("--dtype", help="Write float32, float16, bfloat16 or float64.  [default: each tensor as A has it]"),
-]
-MaxShardSize = Annotated[
-    str | None,
-    typer.Option("--max-shard-size", metavar="SIZE", help="Split the weights, as 2GB.  [default: as A's files are]"),
-]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        "--max-memory",
-        metavar="SIZE",
-        help="Stay within so much memory, as 6GB: match by weights, and read them from their files as they are needed.",
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="A and B are files of weights for this model: python:package.module:function or timm:NAME.",
-    ),
-]
-HeadsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--heads",
-        metavar="HOW",
-        help="What happens to heads, as classifiers: merge; first, A's is kept; or both, B's is moved and written too. "
-        " [default: merge where they are alike, else first]",
-    ),
-]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
-MaybeA = Annotated[
-    str | None, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")
-]
-MaybeB = Annotated[str | None, typer.Argument(metavar="B", help="The model that is moved.")]
-MaybeOut = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 
 
 def align(
@@ -127,6 +58,7 @@ def align(
     max_memory: MaxMemory = None,
     model: ModelOption = None,
     heads: HeadsOption = None,
+    enlarge: Enlarge = False,
 ) -> None:
     """Move the units of B to the places of A's.
 
@@ -137,7 +69,7 @@ def align(
     matching = _within(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
     from permgraph.jobs import align as jobs
 
-    aligned = jobs.load_and_align(session, a, b, out, matching, model)
+    aligned = jobs.load_and_align(session, a, b, out, replace(matching, enlarge=enlarge), model)
     what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
     state: Mapping[str, Any]
     if aligned.alignment.kept:
@@ -148,9 +80,7 @@ def align(
     else:
         aligned, state = jobs.carried(session, aligned)
     storage = jobs.storage_of(aligned.models[0], dtype, max_shard_size)
-    report = jobs.write(
-        session, out, state, aligned, like=aligned.models[1].given or aligned.models[1], what=ALIGNED, storage=storage
-    )
+    report = jobs.write(session, out, state, aligned, like=aligned.as_written, what=ALIGNED, storage=storage)
     jobs.tell(session, out, aligned, report, what)
 
 
@@ -212,6 +142,7 @@ def merge(
     max_memory: MaxMemory = None,
     model: ModelOption = None,
     heads: HeadsOption = None,
+    enlarge: Enlarge = False,
 ) -> None:
     """Align B with A and merge the two.
 
@@ -239,6 +170,7 @@ def merge(
         max_memory=max_memory,
         model=model,
         heads=heads,
+        enlarge=enlarge or None,
         out=None if out is None else str(out),
         seed=session.seed if "seed" in session.given else None,
         device=session.device if "device" in session.given else None,
@@ -279,7 +211,9 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
     _require_sizes(request.dtype, request.max_shard_size, request.max_memory)
     matching = matching_of(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
-    matching = _within(session, matching, request.max_memory)
+    matching = replace(_within(session, matching, request.max_memory), enlarge=bool(request.enlarge))
+    if count > 2 and request.enlarge:
+        raise UsageError(f"--enlarge is for two models, and {count} are given: omit it")
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: omit it")
     if request.loss == "own" and data is None:

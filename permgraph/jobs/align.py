@@ -44,6 +44,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
+from permgraph.uses.enlarging import Enlarged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,8 @@ if TYPE_CHECKING:
 class Matching:
     """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
 
-    `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed.
+    `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed. `enlarge`:
+    B may have fewer hidden units, heads and layers than A.
     """
 
     data: Path | None = None
@@ -66,6 +68,7 @@ class Matching:
     kinds: str = "permutation"
     heads: str | None = None
     max_memory: int | None = None
+    enlarge: bool = False
     _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -133,8 +136,21 @@ class Aligned:
         """The axes at which the two models differ without being heads."""
         return Borders() if self.pair is None else self.pair.borders
 
+    @property
+    def as_written(self) -> LoadedModel:
+        """The second model as `align` writes it: with its own borders, or with the sizes that it was enlarged to."""
+        moved = self.models[1]
+        return moved if self.enlarged is not None else moved.given or moved
+
+    @property
+    def enlarged(self) -> Enlarged | None:
+        """How B was enlarged to A's sizes, where it was."""
+        return None if self.pair is None else self.pair.enlarged
+
     def borders_text(self, *, merged: bool) -> str:
-        """What became of those axes, a line each."""
+        """What became of those axes, or of fewer units and layers, a line each."""
+        if self.enlarged is not None:
+            return f"B was enlarged to A's sizes: {self.enlarged}"
         if merged or not self.borders:
             return str(self.borders)
         return f"{', '.join(dict.fromkeys(one.what for one in self.borders.borders))}: B keeps its own"
@@ -169,7 +185,8 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
     """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with joined(session, shares=matching.shares) as session, session.progress() as progress:
-        pair, _ = load_pair(session, (a, b), progress, like, on_demand=matching.max_memory is not None)
+        whole = matching.max_memory is None
+        pair, _ = load_pair(session, (a, b), progress, like, on_demand=not whole, enlarge=matching.enlarge)
         require_room(out, pair.a)
         return align_loaded(session, pair, matching, progress)
 
@@ -297,6 +314,7 @@ def write(
     say_dtypes(session, models, storage)
     report["heads"] = str(aligned.heads) or None
     report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
+    report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
     report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
     report["loss"] = None if request is None else request.loss
     report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from permgraph.errors import OptionError
 from permgraph.jobs.session import Progress, Session
 from permgraph.models.alike import require_alike
-from permgraph.models.borders import FittedPair, fit_loaded
+from permgraph.models.borders import FittedPair, enlarge_loaded, fit_loaded
 from permgraph.models.devices import device_of
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.loading import load
+from permgraph.models.vocabulary import require_one_vocabulary
 
 
 def load_all(
@@ -47,13 +48,19 @@ def load_pair(
     like: str | None = None,
     *,
     on_demand: bool = False,
+    enlarge: bool = False,
 ) -> tuple[FittedPair, list[LoadedModel]]:
     """The first two models, fitted to each other where their borders differ, and the others, as `load_all` has them.
 
-    Raises OptionError where more than the two are given and borders differ.
+    With `enlarge` the second may have fewer units and layers. Raises OptionError where more than the two are given and
+    borders or sizes differ.
     """
     a, b, *others = load_all(session, references, progress, like, on_demand=on_demand, fitted=False)
-    pair = fit_loaded(a, b)
+    if enlarge and (others or on_demand):
+        raise OptionError("--enlarge reads two models, whole: leave out --base and --max-memory")
+    if enlarge:
+        require_one_vocabulary(a, b)
+    pair = enlarge_loaded(a, b) if enlarge else fit_loaded(a, b)
     a.adapter.require_alike(pair.a.config, pair.b.config)
     if pair.borders and others:
         raise OptionError(f"task vectors need models of the base's shapes, and {pair.borders}: leave out --base")

@@ -51,7 +51,8 @@ def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
     with joined(session, shares=matching.shares) as here, here.progress() as progress:
-        pair, base = load_pair(here, asked.references, progress, asked.model, on_demand=matching.max_memory is not None)
+        whole, enlarge = matching.max_memory is None, matching.enlarge
+        pair, base = load_pair(here, asked.references, progress, asked.model, on_demand=not whole, enlarge=enlarge)
         a, b = pair.a, pair.b
         require_read(asked, [model.hashes for model in (a, b, *base)])
         jobs.require_room(Path(str(asked.out)), a, asked.dtype)

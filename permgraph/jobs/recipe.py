@@ -43,6 +43,7 @@ class Request:
     max_memory: str | None = None
     model: str | None = None
     heads: str | None = None
+    enlarge: bool | None = None
     threads: int | None = None
     out: str | None = None
     sha256: Mapping[str, Mapping[str, str]] | None = None

@@ -88,6 +88,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false is needed")
+    return value
+
+
 def _count(least: int, most: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -137,6 +143,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "max_memory": _text,
     "model": _text,
     "heads": _text,
+    "enlarge": _flag,
     "threads": _count(1, MOST_THREADS),
     "out": _text,
     "sha256": _hashes,

@@ -17,16 +17,18 @@ from permgraph.matching.fitting import fit
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.transformers_models import base_prefix
 from permgraph.models.vocabulary import add_tokens
+from permgraph.uses.enlarging import Enlarged, enlarge
 
 
 @dataclass(frozen=True)
 class FittedPair:
-    """Two models of one shape, and what is to be done to the processor files that are written."""
+    """Two models of one shape, what is to be done to the processor files that are written, and how B was enlarged."""
 
     a: LoadedModel
     b: LoadedModel
     borders: Borders = field(default_factory=Borders)
     finish: Callable[[Path], None] | None = None
+    enlarged: Enlarged | None = None
 
     def aligned(self, found: Alignment, a: LoadedModel, b: LoadedModel) -> Alignment:
         """An alignment of parts of the two models, with the borders of these parts."""
@@ -47,6 +49,15 @@ def fit_loaded(a: LoadedModel, b: LoadedModel) -> FittedPair:
     same = b.kwargs.keys() == a.kwargs.keys() and len(b.args) == len(a.args)
     args, kwargs = (a.args, a.kwargs) if same else b.adapter.example_inputs(fitted_b.model)
     return FittedPair(fitted_a, replace(fitted_b, args=args, kwargs=kwargs), found.borders, _finish(a, b, found.added))
+
+
+def enlarge_loaded(a: LoadedModel, b: LoadedModel) -> FittedPair:
+    """A, and B as a model of A's sizes, as `enlarge` has it; themselves where all sizes are the same."""
+    shapes = [{name: tensor.shape for name, tensor in model.model.state_dict().items()} for model in (a, b)]
+    if shapes[0] == shapes[1]:
+        return FittedPair(a, b)
+    found = enlarge(a, b)
+    return FittedPair(a, replace(found.model, config=a.config, given=b), enlarged=found)
 
 
 def _finish(a: LoadedModel, b: LoadedModel, added: tuple[str, ...]) -> Callable[[Path], None] | None:

@@ -109,6 +109,18 @@ def _cut(name: str, layout: Layout, stay: Mapping[str, int], tensor: Tensor) -> 
     return tensor
 
 
+def kept_positions(name: str, spec: PermutationSpec, stay: Mapping[str, int]) -> list[npt.NDArray[np.intp]]:
+    """For each dimension of a tensor, the positions that it keeps when each group has `stay` units left."""
+    layout = spec.layouts.get(name)
+    found = []
+    for dim, size in enumerate(spec.shapes[name]):
+        gone = np.zeros(size, dtype=bool)
+        for group, count in stay.items():
+            gone |= _sides(layout, group, dim, count)[0] if layout is not None else gone
+        found.append(np.flatnonzero(~gone))
+    return found
+
+
 def _sides(layout: Layout, group: str, dim: int, stay: int) -> tuple[Marks, Marks]:
     """The positions on a dimension that some cell loses, and those that some cell keeps."""
     gone, kept = (np.zeros(layout.shape[dim], dtype=bool) for _ in range(2))

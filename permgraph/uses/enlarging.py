@@ -1,0 +1,193 @@
+"""A smaller model inside a larger one: hidden units, heads and layers that do nothing are added to it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from permgraph.checkpoints.json_files import shorten
+from permgraph.comparing.batches import Batch
+from permgraph.errors import SpecMismatchError, VerificationError
+from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.trials import NOISES, generic, literals
+from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.run import Runner, bind, one_sample
+from permgraph.uses.corresponding import in_a, places_of_layers
+from permgraph.uses.removing import kept_positions
+
+DRAWS = 3
+State = Mapping[str, Tensor]
+Model = TypeVar("Model", bound=nn.Module | Loaded)
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """A model of A's shapes that computes what B does.
+
+    Attributes:
+        model: a module of A's class and sizes; or, where B came from `load`, the same with A's inputs.
+        layers: prefix of a stack -> the number in A of each layer of B; the others of A are identities there.
+        sizes: group -> how many units B has, and how many A has; those behind B's are 0.
+        max_error: the largest difference of an output element of B and of the enlarged model, at random parameters in
+            float64, in units of its spread.
+
+    """
+
+    model: Any = field(repr=False)
+    layers: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, tuple[int, int]]
+    max_error: float
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The same for a record."""
+        return {"layers": dict(self.layers), "sizes": dict(self.sizes), "max_error": self.max_error}
+
+    def __str__(self) -> str:
+        layers = [f"{prefix.rstrip('.')}: layers of B at {', '.join(map(str, p))}" for prefix, p in self.layers.items()]
+        sizes = [f"{name}: {b} units of B among {a}" for name, (b, a) in self.sizes.items()]
+        return "; ".join([*layers, shorten(sizes, 4)] if sizes else layers)
+
+
+def enlarge(
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Enlarged:
+    """f(enlarged θ_B) = f(θ_B): B as a model of A's sizes, with units of weight 0 and layers that add nothing.
+
+    Hidden units, heads and channels that act only through their outgoing weights may be fewer in B, and so may blocks
+    that add what they compute to a stream (pre-norm residual blocks): with all weights 0 they are the identity. Matched
+    with A by permutations, the result assigns each unit of B to one of A's. Nothing is proved by names or classes: the
+    two are run at random parameters in float64, and must agree.
+
+    Args:
+        model_a: the larger model, in eval mode.
+        model_b: the smaller one, of the same class; neither is changed.
+        args: example inputs, as for `derive`.
+        kwargs: example keyword inputs.
+
+    Raises:
+        SpecMismatchError: a size that no group of A explains, as that of a residual stream; or B is the larger one.
+        VerificationError: the enlarged model does not compute what B does, as after norms behind the sum (post-norm).
+
+    """
+    example = inputs_of(model_a, args, kwargs)
+    a, b = module_of(model_a), module_of(model_b)
+    if type(a) is not type(b):
+        raise SpecMismatchError(
+            f"A is a {type(a).__name__} and B a {type(b).__name__}: a model is enlarged within one class"
+        )
+    states = dict(a.state_dict()), dict(b.state_dict())
+    programs = capture(a, *one_sample(example)), capture(b, *one_sample(example))
+    spec = Derivation(programs[0], "fixed", tie_of(model_a)).spec
+    layers = places_of_layers(*states)
+    names = {name: in_a(name, layers) for name in states[1]}
+    sizes = _sizes(spec, {names[name]: tuple(tensor.shape) for name, tensor in states[1].items()})
+    plan = _Plan(spec, names, sizes, {name for name, _ in a.named_buffers()})
+    error = _proved(programs, plan, states, one_sample(example))
+    module = copy.deepcopy(a)
+    module.load_state_dict(plan.enlarged(states[0], states[1]))
+    model: Any = module
+    if not isinstance(model_b, nn.Module):
+        model = replace(model_b, model=module, args=example[0], kwargs=example[1])  # type: ignore[type-var]
+    return Enlarged(model, layers, {n: (k, spec[n].size) for n, k in sizes.items()}, error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where the tensors of B lie in those of A: among zeros, or among A's numbers in what is no parameter."""
+
+    spec: PermutationSpec
+    names: Mapping[str, str]
+    sizes: Mapping[str, int]
+    buffers: set[str]
+
+    def enlarged(self, a: State, b: State) -> dict[str, Tensor]:
+        """B's tensors among zeros; what A counts or computes itself, where B has no such layer, is A's."""
+        found = {name: tensor if name in self.buffers else torch.zeros_like(tensor) for name, tensor in a.items()}
+        for name, other in self.names.items():
+            tensor = b[name]
+            if tensor.shape == found[other].shape:
+                found[other] = tensor.detach().clone()
+                continue
+            whole = found[other].to(tensor.dtype, copy=True)
+            places = kept_positions(other, self.spec, self.sizes)
+            whole[np.ix_(*places)] = tensor.detach()
+            found[other] = whole
+        return found
+
+
+def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Group of A -> how many of its units B has, where that explains all sizes that differ."""
+    strange = [name for name in shapes if len(shapes[name]) != len(spec.shapes.get(name, ()))]
+    if strange:
+        raise SpecMismatchError(f"tensors of B that A does not have: {shorten(strange)}. Give models of one class")
+    open_axes = {
+        (name, dim): size
+        for name, shape in shapes.items()
+        for dim, size in enumerate(shape)
+        if size != spec.shapes[name][dim]
+    }
+    found: dict[str, int] = {}
+    for group in sorted(spec.groups, key=lambda one: len(one.depends_on)):
+        count = _count(spec, group, open_axes)
+        if count is not None:
+            found[group.name] = count
+            open_axes = {axis: size for axis, size in open_axes.items() if axis not in group.axes}
+    if open_axes:
+        (name, dim), size = next(iter(open_axes.items()))
+        raise SpecMismatchError(
+            f"{name} has {size} along dim {dim} in B and {spec.shapes[name][dim]} in A, which no group of hidden "
+            "units, heads or channels explains. Widths of a residual stream, of a head and of inputs must be the same, "
+            "and A the larger model"
+        )
+    return found
+
+
+def _count(spec: PermutationSpec, group: PermutationGroup, sizes: Mapping[tuple[str, int], int]) -> int | None:
+    """How many units B has of a group, if every axis of it that B has is shorter alike."""
+    axes = [axis for axis in group.axes if axis in sizes]
+    if not axes or group.role == "residual":
+        return None
+    name, dim = axes[0]
+    one = spec.shapes[name][dim] - len(kept_positions(name, spec, {group.name: group.size - 1})[dim])
+    missing = spec.shapes[name][dim] - sizes[name, dim]
+    count = group.size - missing // max(one, 1)
+    if missing % max(one, 1) or not 0 < count < group.size:
+        return None
+    fits = (len(kept_positions(n, spec, {group.name: count})[d]) == sizes[n, d] for n, d in axes)
+    return count if all(fits) else None
+
+
+def _proved(programs: tuple[Program, Program], plan: _Plan, states: tuple[State, State], example: Batch) -> float:
+    """The largest error over some draws of parameters. Raises VerificationError where it is too large."""
+    scales, worst = Scales(literals(programs[1])), None
+    for seed in range(DRAWS):
+        drawn = {n: generic(programs[1].names.get(n, n), t, seed, NOISES[0]) for n, t in states[1].items()}
+        wide = plan.enlarged({n: t.double() if t.is_floating_point() else t for n, t in states[0].items()}, drawn)
+        before, after = (
+            Runner(program, state.__getitem__, torch.float64, seed).outputs(bind(program, *example))
+            for program, state in zip(programs, (wide, drawn), strict=True)
+        )
+        scales.draw(after)
+        found = gaps(after, before)
+        worst = found if worst is None else list(map(torch.maximum, worst, found))
+    error = max(scales.errors(worst or []), default=0.0)
+    if not error <= TOLERANCE:
+        raise VerificationError(
+            f"with what A has more at 0, the model does not compute what B does (error {error:.1e}): a layer of "
+            "weights 0 is no identity in it, as with a norm behind the sum, or units of weight 0 are not without effect"
+        )
+    return error

@@ -1,0 +1,232 @@
+"""A smaller model becomes one of a larger one's sizes, computes the same, and is found where it was planted."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import folders
+import pytest
+import torch
+from commands import require_error, run
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+import permgraph as pg
+from permgraph.models.loading import load
+
+
+class Block(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(12), nn.Linear(12, hidden), nn.Linear(hidden, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = x + self.down(self.up(self.norm(x)).relu())
+        return h
+
+
+class Deep(nn.Module):
+    def __init__(self, depth: int, hidden: int, width: int = 12) -> None:
+        super().__init__()
+        self.read, self.write = nn.Linear(8, width), nn.Linear(width, 3)
+        self.blocks = nn.ModuleList([Block(hidden) for _ in range(depth)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.read(x)
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.write(x)
+        return out
+
+
+class Conv(nn.Module):
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        one, two = widths
+        self.a, self.n, self.b = nn.Conv2d(3, one, 3), nn.BatchNorm2d(one), nn.Conv2d(one, two, 3)
+        self.c = nn.Linear(two, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c(self.b(self.n(self.a(x)).relu()).relu().mean((2, 3)))
+        return out
+
+
+LLAMA = {
+    "vocab_size": 40, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "intermediate_size": 48, "num_hidden_layers": 3, "use_cache": False,
+}  # fmt: skip
+GPT = {"vocab_size": 40, "n_embd": 32, "n_head": 4, "n_positions": 20, "n_layer": 3, "n_inner": 48, "use_cache": False}
+BERT = {"vocab_size": 40, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 2}
+
+
+def generic(model: nn.Module, seed: int) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def llama(**more: Any) -> nn.Module:
+    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, **more}))  # type: ignore[arg-type]
+
+
+def gpt2(**more: Any) -> nn.Module:
+    return GPT2LMHeadModel(GPT2Config(**{**GPT, **more}))
+
+
+def bert(**more: Any) -> nn.Module:
+    return BertModel(BertConfig(**{**BERT, **more}))  # type: ignore[arg-type]
+
+
+VECTORS, IMAGES = torch.randn(4, 8), torch.randn(2, 3, 9, 9)
+TOKENS = {"input_ids": torch.arange(14).reshape(2, 7)}
+PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[Any, ...], dict[str, Any]]] = {
+    "width": (lambda: Deep(2, 20), lambda: Deep(2, 13), (VECTORS,), {}),
+    "depth": (lambda: Deep(4, 20), lambda: Deep(2, 20), (VECTORS,), {}),
+    "both": (lambda: Deep(4, 20), lambda: Deep(2, 13), (VECTORS,), {}),
+    "channels": (lambda: Conv(10, 9), lambda: Conv(7, 5), (IMAGES,), {}),
+    "gated": (llama, lambda: llama(intermediate_size=30), (), TOKENS),
+    "heads": (llama, lambda: llama(num_attention_heads=2, num_key_value_heads=1), (), TOKENS),
+    "layers": (llama, lambda: llama(num_hidden_layers=2), (), TOKENS),
+    "fused heads": (gpt2, lambda: gpt2(n_inner=30, n_layer=2), (), TOKENS),
+    "post-norm, width": (bert, lambda: bert(intermediate_size=30), (), TOKENS),
+}
+
+
+def pair(name: str) -> tuple[nn.Module, nn.Module, tuple[Any, ...], dict[str, Any]]:
+    torch.manual_seed(0)
+    make_a, make_b, args, kwargs = PAIRS[name]
+    return generic(make_a(), 1), generic(make_b(), 2), args, kwargs
+
+
+def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    with torch.no_grad():
+        found = model(*args, **kwargs)
+    out: Tensor = found if isinstance(found, Tensor) else found[0]
+    return out
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_enlarged_model_computes_what_the_smaller_one_does(name: str) -> None:
+    a, b, args, kwargs = pair(name)
+    found = pg.enlarge(a, b, args, kwargs)
+    assert found.max_error <= 1e-8
+    assert {n: t.shape for n, t in found.model.state_dict().items()} == {n: t.shape for n, t in a.state_dict().items()}
+    assert torch.allclose(outputs(found.model, args, kwargs), outputs(b, args, kwargs), atol=1e-4)
+    aligned = pg.align(a, found.model, args=args, kwargs=kwargs)
+    moved = copy.deepcopy(a)
+    moved.load_state_dict(aligned.state_dict)
+    assert aligned.certificate.ok
+    assert torch.allclose(outputs(moved, args, kwargs), outputs(b, args, kwargs), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["width", "depth", "channels", "gated", "layers"])
+def test_a_model_that_lies_in_a_larger_one_is_found(name: str) -> None:
+    """A: B in it, in an order of its own, with further units and layers of random weights."""
+    a, b, args, kwargs = pair(name)
+    inside = pg.enlarge(a, b, args, kwargs).model.state_dict()
+    spec = pg.derive(a, args, kwargs)
+    planted = spec.apply(spec.sample(3), inside)
+    mask = spec.apply(
+        spec.sample(3), {n: (t != 0).to(t.dtype) if t.is_floating_point() else t for n, t in inside.items()}
+    )
+    more = {
+        n: torch.where(mask[n] != 0, t, a.state_dict()[n]) if t.is_floating_point() else t for n, t in planted.items()
+    }
+    a.load_state_dict(more)
+    found = pg.align(a, pg.enlarge(a, b, args, kwargs).model, args=args, kwargs=kwargs)
+    for n, tensor in found.state_dict.items():
+        if tensor.is_floating_point() and n in dict(a.named_parameters()):
+            assert torch.equal(tensor, planted[n]), n
+
+
+def test_layers_are_found_in_order_where_they_were_planted() -> None:
+    a, b = generic(Deep(5, 20), 1), generic(Deep(2, 20), 2)
+    for here, there in ((1, 0), (3, 1)):
+        a.blocks[here].load_state_dict(b.blocks[there].state_dict())  # type: ignore[index]
+    assert pg.enlarge(a, b, (VECTORS,)).layers == {"blocks.": (1, 3)}
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], Any, type[pg.PermgraphError], str]] = {
+    "post-norm, depth": (bert, lambda: bert(num_hidden_layers=1), TOKENS, pg.VerificationError, "no identity in it"),
+    "other groups of queries": (
+        llama, lambda: llama(num_key_value_heads=4, num_attention_heads=4), TOKENS, pg.SpecMismatchError,
+        "A the larger model",
+    ),
+    "a stream": (
+        llama, lambda: llama(hidden_size=16), TOKENS, pg.SpecMismatchError,
+        r"embed_tokens\.weight has 16 along dim 1 in B and 32 in A, which no group",
+    ),
+    "the larger one": (
+        llama, lambda: llama(num_hidden_layers=4), TOKENS, pg.SpecMismatchError,
+        r"has 4 layers in B and 3 in A: the larger model is A",
+    ),
+    "wider": (llama, lambda: llama(intermediate_size=50), TOKENS, pg.SpecMismatchError, "A the larger model"),
+    "another class": (llama, gpt2, TOKENS, pg.SpecMismatchError, "is enlarged within one class"),
+    "other tensors": (
+        lambda: nn.Sequential(nn.Linear(5, 4, bias=False)), lambda: nn.Sequential(nn.Linear(5, 4)),
+        {"input": torch.randn(2, 5)}, pg.SpecMismatchError, "tensors of B that A does not have: 0.bias",
+    ),
+    "another function": (
+        lambda: llama(rms_norm_eps=1e-2), lambda: llama(intermediate_size=30), TOKENS, pg.VerificationError,
+        "does not compute what B does",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_sizes_that_cannot_be_enlarged_are_refused(name: str) -> None:
+    make_a, make_b, kwargs, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        pg.enlarge(generic(make_a(), 1), generic(make_b(), 2), (), kwargs)
+
+
+def checkpoints(place: Path) -> tuple[Path, Path]:
+    a = folders.checkpoint(place / "a", "GPT2LMHeadModel", GPT)
+    return a, folders.checkpoint(place / "b", "GPT2LMHeadModel", GPT | {"n_layer": 2, "n_inner": 30}, seed=1)
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    a, b = checkpoints(tmp_path)
+    assert run("merge", a, b, "--out", tmp_path / "no", code=1).stderr.startswith("error: ")
+    out = " ".join(run("merge", a, b, "--enlarge", "--out", tmp_path / "out").stdout.split())
+    assert "B was enlarged to A's sizes: transformer.h: layers of B at" in out
+    record = json.loads((tmp_path / "out" / "permgraph.json").read_text())
+    assert list(record["enlarged"]["layers"]) == ["transformer.h."]
+    assert "enlarge = true" in (tmp_path / "out" / "recipe.toml").read_text()
+    run("merge", "--config", tmp_path / "out" / "recipe.toml", "--allow-code", "--out", tmp_path / "again")
+    run("align", a, b, "--enlarge", "--out", tmp_path / "moved")
+    before, after = (load(str(folder)).model for folder in (b, tmp_path / "moved"))
+    assert after.config.n_layer == 3
+    assert torch.allclose(outputs(before, (), TOKENS), outputs(after, (), TOKENS), atol=1e-4)
+    same = run("merge", a, a, "--enlarge", "--out", tmp_path / "same")
+    assert "enlarged" not in same.stdout
+
+
+NOT_WITH = {
+    "a base": (("--base", "A"), 1, "--enlarge reads two models, whole: leave out --base and --max-memory"),
+    "little memory": (("--max-memory", "1GB"), 1, "leave out --base and --max-memory"),
+    "three models": (("A",), 2, "--enlarge is for two models, and 3 are given"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_WITH)
+def test_what_it_does_not_go_with_is_said(tmp_path: Path, name: str) -> None:
+    more, code, message = NOT_WITH[name]
+    a, b = checkpoints(tmp_path)
+    words = ("merge", a, b, *(a if word == "A" else word for word in more), "--enlarge", "--out", tmp_path / "out")
+    told = run(*words, code=code).stderr
+    assert message in " ".join(told.split())
+
+
+def test_a_recipe_says_true_or_false(tmp_path: Path) -> None:
+    a, b = checkpoints(tmp_path)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'models = ["{a}", "{b}"]\nenlarge = "yes"\n')
+    told = run("merge", "--config", recipe, "--out", tmp_path / "out", code=1)
+    require_error(told, "enlarge is 'yes', which cannot be read .true or false is needed")
