@@ -17,7 +17,7 @@ from itertools import product
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.instances import Instance, Slot
 from permgraph.algebra.reading import Place
-from permgraph.algebra.steady import Steady, Term, carriers, formula, is_bent, is_uniform, is_whole
+from permgraph.algebra.steady import Steady, Term, carriers, formula, is_bent, is_told, is_uniform, is_whole
 from permgraph.algebra.ties import STORED, Resolution
 
 Options = Mapping[frozenset[Occurrence], tuple[str, ...]]
@@ -88,7 +88,8 @@ class Shifts:
 
     def _taken_back(self, instance: Instance, k: int, terms: Iterable[Term]) -> Options:
         """What the last bias among the terms takes back, of an operand that is not that bias."""
-        biases = [term[0] for term in terms if len(term) == 1 and self._is_bias(instance, term[0])]
+        alone = [term[0] for term in terms if len(term) == 1 and is_told(instance, term)]
+        biases = [entry for entry in alone if self._is_bias(instance, entry)]
         if not biases or biases[-1] == k:
             return {}
         bias = instance.operands[biases[-1]]
@@ -138,6 +139,8 @@ class Shifts:
         if averaged:
             whole = all(is_whole(self.resolution, instance, name) for name in averaged)
             return found | {o for (name, _), o in own.items() if name in averaged} if whole else None
+        if not is_told(instance, term):
+            return None
         apart = [o for o in carriers(instance) if not any(o in one for one in terms)]
         if any(slot in instance.operands[o] for slot in wanted for o in apart):
             return None

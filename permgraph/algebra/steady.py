@@ -42,6 +42,12 @@ def is_bent(instance: Instance, k: int) -> bool:
     return any(place in law.inverse or law.within.get(place, Kind.INVERTIBLE) not in linear for law in laws)
 
 
+def is_told(instance: Instance, term: Term) -> bool:
+    """Whether a law speaks of every index of a term; of an index without one an operation may pick."""
+    names = {name for k in term for name, _ in instance.operands[k]}
+    return all((law := instance.relation.laws.get(name)) is not None and _is_sum(law) for name in names)
+
+
 def _is_sum(law: Law) -> bool:
     return not (law.loose or law.even or law.unsized) and law.power == 1
 

@@ -102,6 +102,7 @@ def _norms() -> Iterator[tuple[Any, ...]]:
     yield "instance_norm", F.instance_norm, (2, 3, 5)
     yield "_weight_norm", lambda v, g: torch._weight_norm(v, g, 0), (3, 4, 5), (3, 1, 1)
     yield "_weight_norm", lambda v, g: torch._weight_norm(v, g, 2), (3, 4, 5), (1, 1, 5)
+    yield "softmax", lambda x: x.softmax(0), ()
     yield "softmax", lambda x: F.softmax(x, 1), (2, 3, 4)
     yield "log_softmax", lambda x: F.log_softmax(x, -1), (2, 3, 4)
     yield "sum", lambda x: x.sum(1), (2, 3, 4)

@@ -51,6 +51,8 @@ def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, 
     given = [value for value in parameters if value is not None]
     operands = ", ".join([main] + [affine] * len(given))
     laws = dict.fromkeys(affine.split(), law)
+    if law.within.get(0) is Kind.MONOMIAL:  # each element by itself, with stored statistics
+        laws |= {name: Law(law.terms) for name in main.split() if name not in laws}
     call.relate(f"{operands} -> {main} | {stats}", next(call.tensors()), *given, call.out, law=laws)
 
 
@@ -175,7 +177,7 @@ def _normalised(call: Call, dims: list[int]) -> None:
     full, rest = " ".join(names), " ".join(name for k, name in enumerate(names) if k not in over)
     call.relate(f"{full} -> {full} | {rest}", x, call.out)
     relation = call.relations[-1]
-    relation.ignored[0] = frozenset(names[k] for k in over)
+    relation.ignored[0] = frozenset(name for k, name in enumerate(names) if k in over)
     if call.source.op in ("aten.softmax", "aten._softmax"):  # the sum of a safe one may be 0
         relation.steady = relation.ignored[0]
 
