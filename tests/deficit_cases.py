@@ -118,6 +118,55 @@ class WrittenOut(nn.Module):
         return self.o((weights @ v).transpose(1, 2).flatten(2))
 
 
+class Convolutions(nn.Module):
+    """Two convolutions with something between them."""
+
+    def __init__(self, *between: nn.Module) -> None:
+        super().__init__()
+        self.first, self.between, self.last = nn.Conv1d(2, 4, 3, padding=1), nn.Sequential(*between), nn.Conv1d(4, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first(x)))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer and a head."""
+
+    def __init__(self, kind: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.layer, self.head = kind(3, 3, batch_first=True), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0])
+
+
+class Compared(nn.Module):
+    """The cosine of two projections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.cosine_similarity(self.a(x[..., :4]), self.b(x[..., 4:]), -1)[..., None]
+
+
+class Gpt(nn.Module):
+    """Tokens, positions, a block and a head without a bias."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(7, D), nn.Embedding(4, D)
+        self.block = Blocks(LAYER_NORM, Attention(bias="qkvo"), SwiGlu(), bias=False)
+        self.block.inward, self.block.outward = nn.Identity(), nn.Linear(D, 7, bias=False)
+        if tied:
+            self.block.outward.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = (x[..., 0].detach() * 1e3).long() % 7
+        return self.block(self.tokens(ids) + self.positions.weight)
+
+
 @dataclass(frozen=True)
 class DeficitCase:
     """A model, the shape of one input, and the dimension of what it allows that nothing derives."""
@@ -144,6 +193,7 @@ def block(*parts: nn.Module, norm: Callable[[], nn.Module], bias: bool) -> nn.Mo
 LAYER_NORM = partial(nn.LayerNorm, D)
 VECTOR, SEQUENCE = (4,), (4, 5)
 """Shapes of one input."""
+BENT = "the last norm's bias, taken back by a weight that turns the constant vector of its result"
 PLANES = "rotations of the planes of a rotary embedding, one for each frequency of each head of keys"
 
 DEFICIT_CASES = (
@@ -165,6 +215,18 @@ DEFICIT_CASES = (
     DeficitCase(
         "layer norm block", lambda: block(Attention(bias="qkvo"), SwiGlu(), norm=LAYER_NORM, bias=True), SEQUENCE
     ),
+    DeficitCase("pre-norm", lambda: block(SwiGlu(), norm=LAYER_NORM, bias=True), (5,)),
+    DeficitCase(
+        "log probabilities", lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4), nn.LogSoftmax(-1)), (5,)
+    ),
+    DeficitCase("convolutions", lambda: Convolutions(nn.ReLU()), (2, 8)),
+    DeficitCase("group norm", lambda: Convolutions(nn.GroupNorm(2, 4), nn.Tanh()), (2, 8)),
+    DeficitCase("rnn", lambda: Recurrent(nn.RNN), (4, 3)),
+    DeficitCase("lstm", lambda: Recurrent(nn.LSTM), (4, 3)),
+    DeficitCase("gru", lambda: Recurrent(nn.GRU), (4, 3), 6, "two biases of one sum, in two of three gates"),
+    DeficitCase("cosine", Compared, (8,), 2, "one scale for all units of each side"),
+    DeficitCase("gpt", lambda: Gpt(tied=False), (4, 1), 4, BENT),
+    DeficitCase("gpt, tied", lambda: Gpt(tied=True), (4, 1), 4, BENT),
     DeficitCase("tied", Tied, (6,)),
     DeficitCase("embedded", Embedded, (4, 1)),
 )

@@ -106,7 +106,8 @@ class Relation:
     names of all tensors that the operation makes or writes to; None where no operation stands behind the relation.
 
     What is constant along the variables `ignored[k]` may be added to operand k; along `averaged[k]` the operand is
-    averaged with weights that sum to 1; along `steady` the result has one constant as its sum, as a softmax has.
+    averaged with weights that sum to 1; along `steady` the result has one constant as its sum, as a softmax has. Of
+    operand k and operand `twins[k]`, which have the same indices, only the sum is read.
     """
 
     source: Source
@@ -125,6 +126,7 @@ class Relation:
     ignored: dict[int, frozenset[str]] = field(default_factory=dict)
     averaged: dict[int, frozenset[str]] = field(default_factory=dict)
     steady: frozenset[str] = frozenset()
+    twins: dict[int, int] = field(default_factory=dict)
 
     def freeze(self) -> None:
         """Freeze the pinned variables: of positions no part is ever told apart, so later cuts need make no cells."""

@@ -70,9 +70,11 @@ class Shifts:
         for k, (place, at) in enumerate(zip(instance.cells, instance.places, strict=True)):
             if place in results:
                 continue
-            ignored = instance.relation.ignored.get(at)
+            ignored, twin = instance.relation.ignored.get(at), instance.relation.twins.get(at)
             if ignored is not None:
                 yield place, self._ignored(instance, k, ignored)
+            elif twin is not None:
+                yield place, self._shared(instance, twin)
             elif terms is None or not whole or is_bent(instance, k):
                 yield place, {}
             else:
@@ -85,6 +87,13 @@ class Shifts:
             return {}
         option = frozenset(o for (name, _), o in instance.operands[k].items() if name in set(names))
         return {option: (f"{instance.relation.source} ignores it",)}
+
+    def _shared(self, instance: Instance, twin: int) -> Options:
+        """Anything, where only the sum with a twin is read, and the twin is read nowhere else."""
+        entries = [k for k, place in enumerate(instance.places) if place == twin]
+        if len(entries) != 1 or not self._is_bias(instance, entries[0]):
+            return {}
+        return {frozenset(): (f"{instance.cells[entries[0]][0]} takes it back",)}
 
     def _taken_back(self, instance: Instance, k: int, terms: Iterable[Term]) -> Options:
         """What the last bias among the terms takes back, of an operand that is not that bias."""
@@ -135,14 +144,14 @@ class Shifts:
     ) -> set[Occurrence] | None:
         own, result = instance.operands[k], self._result(instance)
         found = {own[slot] for slot in wanted if slot in own}
-        averaged = instance.relation.averaged.get(instance.places[k])
+        apart = [o for o in carriers(instance) if not any(o in one for one in terms)]
+        differs = any(slot not in own or any(slot in instance.operands[o] for o in apart) for slot in wanted)
+        averaged = instance.relation.averaged.get(instance.places[k], frozenset())
         if averaged:
             whole = all(is_whole(self.resolution, instance, name) for name in averaged)
-            return found | {o for (name, _), o in own.items() if name in averaged} if whole else None
-        if not is_told(instance, term):
-            return None
-        apart = [o for o in carriers(instance) if not any(o in one for one in terms)]
-        if any(slot in instance.operands[o] for slot in wanted for o in apart):
+            again = {o for (name, _), o in own.items() if name in averaged} if differs else set()
+            return found | again if whole else None
+        if not is_told(instance, term) or any(slot in instance.operands[o] for slot in wanted for o in apart):
             return None
         others = [other for other in term if other != k]
         lost = own.keys() - result.keys()

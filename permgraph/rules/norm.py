@@ -115,6 +115,7 @@ def group_norm(call: Call) -> None:
         sizes={"g": call["num_groups"]},
         law={"c": normalised(Kind.CENTRED, call["weight"] is not None, call["bias"] is not None)},
     )
+    call.relations[-1].ignored[0] = frozenset(["c", *space.split()])
 
 
 @rule(
@@ -130,8 +131,11 @@ def batch_norm(call: Call) -> None:
         return
     space = " ".join(letters(len(call["input"].shape) - 2, "t"))
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
-    law = _channel_law(parameters, of_input=call.get("training", False) or call["running_var"] is None)
+    of_batch = call.get("training", False) or call["running_var"] is None
+    law = _channel_law(parameters, of_input=of_batch)
     _with_affine(call, f"b c {space}", "c", *parameters, stats="c", law=law)
+    if of_batch:
+        call.relations[-1].ignored[0] = frozenset(["b", *space.split()])
     for out, used in zip(call.outs[1:], call.used[1:], strict=False):
         if used and out.shape != (0,):
             call.relate(f"b c {space} -> c", call["input"], out)
@@ -144,6 +148,8 @@ def instance_norm(call: Call) -> None:
     parameters = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
     law = _channel_law(parameters, of_input=call["use_input_stats"])
     _with_affine(call, f"b c {space}", "c", *parameters, stats="b c", law=law)
+    if call["use_input_stats"]:
+        call.relations[-1].ignored[0] = frozenset(space.split())
 
 
 @rule("aten._weight_norm")

@@ -62,6 +62,8 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
         pin=PINS,
         law={"i": Law(((0, 2),))},
     )
+    if call["has_biases"] and call.source.op != "aten.gru":  # which gates one of its two by the other
+        call.relations[-1].twins[4] = 5
 
 
 @rule("aten.lstm_cell", "aten.gru_cell", "aten.rnn_tanh_cell", "aten.rnn_relu_cell")
@@ -77,5 +79,7 @@ def cell(call: Call) -> None:
         pin=PINS,
         law={"i": Law(((0, 2 + len(memory)),))},
     )
+    if len(biases) == 2 and call.source.op != "aten.gru_cell":
+        call.relations[-1].twins[4 + len(memory)] = 5 + len(memory)
     if call.source.op == "aten.gru_cell":
         call.relate("... -> ...", h, call.out)
