@@ -253,6 +253,10 @@ def pages() -> dict[Path, str]:
         from sweep.page import sweep_page
 
         found[ROOT / "docs" / "sweep.md"] = "\n".join(sweep_page(results["sweep"], table))
+    if "mappings" in results:
+        from mappings_page import mappings_page
+
+        found[ROOT / "docs" / "mappings-compared.md"] = "\n".join(mappings_page(results["mappings"], table))
     from merging_pages import merging_pages  # it draws its tables with ours
 
     found |= {ROOT / "docs" / name: text for name, text in merging_pages(results).items()}

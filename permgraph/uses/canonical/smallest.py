@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,13 @@ from torch import Tensor
 
 from permgraph.matching.kinds.places import Place
 from permgraph.symmetry.layout import Cell, Layout, Move
-from permgraph.symmetry.parts import Matrix, Monomial, Numbers
+from permgraph.symmetry.parts import Matrix, Numbers
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import places_of, units
+from permgraph.uses.canonical.scales import SETTLED, Sides, clusters, factors
 
-Sides = dict[int, Any]
-"""Exponent -> what acts where a group has it."""
 SWEEPS = 2000
-SETTLED = 1e-14
 RANK = 1e-13
 """What float64 leaves of singular values that are 0."""
 
@@ -42,19 +39,20 @@ def smallest(
     where = places_of(spec, state, [group.name for group in groups])
     moved = dict(state)
     element: Permutations = spec.identity()
-    pending = [group for group in groups if where[group.name]]
+    pending = [*clusters(groups), *([group] for group in groups if group.kind == "invertible")]
+    whole = pending
     for _ in range(SWEEPS):
         changed = set[str]()
-        for group in pending:
-            step = _step(group, where[group.name], moved, least)
-            if step is not None:
-                sides, part = step
-                changed |= act(spec, moved, group.name, sides)
-                element = followed(spec.groups, element, {group.name: part})
-        pending = [g for g in groups if any(place.name in changed for place in where[g.name])]
+        for cluster in pending:
+            scales = cluster[0].kind != "invertible"
+            steps = factors(cluster, where, moved) if scales else _maps_of(cluster[0], where, moved, least)
+            for name, sides, part in steps:
+                changed |= act(spec, moved, name, sides)
+                element = followed(spec.groups, element, {name: part})
+        pending = [one for one in whole if any(place.name in changed for g in one for place in where[g.name])]
         if not pending:
             break
-    return moved, element, tuple(group.name for group in pending)
+    return moved, element, tuple(group.name for cluster in pending for group in cluster)
 
 
 def act(spec: PermutationSpec, state: dict[str, Tensor], group: str, sides: Sides) -> set[str]:
@@ -80,23 +78,22 @@ def _only(layout: Layout, group: str, power: int) -> Layout:
     return Layout(layout.shape, tuple(Cell(cell.offsets, cell.leaves, kept(cell.moves)) for cell in layout.cells))
 
 
-def _step(
-    group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor], least: float
-) -> tuple[Sides, Any] | None:
-    """What brings a group to its smallest norm with all others held, and an element; None where it is there."""
-    if group.kind != "invertible":
-        return _factors(group, here, state)
+def _maps_of(
+    group: PermutationGroup, where: Mapping[str, Sequence[Place]], state: Mapping[str, Tensor], least: float
+) -> list[tuple[str, Sides, Matrix]]:
+    """What brings a group of maps to its smallest norm with all others held, and an element; [] where it is there."""
+    here = where[group.name]
     left, right = (_roots([units(p, state[p.name]) for p in here if p.move.power == side], group) for side in (1, -1))
     twice = any(sum(move.group == group.name for move in place.cell.moves) > 1 for place in here)
     found = [_maps(a, b, least, half=twice) for a, b in zip(left, right, strict=True)]
     if all(maps is None for maps in found):
-        return None
+        return []
     eye = np.eye(group.size)
     first, second, whole = (
         Matrix(np.stack([eye if m is None else m[k] for m in found]).reshape(*group.table_shape, group.size), k < 2)
         for k in range(3)
     )
-    return {1: first, -1: second}, whole
+    return [(group.name, {1: first, -1: second}, whole)]
 
 
 def _roots(blocks: Sequence[Tensor], group: PermutationGroup) -> Numbers:
@@ -133,42 +130,3 @@ def _power(matrix: Numbers, exponent: float) -> Numbers:
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     found: Numbers = (vectors * values**exponent) @ vectors.T
     return found
-
-
-def _factors(group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor]) -> tuple[Sides, Any] | None:
-    """s^e for the scales s with the smallest Σ_e |θ_e|² s^(2e), 0 for all e where one side has none.
-
-    Where all exponents have one sign, nothing stands against the smallest norm 0, and it becomes 1.
-    """
-    squares: dict[int, Numbers] = {}
-    for place in here:
-        if place.move.power:
-            total: Numbers = units(place, state[place.name]).square().sum(-1).cpu().numpy().reshape(-1)
-            squares[place.move.power] = squares.get(place.move.power, 0) + total
-    if not squares:
-        return None
-    powers, sizes = np.array(list(squares))[:, None], np.array(list(squares.values()))
-    if one_sided := (powers > 0).all() or (powers < 0).all():
-        powers, sizes = np.append(powers, -powers[:1], 0), np.append(sizes, np.ones_like(sizes[:1]), 0)
-    up, down = ((sizes * (powers * sign > 0)).sum(0) > 0 for sign in (1, -1))
-    logs = np.where(up & down, _logs(powers, sizes), 0.0)
-    dead = np.zeros_like(up) if one_sided else up != down
-    if not (np.abs(logs).max(initial=0) > SETTLED or dead.any()):
-        return None
-    index = np.broadcast_to(np.arange(group.size), group.table_shape)
-    whole = np.exp(logs).reshape(group.table_shape)
-    stays = np.where(dead, 0.0, 1.0).reshape(group.table_shape)
-    return {power: Monomial(index, stays * whole**power) for power in squares}, Monomial(index, whole)
-
-
-def _logs(powers: Numbers, sizes: Numbers) -> Numbers:
-    """t with Σ_e e |θ_e|² exp(2 e t) = 0, by Newton's method."""
-    t = np.zeros(sizes.shape[1])
-    for _ in range(100):
-        terms = sizes * np.exp(2 * powers * t)
-        slope, curve = (powers * terms).sum(0), (2 * powers**2 * terms).sum(0)
-        step = np.clip(np.divide(slope, curve, out=np.zeros_like(t), where=curve > 0), -1, 1)
-        t = t - step
-        if np.abs(step).max(initial=0) < SETTLED:
-            break
-    return t

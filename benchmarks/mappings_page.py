@@ -1,0 +1,74 @@
+"""The page `docs/mappings-compared.md`, from `benchmarks/results/mappings.json`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Table = Callable[[Sequence[str], list[list[str]]], str]
+TOOLS = ("AWQ", "SmoothQuant")
+PAGE = """# Tables by hand, and what is derived
+
+    python benchmarks/mapping_table.py   # reads the tables out of the package, measures
+    python benchmarks/tables.py          # writes this page
+
+{package} keeps tables of the layers between which AWQ and SmoothQuant move scales, for {named} of the {built} model
+classes of transformers {transformers} below, and falls back on a default table for every other. Each class is built
+small, with generic weights in float64 and as many key-value heads as heads. Each pair of layers that a table names in
+it is put to the proof: the rows of one are divided, the columns of the others multiplied, and outputs compared.
+*Equal*: right, and derived as well (`spec.mappings().layers()`). *Ours more*: derived, and in no entry of the table;
+some are left out on purpose. *Missed*: right, and not derived as a pair of this form. *Wrong*: the function changes.
+*Skipped*: sizes do not fit, and the tool leaves the pair out. *Not matched*: a layer of the entry is not in the
+model, as experts that transformers keeps in one tensor.
+"""
+
+
+def mappings_page(data: dict[str, Any], table: Table) -> Iterator[str]:
+    """Sums, then what is wrong, what is missed, and every model."""
+    rows: dict[str, dict[str, Any]] = {name: row for name, row in data["models"].items() if "failed" not in row}
+    yield PAGE.format(**data, built=len(rows), named=sum(bool(row["named"]) for row in rows.values()))
+    head = ("table", "models", "equal", "ours more", "missed", "wrong", "skipped", "no weight", "not matched")
+    groups = [
+        (f"{tool}, {how}", tool, [row for row in rows.values() if (tool in row["named"]) == (how == "of its own")])
+        for tool in TOOLS
+        for how in ("of its own", "by default")
+    ]
+    yield table(head, [[name, str(len(some)), *_sums(some, tool)] for name, tool, some in groups])
+    yield "## Wrong by proof\n"
+    yield _lines(rows, "wrong ones")
+    yield "## Right, and missed here\n"
+    yield _lines(rows, "missed")
+    yield "## All models\n"
+    head = ("model", "derived", *(f"{tool}: {what}" for tool in TOOLS for what in ("equal", "ours more", "wrong")))
+    yield table(head, [[name, str(row["ours"]), *_cells(row)] for name, row in rows.items()])
+    yield "## Not measured\n"
+    left = {name: row["failed"] for name, row in data["models"].items() if "failed" in row}
+    yield "".join(f"- {name}: {' '.join(why.split())[:160]}\n" for name, why in left.items()) or "None.\n"
+
+
+def _sums(rows: Sequence[dict[str, Any]], tool: str) -> list[str]:
+    found: Counter[str] = Counter()
+    for row in rows:
+        one = row["tables"][tool]
+        found += Counter({key: value for key, value in one.items() if isinstance(value, int)})
+        found["missed"] += len(one["missed"])
+    names = ("equal", "ours more", "missed", "wrong", "skipped", "no weight", "not matched")
+    return [str(found[name]) for name in names]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [str(row["tables"][tool][what]) for tool in TOOLS for what in ("equal", "ours more", "wrong")]
+
+
+def _lines(rows: dict[str, dict[str, Any]], what: str) -> str:
+    """One line for a pair of layers, whatever their number is, with the models."""
+    found: dict[str, dict[str, None]] = {}
+    for name, row in rows.items():
+        for tool in TOOLS:
+            for pair in row["tables"][tool][what]:
+                short = re.sub(r"(?:[\w.]*?\.)?\d+\.", "", pair)
+                found.setdefault(f"{tool}: `{short}`", {})[name] = None
+    ordered = sorted(found.items(), key=lambda one: (-len(one[1]), one[0]))
+    return "".join(f"- {pair}: {', '.join(names)}\n" for pair, names in ordered) or "None.\n"
