@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from kind_cases import KIND_CASES, KindCase, change
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import permgraph as pg
 from permgraph.algebra.kinds import Kind
@@ -138,3 +139,27 @@ def test_an_explanation_names_the_kind_of_each_group() -> None:
     text = str(spec.explain(("q.weight", 0)))
     assert "qk: GL(4) ^ 2, on 4 axes" in text
     assert "a different invertible map for every index of heads" in text
+
+
+class Parts(nn.Module):
+    """A layer whose weight has a norm of its own, read in two parts that are treated apart."""
+
+    def __init__(self, dim: int | None) -> None:
+        super().__init__()
+        self.inward, self.outward = nn.Linear(3, 6), nn.Linear(4, 2)
+        self.layer = parametrizations.weight_norm(nn.Linear(6, 4), dim=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = self.inward(x).split(3, -1)
+        three, four = self.layer(torch.cat([one.tanh(), two], -1)).split(2, -1)
+        return self.outward(torch.cat([three.relu(), four.tanh()], -1))
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_the_parts_of_what_one_norm_is_taken_of_scale_together(dim: int | None) -> None:
+    torch.manual_seed(0)
+    model, inputs = Parts(dim).double().eval(), (torch.randn(4, 3).double(),)
+    spec = pg.derive(model, inputs, kinds="all")
+    assert any(group.kind == "scaled" for group in spec.groups) == (dim is not None)
+    for seed in range(3):
+        assert change(model, inputs, spec, spec.sample(seed)) < 1e-12

@@ -10,15 +10,14 @@ from permgraph.algebra.laws import (
     HOMOGENEOUS,
     LINEAR,
     POSITION,
-    ROTATED,
     Law,
     normalised,
+    product_of,
     to_the,
 )
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import Call, axis_list, letters, rule
 
-SCALED_BY = Law(((0, 1),), within={0: Kind.MONOMIAL}, unsized=frozenset({0}))  # v / |v| has no scale
 NORM_OF = Law(((0, 0),))
 SHIFTED = Law(((0, 1), (0, 0), (1, 1)), within={0: Kind.CENTRED, 1: Kind.CENTRED})  # eps is added to each element
 REDUCED = {
@@ -154,13 +153,16 @@ def instance_norm(call: Call) -> None:
 
 @rule("aten._weight_norm")
 def weight_norm(call: Call) -> None:
-    """w = g v / |v|, the norm over all axes but `dim`; `g` has size 1 on these."""
-    rank = len(call["v"].shape)
+    """w = g v / |v|, the norm over all axes but `dim`; `g` has size 1 on these, or is one number."""
+    v, rank = call["v"], len(call["v"].shape)
     kept = axis_list(call["dim"], rank) if call["dim"] != -1 else []
     names = letters(rank)
-    full, norm = " ".join(names), " ".join(names[k] for k in kept)
-    laws = {name: SCALED_BY if k in kept else ROTATED for k, name in enumerate(names)}
-    call.relate(f"{full}, {full} -> {full} | {norm}", call["v"], call["g"], call.out, law=laws)
+    full, rest = " ".join(names), " ".join(names[k] for k in kept)
+    size = full if call["g"].shape else ""
+    norm = call.part([v.shape[k] for k in kept])
+    call.relate(f"{full} -> {rest}", v, norm, law={n: ABSOLUTE if k in kept else NORM_OF for k, n in enumerate(names)})
+    scaled = product_of(3, frozenset({2}))
+    call.relate(f"{full}, {size}, {rest} -> {full}", v, call["g"], norm, call.out, law=dict.fromkeys(names, scaled))
 
 
 @rule(
