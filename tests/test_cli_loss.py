@@ -113,7 +113,7 @@ def test_a_function_judges_any_model(here):
     models = ("python:loss_for_test:a", "python:loss_for_test:b")
     words = ("merge", *models, "--loss", "python:loss_for_test:loss", "--merge", "slerp", "--out", "out", "--json")
     curves = only_json(run(*words))["curves"]
-    assert list(curves) == ["unmoved", "aligned, slerp"]
+    assert list(curves) == ["unmoved, slerp", "aligned, slerp"]
     assert all(len(curve["accuracies"]) == 11 for curve in curves.values())
 
 

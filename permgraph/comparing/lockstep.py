@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, fx
 
 from permgraph.comparing.layers import TRANSPOSES
-from permgraph.tracing.capture import op_name
+from permgraph.errors import CalibrationError, described
+from permgraph.tracing.capture import op_name, source_of
 from permgraph.tracing.run import Runner
 
 
@@ -66,7 +67,7 @@ def lockstep(runs: Sequence[Run], wanted: Container[str]) -> Iterator[tuple[str,
     No run goes on before all have stopped, so what is done at the stops holds for everything that follows; the programs
     have the same nodes. Memory: the live activations of all runs.
     """
-    steps = [run.runner.steps(run.inputs) for run in runs]
+    steps = [_computed(run) for run in runs]
     for here in zip(*steps, strict=True):
         name = here[0][0].name
         if name in wanted:
@@ -74,3 +75,15 @@ def lockstep(runs: Sequence[Run], wanted: Container[str]) -> Iterator[tuple[str,
                 name,
                 tuple(Stop(run.runner, node, run.masks.get(name)) for run, (node, _) in zip(runs, here, strict=True)),
             )
+
+
+def _computed(run: Run) -> Iterator[tuple[fx.Node, Any]]:
+    """The steps of a run. Raises CalibrationError where a batch has what the model cannot compute with."""
+    try:
+        yield from run.runner.steps(run.inputs)
+    except RuntimeError as error:
+        shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in run.inputs.values() if isinstance(x, Tensor))
+        raise CalibrationError(
+            f"the model cannot compute {source_of(run.runner.current)} on a batch of {shapes}: {described(error)}; "
+            "give batches of the dtypes and shapes that it takes"
+        ) from error

@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from permgraph.checkpoints.lazy_state import like, memory_of, small_part
+from permgraph.checkpoints.json_files import shorten
+from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_part
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
-from permgraph.errors import CalibrationError, SpecMismatchError
+from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
 from permgraph.symmetry.derivation import AxisTies, Derivation, uniform_among, vectors
 from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec
@@ -63,6 +64,7 @@ class Models:
         states = tuple(state_of(model) for model in models)
         found = cls(modules, states, tie_of(models[0], tie), example=inputs_of(models[0]))
         for number, state in enumerate(found.states):
+            _require_weights(state, found.name(number))
             if number:
                 found._require_alike(number)
             require_finite(state, found.name(number))
@@ -120,6 +122,11 @@ class Models:
                     f"{self.name(0)} is on {first} and {self.name(number)} on {device_of(module)}: "
                     "move them to one device"
                 )
+            if dtypes := _differing_dtypes(self.states[0], self.states[number]):
+                raise SpecMismatchError(
+                    f"{self.name(0)} is {dtypes[0]} and {self.name(number)} {dtypes[1]}, and both are given the same "
+                    "batches: convert one, as with model.float()"
+                )
 
     def program(self, batch: Batch) -> Program:
         """The program for batches of this shape. SpecMismatchError where two models compute differently."""
@@ -170,6 +177,13 @@ class Models:
             raise SpecMismatchError(f"models 1 (A) and {number + 1} (B): {error}") from error
 
 
+def _require_weights(state: State, name: str) -> None:
+    """Raise CaptureError for weights that are not there, on meta."""
+    empty = [] if isinstance(state, LazyState) else [key for key, tensor in state.items() if tensor.is_meta]
+    if empty:
+        raise CaptureError(f"{name} has no weights, only shapes, as of {shorten(empty, 3)}: load them first")
+
+
 def require_pair(a: State, b: State) -> None:
     """Raise SpecMismatchError, with both shapes, unless two state dicts have one architecture's names and shapes."""
     shape_a, shape_b = ({name: tuple(tensor.shape) for name, tensor in like(state).items()} for state in (a, b))
@@ -184,6 +198,13 @@ def require_pair(a: State, b: State) -> None:
             + (f" and {len(different) - 5} more" if len(different) > 5 else "")
             + "; give two of the same shapes"
         )
+
+
+def _differing_dtypes(a: State, b: State) -> list[str]:
+    """The dtypes of the first floating-point tensor that has another in the other model."""
+    mine, theirs = like(a), like(b)
+    pairs = ((mine[name].dtype, theirs[name].dtype) for name in mine if mine[name].is_floating_point())
+    return next(([str(dtype).removeprefix("torch.") for dtype in pair] for pair in pairs if pair[0] != pair[1]), [])
 
 
 def _shape(batch: Batch) -> Any:

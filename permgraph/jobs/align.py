@@ -373,6 +373,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     session.say("\n".join(filter(None, (what, str(aligned.heads), borders, str(found), f"written to {out}"))))
     if found.warning:
         session.warn(found.warning)
-    if alignment.related is not None:
+    if not names:
+        session.warn("no group of these models moves, so they are taken as they stand: `permgraph inspect` says why")
+    if alignment.related is not None and names:
         session.warn(str(alignment.related))
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

@@ -48,7 +48,7 @@ def curves_of(
     options: Mapping[str, Any],
     progress: Progress,
 ) -> Curves:
-    """The loss between the two models, averaged as they stand, and aligned and merged by `method`."""
+    """The loss between the two models, as they stand and aligned, both merged by `method`."""
     a, b = aligned.a.model, aligned.b.model
     ends = {id(model): judge(model) for model in (a, b)}
     done, total = 0, 2 * (POINTS - len(ends))
@@ -61,11 +61,13 @@ def curves_of(
         done += 1
         return judge(model)
 
-    plain = barrier(a, b, counted, borders=aligned.alignment.borders)
     base = None if aligned.base is None else aligned.base.model
-    moved = barrier(a, b, counted, alignment=aligned.alignment, method=method, data=data, base=base, **options)
+    how: dict[str, Any] = {"method": method, "data": data, "base": base} | dict(options)
+    plain = barrier(a, b, counted, borders=aligned.alignment.borders, **how)
+    moved = barrier(a, b, counted, alignment=aligned.alignment, **how)
     progress("judging", total, total)
-    return {"unmoved": plain, "aligned" if method == "linear" else f"aligned, {method}": moved}
+    by = "" if method == "linear" else f", {method}"
+    return {f"unmoved{by}": plain, f"aligned{by}": moved}
 
 
 def sentence(found: Curves) -> str:

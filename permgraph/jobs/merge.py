@@ -15,6 +15,7 @@ from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
 from permgraph.merging.merge import Merges
+from permgraph.merging.methods.batch_norm import running_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,14 +61,17 @@ def _merged(
         aligned = jobs.align_loaded(here, pair, matching, progress, *base)
     with session.progress() as progress:
         data = jobs.calibration(session, aligned.a, matching) if needs_data else None
-        part = Merges(
+        merges = Merges(
             aligned.a,
             aligned.b,
             aligned.alignment,
             data,
             base=None if aligned.base is None else aligned.base.weights,
             progress=progress,
-        ).at(weight, method, **(asked.options or {}))
+        )
+        part = merges.at(weight, method, **(asked.options or {}))
+        if "batch_norm" in method.split("+") and not running_statistics(merges.calibration.program):
+            session.warn(f"--merge {method}: the models have no BatchNorm, so batch_norm changed nothing")
         curves = curves_of(aligned, judge, method, data, asked.options or {}, progress) if judge else {}
     return aligned, aligned.heads.into(a.weights, part), curves
 

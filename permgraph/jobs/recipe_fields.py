@@ -21,8 +21,10 @@ def read_fields(path: Path) -> dict[str, Any]:
     values = _parsed(path)
     unknown = [str(name) for name in values if name not in READERS]
     if unknown:
+        told = "For mergekit's `merge_method` and `- model: A`, write `merge: NAME` and `models: [A, B]`. "
         raise OptionError(
-            f"{path}: unknown {', '.join(map(repr, unknown))}; a recipe has {', '.join(READERS)}. Correct it."
+            f"{path}: unknown {', '.join(map(repr, unknown))}; a recipe has {', '.join(READERS)}. "
+            f"{told if 'merge_method' in unknown else ''}Correct it."
         )
     read: dict[str, Any] = {}
     for name, value in values.items():

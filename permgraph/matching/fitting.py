@@ -17,6 +17,7 @@ from permgraph.matching.finding_borders import Differing, borders_in, differing,
 from permgraph.matching.vocabularies import Vocabulary, vocabulary_border
 from permgraph.tracing.capture import as_args, capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, state_of
+from permgraph.tracing.wrappers import require_plain
 
 Model = TypeVar("Model", bound=nn.Module | Loaded)
 
@@ -37,6 +38,8 @@ def fit(model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, example: Calla
     `example` gives inputs of A, where they are needed. Raises SpecMismatchError for vocabularies that cannot be told
     apart, OptionError for weights that are read from their files as they are needed.
     """
+    for model in (model_a, model_b):
+        require_plain(module_of(model))
     states = [state_of(model) for model in (model_a, model_b)]
     found = vocabulary_border(*(_vocabulary(model) for model in (model_a, model_b)))
     vocabulary, added = found or (None, ())

@@ -57,9 +57,17 @@ def steps_of(method: str) -> Steps:
     if first not in (*layer_method, *merge_method.names()) or any(name not in correction for name in rest):
         raise OptionError(
             f"method is one of {', '.join((*merge_method.names(), *layer_method))}, with +{' or +'.join(correction)} "
-            f"after it as wanted, not {method!r}"
+            f"after it as wanted, not {method!r}" + _elsewhere(first)
         )
     return Steps(first, tuple(rest))
+
+
+def _elsewhere(name: str) -> str:
+    """What to do for a method that mergekit has."""
+    known = ("ties", "dare", "della", "task_arithmetic", "sce", "breadcrumbs", "model_stock", "karcher", "nuslerp")
+    if not name.startswith(known):
+        return ""
+    return ". It is one of mergekit's: write B aligned with `permgraph align`, and give A and that folder to mergekit"
 
 
 def merge(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from permgraph.checkpoints.foreign import require_own_kind
 from permgraph.errors import CheckpointError, described
@@ -78,12 +78,20 @@ def _cached(reference: str, why: Exception) -> Path:
 def call_python(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     """The `(model, args, kwargs)` that `package.module:function` returns; the working directory is searched too.
 
+    Of args and kwargs one may be left out, and a tensor is the one argument.
+
     Raises CheckpointError where there is no such module or function, where it raises, or returns something else.
     """
     result = run_python(target)
     match result:
         case (nn.Module() as model, tuple() as args, dict() as kwargs):
             return model, args, kwargs
+        case (nn.Module() as model, tuple() as args):
+            return model, args, {}
+        case (nn.Module() as model, dict() as kwargs):
+            return model, (), kwargs
+        case (nn.Module() as model, Tensor() as only):
+            return model, (only,), {}
     parts = result if isinstance(result, tuple) else (result,)
     got = ", ".join(type(part).__name__ for part in parts)
     raise CheckpointError(

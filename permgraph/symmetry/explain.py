@@ -77,11 +77,28 @@ class Explanation:
 
 
 def explain(spec: PermutationSpec, axis: Axis, other: Axis | None = None) -> Explanation:
-    """Explain one axis, or why two move together. SpecMismatchError for an axis that the model does not have."""
+    """Explain one axis, or why two move together; (name, dim) or "name:dim", by the whole name or a unique end of it.
+
+    Raises SpecMismatchError for an axis that the model does not have.
+    """
+    axis = _axis(spec, axis)
+    other = None if other is None else _axis(spec, other)
     for given in (axis, other):
         if given is not None:
             _require(spec, given)
     return _explain_one(spec, axis) if other is None else _explain_pair(spec, axis, other)
+
+
+def _axis(spec: PermutationSpec, given: Any) -> Axis:
+    """(parameter, dimension), also from "parameter:dimension", and from the end of a name that no other has."""
+    if isinstance(given, str) and given.rpartition(":")[2].isdigit():
+        name, _, dim = given.rpartition(":")
+        given = name, int(dim)
+    if isinstance(given, tuple) and len(given) == 2 and given[0] not in spec.shapes:
+        ends = [name for name in spec.shapes if name.endswith(f".{given[0]}")]
+        given = (ends[0], given[1]) if len(ends) == 1 else given
+    found: Axis = given
+    return found
 
 
 def _require(spec: PermutationSpec, axis: Axis) -> None:

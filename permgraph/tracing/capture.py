@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from permgraph.algebra.relations import Source
 from permgraph.errors import CaptureError, SpecMismatchError, described
+from permgraph.tracing.advice import advice, source_line
 from permgraph.tracing.exporting import export
 from permgraph.tracing.forwards import PREFIX, Forwards
 from permgraph.tracing.places import leaves_with_places
+from permgraph.tracing.plain_classes import called, register_classes
 from permgraph.tracing.quiet import quiet
 from permgraph.tracing.sharing import aliases, one_tensor
 from permgraph.tracing.wrappers import require_plain
@@ -83,12 +83,11 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     real = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
     model = _twin(model)
     device = device_of(model)
-    args, options = moved((as_args(args), dict(kwargs or {})), device)
+    args, options = as_args(args), dict(kwargs or {})
+    register_classes((args, options))
+    args, options = moved((args, options), device)
     with quiet(), torch.no_grad():
-        try:
-            exported = export(model, args, options)
-        except Exception as error:
-            raise CaptureError(_advice(model, error)) from error
+        exported = _exported(model, args, options)
     graph = _inline(exported.graph_module)
     state = {k: tensor for k, tensor in owner.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     names, shapes = one_tensor(state), {k: tuple(tensor.shape) for k, tensor in state.items()}
@@ -102,6 +101,23 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     assert outward is not None
     places = _output_names(exported, outward)
     return Program(graph, feeds, constants, names, shapes, parameters, places, inward, outward, device)
+
+
+def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    try:
+        return export(model, args, kwargs)
+    except Exception as error:
+        if _returns_new_class(model, args, kwargs):
+            return _exported(model, args, kwargs)
+        raise CaptureError(advice(model, error, args, kwargs)) from error
+
+
+def _returns_new_class(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a model returns a dataclass that PyTorch did not know before; now it does."""
+    try:
+        return register_classes(called(model, args, kwargs))
+    except Exception:  # whatever it raises, the trace has said why
+        return False
 
 
 def _require_eval(model: nn.Module) -> None:
@@ -173,23 +189,6 @@ def moved(inputs: Any, device: torch.device) -> Any:
 def as_args(args: Any) -> tuple[Any, ...]:
     """Positional inputs as a tuple; a tensor alone is the only one."""
     return (args,) if isinstance(args, Tensor) else tuple(args)
-
-
-def _advice(model: nn.Module, error: Exception) -> str:
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-    what = f"{type(error).__name__}: {first[:400]}"
-    hint = "run it once eagerly on these inputs, and make control flow that depends on tensor values static"
-    if isinstance(error, GuardOnDataDependentSymNode):
-        place = _line(str(error).partition("The following call raised this error:")[2])
-        what = f"a branch or a size in {place or 'its forward'} depends on the values of tensors"
-        hint = (
-            "only what the inputs alone decide can be traced, for a permutation could change the rest: make it static"
-        )
-        if any(parameter.is_meta for parameter in model.parameters()):
-            hint = "there are none on meta: give the model with its weights"
-    elif isinstance(error, TypeError):
-        hint = f"its forward takes {inspect.signature(model.forward)}; pass these as args or kwargs"
-    return f"{type(model).__name__} cannot be traced by torch.export: {what}; {hint}"
 
 
 def _inline(module: fx.GraphModule) -> fx.GraphModule:
@@ -281,7 +280,7 @@ def source_of(node: fx.Node) -> Source:
     """The operation, the module path and the source line of a node."""
     stack = node.meta.get("nn_module_stack") or {}
     module = next(reversed([path for path, _ in stack.values()]), "") if stack else ""
-    return Source(op_name(node.target), module, _line(node.meta.get("stack_trace") or ""))
+    return Source(op_name(node.target), module, source_line(node.meta.get("stack_trace") or ""))
 
 
 def op_name(target: Any) -> str:
@@ -289,15 +288,3 @@ def op_name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target.overloadpacket)
     return getattr(target, "__name__", str(target))
-
-
-def _line(trace: str) -> str:
-    """`file.py:12` of the innermost frame outside torch itself, or of the innermost frame."""
-    frames = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
-    own = [frame for frame in frames if "/torch/" not in frame.replace("\\", "/")]
-    if not (own or frames):
-        return ""
-    parts = (own or frames)[-1].split('"')
-    number = parts[2].split("line ")[1].split(",")[0]
-    folder, _, file = parts[1].replace("\\", "/").rpartition("/")
-    return f"{folder.rpartition('/')[2]}/{file}:{number}"

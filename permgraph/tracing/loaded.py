@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.tracing.capture import as_args
+from permgraph.tracing.wrappers import require_plain
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -39,8 +40,10 @@ def _is_loaded(given: Any) -> TypeGuard[Loaded]:
 
 
 def module_of(given: nn.Module | Loaded) -> nn.Module:
-    """The model itself; what is neither is left for `capture` to refuse."""
-    return given.model if _is_loaded(given) else cast(nn.Module, given)
+    """The model itself. Raises CaptureError for what is neither, as a state dict or the name of a folder."""
+    if isinstance(given, nn.Module):
+        return given
+    return given.model if _is_loaded(given) else require_plain(given)
 
 
 def state_of(given: nn.Module | Loaded) -> Mapping[str, Tensor]:

@@ -1,0 +1,131 @@
+"""What is given in place of a model, its inputs or its data is named as what it is, with what to give instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import permgraph as pg
+
+X = torch.randn(4, 5)
+
+
+def mlp() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(8), nn.ReLU()).eval()
+
+
+def shapes_alone() -> nn.Module:
+    with torch.device("meta"):
+        return mlp()
+
+
+def quantized() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 8), Packed()).eval()
+
+
+class Packed(nn.Identity):
+    __module__ = "torch.ao.nn.quantized.dynamic"
+
+
+def labelled() -> Any:
+    return DataLoader(TensorDataset(torch.randn(64, 5), torch.zeros(64)), 32)
+
+
+WRONG: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
+    "no inputs": (lambda: pg.align(mlp(), mlp()), pg.CaptureError, "no inputs are given .*args= or kwargs=, or data"),
+    "no inputs for many": (lambda: pg.match_many([mlp(), mlp()]), pg.CaptureError, "no inputs are given"),
+    "labels in batches": (
+        lambda: pg.align(mlp(), mlp(), labelled()), pg.CaptureError,
+        r"2 inputs are given, and do not fit .*of batches like \(inputs, labels\) the inputs; its forward",
+    ),
+    "another width": (
+        lambda: pg.align(mlp(), mlp(), [torch.randn(8, 7)]), pg.CaptureError,
+        r"fails on these inputs itself, .*They are \(8, 7\) float32: give inputs, or batches of data, that it takes",
+    ),
+    "nothing of tensors": (
+        lambda: pg.derive(mlp(), ("text",)), pg.CaptureError, "fails on these inputs itself.*They are no tensors",
+    ),
+    "whole numbers": (
+        lambda: pg.align(mlp(), mlp(), [torch.randint(0, 3, (64, 5))]), pg.PermgraphError, r"\(64, 5\) .*int64",
+    ),
+    "other dtypes on data": (
+        lambda: pg.align(mlp(), mlp().double(), [torch.randn(64, 5)]), pg.SpecMismatchError,
+        r"model A is float32 and model B float64.*model\.float\(\)",
+    ),
+    "a state dict": (
+        lambda: pg.align(mlp().state_dict(), mlp(), args=(X,)), pg.CaptureError,  # type: ignore[arg-type]
+        "not OrderedDict; load it into its model",
+    ),
+    "a folder": (lambda: pg.align("a", "b"), pg.CaptureError, r"not str; give pg\.load\(folder\)"),  # type: ignore[type-var]
+    "lazy modules": (lambda: pg.align(lazy(), lazy(), args=(X,)), pg.CaptureError, "no shape yet for .*call it once"),
+    "no weights": (
+        lambda: pg.align(shapes_alone(), mlp(), args=(X,)), pg.CaptureError, "model A has no weights, only shapes",
+    ),
+    "TorchScript": (
+        lambda: pg.derive(torch.jit.script(mlp()), (X,)), pg.CaptureError, "compiled by TorchScript: give the Python",
+    ),
+    "quantized parts": (lambda: pg.derive(quantized(), (X,)), pg.CaptureError, "1 is quantized: give the model"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_misgiven_is_named(name: str) -> None:
+    call, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+@dataclasses.dataclass
+class Inner:
+    b: Tensor
+
+
+@dataclasses.dataclass
+class Out:
+    a: Tensor
+    inner: Inner
+
+
+@dataclasses.dataclass
+class In:
+    x: Tensor
+
+
+class Structured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.out = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, given: In) -> Out:
+        h = self.out(self.up(given.x).relu())
+        return Out(h, Inner(h.exp()))
+
+
+def test_plain_dataclasses_go_in_and_come_out() -> None:
+    model = Structured().eval()
+    spec = pg.derive(model, (In(X),))
+    assert [group.size for group in spec.groups] == [8]
+    assert [name for name, _ in spec.output_layouts] == [".a", ".inner.b"]
+    assert spec.inputs == (("args[0].x", (4, 5)),)
+    assert pg.verify(model, (In(X),))
+
+
+def test_a_model_that_fails_by_itself_says_what_it_raised() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ZeroDivisionError("no luck")
+
+    with pytest.raises(pg.CaptureError, match="fails on these inputs itself, without being traced: ZeroDivisionError"):
+        pg.derive(Broken().eval(), (X,))

@@ -1,0 +1,89 @@
+"""What a command does not do, it says: nothing moves, no BatchNorm is there, another tool has the method."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from commands import run
+from test_misgiven import mlp
+
+import permgraph as pg
+
+CODE = """
+import torch
+from torch import nn
+
+def made(seed, *, norm=False):
+    torch.manual_seed(seed)
+    layers = [nn.Linear(5, 8), *([nn.BatchNorm1d(8)] if norm else []), nn.ReLU(), nn.Linear(8, 3)]
+    return nn.Sequential(*layers)
+
+def a(): return made(0), (torch.randn(2, 5),), {}
+def b(): return made(1), (torch.randn(2, 5),)
+def c(): return made(1), torch.randn(2, 5)
+def d(): return made(1), {"input": torch.randn(2, 5)}
+def norm_a(): return made(0, norm=True), torch.randn(2, 5)
+def norm_b(): return made(1, norm=True), torch.randn(2, 5)
+def still(): return nn.Sequential(nn.Linear(5, 3)), torch.randn(2, 5)
+def batches():
+    torch.manual_seed(3)
+    return [torch.randn(32, 5) for _ in range(4)]
+def loss(model): return float(model(torch.eye(5)).square().mean())
+"""
+A, B, NORMS = "python:said:a", "python:said:b", ("python:said:norm_a", "python:said:norm_b")
+SAID: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "nothing moves": (("python:said:still", "python:said:still"), 0, "warning: no group of these models moves"),
+    "no BatchNorm": (
+        (A, B, "--data", "python:said:batches", "--merge", "linear+batch_norm"), 0,
+        "--merge linear+batch_norm: the models have no BatchNorm, so batch_norm changed nothing",
+    ),
+    "BatchNorm": ((*NORMS, "--data", "python:said:batches", "--merge", "linear+batch_norm"), 0, ""),
+    "mergekit's method": ((A, B, "--merge", "dare_ties"), 2, "write B aligned with `permgraph align`"),
+    "inputs alone": (("python:said:c", "python:said:d"), 0, ""),
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "said.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "said", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_not_done_is_said(here: Path, name: str) -> None:
+    words, code, message = SAID[name]
+    told = run("merge", *words, "--out", here / "out", code=code).stderr
+    assert message in " ".join(told.split())
+    assert message or "BatchNorm" not in told
+
+
+def test_the_curves_compare_alignment_under_one_method(here: Path) -> None:
+    words = ("merge", *NORMS, "--data", "python:said:batches", "--merge", "linear+batch_norm", "--out", here / "out")
+    out = " ".join(run(*words, "--loss", "python:said:loss").stdout.split())
+    assert "unmoved, linear+batch_norm, " in out
+    assert "aligned, linear+batch_norm, " in out
+
+
+def test_a_recipe_of_mergekit_is_told_how_it_is_spelled(here: Path) -> None:
+    (here / "r.yaml").write_text("models:\n  - model: a\nmerge_method: ties\n")
+    told = run("merge", "--config", here / "r.yaml", "--out", here / "out", code=1).stderr
+    assert "write `merge: NAME` and `models: [A, B]`" in told
+
+
+@pytest.mark.parametrize("given", ["0.weight:0", ("0.weight", 0)])
+def test_an_axis_is_named_as_on_the_command_line(given: tuple[str, int]) -> None:
+    spec = pg.derive(mlp(), (torch.randn(2, 5),))
+    assert str(spec.explain(given)) == str(spec.explain(("0.weight", 0)))
+
+
+def test_a_unique_end_of_a_name_is_enough() -> None:
+    model = torch.nn.Sequential(mlp()).eval()
+    spec = pg.derive(model, (torch.randn(2, 5),))
+    assert str(spec.explain(("2.weight", 1))) == str(spec.explain(("0.2.weight", 1)))
+    with pytest.raises(pg.SpecMismatchError, match="the model has no parameter 'weight'"):
+        spec.explain(("weight", 0))
