@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.algebra.kinds import Kind
 from permgraph.checkpoints.lazy_state import LazyState, rows_of
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.one import Similarity, best
@@ -22,7 +24,7 @@ from permgraph.symmetry.permutations import PermutationGroup, Permutations, foll
 from permgraph.symmetry.spec import PermutationSpec
 
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
-WORTHWHILE = 1e-6  # a round that gains less than this share of the objective is the last
+WORTHWHILE = 5e-3  # a round that gains less than this share of the objective is the last: barriers fall no further
 Report = Callable[[str, int, int | None], None]
 
 
@@ -32,6 +34,8 @@ class Ascent:
 
     A family's first element is found from the places where all else is known: at the start those beside pinned axes
     (embeddings, positions, a head), then those beside what was solved. The start matters more than anything else.
+    A family is solved again when others have moved the tensors that it acts on. Inner products are computed in
+    float32; of weights in memory, maps that mix units are found once more from float64 at the end.
     """
 
     spec: PermutationSpec
@@ -42,6 +46,9 @@ class Ascent:
     report: Report | None = None
     rounds: int = ROUNDS
     moved: Mapping[str, Tensor] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    moves: Counter[str] = field(default_factory=Counter)
+    settled: dict[Family, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
@@ -50,7 +57,6 @@ class Ascent:
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
         self.moved = self.spec.applied(self.element, self.b)
-        self.dtype = torch.float32 if isinstance(self.a, LazyState) else torch.float64
 
     def settle(self, found: Mapping[str, Any]) -> None:
         """Move B by parts of groups that are found already, with all that depends on them."""
@@ -82,16 +88,34 @@ class Ascent:
         for number in range(self.rounds):
             if self.report is not None:
                 self.report("weights, all kinds", number, self.rounds)
-            for family in self.families:
-                self._solve(family, self.sites)
-            self._sign()
+            self._solve_all(self.families)
             reached = self.value()
             if reached <= value + WORTHWHILE * abs(value):
                 break
             value = reached
+        if not isinstance(self.b, LazyState):
+            self._finish()
         if self.value() < start:
             self.element, self.moved = identity
         return self.element
+
+    def _solve_all(self, families: Sequence[Family]) -> None:
+        for family in families:
+            if self.settled.get(family) != self._moves(family):
+                self._solve(family, self.sites)
+        self._sign()
+
+    def _finish(self) -> None:
+        self.dtype, self.settled = torch.float64, {}
+        self._solve_all([family for family in self.families if any(Kind(group.kind).mixes for group in family)])
+
+    def _moves(self, family: Family) -> dict[str, int]:
+        """How often each tensor that a family acts on was moved."""
+        return {site.name: self.moves[site.name] for site in self._sites_of(family)}
+
+    def _sites_of(self, family: Family) -> list[Site]:
+        names = {group.name for group in family}
+        return [site for site in self.sites if names & site.names]
 
     def value(self) -> float:
         """Σ <θ_A, g θ_B> over the parameters that groups act on."""
@@ -133,13 +157,16 @@ class Ascent:
         )
         if terms:
             self._apply(solve(family, terms)[1])
+        if set(map(id, self._sites_of(family))) <= set(map(id, here)):
+            self.settled[family] = self._moves(family)
 
     def _apply(self, found: Mapping[str, Any]) -> None:
         self.element = followed(self.spec.groups, self.element, found)
+        changed = [n for n, layout in self.spec.layouts.items() if not found.keys().isdisjoint(layout.groups)]
+        self.moves.update(changed)
         if isinstance(self.b, LazyState):
             self.moved = self.spec.on_demand(self.element.tables, self.b)
             return
-        changed = [n for n, layout in self.spec.layouts.items() if not found.keys().isdisjoint(layout.groups)]
         self.moved = {**self.moved, **{name: self.spec.apply_one(found, name, self.moved[name]) for name in changed}}
 
     def _cross(self, site: Site, action: Action) -> Cross:

@@ -19,8 +19,9 @@ from permgraph.symmetry.permutations import PermutationGroup, Permutations, foll
 from permgraph.symmetry.spec import PermutationSpec
 
 SWEEPS = 100
-SETTLED = 1e-9
+SETTLED = 1e-8
 STEPS = 50  # of Newton for scales that have more than two exponents
+PLAIN = 1e-6  # of the largest eigenvalue: above it the plain formula loses no more than half of all digits
 FLOOR = 1e-6  # of the largest singular value of the product of two sides: directions below it are left as they are
 
 
@@ -105,9 +106,13 @@ def _balancing_maps(group: PermutationGroup, here: Sequence[Place], state: Mappi
 def _geometric(g: Numbers, h: Numbers) -> Numbers:
     """X^½ for the positive X with X G X = H, the geometric mean of G⁻¹ and H, on the directions that both sides have.
 
-    With G = L Lᵀ, H = R Rᵀ and Rᵀ L = U S Vᵀ, the rows of S^-½ Uᵀ Rᵀ have their duals in those of S^-½ Vᵀ Lᵀ. Together
-    with a basis of what is orthogonal to these duals they are a map M that balances, and (Mᵀ M)^½ is the positive one.
+    Where G = L Lᵀ and H have no small directions, X = L⁻ᵀ (Lᵀ H L)^½ L⁻¹. Else, with H = R Rᵀ and Rᵀ L = U S Vᵀ, the
+    rows of S^-½ Uᵀ Rᵀ have their duals in those of S^-½ Vᵀ Lᵀ. Together with a basis of what is orthogonal to these
+    duals they are a map M that balances, and (Mᵀ M)^½ is the positive one.
     """
+    plain = _plain_geometric(g, h)
+    if plain is not None:
+        return plain
     left, right = _root(g), _root(h)
     u, s, v = np.linalg.svd(right.T @ left)
     rank = int((s > FLOOR * max(s.max(initial=0), np.finfo(float).tiny)).sum())
@@ -115,6 +120,19 @@ def _geometric(g: Numbers, h: Numbers) -> Numbers:
     _, _, duals = np.linalg.svd(scale * (v[:rank] @ left.T))
     maps = np.concatenate([scale * (u[:, :rank].T @ right.T), duals[rank:]])
     return _power(maps.T @ maps, 0.5)
+
+
+def _plain_geometric(g: Numbers, h: Numbers) -> Numbers | None:
+    """`_geometric` for well-conditioned G and H, None for others."""
+    try:
+        lower = np.linalg.cholesky((g + g.T) / 2)
+    except np.linalg.LinAlgError:
+        return None
+    values, vectors = np.linalg.eigh(lower.T @ h @ lower)
+    if not values[0] > PLAIN * values[-1] or not np.diag(lower).min() > PLAIN**0.5 * np.diag(lower).max():
+        return None
+    side = np.linalg.solve(lower.T, vectors * values**0.25)
+    return _power(side @ side.T, 0.5)
 
 
 def _root(gram: Numbers) -> Numbers:
