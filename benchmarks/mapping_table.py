@@ -46,6 +46,7 @@ TABLES = {
     "AWQ": ("awq/mappings.py", "AWQ_MAPPING_REGISTRY", "default_mappings"),
     "SmoothQuant": ("smoothquant/utils.py", "MAPPINGS_REGISTRY", "DEFAULT_SMOOTHQUANT_MAPPINGS"),
 }
+OUTCOMES = ("right", "wrong", "packed", "unused", "skipped", "no weight", "not matched")
 SECONDS, TOLERANCE, MOST = 60, 1e-6, 20e6
 Pair = tuple[str, tuple[str, ...]]
 Patterns = list[tuple[str, list[str]]]
@@ -144,13 +145,25 @@ def outcome(model: nn.Module, run: Any, pair: Pair) -> str:
         return "skipped"
     s = torch.rand(columns[0], dtype=torch.float64) + 0.5
     state = smoothed(model, source, readers, s)
+    if run(smoothed(model, source, (), s)) < TOLERANCE:
+        return "unused"
     if run(state) < TOLERANCE:
         return "right"
     if weights[0].dim() == 1:  # a norm that multiplies by 1 + weight, which the tool knows
         state[f"{source}.weight"] = (1 + weights[0].detach()) / s - 1
         if run(state) < TOLERANCE:
             return "right"
-    return "wrong"
+    return "packed" if _is_packed(model, _layer(source)) else "wrong"
+
+
+def _is_packed(model: nn.Module, layer: str) -> bool:
+    """Whether a layer has matrices side by side in one parameter, other than kernels of convolutions."""
+    parts = [
+        part
+        for name, part in model.named_modules()
+        if name.startswith(layer) and not type(part).__name__.startswith("Conv")
+    ]
+    return any(parameter.dim() > 2 for part in parts for parameter in part.parameters(recurse=False))
 
 
 def runner(model: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -186,7 +199,7 @@ def measure(kind: type[nn.Module], tables: dict[str, Patterns]) -> dict[str, Any
     run = runner(model, args, kwargs)
     row: dict[str, Any] = {"ours": len(own), "tables": {}}
     for tool, entries in tables.items():
-        named, judged = set(), {"right": 0, "wrong": 0, "skipped": 0, "no weight": 0, "not matched": 0}
+        named, judged = set(), dict.fromkeys(OUTCOMES, 0)
         wrong, missed = [], []
         for smooth, balance in entries:
             for pair in resolved(model, smooth, balance):

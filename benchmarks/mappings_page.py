@@ -9,6 +9,7 @@ from typing import Any
 
 Table = Callable[[Sequence[str], list[list[str]]], str]
 TOOLS = ("AWQ", "SmoothQuant")
+OPEN = ("skipped", "no weight", "not matched", "unused", "packed")
 PAGE = """# Tables by hand, and what is derived
 
     python benchmarks/mapping_table.py   # reads the tables out of the package, measures
@@ -20,8 +21,9 @@ small, with generic weights in float64 and as many key-value heads as heads. Eac
 it is put to the proof: the rows of one are divided, the columns of the others multiplied, and outputs compared.
 *Equal*: right, and derived as well (`spec.mappings().layers()`). *Ours more*: derived, and in no entry of the table;
 some are left out on purpose. *Missed*: right, and not derived as a pair of this form. *Wrong*: the function changes.
-*Skipped*: sizes do not fit, and the tool leaves the pair out. *Not matched*: a layer of the entry is not in the
-model, as experts that transformers keeps in one tensor.
+*Not judged*: sizes
+do not fit and the tool leaves the pair out; a layer of the entry has no weight, is not in the model or not used; or
+transformers keeps experts of the layer in one tensor, which the tool takes apart before it looks.
 """
 
 
@@ -29,7 +31,7 @@ def mappings_page(data: dict[str, Any], table: Table) -> Iterator[str]:
     """Sums, then what is wrong, what is missed, and every model."""
     rows: dict[str, dict[str, Any]] = {name: row for name, row in data["models"].items() if "failed" not in row}
     yield PAGE.format(**data, built=len(rows), named=sum(bool(row["named"]) for row in rows.values()))
-    head = ("table", "models", "equal", "ours more", "missed", "wrong", "skipped", "no weight", "not matched")
+    head = ("table", "models", "equal", "ours more", "missed", "wrong", "not judged")
     groups = [
         (f"{tool}, {how}", tool, [row for row in rows.values() if (tool in row["named"]) == (how == "of its own")])
         for tool in TOOLS
@@ -54,7 +56,8 @@ def _sums(rows: Sequence[dict[str, Any]], tool: str) -> list[str]:
         one = row["tables"][tool]
         found += Counter({key: value for key, value in one.items() if isinstance(value, int)})
         found["missed"] += len(one["missed"])
-    names = ("equal", "ours more", "missed", "wrong", "skipped", "no weight", "not matched")
+    found["not judged"] = sum(found[name] for name in OPEN)
+    names = ("equal", "ours more", "missed", "wrong", "not judged")
     return [str(found[name]) for name in names]
 
 

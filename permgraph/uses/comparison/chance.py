@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from permgraph.matching.match import Task
@@ -37,9 +38,11 @@ def p_value(spec: PermutationSpec, a: State, b: State, seed: int, draws: int = D
     generator = np.random.default_rng(seed)
     names = _chosen(spec, a, b, generator)
 
+    directions = {name: (_direction(a[name]), _direction(b[name])) for name in names}  # no permutation changes a norm
+
     def value(tables: Mapping[str, Index]) -> float:
-        moved = {name: spec.layouts[name].apply(tables, b[name]) for name in names}
-        return sum(Sums.of(a[name], moved[name]).cosine for name in names)
+        pairs = ((one, spec.layouts[name].apply(tables, other)) for name, (one, other) in directions.items())
+        return sum(float(one.reshape(-1) @ other.reshape(-1)) for one, other in pairs)
 
     if not names:
         return 1.0
@@ -47,6 +50,13 @@ def p_value(spec: PermutationSpec, a: State, b: State, seed: int, draws: int = D
     here = value(still)
     above = sum(value(_tables(spec.groups, generator)) >= here for _ in range(draws))
     return (1 + above) / (1 + draws)
+
+
+def _direction(tensor: Tensor) -> Tensor:
+    """The tensor with norm 1, or 0; in float32, or float64 where it is that."""
+    wide = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
+    found: Tensor = wide / wide.norm().clamp(min=torch.finfo(wide.dtype).tiny)
+    return found
 
 
 def chance(task: Task, seed: int) -> float:
