@@ -19,6 +19,8 @@ from permgraph.algebra.laws import Law
 from permgraph.algebra.relations import Source
 from permgraph.algebra.ties import Resolution
 
+Segment = tuple[int, int, str, int, int]
+"""Of a relation: the operand, and a leaf of a box of one of its variables."""
 CONSTANT = "adds what is the same for all of its units"
 Equation = dict[Occurrence, int]
 """Σ exponent · log scale = 0 over bases, each named by its representative."""
@@ -140,8 +142,10 @@ class Bases:
 def bases(resolution: Resolution, largest: Kind, held: frozenset[str]) -> Bases:
     """The bases of a trace, none larger than `largest`; `held` names vectors that stay uniform, and so commute."""
     found = Bases(largest)
+    segments: dict[Segment, Occurrence] = {}
     for instance in resolution.instances:
         _read(instance, found, held)
+        _join(instance, found, segments)
     for layout in resolution.layouts.values():
         if layout.value.largest is not Kind.INVERTIBLE:
             for cell in layout.cells():
@@ -185,6 +189,18 @@ def _read(instance: Instance, found: Bases, held: frozenset[str]) -> None:
             _same(found, by_place, set(instance.places), relation.source)
         elif not law.loose:
             _Reading(found, law, by_place, relation.given, held, relation.source).read()
+
+
+def _join(instance: Instance, found: Bases, segments: dict[Segment, Occurrence]) -> None:
+    """Let an operand change alike in all segments of other indices, where a law takes statistics over these."""
+    relation = instance.relation
+    whole = {name: k for k, name in enumerate(relation.variables) if (law := relation.laws.get(name)) and law.whole}
+    for place, operand in zip(instance.places, instance.operands, strict=True) if whole else ():
+        for (name, leaf), occurrence in operand.items():
+            if name in whole:
+                box = instance.choice[whole[name]]
+                first = segments.setdefault((id(relation), place, name, box, leaf), occurrence)
+                found.link(first, occurrence, 1, relation.source)
 
 
 ALLOWED = {

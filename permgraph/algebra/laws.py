@@ -30,6 +30,7 @@ class Law:
         even: the signs of an operand do not reach the result.
         power: the result is |x|^power with the sign of x, where `even` is false and a sign may change at all.
         unsized: operands whose scale does not reach the result, only their sign.
+        whole: the result depends on statistics over other indices, so all segments of these change alike.
         summed: the result is read by a sum along the variable alone: the term is a contraction.
         loose: nothing is asked here; the product that is summed has said it.
 
@@ -42,6 +43,7 @@ class Law:
     even: bool = False
     power: Fraction = Fraction(1)
     unsized: frozenset[int] = frozenset()
+    whole: bool = False
     summed: bool = False
     loose: bool = False
 
@@ -55,7 +57,7 @@ EVEN = Law(((0,),), within={0: Kind.SIGNED}, even=True)
 HOMOGENEOUS = Law(((0,),), within={0: Kind.SCALED})
 ABSOLUTE = Law(((0,),), within={0: Kind.MONOMIAL}, even=True)
 SIGN = Law(((0,),), within={0: Kind.MONOMIAL}, unsized=frozenset({0}))
-POSITION = Law(((0,),), within={0: Kind.SCALED}, unsized=frozenset({0}))
+POSITION = Law(((0,),), within={0: Kind.SCALED}, unsized=frozenset({0}), whole=True)
 SQUARE = Law(((0, 0),))
 ROTATED = Law(((0,),), within={0: Kind.ORTHOGONAL})
 CENTRED = Law(((0,),), within={0: Kind.CENTRED})

@@ -1,6 +1,7 @@
 """Normalisations: statistics are formed over some axes, a scale and a shift are applied on others."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import (
@@ -36,8 +37,8 @@ BESIDE = {
     **dict.fromkeys(("aten.linalg_vector_norm", "aten.frobenius_norm", "aten.linalg_norm", "aten.norm"), ABSOLUTE),
     **dict.fromkeys(("aten.mean", "aten.sum"), LINEAR),
     **dict.fromkeys(("aten.amax", "aten.amin", "aten.kthvalue", "aten.max", "aten.median", "aten.min"), HOMOGENEOUS),
-    "aten.std": ABSOLUTE,
-    "aten.var": to_the(2),
+    "aten.std": replace(ABSOLUTE, whole=True),
+    "aten.var": replace(to_the(2), whole=True),
 }
 """What a reduction allows on the axes that it keeps."""
 
@@ -74,7 +75,7 @@ def _channel_law(parameters: Sequence[Value | None], *, of_input: bool) -> Law:
     terms = [(0, *scale)] + [(bias,)] * (bias is not None) + [(mean, *scale)] * (mean is not None)
     within = {0: Kind.SIGNED if of_input else Kind.MONOMIAL}
     within |= {} if variance is None else {variance: Kind.PERMUTATION}
-    return Law(tuple(terms), within=within)
+    return Law(tuple(terms), within=within, whole=of_input)
 
 
 @rule("aten.layer_norm", "aten.rms_norm", ignores=("cudnn_enable", "eps"))
