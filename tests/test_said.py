@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def test_the_curves_compare_alignment_under_one_method(here: Path) -> None:
     out = " ".join(run(*words, "--loss", "python:said:loss").stdout.split())
     assert "unmoved, linear+batch_norm, " in out
     assert "aligned, linear+batch_norm, " in out
+
+
+def test_how_much_data_was_read_is_said_and_written_down(here: Path) -> None:
+    out = run("merge", *NORMS, "--data", "python:said:batches", "--out", here / "out").stdout
+    assert "calibration data: 4 batches, 128 samples" in out
+    data = json.loads((here / "out" / "permgraph.json").read_text())["inputs"]["data"]
+    assert (data["batches"], data["samples"]) == (4, 128)
+    assert "128 samples in 4 batches" in (here / "out" / "report.html").read_text()
 
 
 def test_a_recipe_of_mergekit_is_told_how_it_is_spelled(here: Path) -> None:

@@ -48,6 +48,7 @@ class Batches:
     Attributes:
         first: the first batch.
         total: the number of batches, None where `data` does not say.
+        read: how many batches and samples (rows of their first tensor) the last whole reading gave; None before it.
 
     """
 
@@ -55,6 +56,7 @@ class Batches:
         if isinstance(data, Tensor | Mapping | str):
             raise CalibrationError(f"data is an iterable of batches, not one {type(data).__name__}: put it in a list")
         self.total = _length(data)
+        self.read: tuple[int, int] | None = None
         self._once = self.total is None and iter(data) is iter(data)
         self._data: Iterable[Any] = data
         self._begun: Iterator[Any] | None = iter(data)
@@ -98,11 +100,14 @@ class Batches:
                 raise CalibrationError("this calibration data was read to its end: put the batches in a list")
             begun = iter(self._data)
         deal = getattr(self._data, "dealt", None) if of > 1 else None
-        number = 0
+        number, samples = 0, 0
         for number, item in enumerate(islice(begun, rank, None, of) if deal is None else deal(rank, of), 1):
             batch = as_batch(item)
             _require_finite(batch, rank + (number - 1) * of + 1)
+            samples += _samples(batch)
             yield batch
+        if of == 1:
+            self.read = number, samples
         if not number and of == 1:  # an iterable that gives its batches once
             raise CalibrationError(EMPTY)
 
@@ -156,6 +161,11 @@ def _length(data: Iterable[Any]) -> int | None:
         return len(data) if isinstance(data, Sized) else None
     except TypeError:  # a data loader over a stream has `__len__`, and no length
         return None
+
+
+def _samples(batch: Batch) -> int:
+    first = next((leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.dim()), None)
+    return 0 if first is None else len(first)
 
 
 def _require_finite(batch: Batch, number: int) -> None:

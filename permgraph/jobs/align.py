@@ -112,7 +112,8 @@ class Aligned:
     """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
 
     `base` is that part of the model that they were fine-tuned from, where one was given; `second` the head of the
-    second model, moved, where it is written too; `pair` says at which borders the models were fitted to each other.
+    second model, moved, where it is written too; `pair` says at which borders the models were fitted to each other,
+    `read` how many batches and samples of the data were.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -124,6 +125,7 @@ class Aligned:
     pair: FittedPair | None = None
     base: LoadedModel | None = None
     second: SecondHead | None = None
+    read: tuple[int, int] | None = None
 
     def account(self, *, merged: bool) -> Account:
         """What became of every tensor of both models, merged or B moved to A alone."""
@@ -201,7 +203,8 @@ def align_loaded(
         return _trunks_aligned(session, pair, matching, progress, *base)
     models, options = prepare(session, (part_a, part_b), matching, progress)
     found = pair.aligned(align_models(models, **options), part_a, part_b)
-    done = Aligned((a, b), part_a, part_b, found, matching, heads, pair, base=next(iter(part_base), None))
+    read = None if options["data"] is None else options["data"].read
+    done = Aligned((a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None), read=read)
     return with_second_head(session, done) if heads.second else done
 
 
@@ -313,6 +316,8 @@ def write(
     report |= aligned.account(merged=merge is not None).fields
     say_dtypes(session, models, storage)
     report["heads"] = str(aligned.heads) or None
+    if report["inputs"]["data"] is not None and aligned.read is not None:
+        report["inputs"]["data"] |= dict(zip(("batches", "samples"), aligned.read, strict=True))
     report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
     report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
     report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
@@ -362,6 +367,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     share = moved_share(alignment.permutations, names)
     session.say(f"certificate: {alignment.certificate}")
     session.say(gain_table(alignment))
+    if aligned.read is not None:
+        session.say("calibration data: {} batches, {} samples (texts, windows or images)".format(*aligned.read))
     session.say(
         f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
         f"{share:.1%} of their units moved"

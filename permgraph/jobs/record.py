@@ -90,7 +90,9 @@ def facts(record: Mapping[str, Any]) -> dict[str, str]:
     inputs, search = record["inputs"], record.get("search")
     data = inputs["data"]
     found = {f"model {chr(65 + k)}": model["model"] for k, model in enumerate(inputs["models"])}
-    found |= {"calibration data": f"{data['folder']}, {len(data['sha256'])} files"} if data else {}
+    if data:
+        read = f", {data['samples']} samples in {data['batches']} batches" if "samples" in data else ""
+        found["calibration data"] = f"{data['folder']}, {len(data['sha256'])} files{read}"
     found |= {"heads": record["heads"]} if record.get("heads") else {}
     found |= {"loss": record["loss"]} if record.get("loss") else {}
     found |= {"search": ", ".join(f"{key} {_short(value)}" for key, value in search.items())} if search else {}
