@@ -87,45 +87,6 @@ def _large_row(row: dict[str, Any], peers: bool) -> list[str]:
     return [*cells, row.get("rebasin", DASH) if taken is None else f"{taken:.1f}"] if peers else cells
 
 
-STREAMING = """## What do models cost that do not fit into memory?
-
-    python benchmarks/streaming.py
-
-`permgraph merge A B --max-memory {memory}` of a pair of Llamas in bfloat16, in shards of 1 GB, with a planted element
-and noise of a tenth of each tensor's deviation; {threads} thread, torch {torch}. *Peak*: of resident memory, all of the
-process. *CPU*: seconds of processor time, since the machine was busy. *Copy*: the files of A and B copied and put on
-the disk. *Recovered*: the share of the units that went home. Rows in italics are not measured: peak as planned, and
-{start:.0f} s + {byte:.1f} s for each GB of one model + {product:.1f} s for each TFLOP of one exact sweep, the least
-squares of the other rows.
-"""
-STREAMING_COLUMNS = (
-    "size",
-    "parameters",
-    "widest group",
-    "A and B, GB",
-    "sweep, TFLOP",
-    "peak, GB",
-    "CPU, s",
-    "copy, s",
-)
-
-
-def streaming_section(data: dict[str, Any]) -> Iterator[str]:
-    """A row for each size, then those that are extrapolated."""
-    start, byte, product = data["extrapolated"][0]["rates"]
-    yield STREAMING.format(**data["rows"][-1], start=start, byte=byte, product=product)
-    head = (*STREAMING_COLUMNS, "recovered")
-    yield table(head, [_streaming_row(row) for row in (*data["rows"], *data["extrapolated"])])
-
-
-def _streaming_row(row: dict[str, Any]) -> list[str]:
-    measured = "recovered" in row
-    sizes = [f"{row['parameters']:,}", f"{row['largest']:,}", f"{2 * row['bytes'] / 1e9:.1f}"]
-    costs = [f"{row['sweep_flop'] / 1e12:.3g}", f"{row['peak_mb'] * 2**20 / 1e9:.1f}", f"{row['cpu_seconds']:,.0f}"]
-    rest = [f"{row['copy_seconds']:.1f}", percent(row["recovered"])] if measured else [DASH, DASH]
-    return [row["name"] if measured else f"*{row['name']}*", *sizes, *costs, *rest]
-
-
 PRECISION = """## Which precision do the products need?
 
     python benchmarks/precision.py

@@ -1,11 +1,11 @@
 """How does the time to derive grow with depth and with unrolled steps, and what does it add to `torch.export` alone?
 
 GPT-2 of width 64 with 12, 24 and 48 layers, a state-space model (Mamba, 2 layers of width 32) whose trace writes out
-32 to 256 tokens one by one, HuBERT-base, and the configuration of Llama-3-8B, all on meta. Every
+32 to 256 tokens one by one, HuBERT-base, and the configurations of Llama-3-8B and -70B, all on meta. Every
 measurement is a process of its own on one thread: imports, and an export and a derivation of one linear layer, come
 before the clock; `peak_mb` is the largest resident size of the process, `before_mb` that size when the clock starts.
 Seconds are of processor time, the least of the repetitions, since other work on the machine only adds to them.
-Writes `benchmarks/results/scaling.json`.
+Writes `benchmarks/results/scaling.json`; with `--only` the other rows are kept.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ LLAMA = {
     "num_key_value_heads": 8,
     "intermediate_size": 14336,
 }
+LARGE = {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "intermediate_size": 28672}
 MODELS = (
     *(f"GPT-2, width 64, {depth} layers" for depth in DEPTHS),
     *(f"Mamba, width 32, 2 layers, {length} tokens" for length in LENGTHS),
     "HuBERT-base",
     "Llama-3-8B",
+    "Llama-3-70B",
 )
 STAGES = ("export", "derive")
 TIMEOUT = 300
@@ -53,8 +55,9 @@ def build(name: str) -> tuple[nn.Module, dict[str, Any]]:
         tokens = {"input_ids": torch.zeros(1, 8, dtype=torch.long)}
         if name == "HuBERT-base":
             return hf.HubertModel(hf.HubertConfig()).eval(), {"input_values": torch.zeros(1, 16000)}
-        if name == "Llama-3-8B":
-            return hf.LlamaForCausalLM(hf.LlamaConfig(use_cache=False, **LLAMA)).eval(), tokens
+        if name.startswith("Llama"):
+            fields = LLAMA if name == "Llama-3-8B" else LLAMA | LARGE
+            return hf.LlamaForCausalLM(hf.LlamaConfig(use_cache=False, **fields)).eval(), tokens
         if name.startswith("Mamba"):
             small = hf.MambaConfig(use_cache=False, hidden_size=32, num_hidden_layers=2, vocab_size=99, state_size=4)
             tokens = {"input_ids": torch.zeros(1, int(name.split()[-2]), dtype=torch.long)}
@@ -115,18 +118,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "STAGE"), help="one measurement, printed as JSON")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", default="", help="models whose name contains this")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(one(*options.one)))
         return
-    rows = []
-    for name in MODELS:
-        rows.append(measure(name, options.repeat))
-        print(rows[-1], flush=True)
-    torch_version = rows[0]["torch"]
-    for row in rows:
-        del row["torch"]
-    RESULT.write_text(json.dumps({"rows": rows, "torch": torch_version, "threads": 1}, indent=1) + "\n")
+    known = json.loads(RESULT.read_text())["rows"] if options.only else []
+    rows = {row["name"]: row for row in known}
+    for name in (name for name in MODELS if options.only in name):
+        rows[name] = measure(name, options.repeat)
+        torch_version = rows[name].pop("torch")
+        print(rows[name], flush=True)
+    kept = [rows[name] for name in MODELS if name in rows]
+    RESULT.write_text(json.dumps({"rows": kept, "torch": torch_version, "threads": 1}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

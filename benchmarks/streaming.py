@@ -2,11 +2,12 @@
 
 A has random weights in bfloat16, in shards of 1 GB; B is A under a random element of its group, with noise of a tenth
 of each tensor's deviation. Both are made tensor by tensor. Every size is one `permgraph merge A B --max-memory` in a
-process of its own; its peak of resident memory and its time are the system's figures. Linux counts the peak from that
-of the process that starts it, which made the pair: it is an upper bound. *Copy*: the files of A and B copied and put on
-the disk, in the same run. *Recovered*: the share of units that are where they were before B was moved. The last rows
-are not measured: their time is what the measured rows cost for a byte and for a product, by least squares, and their
-memory is the plan's. Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept.
+process of its own; its peak of resident memory is VmHWM of `/proc/self/status` as it ends, which counts the pages of
+files that are mapped too. *Copy*: the files of A and B copied and put on the disk, in the same run. *Recovered*: the
+share of units that are where they were before B was moved, in permutations; *reached*: <A, B moved> / |A| |B| over all
+that the groups move, which noise alone would leave at 0.995. The last rows are not measured: their time is what the
+measured rows of permutations cost for a byte and for a product, by least squares, and their memory is the plan's.
+Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept.
 """
 
 from __future__ import annotations
@@ -53,6 +54,15 @@ SIZES = {
 }
 PLANNED = {"8 B": (4096, 14336, 32, 32, 8, 128256), "70 B": (8192, 28672, 80, 64, 8, 128256)}
 NOISE, DEVIATION, SHARD = 0.1, 0.02, 10**9
+MEASURED = """
+import sys
+from permgraph.cli import main
+try:
+    main()
+finally:
+    with open("/proc/self/status") as status, open(sys.argv.pop(), "w") as peak:
+        peak.write(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
 
 
 def architecture(shape: tuple[int, ...]) -> tuple[Any, pg.PermutationSpec]:
@@ -93,15 +103,17 @@ def write_pair(root: Path, shape: tuple[int, ...]) -> pg.PermutationSpec:
     return spec
 
 
-def run(words: list[str]) -> dict[str, float]:
-    """Seconds of the clock and of the processor, and the peak of resident memory, of a process."""
+def run(words: list[str], peak: Path) -> dict[str, float]:
+    """Seconds of the clock and of the processor, and the peak of resident memory, of a command."""
     start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    script = MEASURED.replace("sys.argv.pop()", repr(str(peak)))
+    process = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{words[3:]} failed")
+        raise SystemExit(f"{words} failed")
     taken = time.perf_counter() - start
-    return {"seconds": taken, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": round(used.ru_maxrss / 1024)}
+    cpu = used.ru_utime + used.ru_stime
+    return {"seconds": taken, "cpu_seconds": cpu, "peak_mb": round(int(peak.read_text()) / 1024)}
 
 
 def copied(root: Path) -> float:
@@ -118,9 +130,16 @@ def copied(root: Path) -> float:
     return taken
 
 
-def recovered(root: Path, spec: pg.PermutationSpec) -> float:
-    """The share of units that the merge brought back."""
+def outcome(root: Path, spec: pg.PermutationSpec) -> dict[str, float]:
+    """The cosine of A and B moved over all that the groups move; in permutations, the share of units brought back."""
     record = json.loads((root / "out" / "permgraph.json").read_text())
+    reached, bound = (sum(gain[key] for gain in record["gains"].values()) for key in ("solution", "bound"))
+    found = {"reached": reached / bound}
+    return found if record["kinds"] != "permutation" else found | {"recovered": recovered(root, spec, record)}
+
+
+def recovered(root: Path, spec: pg.PermutationSpec, record: dict[str, Any]) -> float:
+    """The share of units that the merge brought back."""
     found = pg.Permutations.from_data(record["permutations"])
     planted = pg.Permutations.from_data(json.loads((root / "element.json").read_text()))
     left = spec.compose(found, planted)
@@ -138,24 +157,38 @@ def work(model: Any, spec: pg.PermutationSpec) -> dict[str, Any]:
     return {"parameters": numbers, "bytes": 2 * numbers, "sweep_flop": sweep, "largest": largest}
 
 
-def measure(name: str, memory: str, folder: Path | None) -> dict[str, Any]:
+def measure(size: str, memory: str, kinds: str, folder: Path | None) -> dict[str, Any]:
     """One row."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         root = Path(place)
-        spec = write_pair(root, SIZES[name])
-        model, _ = architecture(SIZES[name])
-        row = {"name": name, "memory": memory, **work(model, spec), "copy_seconds": copied(root)}
-        words = [sys.executable, "-m", "permgraph", "merge", str(root / "a"), str(root / "b")]
-        row |= run([*words, "--max-memory", memory, "--out", str(root / "out")])
-        return row | {
-            "recovered": recovered(root, spec),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
+        spec = write_pair(root, SIZES[size])
+        model, _ = architecture(SIZES[size])
+        row = {"name": named(size, kinds), "kinds": kinds, "memory": memory, **work(model, spec)}
+        row |= {"copy_seconds": copied(root)}
+        words = ["merge", str(root / "a"), str(root / "b"), "--kinds", kinds, "--max-memory", memory]
+        row |= run([*words, "--out", str(root / "out")], root / "peak")
+        return (
+            row
+            | outcome(root, spec)
+            | {
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
+        )
+
+
+def named(size: str, kinds: str) -> str:
+    """What a row is called."""
+    return size if kinds == "permutation" else f"{size}, {kinds} kinds"
 
 
 def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The planned sizes at the measured rates: seconds = start + bytes / rate + operations / rate, none negative."""
+    """The planned sizes at the measured rates: seconds = start + bytes / rate + operations / rate, none negative.
+
+    None where fewer rows were measured than there are rates.
+    """
+    if len(rows) < 3:
+        return []
     features = np.array([[1.0, row["bytes"] / 1e9, row["sweep_flop"] / 1e12] for row in rows])
     seconds = np.array([row["cpu_seconds"] for row in rows])
     found, _ = nnls(features / seconds[:, None], np.ones(len(rows)))
@@ -171,17 +204,20 @@ def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(SIZES), help="sizes to measure; all by default")
+    parser.add_argument("sizes", nargs="*", default=list(SIZES), help="sizes to measure; all by default")
+    parser.add_argument("--kinds", default="permutation", choices=("permutation", "all"))
     parser.add_argument("--memory", default="6GB")
     parser.add_argument("--folder", type=Path, help="where the pairs are made, with room for four times A")
     options = parser.parse_args()
     known = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     rows = {row["name"]: row for row in known["rows"]}
-    for name in options.names:
-        rows[name] = measure(name, options.memory, options.folder)
-        print(rows[name], flush=True)
-        kept = [rows[size] for size in SIZES if size in rows]
-        data = {"rows": kept, "extrapolated": extrapolated(kept)}
+    for size in options.sizes:
+        row = measure(size, options.memory, options.kinds, options.folder)
+        rows[row["name"]] = row
+        print(row, flush=True)
+        names = [named(size, kinds) for kinds in ("permutation", "all") for size in SIZES]
+        kept = [rows[name] for name in names if name in rows]
+        data = {"rows": kept, "extrapolated": extrapolated([row for row in kept if row["kinds"] == "permutation"])}
         RESULT.write_text(json.dumps(data, indent=1) + "\n")
 
 

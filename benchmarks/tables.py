@@ -20,8 +20,8 @@ from matching_tables import (
     large_pairs_section,
     planted_section,
     precision_section,
-    streaming_section,
 )
+from scale_tables import assignments_section, streaming_section
 from table_cells import DASH, order, percent, seconds, table, yes
 from user_tables import first_steps_section, mergekit_section
 
@@ -239,6 +239,7 @@ SECTIONS = {
     "first_steps": partial(first_steps_section, table=table),
     "mergekit": partial(mergekit_section, table=table),
     "large_pairs": large_pairs_section,
+    "assignments": assignments_section,
     "streaming": streaming_section,
 }
 

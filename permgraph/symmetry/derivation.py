@@ -29,6 +29,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import streams
 from permgraph.symmetry.tie_graph import Node, TieGraph
 from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.exporting import uncollected
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.trace import trace
 
@@ -64,8 +65,9 @@ def derive(
     """
     module = module_of(model)
     held = uniform_vectors(module) if kinds == "all" else ()
-    program = capture(module, *inputs_of(model, args, kwargs))
-    return Derivation(program, outputs, tie_of(model, tie), kinds, held).spec
+    with uncollected():
+        program = capture(module, *inputs_of(model, args, kwargs))
+        return Derivation(program, outputs, tie_of(model, tie), kinds, held).spec
 
 
 def vectors(model: nn.Module) -> tuple[str, ...]:

@@ -1,0 +1,82 @@
+"""Sections of the page of benchmarks: what size costs, in assignments and in models larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from table_cells import DASH, percent, seconds, table
+
+ASSIGNMENTS = """## How fast is one large assignment, and is it the optimum?
+
+    pip install --no-deps --target DIR lap      # and another DIR with lapx
+    python -m benchmarks.assignments --peers DIR DIR
+
+Correlation matrices of n units. *Noise*: normal numbers. *Planted*: B is A in another order, with noise of so many
+deviations, over {frames} frames. *Features*: hidden units of two perceptrons trained from different seeds on
+Fashion-MNIST, over its test images. Seconds are of processor time on one thread, torch {torch}. *Missed*: by how much
+permgraph's sum is below the largest that any of them found, relative to it; *same*: the share of the units that all of
+them send to one place.
+"""
+
+
+def assignments_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row for each matrix."""
+    yield ASSIGNMENTS.format(**data)
+    solvers = list(data["rows"][0]["seconds"])
+    yield table(
+        ["matrix", *(f"{name}, s" for name in solvers), "scipy / permgraph", "missed", "same"],
+        [_assignment_row(row, solvers) for row in data["rows"]],
+    )
+
+
+def _assignment_row(row: dict[str, Any], solvers: list[str]) -> list[str]:
+    taken = [row["seconds"].get(name) for name in solvers]
+    scipy = next(row["seconds"][name] for name in solvers if name.startswith("scipy"))
+    times = scipy / row["seconds"]["permgraph"]
+    last = [f"{times:.1f}", f"{row['missed']['permgraph']:.0e}", percent(min(row["same"].values()))]
+    return [row["name"], *map(seconds, taken), *last]
+
+
+STREAMING = """## What do models cost that do not fit into memory?
+
+    python benchmarks/streaming.py
+
+`permgraph merge A B --max-memory {memory}` of a pair of Llamas in bfloat16, in shards of 1 GB, with a planted element
+and noise of a tenth of each tensor's deviation; {threads} thread, torch {torch}. *Peak*: of resident memory, all of the
+process, the pages of its files included. *CPU*: seconds of processor time, since the machine was busy. *Copy*: the
+files of A and B copied and put on the disk. *Recovered*: the share of the units that went home, in permutations.
+*Reached*: the cosine of A and B moved; noise alone leaves 0.995.{planned}
+"""
+PLANNED = """ Rows in italics are not measured: peak as planned, and
+{0:.0f} s + {1:.1f} s for each GB of one model + {2:.1f} s for each TFLOP of one exact sweep, the least squares of the
+rows of permutations."""
+STREAMING_COLUMNS = (
+    "size",
+    "parameters",
+    "widest group",
+    "A and B, GB",
+    "sweep, TFLOP",
+    "peak, GB",
+    "CPU, s",
+    "copy, s",
+)
+
+
+def streaming_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row for each size, then those that are extrapolated."""
+    planned = PLANNED.format(*data["extrapolated"][0]["rates"]) if data["extrapolated"] else ""
+    yield STREAMING.format(**data["rows"][-1], planned=planned)
+    head = (*STREAMING_COLUMNS, "recovered", "reached")
+    yield table(head, [_streaming_row(row) for row in (*data["rows"], *data["extrapolated"])])
+
+
+def _streaming_row(row: dict[str, Any]) -> list[str]:
+    measured = "reached" in row
+    sizes = [f"{row['parameters']:,}", f"{row['largest']:,}", f"{2 * row['bytes'] / 1e9:.1f}"]
+    costs = [f"{row['sweep_flop'] / 1e12:.3g}", f"{row['peak_mb'] * 2**20 / 1e9:.1f}", f"{row['cpu_seconds']:,.0f}"]
+    rest = [DASH] * 3
+    if measured:
+        home = percent(row["recovered"]) if "recovered" in row else DASH
+        rest = [f"{row['copy_seconds']:.1f}", home, f"{row['reached']:.4f}"]
+    return [row["name"] if measured else f"*{row['name']}*", *sizes, *costs, *rest]
