@@ -46,7 +46,7 @@ TABLES = {
     "AWQ": ("awq/mappings.py", "AWQ_MAPPING_REGISTRY", "default_mappings"),
     "SmoothQuant": ("smoothquant/utils.py", "MAPPINGS_REGISTRY", "DEFAULT_SMOOTHQUANT_MAPPINGS"),
 }
-OUTCOMES = ("right", "wrong", "packed", "unused", "skipped", "no weight", "not matched")
+OUTCOMES = ("right", "wrong", "packed", "unclear", "unused", "skipped", "no weight", "not matched")
 SECONDS, TOLERANCE, MOST = 60, 1e-6, 20e6
 Pair = tuple[str, tuple[str, ...]]
 Patterns = list[tuple[str, list[str]]]
@@ -109,6 +109,8 @@ def resolved(model: nn.Module, smooth: str, balance: list[str]) -> Iterator[Pair
             near = [name for name in modules if _matches(pattern, name)]
             most = max((_shared(source, name) for name in near), default=0)
             here = [name for name in near if _shared(source, name) == most and _layer(name) == _layer(source)]
+            most = max((_alike(source, name) for name in here), default=0)
+            here = [name for name in here if _alike(source, name) == most]
             if not here:
                 yield None
                 break
@@ -124,6 +126,11 @@ def _matches(pattern: str, name: str) -> bool:
 def _shared(one: str, other: str) -> int:
     parts = zip(one.split(".")[:-1], other.split(".")[:-1], strict=False)
     return next((k for k, (a, b) in enumerate(parts) if a != b), min(one.count("."), other.count(".")))
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters two names begin with alike."""
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _layer(name: str) -> str:
@@ -153,6 +160,8 @@ def outcome(model: nn.Module, run: Any, pair: Pair) -> str:
         state[f"{source}.weight"] = (1 + weights[0].detach()) / s - 1
         if run(state) < TOLERANCE:
             return "right"
+    if len({name.rpartition(".")[0] for name in readers}) > 1:
+        return "unclear"
     return "packed" if _is_packed(model, _layer(source)) else "wrong"
 
 
@@ -190,12 +199,9 @@ def runner(model: nn.Module, args: Any, kwargs: Any) -> Any:
 def measure(kind: type[nn.Module], tables: dict[str, Patterns]) -> dict[str, Any]:
     """What the tables say of a model, and what is derived."""
     model, args, kwargs = built(kind)
+    scales = pg.derive(model, args, kwargs, kinds="all").mappings().scales
+    own = {(one.source, frozenset(one.readers)) for one in scales if one.plain}
     model = generic(model, 0)
-    own = {
-        (one.source, frozenset(one.readers))
-        for one in pg.derive(model, args, kwargs, kinds="all").mappings().scales
-        if one.plain
-    }
     run = runner(model, args, kwargs)
     row: dict[str, Any] = {"ours": len(own), "tables": {}}
     for tool, entries in tables.items():
@@ -266,6 +272,7 @@ def main() -> None:
     data: dict[str, Any] = {
         "package": f"{PACKAGE} {archive.name.split('-')[1]}",
         "transformers": transformers.__version__,
+        "classes": len(classes(registries)),
         "models": {},
     }
     if RESULT.exists() and not options.again:

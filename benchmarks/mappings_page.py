@@ -9,21 +9,22 @@ from typing import Any
 
 Table = Callable[[Sequence[str], list[list[str]]], str]
 TOOLS = ("AWQ", "SmoothQuant")
-OPEN = ("skipped", "no weight", "not matched", "unused", "packed")
+OPEN = ("skipped", "no weight", "not matched", "unused", "packed", "unclear")
 PAGE = """# Tables by hand, and what is derived
 
     python benchmarks/mapping_table.py   # reads the tables out of the package, measures
     python benchmarks/tables.py          # writes this page
 
 {package} keeps tables of the layers between which AWQ and SmoothQuant move scales, for {named} of the {built} model
-classes of transformers {transformers} below, and falls back on a default table for every other. Each class is built
-small, with generic weights in float64 and as many key-value heads as heads. Each pair of layers that a table names in
-it is put to the proof: the rows of one are divided, the columns of the others multiplied, and outputs compared.
-*Equal*: right, and derived as well (`spec.mappings().layers()`). *Ours more*: derived, and in no entry of the table;
-some are left out on purpose. *Missed*: right, and not derived as a pair of this form. *Wrong*: the function changes.
-*Not judged*: sizes
-do not fit and the tool leaves the pair out; a layer of the entry has no weight, is not in the model or not used; or
-transformers keeps experts of the layer in one tensor, which the tool takes apart before it looks.
+classes of transformers {transformers} below, and falls back on a default table for every other. Of the {classes}
+classes that a table names or that are causal language models, {built} are measured. Each class is built small, with
+generic weights in float64 and as many key-value heads as heads. Each pair of layers that a table names in it is put
+to the proof: the rows of one are divided, the columns of the others multiplied, and outputs compared. *Equal*: right,
+and derived as well (`spec.mappings().layers()`). *Ours more*: derived, and in no entry of the table; some are left
+out on purpose. *Missed*: right, and not derived as a pair of this form. *Wrong*: the function changes. *Not judged*:
+sizes do not fit and the tool leaves the pair out; a layer of the entry has no weight, is not in the model or not
+used; readers have several parents, where it depends on the tool's search which it takes together; or transformers
+keeps experts of the layer in one tensor, which the tool takes apart before it looks.
 """
 
 
