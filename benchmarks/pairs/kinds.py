@@ -168,7 +168,8 @@ def main() -> None:
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
             row |= {"merged": way.merged, "healing": way.healing} | two.row(way)
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
-            path.write_text(json.dumps({**settings, "rows": [*rows, row]}, indent=0) + "\n")
+            rows = sorted([*rows, row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))
+            path.write_text(json.dumps({**settings, "rows": rows}, indent=0) + "\n")
 
 
 if __name__ == "__main__":
