@@ -73,7 +73,9 @@ def check(row: Row, kinds: str, elements: int) -> None:
         torch.testing.assert_close(a, b, rtol=row.tolerance, atol=row.tolerance * float(a.abs().max()))
 
 
-@pytest.mark.parametrize("kinds", ["permutation", "signed", "all"])
+@pytest.mark.parametrize(
+    "kinds", [*(pytest.param(k, marks=pytest.mark.slow) for k in ("permutation", "signed")), "all"]
+)
 @pytest.mark.parametrize("name", FEW)
 def test_all_members_of_an_orbit_have_one_form(name: str, kinds: str) -> None:
     check(ROW[name], kinds, 10)

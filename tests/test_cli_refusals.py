@@ -196,7 +196,7 @@ def test_an_output_folder_with_files_in_it_is_left_alone(given, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(given, tmp_path, monkeypatch):
-    monkeypatch.setattr("permgraph.jobs.align.load", broken)
+    monkeypatch.setattr("permgraph.jobs.loading.load", broken)
     (tmp_path / "file").touch()
     result = run("merge", given / "a", given / "b", "--out", tmp_path / "file" / "out", code=1)
     require_error(result, r"file.out: nothing can be written in .*file: Not a directory\. Choose a place")

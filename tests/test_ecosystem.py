@@ -146,7 +146,8 @@ REFUSED = {
     "quantized": (quantized, "is quantized: give the model in floating point"),
     "an adapter beside the weights": (lambda berts: PeftModelForCausalLM(), r"give model\.merge_and_unload\(\)"),
     "DeepSpeed": (lambda berts: DeepSpeedEngine(), r"give engine\.module"),
-    "no model": (lambda berts: {"weight": torch.ones(1)}, "not dict; wrap it in one"),
+    "weights alone": (lambda berts: {"weight": torch.ones(1)}, "not dict; load it into its model"),
+    "a function": (lambda berts: torch.relu, "not builtin_function_or_method; wrap it in one"),
 }
 
 

@@ -42,7 +42,7 @@ def refused(*_, **__):
 
 
 def test_what_the_system_refuses_is_no_bug_of_ours(given, tmp_path, monkeypatch):
-    monkeypatch.setattr("permgraph.jobs.align.load", refused)
+    monkeypatch.setattr("permgraph.jobs.loading.load", refused)
     result = run("merge", given / "a", given / "b", "--out", tmp_path / "out", code=1)
     assert result.stderr.startswith("error: /models/a/vocab.txt: Permission denied. Check the path")
 

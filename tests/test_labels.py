@@ -55,7 +55,7 @@ def _positions(block: dict[str, Any], number: dict[tuple[int, int], int], coordi
     return tuple(found)
 
 
-@pytest.mark.parametrize("row", parameters(FAST))
+@pytest.mark.parametrize("row", parameters(FAST, every=6))
 def test_labels_say_what_permutations_do(row: Row) -> None:
     case, spec = derived(row)
     found = json.loads(json.dumps(spec.labels()))
@@ -80,7 +80,7 @@ def test_labels_of_a_network_are_short() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
-@pytest.mark.parametrize("row", parameters(FAST[:12]))
+@pytest.mark.parametrize("row", parameters(FAST[:12], every=3))
 def test_an_augmented_model_is_the_same_function(row: Row) -> None:
     case = derived(row)[0]
     spec = pg.derive(case.model, case.args, case.kwargs)

@@ -44,7 +44,7 @@ def change(row: Row, model: nn.Module, state: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
-@pytest.mark.parametrize("row", parameters(FEW))
+@pytest.mark.parametrize("row", parameters(FEW, every=6))
 def test_a_tool_may_move_the_plain_scales(row: Row) -> None:
     """The layers of each plain scale, and no group, say what is multiplied; norms are not at their start."""
     spec = transfers(row)
@@ -57,7 +57,7 @@ def test_a_tool_may_move_the_plain_scales(row: Row) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
-@pytest.mark.parametrize("row", parameters(FEW))
+@pytest.mark.parametrize("row", parameters(FEW, every=6))
 def test_every_rotation_is_one_of_the_group(row: Row) -> None:
     """M along the axes that take it, and its inverse along the others, is what the group's own element does."""
     spec = transfers(row)

@@ -17,7 +17,7 @@ from zoo import ROWS, Row
 import permgraph as pg
 
 FAST = [row for row in ROWS if row.order and not row.slow and row.name != "more than 8192 units"]
-ZOO = pytest.mark.parametrize("row", parameters(FAST))
+ZOO = pytest.mark.parametrize("row", parameters(FAST, every=4))
 
 
 def marks(spec: pg.PermutationSpec, slices: Any) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class Ascent:
     A family's first element is found from the places where all else is known: at the start those beside pinned axes
     (embeddings, positions, a head), then those beside what was solved. The start matters more than anything else.
     A family is solved again when others have moved the tensors that it acts on. Inner products are computed in
-    float32; of weights in memory, maps that mix units are found once more from float64 at the end.
+    float32; maps that mix units are found once more from those in float64 at the end.
     """
 
     spec: PermutationSpec
@@ -93,8 +93,7 @@ class Ascent:
             if reached <= value + WORTHWHILE * abs(value):
                 break
             value = reached
-        if not isinstance(self.b, LazyState):
-            self._finish()
+        self._finish()
         if self.value() < start:
             self.element, self.moved = identity
         return self.element
