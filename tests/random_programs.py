@@ -248,7 +248,7 @@ def written_stride(p: Program, x: Tensor, values: list[Tensor], a: int, b: int) 
 
 @operation
 def written_view(p: Program, x: Tensor, values: list[Tensor], a: int, b: int) -> Tensor:
-    y = x.clone()
+    y = x.clone(memory_format=torch.contiguous_format)
     y.view(2, -1)[:, b % y[0].numel()].fill_(0.5) if a % 2 else y.transpose(1, -1)[:, 0].add_(1)
     return y
 
