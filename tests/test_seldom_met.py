@@ -19,7 +19,7 @@ import permgraph as pg
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.comparing.models import Models
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError, OptionError
-from permgraph.jobs.align import Matching
+from permgraph.jobs.matching import Matching
 from permgraph.jobs.session import Session
 from permgraph.matching.match import Task
 from permgraph.models.loading import _example_inputs

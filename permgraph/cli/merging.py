@@ -33,7 +33,7 @@ from permgraph.cli.shared import UsageError
 from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
-    from permgraph.jobs.align import Matching
+    from permgraph.jobs.matching import Matching
     from permgraph.jobs.recipe import Request
     from permgraph.merging.shares import Weight
 
@@ -67,9 +67,10 @@ def align(
     """
     _require_sizes(dtype, max_shard_size, max_memory)
     matching = _within(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
-    from permgraph.jobs import align as jobs
+    from permgraph.jobs.align import carried, load_and_align
+    from permgraph.jobs.folder import storage_of, tell, write
 
-    aligned = jobs.load_and_align(session, a, b, out, replace(matching, enlarge=enlarge), model)
+    aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge), model)
     what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
     state: Mapping[str, Any]
     if aligned.alignment.kept:
@@ -78,10 +79,10 @@ def align(
     elif aligned.heads.whole:
         state = aligned.alignment.state_of_b if aligned.borders else aligned.alignment.state_dict
     else:
-        aligned, state = jobs.carried(session, aligned)
-    storage = jobs.storage_of(aligned.models[0], dtype, max_shard_size)
-    report = jobs.write(session, out, state, aligned, like=aligned.as_written, what=ALIGNED, storage=storage)
-    jobs.tell(session, out, aligned, report, what)
+        aligned, state = carried(session, aligned)
+    storage = storage_of(aligned.models[0], dtype, max_shard_size)
+    report = write(session, out, state, aligned, like=aligned.as_written, what=ALIGNED, storage=storage)
+    tell(session, out, aligned, report, what)
 
 
 def merge(
@@ -349,6 +350,6 @@ def matching_of(
         raise UsageError(f"--heads is merge, first or both, not {heads!r}")
     if mix is not None and kinds not in (None, "permutation"):
         raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
-    from permgraph.jobs.align import Matching
+    from permgraph.jobs.matching import Matching
 
     return Matching(data, method, roles, limit, mix, kinds or "permutation", heads)

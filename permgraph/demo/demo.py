@@ -16,7 +16,10 @@ import torch
 from permgraph.checkpoints.folders import require_free, whole_folder
 from permgraph.demo.probes import Probe, load_probes, scores
 from permgraph.errors import CheckpointError
-from permgraph.jobs.align import Aligned, Matching, align_loaded, prove, write
+from permgraph.jobs.align import align_loaded, prove
+from permgraph.jobs.aligned import Aligned
+from permgraph.jobs.folder import write
+from permgraph.jobs.matching import Matching
 from permgraph.jobs.record import gain_table
 from permgraph.jobs.session import Session, plain, table
 from permgraph.matching.align import Alignment

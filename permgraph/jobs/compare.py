@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.jobs import files
-from permgraph.jobs.align import Matching, prepare
+from permgraph.jobs.align import prepare
 from permgraph.jobs.loading import load_pair
+from permgraph.jobs.matching import Matching
 from permgraph.jobs.session import Session
 from permgraph.models.heads import common_part
 from permgraph.pages.comparison import comparison_page

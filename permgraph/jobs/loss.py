@@ -17,7 +17,7 @@ from permgraph.models.references import find_function, importing_from_here
 from permgraph.pages.report import barrier_words
 
 if TYPE_CHECKING:
-    from permgraph.jobs.align import Aligned
+    from permgraph.jobs.aligned import Aligned
     from permgraph.jobs.session import Progress
     from permgraph.models.loaded import LoadedModel
 

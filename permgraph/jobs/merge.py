@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.folders import require_free
-from permgraph.jobs import align as jobs
+from permgraph.jobs.align import align_loaded, calibration
+from permgraph.jobs.folder import require_room, storage_of, tell, write
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
 from permgraph.jobs.processes import joined
@@ -20,7 +21,8 @@ from permgraph.merging.methods.batch_norm import running_statistics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from permgraph.jobs.align import Aligned, Matching
+    from permgraph.jobs.aligned import Aligned
+    from permgraph.jobs.matching import Matching
     from permgraph.jobs.recipe import Request
     from permgraph.merging.shares import Weight
 
@@ -32,20 +34,20 @@ def merge_two(
     require_free(out, force=session.force, inputs=asked.inputs)
     aligned, state, curves = _merged(session, asked, matching, weight, method, needs_data)
     shares = f"{method} merge, {_shares(weight)}"
-    report = jobs.write(
+    report = write(
         session,
         out,
         state,
         aligned,
         like=aligned.models[0],
         what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, with B's units moved to match A's.",
-        storage=jobs.storage_of(aligned.models[0], asked.dtype, asked.max_shard_size),
+        storage=storage_of(aligned.models[0], asked.dtype, asked.max_shard_size),
         merge={"method": method, "weight": weight} | base_and_options(asked, aligned.base),
         curves=curves,
         request=asked,
     )
     what = [shares.format(*asked.models), *([sentence(curves)] if curves else [])]
-    jobs.tell(session, out, aligned, report, "\n".join(what))
+    tell(session, out, aligned, report, "\n".join(what))
 
 
 def _merged(
@@ -56,11 +58,11 @@ def _merged(
         pair, base = load_pair(here, asked.references, progress, asked.model, on_demand=not whole, enlarge=enlarge)
         a, b = pair.a, pair.b
         require_read(asked, [model.hashes for model in (a, b, *base)])
-        jobs.require_room(Path(str(asked.out)), a, asked.dtype)
-        judge = asked.loss and judge_of(asked.loss, (a, b), lambda: jobs.calibration(session, a, matching) or ())
-        aligned = jobs.align_loaded(here, pair, matching, progress, *base)
+        require_room(Path(str(asked.out)), a, asked.dtype)
+        judge = asked.loss and judge_of(asked.loss, (a, b), lambda: calibration(session, a, matching) or ())
+        aligned = align_loaded(here, pair, matching, progress, *base)
     with session.progress() as progress:
-        data = jobs.calibration(session, aligned.a, matching) if needs_data else None
+        data = calibration(session, aligned.a, matching) if needs_data else None
         merges = Merges(
             aligned.a,
             aligned.b,

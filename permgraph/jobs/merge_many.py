@@ -11,8 +11,10 @@ from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import account
-from permgraph.jobs.align import Matching, prepare, recipe_of, require_room, say_dtypes, storage_of
+from permgraph.jobs.align import prepare
+from permgraph.jobs.folder import recipe_of, require_room, say_dtypes, storage_of
 from permgraph.jobs.loading import load_all
+from permgraph.jobs.matching import Matching
 from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin

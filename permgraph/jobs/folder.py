@@ -1,0 +1,157 @@
+"""The folder that `align`, `merge` and the demo write, and what they print about it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from permgraph.checkpoints.folders import require_space
+from permgraph.checkpoints.model_card import shared_licence
+from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
+from permgraph.checkpoints.writing import write_merged
+from permgraph.jobs.aligned import Aligned
+from permgraph.jobs.recipe import FILE, Request, recipe_text
+from permgraph.jobs.recipe_inputs import local_hashes
+from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
+from permgraph.jobs.session import Session
+from permgraph.matching.align import Alignment
+from permgraph.models.loaded import LoadedModel
+from permgraph.pages.report import report_page
+from permgraph.symmetry.elements_report import moved_share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from permgraph.jobs.loss import Curves
+
+
+def recipe_of(session: Session, request: Request, out: Path, report: Mapping[str, Any]) -> dict[str, str]:
+    """The recipe of a merge as a file to lie in `out`, for the record of that merge."""
+    inputs, base = report["inputs"], (report["merge"] or {}).get("base")
+    found = local_hashes(request.models, [model["sha256"] for model in inputs["models"]])
+    for name, one in ((request.data, inputs["data"]), (request.base, base)):
+        if one is not None:
+            found |= local_hashes([str(name)], [one["sha256"]])
+    done = replace(request, seed=session.seed, device=session.device, threads=torch.get_num_threads(), sha256=found)
+    return {FILE: recipe_text(done, out)}
+
+
+def storage_of(model: LoadedModel, dtype: str | None, max_shard_size: str | None) -> Storage:
+    """How what is written is stored: as the files of `model` are, unless another dtype or size of files is given.
+
+    Raises OptionError for a dtype or size that is none.
+    """
+    return model.stored.storage(
+        None if dtype is None else dtype_of(dtype), None if max_shard_size is None else bytes_of(max_shard_size)
+    )
+
+
+def require_room(out: Path, model: LoadedModel, dtype: str | None = None) -> None:
+    """There is space for weights like those of `model` where `out` is to appear. Raises CheckpointError."""
+    storage, state = storage_of(model, dtype, None), model.model.state_dict()
+    require_space(out, sum(storage.size(name, tensor) for name, tensor in state.items()))
+
+
+def say_dtypes(session: Session, models: Sequence[LoadedModel], storage: Storage) -> None:
+    """A warning where a model is stored as another dtype than what is written."""
+    written = storage.default
+    for model in models:
+        if model.stored.dtype != written:
+            names = [str(dtype).removeprefix("torch.") for dtype in (model.stored.dtype, written)]
+            session.warn(f"{model.reference} is stored as {names[0]}, and written as {names[1]}; --dtype changes that")
+
+
+def write(
+    session: Session,
+    out: Path,
+    state: Mapping[str, Tensor],
+    aligned: Aligned,
+    *,
+    like: LoadedModel,
+    what: str,
+    storage: Storage,
+    merge: Mapping[str, Any] | None = None,
+    curves: Curves | None = None,
+    request: Request | None = None,
+) -> dict[str, Any]:
+    """Write `state`, config and processor of `like`, the card, the report and the record; returns the record."""
+    models = aligned.models
+    aligned.matching.require_unchanged()
+    report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
+    report |= aligned.account(merged=merge is not None).fields
+    say_dtypes(session, models, storage)
+    report["heads"] = str(aligned.heads) or None
+    if report["inputs"]["data"] is not None and aligned.read is not None:
+        report["inputs"]["data"] |= dict(zip(("batches", "samples"), aligned.read, strict=True))
+    report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
+    report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
+    report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
+    report["loss"] = None if request is None else request.loss
+    report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
+    page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
+    write_merged(
+        out,
+        state,
+        report=report,
+        config=_config(like.config, aligned.alignment),
+        architecture=like.architecture,
+        source=like.folder,
+        base_models=[model.reference for model in models],
+        summary=summary(
+            aligned.alignment, " ".join(filter(None, (what, *_sentences(aligned, merged=merge is not None))))
+        ),
+        licence=shared_licence(model.folder for model in models),
+        pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report)),
+        force=session.force,
+        storage=storage,
+        second=aligned.second if aligned.heads.second and merge is not None else None,
+        finish=aligned.pair.finish if aligned.pair is not None and merge is not None else None,
+        inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
+    )
+    return report
+
+
+def _config(config: Any, alignment: Alignment) -> Any:
+    """The config of what is written: its embeddings are not tied any more where they came apart."""
+    if not alignment.untied or not hasattr(config, "tie_word_embeddings"):
+        return config
+    apart = copy.deepcopy(config)
+    apart.tie_word_embeddings = False
+    return apart
+
+
+def _sentences(aligned: Aligned, *, merged: bool) -> list[str]:
+    lines = [str(aligned.heads), *aligned.borders_text(merged=merged).splitlines()]
+    return [f"{line[0].upper()}{line[1:]}." for line in lines if line]
+
+
+def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any], what: str) -> None:
+    """Certificate, gains and place of what was written; the record without its permutations as JSON."""
+    alignment = aligned.alignment
+    names = list(alignment.gains)
+    share = moved_share(alignment.permutations, names)
+    session.say(f"certificate: {alignment.certificate}")
+    session.say(gain_table(alignment))
+    if aligned.read is not None:
+        session.say("calibration data: {} batches, {} samples (texts, windows or images)".format(*aligned.read))
+    session.say(
+        f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
+        f"{share:.1%} of their units moved"
+    )
+    if alignment.untied:
+        session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
+    merged = report["merge"] is not None
+    found, borders = aligned.account(merged=merged), aligned.borders_text(merged=merged)
+    session.say("\n".join(filter(None, (what, str(aligned.heads), borders, str(found), f"written to {out}"))))
+    if found.warning:
+        session.warn(found.warning)
+    if not names:
+        session.warn("no group of these models moves, so they are taken as they stand: `permgraph inspect` says why")
+    if alignment.related is not None and names:
+        session.warn(str(alignment.related))
+    session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

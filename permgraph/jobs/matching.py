@@ -1,0 +1,53 @@
+"""How B is to be matched with A: what a command line or a recipe asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from permgraph.errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
+
+    `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed. `enlarge`:
+    B may have fewer hidden units, heads and layers than A.
+    """
+
+    data: Path | None = None
+    method: str | None = None
+    groups: Sequence[str] | None = None
+    limit: int | None = None
+    mix: float | None = None
+    kinds: str = "permutation"
+    heads: str | None = None
+    max_memory: int | None = None
+    enlarge: bool = False
+    _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_seen", _files(self.data))
+
+    def require_unchanged(self) -> None:
+        """Raise CalibrationError if a file of the data came, went or was written to since this was made."""
+        now, seen = _files(self.data), self._seen
+        changed = sorted(path for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
+        if changed:
+            raise CalibrationError(f"{changed[0]}: was changed while the data was read. Run the command again.")
+
+    @property
+    def shares(self) -> bool:
+        """Whether several processes can share the work: moments of activations add up."""
+        return self.data is not None and self.method in (None, "correlation", "mix")
+
+    def inputs(self, models: Iterable[str]) -> tuple[str, ...]:
+        """What an output must not touch: the models that are folders or files, and the data."""
+        return (*models, *([] if self.data is None else [str(self.data)]))
+
+
+def _files(data: Path | None) -> dict[str, tuple[int, int]]:
+    found = [] if data is None else [(str(path), path.stat()) for path in data.rglob("*") if path.is_file()]
+    return {path: (state.st_size, state.st_mtime_ns) for path, state in found}
