@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import permgraph
-from permgraph.cli import comparing, inspecting, listing, merging
+from permgraph.cli import aligning, comparing, inspecting, listing, merging
 from permgraph.cli.shared import Debug, Device, Force, Json, Quiet, Seed, command, shared_options
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ for function in (
     inspecting.inspect,
     inspecting.explain,
     inspecting.verify,
-    merging.align,
+    aligning.align,
     merging.merge,
     comparing.compare,
     listing.adapters,

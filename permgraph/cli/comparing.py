@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from permgraph.cli.merging import matching_of
+from permgraph.cli.asked import matching_of
 from permgraph.cli.options import A, Data, Kinds, Limit, MethodOption, ModelOption
 from permgraph.jobs.session import Session
 

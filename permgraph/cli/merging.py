@@ -1,16 +1,13 @@
-"""`align` and `merge`: B moved to A, and the two made one."""
+"""`merge`: B moved to A, and the two, or more, made one."""
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from permgraph.cli.asked import matching_of, within_memory
 from permgraph.cli.options import (
-    A,
-    B,
     Data,
     Dtype,
     Enlarge,
@@ -27,62 +24,13 @@ from permgraph.cli.options import (
     MethodOption,
     MixOption,
     ModelOption,
-    Out,
 )
+from permgraph.cli.parsing import options_of, require_sizes, weight_of
 from permgraph.cli.shared import UsageError
 from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
-    from permgraph.jobs.matching import Matching
     from permgraph.jobs.recipe import Request
-    from permgraph.merging.shares import Weight
-
-
-ALIGNED = "The second model, with its units moved to match the first model's. Its function is unchanged."
-
-
-def align(
-    session: Session,
-    a: A,
-    b: B,
-    *,
-    out: Out,
-    data: Data = None,
-    method: MethodOption = None,
-    mix: MixOption = None,
-    groups: Groups = None,
-    kinds: Kinds = None,
-    limit: Limit = None,
-    dtype: Dtype = None,
-    max_shard_size: MaxShardSize = None,
-    max_memory: MaxMemory = None,
-    model: ModelOption = None,
-    heads: HeadsOption = None,
-    enlarge: Enlarge = False,
-) -> None:
-    """Move the units of B to the places of A's.
-
-    The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
-    base models are matched, and B's own head is permuted with its base model.
-    """
-    _require_sizes(dtype, max_shard_size, max_memory)
-    matching = _within(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
-    from permgraph.jobs.align import carried, load_and_align
-    from permgraph.jobs.folder import storage_of, tell, write
-
-    aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge), model)
-    what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
-    state: Mapping[str, Any]
-    if aligned.alignment.kept:
-        state = aligned.alignment.state_of_b
-        aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
-    elif aligned.heads.whole:
-        state = aligned.alignment.state_of_b if aligned.borders else aligned.alignment.state_dict
-    else:
-        aligned, state = carried(session, aligned)
-    storage = storage_of(aligned.models[0], dtype, max_shard_size)
-    report = write(session, out, state, aligned, like=aligned.as_written, what=ALIGNED, storage=storage)
-    tell(session, out, aligned, report, what)
 
 
 def merge(
@@ -159,7 +107,7 @@ def merge(
         weight=weight,
         merge=merge,
         base=base,
-        options=_options(option or ()) or None,
+        options=options_of(option or ()) or None,
         method=method,
         mix=mix,
         groups=groups,
@@ -210,9 +158,9 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     how_heads = request.heads
     if count > 2 and how_heads == "both":
         raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
-    _require_sizes(request.dtype, request.max_shard_size, request.max_memory)
+    require_sizes(request.dtype, request.max_shard_size, request.max_memory)
     matching = matching_of(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
-    matching = replace(_within(session, matching, request.max_memory), enlarge=bool(request.enlarge))
+    matching = replace(within_memory(session, matching, request.max_memory), enlarge=bool(request.enlarge))
     if count > 2 and request.enlarge:
         raise UsageError(f"--enlarge is for two models, and {count} are given: omit it")
     if count > 2 and request.loss is not None:
@@ -221,7 +169,7 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         raise UsageError("--loss own is the loss on texts: give them with --data")
     if request.max_memory is not None and request.loss is not None:
         raise UsageError("--loss runs both models whole, and --max-memory reads them in parts: give one of the two")
-    share = 1 / count if request.weight is None else _weight(request.weight)
+    share = 1 / count if request.weight is None else weight_of(request.weight)
     needs_data = _needs_data(how, data, count)
     if config is not None:
         from permgraph.jobs.recipe_inputs import require_unchanged
@@ -239,31 +187,6 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     merge_all(session, request, Path(str(request.out)), matching, share, how)
 
 
-def _require_sizes(dtype: str | None, *sizes: str | None) -> None:
-    from permgraph.checkpoints.sharding import bytes_of, dtype_of
-    from permgraph.errors import OptionError
-
-    try:
-        _ = dtype and dtype_of(dtype), [bytes_of(size) for size in sizes if size is not None]
-    except OptionError as error:
-        raise UsageError(str(error)) from None
-
-
-def _within(session: Session, matching: "Matching", max_memory: str | None) -> "Matching":
-    """The same within so much memory, which is possible by weights on the CPU."""
-    if max_memory is None:
-        return matching
-    from permgraph.checkpoints.sharding import bytes_of
-
-    if matching.data is not None or matching.method not in (None, "weights"):
-        raise UsageError("--max-memory matches by weights alone: leave out --data and --method")
-    if matching.heads is not None:
-        raise UsageError(f"--max-memory keeps A's head where heads differ: leave out --heads {matching.heads}")
-    if session.device != "cpu":
-        raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
-    return replace(matching, max_memory=bytes_of(max_memory))
-
-
 def _needs_data(method: str, data: Path | None, count: int) -> bool:
     from permgraph.errors import OptionError
     from permgraph.merging.merge import steps_of
@@ -278,78 +201,3 @@ def _needs_data(method: str, data: Path | None, count: int) -> bool:
     if needs_data and data is None:
         raise UsageError(f"--merge {method} compares activations: give the calibration data with --data")
     return needs_data
-
-
-def _options(given: Sequence[str]) -> dict[str, Any]:
-    """`density=0.2` as {"density": 0.2}: JSON where it is, else text."""
-    found: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (equals and name.isidentifier()):
-            raise UsageError(f"--option {text!r} is no NAME=VALUE; write it as density=0.2")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
-
-
-def _method_needs_data(method: str) -> bool:
-    from permgraph.errors import OptionError
-    from permgraph.matching.pipeline import find_matcher
-
-    try:
-        return find_matcher(method).needs_data
-    except OptionError as error:
-        raise UsageError(f"--method: {error}") from None
-
-
-def _weight(text: str) -> "Weight":
-    """`0.9`, `attention=0.5,conv=0.9` or `correlation`."""
-    try:
-        if "=" in text:
-            return {name.strip(): _share(value) for name, _, value in (part.partition("=") for part in text.split(","))}
-        return text if text == "correlation" else _share(text)
-    except ValueError:
-        raise UsageError(
-            f"--weight {text!r} is not a share between 0 and 1, ROLE=SHARE,... or 'correlation'; write it as 0.9"
-        ) from None
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise ValueError(share)
-    return share
-
-
-def matching_of(
-    data: Path | None,
-    method: str | None,
-    groups: str | None,
-    limit: int | None,
-    mix: float | None,
-    kinds: str | None,
-    heads: str | None = None,
-) -> "Matching":
-    """What was asked for, or a UsageError."""
-    roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
-    if roles == []:
-        raise UsageError("--groups names no role; omit it to move all groups")
-    if method is not None and _method_needs_data(method) and data is None:
-        raise UsageError(f"--method {method} compares activations: give the calibration data with --data")
-    if mix is not None and method not in (None, "mix"):
-        raise UsageError(f"give --method {method} or --mix {mix:g}, not both")
-    if mix is not None and not 0 <= mix <= 1:
-        raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
-    if mix and data is None:
-        raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
-    if kinds not in (None, "permutation", "signed", "all"):
-        raise UsageError(f"--kinds is permutation, signed or all, not {kinds!r}")
-    if heads not in (None, "merge", "first", "both"):
-        raise UsageError(f"--heads is merge, first or both, not {heads!r}")
-    if mix is not None and kinds not in (None, "permutation"):
-        raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
-    from permgraph.jobs.matching import Matching
-
-    return Matching(data, method, roles, limit, mix, kinds or "permutation", heads)

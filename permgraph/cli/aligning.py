@@ -1,0 +1,72 @@
+"""`align`: B with its units moved to the places of A's."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from permgraph.cli.asked import matching_of, within_memory
+from permgraph.cli.options import (
+    A,
+    B,
+    Data,
+    Dtype,
+    Enlarge,
+    Groups,
+    HeadsOption,
+    Kinds,
+    Limit,
+    MaxMemory,
+    MaxShardSize,
+    MethodOption,
+    MixOption,
+    ModelOption,
+    Out,
+)
+from permgraph.cli.parsing import require_sizes
+from permgraph.jobs.session import Session
+
+ALIGNED = "The second model, with its units moved to match the first model's. Its function is unchanged."
+
+
+def align(
+    session: Session,
+    a: A,
+    b: B,
+    *,
+    out: Out,
+    data: Data = None,
+    method: MethodOption = None,
+    mix: MixOption = None,
+    groups: Groups = None,
+    kinds: Kinds = None,
+    limit: Limit = None,
+    dtype: Dtype = None,
+    max_shard_size: MaxShardSize = None,
+    max_memory: MaxMemory = None,
+    model: ModelOption = None,
+    heads: HeadsOption = None,
+    enlarge: Enlarge = False,
+) -> None:
+    """Move the units of B to the places of A's.
+
+    The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
+    base models are matched, and B's own head is permuted with its base model.
+    """
+    require_sizes(dtype, max_shard_size, max_memory)
+    matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
+    from permgraph.jobs.align import carried, load_and_align
+    from permgraph.jobs.folder import storage_of, tell, write
+
+    aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge), model)
+    what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
+    state: Mapping[str, Any]
+    if aligned.alignment.kept:
+        state = aligned.alignment.state_of_b
+        aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
+    elif aligned.heads.whole:
+        state = aligned.alignment.state_of_b if aligned.borders else aligned.alignment.state_dict
+    else:
+        aligned, state = carried(session, aligned)
+    storage = storage_of(aligned.models[0], dtype, max_shard_size)
+    report = write(session, out, state, aligned, like=aligned.as_written, what=ALIGNED, storage=storage)
+    tell(session, out, aligned, report, what)

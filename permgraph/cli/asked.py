@@ -1,0 +1,70 @@
+"""How two models are to be matched, from the options of a command; what contradicts itself is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from permgraph.cli.shared import UsageError
+from permgraph.jobs.session import Session
+
+if TYPE_CHECKING:
+    from permgraph.jobs.matching import Matching
+
+
+def matching_of(
+    data: Path | None,
+    method: str | None,
+    groups: str | None,
+    limit: int | None,
+    mix: float | None,
+    kinds: str | None,
+    heads: str | None = None,
+) -> Matching:
+    """What was asked for, or a UsageError."""
+    roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
+    if roles == []:
+        raise UsageError("--groups names no role; omit it to move all groups")
+    if method is not None and _method_needs_data(method) and data is None:
+        raise UsageError(f"--method {method} compares activations: give the calibration data with --data")
+    if mix is not None and method not in (None, "mix"):
+        raise UsageError(f"give --method {method} or --mix {mix:g}, not both")
+    if mix is not None and not 0 <= mix <= 1:
+        raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
+    if mix and data is None:
+        raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
+    if kinds not in (None, "permutation", "signed", "all"):
+        raise UsageError(f"--kinds is permutation, signed or all, not {kinds!r}")
+    if heads not in (None, "merge", "first", "both"):
+        raise UsageError(f"--heads is merge, first or both, not {heads!r}")
+    if mix is not None and kinds not in (None, "permutation"):
+        raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
+    from permgraph.jobs.matching import Matching
+
+    return Matching(data, method, roles, limit, mix, kinds or "permutation", heads)
+
+
+def within_memory(session: Session, matching: Matching, max_memory: str | None) -> Matching:
+    """The same within so much memory, which is possible by weights on the CPU."""
+    if max_memory is None:
+        return matching
+    from permgraph.checkpoints.sharding import bytes_of
+
+    if matching.data is not None or matching.method not in (None, "weights"):
+        raise UsageError("--max-memory matches by weights alone: leave out --data and --method")
+    if matching.heads is not None:
+        raise UsageError(f"--max-memory keeps A's head where heads differ: leave out --heads {matching.heads}")
+    if session.device != "cpu":
+        raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
+    return replace(matching, max_memory=bytes_of(max_memory))
+
+
+def _method_needs_data(method: str) -> bool:
+    from permgraph.errors import OptionError
+    from permgraph.matching.pipeline import find_matcher
+
+    try:
+        return find_matcher(method).needs_data
+    except OptionError as error:
+        raise UsageError(f"--method: {error}") from None

@@ -1,0 +1,56 @@
+"""Options whose text has a form of its own, as values: shares, sizes, NAME=VALUE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from permgraph.cli.shared import UsageError
+
+if TYPE_CHECKING:
+    from permgraph.merging.shares import Weight
+
+
+def require_sizes(dtype: str | None, *sizes: str | None) -> None:
+    """Raise UsageError for a dtype or a size that is none."""
+    from permgraph.checkpoints.sharding import bytes_of, dtype_of
+    from permgraph.errors import OptionError
+
+    try:
+        _ = dtype and dtype_of(dtype), [bytes_of(size) for size in sizes if size is not None]
+    except OptionError as error:
+        raise UsageError(str(error)) from None
+
+
+def options_of(given: Sequence[str]) -> dict[str, Any]:
+    """`density=0.2` as {"density": 0.2}: JSON where it is, else text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and name.isidentifier()):
+            raise UsageError(f"--option {text!r} is no NAME=VALUE; write it as density=0.2")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def weight_of(text: str) -> Weight:
+    """`0.9`, `attention=0.5,conv=0.9` or `correlation`."""
+    try:
+        if "=" in text:
+            return {name.strip(): _share(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+        return text if text == "correlation" else _share(text)
+    except ValueError:
+        raise UsageError(
+            f"--weight {text!r} is not a share between 0 and 1, ROLE=SHARE,... or 'correlation'; write it as 0.9"
+        ) from None
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(share)
+    return share
