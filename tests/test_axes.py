@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from permgraph.algebra.axes import Axis, cut, freeze, product_of, split, sum_of, take, tie
+from permgraph.algebra.axes import Axis, freeze, product_of, sum_of
 from permgraph.algebra.boxes import boxes
+from permgraph.algebra.cutting import cut, take
+from permgraph.algebra.tying import split, tie
 
 SIZE = 24
 DIVISORS = (1, 2, 3, 4, 6, 8, 12, 24)

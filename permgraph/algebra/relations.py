@@ -18,9 +18,11 @@ from math import prod
 
 from torch import Tensor
 
-from permgraph.algebra.axes import Axis, cut, freeze, settle, split, take, tie
+from permgraph.algebra.axes import Axis, freeze, settle
+from permgraph.algebra.cutting import cut, take
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import Law
+from permgraph.algebra.tying import split, tie
 
 _TOKEN = re.compile(r"\(|\)|\.\.\.|\w+(?:\[\d+:\d+\])?")
 _ATOM = re.compile(r"(\w+?)(?:\[(\d+):(\d+)\])?$")
