@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from zoo_rows import Case
 
 from permgraph import PermutationSpec, derive
-from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.cells import Cell, Leaf, Move
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.verification import certify
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.layout import Cell, Layout
+from permgraph.symmetry.cells import Cell
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.spec import PermutationSpec
 
 

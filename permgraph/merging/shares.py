@@ -13,7 +13,7 @@ from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
 from permgraph.matching.groups import select
 from permgraph.merging.registry import Share
-from permgraph.symmetry.layout import Cell
+from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.spec import PermutationSpec
 
 DEFAULT, EQUAL = "default", 0.5

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.derivation import Derivation, vectors
-from permgraph.symmetry.layout import Cell, Move
 from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.capture import Program, as_args, capture

@@ -14,8 +14,9 @@ from permgraph.algebra.instances import Instance
 from permgraph.algebra.scales import Freedom
 from permgraph.algebra.ties import Resolution
 from permgraph.symmetry.bundles import Bundle
+from permgraph.symmetry.cells import Cell, Leaf, Move
 from permgraph.symmetry.changes import Changes
-from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.roles import roles
 from permgraph.tracing.trace import Trace

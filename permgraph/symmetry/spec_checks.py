@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.layout import Cell, Layout
+from permgraph.symmetry.cells import Cell
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.permutations import PermutationGroup
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.layout import Cell, Layout, Leaf, Move
+from permgraph.symmetry.cells import Cell, Leaf, Move
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.mappings import Mappings, Transfer
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.shifts import Shift

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from permgraph.symmetry.layout import Cell
+from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.spec import PermutationSpec
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import parts
-from permgraph.symmetry.layout import Cell, Layout, Move
+from permgraph.symmetry.cells import Cell, Move
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 

@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.spec import PermutationSpec
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec

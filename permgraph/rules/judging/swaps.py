@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from permgraph.rules.judging.one_call import Axis, OneCall, State, equal, subsets
-from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec

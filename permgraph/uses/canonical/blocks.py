@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from permgraph.matching.kinds.places import Place
-from permgraph.symmetry.layout import Cell
+from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.parts import Numbers
 from permgraph.symmetry.spec import PermutationSpec
 

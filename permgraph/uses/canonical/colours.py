@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
-from permgraph.symmetry.layout import Cell, Move
+from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.parts import Numbers
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from permgraph.matching.kinds.places import Place
-from permgraph.symmetry.layout import Cell, Layout, Move
+from permgraph.symmetry.cells import Cell, Move
+from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.parts import Matrix, Numbers
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
