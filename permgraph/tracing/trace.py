@@ -1,9 +1,9 @@
-"""Walks a traced graph and applies the rule of every operation: a program -> values and relations."""
+"""Walks a traced graph and applies the rule of every operation: a program becomes values and relations."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -23,9 +23,18 @@ from permgraph.rules.installed import installed_rules, problems
 from permgraph.rules.registry import letters
 from permgraph.tracing.capture import Program, source_of
 from permgraph.tracing.memory import Writes, writes, written_to
+from permgraph.tracing.values import (
+    bound_arguments,
+    has_symbols,
+    known_integers,
+    largest_kind,
+    uniform_dims_of,
+    used_results,
+    value_of_result,
+    values_in,
+)
 
 DATA_ONLY = "computed from the inputs alone"
-STAND_IN = 2  # for a size that depends on data
 USED_AS_NUMBER = "the number of a unit is used"
 NUMBERED_OUTPUT = "an output of the model has numbers of units"
 CHECK = "aten._assert_tensor_metadata"
@@ -154,11 +163,11 @@ class _Walk:
             if node in self.written:
                 self.result.ends.append(name)
             else:
-                value.data = _integers(self.program.constants.get(feed.name))
-                value.uniform = _uniform(self.program.constants.get(feed.name))
+                value.data = known_integers(self.program.constants.get(feed.name))
+                value.uniform = uniform_dims_of(self.program.constants.get(feed.name))
             self.result.relations.append(_pinned(value, f"the constant {feed.name}"))
         value.boolean = example.dtype == torch.bool
-        value.largest = _largest(example)
+        value.largest = largest_kind(example)
         return self._keep(value)
 
     def _resolve(self, argument: Any) -> Any:
@@ -168,11 +177,11 @@ class _Walk:
         source = source_of(node)
         examples, tree = pytree.tree_flatten(node.meta.get("val"))
         names = [node.name] if tree.is_leaf() else [f"{node.name}:{k}" for k in range(len(examples))]
-        outs = [_result(name, example, source) for name, example in zip(names, examples, strict=True)]
+        outs = [value_of_result(name, example, source) for name, example in zip(names, examples, strict=True)]
         tensors = [out for out in outs if out is not None]
         changed = writes(node)
-        used = _used(node, tree, outs, set(changed.returned.values()))
-        call = Call(source, _bind(node, self._resolve), tensors, used)
+        used = used_results(node, tree, outs, set(changed.returned.values()))
+        call = Call(source, bound_arguments(node, self._resolve), tensors, used)
         self._apply(call, node, changed)
         self._write(call, changed, outs)
         self._hold_picks(node, call, is_write=bool(changed.all))
@@ -183,14 +192,16 @@ class _Walk:
         """Pin the units whose numbers go in where no rule says how they are taken, or that are written to memory."""
         if call.source.op == CHECK:
             return
-        given = [value for value in _values(map(self.env.get, node.all_input_nodes)) if value.name not in call.answered]
+        given = [
+            value for value in values_in(map(self.env.get, node.all_input_nodes)) if value.name not in call.answered
+        ]
         for value in (*given, *(call.outs if is_write else ())):
             if value.picks is not None:
                 call.pin(value.picks, USED_AS_NUMBER, [-1])
 
     def _apply(self, call: Call, node: fx.Node, changed: Writes) -> None:
         found = find_rule(node.target, call.source.op)
-        if _has_symbols(node):
+        if has_symbols(node):
             call.pin_all("sizes that depend on data")
         elif changed.other:
             call.pin_all("an operation that writes to its arguments")
@@ -205,7 +216,7 @@ class _Walk:
     def _write(self, call: Call, changed: Writes, outs: Sequence[Value | None]) -> None:
         """What is written to holds the result from now on, and other views of the same memory a part of it."""
         for operand in changed.other:
-            for value in _values([self.env[operand]]):
+            for value in values_in([self.env[operand]]):
                 call.pin(value, "an operation that writes to its arguments")
         for operand, number in changed.returned.items():
             value, out = self.env[operand], outs[number]
@@ -235,81 +246,7 @@ class _Walk:
         made = {value.name for value in (*call.outs, *call.parts)}
         if written:  # what is read of memory may be what was written to it through another view
             shared = [self.env[operand] for operand in node.all_input_nodes if operand in self.written]
-            made.update(value.name for value in _values(shared))
+            made.update(value.name for value in values_in(shared))
         for relation in call.relations:
             relation.made = frozenset(made)
         self.result.relations += call.relations
-
-
-def _integers(tensor: Tensor | None) -> Tensor | None:
-    known = tensor is not None and not tensor.is_meta and tensor.dtype == torch.int64
-    return tensor if known else None
-
-
-def _uniform(tensor: Tensor | None) -> frozenset[int]:
-    """The dimensions along which a constant does not change, such as those of a bias that is always zero."""
-    if tensor is None or tensor.is_meta or not tensor.numel():
-        return frozenset()
-    return frozenset(dim for dim in range(tensor.dim()) if bool((tensor == tensor.narrow(dim, 0, 1)).all()))
-
-
-def _sizes(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, with a stand-in for every size that depends on data; what has one is pinned."""
-    return tuple(size if isinstance(size, int) else STAND_IN for size in tensor.shape)
-
-
-def _has_symbols(node: fx.Node) -> bool:
-    """Whether a size or a number at an operation depends on data."""
-    values = [*pytree.tree_leaves(node.meta.get("val")), *(operand.meta.get("val") for operand in node.all_input_nodes)]
-    numbers = [size for x in values for size in (x.shape if isinstance(x, Tensor) else (x,))]
-    return any(isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool) for size in numbers)
-
-
-def _result(name: str, example: Any, source: Source) -> Value | None:
-    """The value of one result; None where it is no tensor."""
-    if not isinstance(example, Tensor):
-        return None
-    value = Value.fresh(name, "activation", _sizes(example), source)
-    value.boolean = example.dtype == torch.bool
-    value.largest = _largest(example)
-    return value
-
-
-def _largest(example: Tensor) -> Kind:
-    """What the type of its elements allows: whole numbers and truth values are only permuted."""
-    return Kind.INVERTIBLE if example.is_floating_point() or example.is_complex() else Kind.PERMUTATION
-
-
-def _used(node: fx.Node, tree: pytree.TreeSpec, outs: Sequence[Value | None], kept: Collection[int]) -> list[bool]:
-    """Of each result that is a tensor, whether something reads it; those that are `kept` are read from memory."""
-    if tree.is_leaf() or tree.num_children != len(outs):
-        return [True] * len(outs)
-    read = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
-    return [k in read or k in kept for k, out in enumerate(outs) if out is not None]
-
-
-def _bind(node: fx.Node, resolve: Any) -> dict[str, Any]:
-    """Arguments by the names in the operation's schema, defaults filled in; `out=` is no input."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {f"arg{k}": value for k, value in enumerate(_values(map(resolve, node.all_input_nodes)))}
-    bound = {}
-    for k, argument in enumerate(schema.arguments):
-        if argument.is_out:
-            continue
-        if k < len(node.args):
-            bound[argument.name] = resolve(node.args[k])
-        elif argument.name in node.kwargs:
-            bound[argument.name] = resolve(node.kwargs[argument.name])
-        else:
-            bound[argument.name] = argument.default_value if argument.has_default_value() else None
-    return bound
-
-
-def _values(items: Iterable[Any]) -> Iterator[Value]:
-    """The tensors among these, also in lists."""
-    for item in items:
-        if isinstance(item, Value):
-            yield item
-        elif isinstance(item, list | tuple):
-            yield from _values(item)

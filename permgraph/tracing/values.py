@@ -1,0 +1,93 @@
+"""What the walk over a traced graph reads off one node: its results as values, its arguments by name."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.relations import Source, Value
+
+STAND_IN = 2  # for a size that depends on data
+
+
+def known_integers(tensor: Tensor | None) -> Tensor | None:
+    """The tensor if it is of whole numbers that are known while tracing, else None."""
+    known = tensor is not None and not tensor.is_meta and tensor.dtype == torch.int64
+    return tensor if known else None
+
+
+def uniform_dims_of(tensor: Tensor | None) -> frozenset[int]:
+    """The dimensions along which a constant does not change, such as those of a bias that is always zero."""
+    if tensor is None or tensor.is_meta or not tensor.numel():
+        return frozenset()
+    return frozenset(dim for dim in range(tensor.dim()) if bool((tensor == tensor.narrow(dim, 0, 1)).all()))
+
+
+def _sizes(tensor: Tensor) -> tuple[int, ...]:
+    """The shape, with a stand-in for every size that depends on data; what has one is pinned."""
+    return tuple(size if isinstance(size, int) else STAND_IN for size in tensor.shape)
+
+
+def has_symbols(node: fx.Node) -> bool:
+    """Whether a size or a number at an operation depends on data."""
+    values = [*pytree.tree_leaves(node.meta.get("val")), *(operand.meta.get("val") for operand in node.all_input_nodes)]
+    numbers = [size for x in values for size in (x.shape if isinstance(x, Tensor) else (x,))]
+    return any(isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool) for size in numbers)
+
+
+def value_of_result(name: str, example: Any, source: Source) -> Value | None:
+    """The value of one result; None where it is no tensor."""
+    if not isinstance(example, Tensor):
+        return None
+    value = Value.fresh(name, "activation", _sizes(example), source)
+    value.boolean = example.dtype == torch.bool
+    value.largest = largest_kind(example)
+    return value
+
+
+def largest_kind(example: Tensor) -> Kind:
+    """What the type of its elements allows: whole numbers and truth values are only permuted."""
+    return Kind.INVERTIBLE if example.is_floating_point() or example.is_complex() else Kind.PERMUTATION
+
+
+def used_results(
+    node: fx.Node, tree: pytree.TreeSpec, outs: Sequence[Value | None], kept: Collection[int]
+) -> list[bool]:
+    """Of each result that is a tensor, whether something reads it; those that are `kept` are read from memory."""
+    if tree.is_leaf() or tree.num_children != len(outs):
+        return [True] * len(outs)
+    read = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
+    return [k in read or k in kept for k, out in enumerate(outs) if out is not None]
+
+
+def bound_arguments(node: fx.Node, resolve: Any) -> dict[str, Any]:
+    """Arguments by the names in the operation's schema, defaults filled in; `out=` is no input."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {f"arg{k}": value for k, value in enumerate(values_in(map(resolve, node.all_input_nodes)))}
+    bound = {}
+    for k, argument in enumerate(schema.arguments):
+        if argument.is_out:
+            continue
+        if k < len(node.args):
+            bound[argument.name] = resolve(node.args[k])
+        elif argument.name in node.kwargs:
+            bound[argument.name] = resolve(node.kwargs[argument.name])
+        else:
+            bound[argument.name] = argument.default_value if argument.has_default_value() else None
+    return bound
+
+
+def values_in(items: Iterable[Any]) -> Iterator[Value]:
+    """The tensors among these, also in lists."""
+    for item in items:
+        if isinstance(item, Value):
+            yield item
+        elif isinstance(item, list | tuple):
+            yield from values_in(item)
