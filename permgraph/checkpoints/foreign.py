@@ -35,7 +35,7 @@ def adapter_error(folder: Path) -> CheckpointError:
     return CheckpointError(
         f"{folder}: is a PEFT adapter for {base}, not a model. Load it, merge it into its base model with "
         "`model.merge_and_unload().save_pretrained(folder)`, and give that folder; or align the base models and move "
-        "the adapter with `Alignment.apply`."
+        "the adapter with `permgraph align A B --carry FOLDER` or `Alignment.apply`."
     )
 
 

@@ -8,6 +8,7 @@ from permgraph.cli.asked import matching_of, within_memory
 from permgraph.cli.options import (
     A,
     B,
+    Carry,
     Data,
     Dtype,
     Enlarge,
@@ -23,6 +24,7 @@ from permgraph.cli.options import (
     Out,
 )
 from permgraph.cli.parsing import require_sizes
+from permgraph.cli.shared import UsageError
 from permgraph.jobs.session import Session
 
 ALIGNED = "The second model, with its units moved to match the first model's. Its function is unchanged."
@@ -46,6 +48,7 @@ def align(
     model: ModelOption = None,
     heads: HeadsOption = None,
     enlarge: Enlarge = False,
+    carry: Carry = None,
 ) -> None:
     """Move the units of B to the places of A's.
 
@@ -53,11 +56,15 @@ def align(
     base models are matched, and B's own head is permuted with its base model.
     """
     require_sizes(dtype, max_shard_size, max_memory)
+    if carry and enlarge:
+        raise UsageError("--carry moves adapters of B as it is: leave out --enlarge, or merge the adapter into B first")
     matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
     from permgraph.jobs.align import carried, load_and_align
+    from permgraph.jobs.carrying import Carried
     from permgraph.jobs.folder import storage_of, tell, write
 
-    aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge), model)
+    adapters = Carried.read(carry or ())
+    aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge, carry=carry or ()), model)
     what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
     state: Mapping[str, Any]
     if aligned.alignment.kept:
@@ -67,6 +74,7 @@ def align(
         state = aligned.alignment.state_of_b if aligned.borders else aligned.alignment.state_dict
     else:
         aligned, state = carried(session, aligned)
+    aligned = replace(aligned, carried=adapters.moved(aligned.apply or aligned.alignment.apply, out))
     storage = storage_of(aligned.models[0], dtype, max_shard_size)
     report = write(session, out, state, aligned, like=aligned.as_written, what=ALIGNED, storage=storage)
     tell(session, out, aligned, report, what)

@@ -94,6 +94,15 @@ Enlarge = Annotated[
         help="B may have fewer hidden units, heads and layers than A: such as do nothing are added to it.",
     ),
 ]
+Carry = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--carry",
+        metavar="ADAPTER",
+        help="A PEFT adapter of B, a folder: it is moved with B and written into a folder of its name in the output. "
+        "May be repeated.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 MaybeA = Annotated[
     str | None, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")

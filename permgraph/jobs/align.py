@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from permgraph.jobs.matching import Matching
 from permgraph.jobs.plan import planned
 from permgraph.jobs.processes import joined
 from permgraph.jobs.session import Progress, Session
-from permgraph.matching.align import align_models, align_trunks
+from permgraph.matching.align import align_models, align_trunks, is_in_out
 from permgraph.matching.groups import select
 from permgraph.matching.kinds.ascent import ROUNDS_IN_TURN
 from permgraph.matching.trunks import differ
@@ -35,6 +36,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
+from permgraph.uses.carrying import carried as move_along
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,4 +152,6 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, T
     state = spec.applied(element, b.weights)
     if aligned.borders and b.given is not None:
         state = dict(state) | aligned.borders.own(b.given.weights, [(spec, element)])
-    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True)), state
+    stored = partial(is_in_out, b.model, given=None)
+    apply = partial(move_along, [(spec, element)], what="weights", is_transposed=stored)
+    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True), apply=apply), state

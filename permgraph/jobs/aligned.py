@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from permgraph.checkpoints.writing import SecondHead
 from permgraph.jobs.account import Account, account
+from permgraph.jobs.carrying import Carried
 from permgraph.jobs.matching import Matching
 from permgraph.matching.align import Alignment
 from permgraph.matching.borders import Borders
@@ -21,7 +25,8 @@ class Aligned:
 
     `base` is that part of the model that they were fine-tuned from, where one was given; `second` the head of the
     second model, moved, where it is written too; `pair` says at which borders the models were fitted to each other,
-    `read` how many batches and samples of the data were.
+    `read` how many batches and samples of the data were; `carried` has B's adapters, moved with it, and `apply` moves
+    what goes with the whole of B, where only a part of it was matched.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -34,6 +39,8 @@ class Aligned:
     base: LoadedModel | None = None
     second: SecondHead | None = None
     read: tuple[int, int] | None = None
+    apply: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    carried: Carried = field(default_factory=Carried)
 
     def account(self, *, merged: bool) -> Account:
         """What became of every tensor of both models, merged or B moved to A alone."""

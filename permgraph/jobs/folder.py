@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def write(
     report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
     report["loss"] = None if request is None else request.loss
     report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
+    report["carried"] = [one.name for one in aligned.carried.adapters]
     page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
     write_merged(
         out,
@@ -110,10 +112,16 @@ def write(
         force=session.force,
         storage=storage,
         second=aligned.second if aligned.heads.second and merge is not None else None,
-        finish=aligned.pair.finish if aligned.pair is not None and merge is not None else None,
+        finish=partial(_finish, aligned, merge is not None),
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
     return report
+
+
+def _finish(aligned: Aligned, merged: bool, folder: Path) -> None:
+    if merged and aligned.pair is not None and aligned.pair.finish is not None:
+        aligned.pair.finish(folder)
+    aligned.carried.write(folder)
 
 
 def _config(config: Any, alignment: Alignment) -> Any:
@@ -147,7 +155,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
         session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
     merged = report["merge"] is not None
     found, borders = aligned.account(merged=merged), aligned.borders_text(merged=merged)
-    session.say("\n".join(filter(None, (what, str(aligned.heads), borders, str(found), f"written to {out}"))))
+    lines = (what, str(aligned.heads), borders, str(found), str(aligned.carried), f"written to {out}")
+    session.say("\n".join(filter(None, lines)))
     if found.warning:
         session.warn(found.warning)
     if not names:

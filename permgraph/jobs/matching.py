@@ -14,7 +14,7 @@ class Matching:
     """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
 
     `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed. `enlarge`:
-    B may have fewer hidden units, heads and layers than A.
+    B may have fewer hidden units, heads and layers than A. `carry`: folders of adapters of B that move with it.
     """
 
     data: Path | None = None
@@ -26,6 +26,7 @@ class Matching:
     heads: str | None = None
     max_memory: int | None = None
     enlarge: bool = False
+    carry: Sequence[Path] = ()
     _seen: dict[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -44,8 +45,8 @@ class Matching:
         return self.data is not None and self.method in (None, "correlation", "mix")
 
     def inputs(self, models: Iterable[str]) -> tuple[str, ...]:
-        """What an output must not touch: the models that are folders or files, and the data."""
-        return (*models, *([] if self.data is None else [str(self.data)]))
+        """What an output must not touch: the models that are folders or files, the data and the adapters."""
+        return (*models, *map(str, (*([] if self.data is None else [self.data]), *self.carry)))
 
 
 def _files(data: Path | None) -> dict[str, tuple[int, int]]:

@@ -129,8 +129,8 @@ class Alignment:
         """apply(θ_B' - θ_B) = moved θ_B' - moved θ_B: tensors with the names and axes of B's weights, moved as B is.
 
         Args:
-            tensors: any of the model's tensors by name, as task vectors, averages and masks of weights; or low-rank
-                factors A and B of B @ A, named as PEFT names them.
+            tensors: any of the model's tensors by name, as task vectors, averages and masks of weights; or an
+                adapter's, named as PEFT names them: low-rank factors A and B of B @ A, and whole tensors.
             what: "weights", for what is added to them; "gradients", for gradients and their averages, which take the
                 inverse of a scale and of an invertible map; or "squares", for averages of squared gradients.
             transposed: whether the weights of factors are stored as (in, out), with True and False for all of them;
@@ -145,7 +145,7 @@ class Alignment:
         from permgraph.uses.carrying import carried
 
         module = self.models.modules[1]
-        return carried(self._stages, tensors, what, lambda name: _is_in_out(module, name, transposed))
+        return carried(self._stages, tensors, what, lambda name: is_in_out(module, name, transposed))
 
     def stream(self, vector: Tensor, *, at: str | None = None, read: bool = False) -> Tensor:
         """stream(h_B(x)) = h of the moved B at x: vectors of a residual stream, [..., d], moved as B's are.
@@ -165,7 +165,7 @@ class Alignment:
         return carried_vector(self._stages, vector, at, read=read)
 
 
-def _is_in_out(module: nn.Module, weight: str, given: bool | None) -> bool:
+def is_in_out(module: nn.Module, weight: str, given: bool | None) -> bool:
     """Whether a weight is stored as (in, out), as in the `Conv1D` of transformers, which has its `nf` outputs last."""
     owner = module.get_submodule(weight.rpartition(".")[0])
     return bool(given) if given is not None else not isinstance(owner, nn.Embedding) and hasattr(owner, "nf")

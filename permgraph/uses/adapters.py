@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+PREFIX = "base_model.model."
 NAME = re.compile(
-    r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>A|B|down|up)(?:\.[^.]+)*?(?:\.weight)?"
+    rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>A|B|down|up)(?:\.[^.]+)*?(?:\.weight)?"
 )
 
 
@@ -35,11 +36,18 @@ def factor_of(name: str, weights: Iterable[str]) -> Factor | None:
     A model inside another has its own names at their ends: the only weight that ends so is meant.
     """
     match = NAME.fullmatch(name)
-    if match is None:
+    weight = None if match is None else _meant(f"{match['module']}.weight", weights)
+    if match is None or weight is None:
         return None
-    wanted = f"{match['module']}.weight"
+    return Factor(weight, match["side"] in ("A", "down"), match["kind"] is not None)
+
+
+def whole_of(name: str, weights: Iterable[str]) -> str | None:
+    """The tensor of the model that an adapter holds as a whole, as a classifier or biases that were trained too."""
+    return _meant(name.removeprefix(PREFIX), weights) if name.startswith(PREFIX) else None
+
+
+def _meant(wanted: str, weights: Iterable[str]) -> str | None:
     same = [weight for weight in weights if weight == wanted]
     inner = same or [w for w in weights if w.endswith(f".{wanted}") or wanted.endswith(f".{w}")]
-    if len(inner) != 1:
-        return None
-    return Factor(inner[0], match["side"] in ("A", "down"), match["kind"] is not None)
+    return inner[0] if len(inner) == 1 else None

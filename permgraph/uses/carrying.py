@@ -13,7 +13,7 @@ from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import along
-from permgraph.uses.adapters import Factor, factor_of
+from permgraph.uses.adapters import Factor, factor_of, whole_of
 
 Stage = tuple[PermutationSpec, Mapping[str, Any]]
 """A group with an element; stages follow one another."""
@@ -65,14 +65,15 @@ def _part(name: str, group: str, part: Any, what: str) -> Any:
 
 def _layout(spec: PermutationSpec, name: str, tensor: Tensor, is_transposed: Callable[[str], bool]) -> Layout:
     """Where the groups act on a tensor of this name."""
-    if name in spec.shapes:
-        if tuple(tensor.shape) != tuple(spec.shapes[name]):
+    factor = None if name in spec.shapes else factor_of(name, spec.shapes)
+    known = name if name in spec.shapes else None if factor else whole_of(name, spec.shapes)
+    if known is not None:
+        if tuple(tensor.shape) != tuple(spec.shapes[known]):
             raise SpecMismatchError(
-                f"{name} has shape {tuple(tensor.shape)}, and in the model {tuple(spec.shapes[name])}: give tensors "
+                f"{name} has shape {tuple(tensor.shape)}, and in the model {tuple(spec.shapes[known])}: give tensors "
                 "that go with this model's weights"
             )
-        return spec.layouts.get(name, Layout(tuple(tensor.shape), ()))
-    factor = factor_of(name, spec.shapes)
+        return spec.layouts.get(known, Layout(tuple(tensor.shape), ()))
     if factor is None:
         raise SpecMismatchError(
             f"the model has no tensor {name}, and no weight of which it is a factor: name tensors as the model does, "
