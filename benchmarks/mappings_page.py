@@ -12,7 +12,7 @@ TOOLS = ("AWQ", "SmoothQuant")
 OPEN = ("skipped", "no weight", "not matched", "unused", "packed", "unclear")
 PAGE = """# Tables by hand, and what is derived
 
-    python benchmarks/mapping_table.py   # reads the tables out of the package, measures
+    python -m benchmarks.mappings.run   # reads the tables out of the package, measures
     python benchmarks/tables.py          # writes this page
 
 {package} keeps tables of the layers between which AWQ and SmoothQuant move scales, for {named} of the {built} model
