@@ -10,6 +10,9 @@ from torch import Tensor
 
 Rows = Callable[[str, int, int], Tensor]
 
+AT_ONCE = 2**26
+"""Elements of a tensor above which it is worked on by rows, where they can be made alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class LazyState(Mapping[str, Tensor]):
@@ -70,15 +73,32 @@ def rows_of(state: Mapping[str, Tensor], name: str, rows: tuple[int, int]) -> Te
     return state.rows(name, *rows) if isinstance(state, LazyState) else state[name][slice(*rows)]
 
 
-def each_once(state: Mapping[str, Tensor], make: Callable[[str], Tensor]) -> Mapping[str, Tensor]:
-    """`make(name)` for every name, once for names that share one tensor; made when asked for where `state` is so."""
+def slabs_of(state: Mapping[str, Tensor], name: str) -> Iterator[Tensor]:
+    """A tensor in parts that follow each other, of about `AT_ONCE` elements, each made alone where that can be."""
+    known = like(state)[name]
+    if not isinstance(state, LazyState) or state.part is None or known.numel() <= AT_ONCE:
+        yield state[name]
+        return
+    step = max(1, AT_ONCE * len(known) // known.numel())
+    for start in range(0, len(known), step):
+        yield state.rows(name, start, min(start + step, len(known)))
+
+
+def each_once(
+    state: Mapping[str, Tensor], make: Callable[[str], Tensor], part: Rows | None = None
+) -> Mapping[str, Tensor]:
+    """`make(name)` for every name, once for names that share one tensor; made when asked for where `state` is so.
+
+    `part` makes rows alone, as in `LazyState`.
+    """
     known = like(state)
     first: dict[Any, str] = {}
     for name, tensor in known.items():
         first.setdefault(memory_of(tensor), name)
     names = {name: first[memory_of(tensor)] for name, tensor in known.items()}
     if isinstance(state, LazyState):
-        return LazyState(state.like, lambda name: make(names[name]))
+        rows = None if part is None else lambda name, *rows: part(names[name], *rows)
+        return LazyState(state.like, lambda name: make(names[name]), rows)
     done = {name: make(name) for name in first.values()}
     return {name: done[kept] for name, kept in names.items()}
 

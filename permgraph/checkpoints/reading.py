@@ -9,6 +9,7 @@ from torch import Tensor
 
 from permgraph.checkpoints.foreign import ADAPTER, adapter_error
 from permgraph.checkpoints.json_files import read_json, shorten
+from permgraph.checkpoints.lazy_state import like, slabs_of
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
 from permgraph.checkpoints.weight_files import OTHERS, PICKLED, SAFETENSORS, read_weights
 from permgraph.errors import CheckpointError, NonFiniteError
@@ -106,9 +107,10 @@ def _no_weights(folder: Path) -> CheckpointError:
 def require_finite(state_dict: Mapping[str, Tensor], where: object) -> None:
     """Every float tensor is finite. Raises NonFiniteError naming `where` and each tensor with a NaN or an infinity."""
     bad = []
-    for name, tensor in state_dict.items():
-        if not _is_finite(tensor):
-            bad.append(f"{name} ({int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} values)")
+    for name in state_dict:
+        if not all(map(_is_finite, slabs_of(state_dict, name))):
+            wrong = sum(int((~torch.isfinite(part)).sum()) for part in slabs_of(state_dict, name))
+            bad.append(f"{name} ({wrong} of {like(state_dict)[name].numel()} values)")
     if bad:
         raise NonFiniteError(
             f"{where}: weights that are NaN or infinite: {shorten(bad)}. Nothing can be matched or merged with them. "

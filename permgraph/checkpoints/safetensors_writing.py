@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from pathlib import Path
 
@@ -20,10 +20,10 @@ ALIGNMENT = 8
 def write_safetensors(
     path: Path,
     tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
-    make: Callable[[str], Tensor],
+    make: Callable[[str], Iterable[Tensor]],
     metadata: Mapping[str, str],
 ) -> None:
-    """A file with `tensors`, name -> (shape, dtype), each of which `make` returns when its turn comes.
+    """A file with `tensors`, name -> (shape, dtype); `make` gives each when its turn comes, in parts that follow on.
 
     The widest dtypes come first and names are in order, as `safetensors` writes them, so that all are aligned. Raises
     CheckpointError for a dtype that the format does not have.
@@ -45,7 +45,11 @@ def write_safetensors(
         file.write(len(text).to_bytes(LENGTH, "little"))
         file.write(text)
         for name in order:
-            tensor = make(name).detach().cpu().contiguous()
-            assert (tuple(tensor.shape), tensor.dtype) == tensors[name]
-            if tensor.numel():
-                file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            shape, dtype = tensors[name]
+            left = prod(shape)
+            for tensor in make(name):
+                assert tensor.dtype == dtype
+                left -= tensor.numel()
+                if tensor.numel():
+                    file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            assert not left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from permgraph.checkpoints.lazy_state import like, memory_of
+from permgraph.checkpoints.lazy_state import like, memory_of, slabs_of
 from permgraph.checkpoints.reading import require_finite
 from permgraph.checkpoints.safetensors_writing import write_safetensors
 from permgraph.errors import CheckpointError, OptionError
@@ -120,10 +120,10 @@ def _save(
     storage: Storage,
     state: Mapping[str, Tensor],
 ) -> None:
-    def make(name: str) -> Tensor:
-        tensor = state[name]
-        require_finite({name: tensor}, "the weights to be written")
-        return _converted(name, tensor.detach().cpu(), storage.dtype(name, tensor))
+    def make(name: str) -> Iterator[Tensor]:
+        for tensor in slabs_of(state, name):
+            require_finite({name: tensor}, "the weights to be written")
+            yield _converted(name, tensor.detach().cpu(), storage.dtype(name, tensor))
 
     tensors = {name: (tuple(tensor.shape), storage.dtype(name, tensor)) for name, tensor in known.items()}
     write_safetensors(path, tensors, make, {alias: kept for alias, kept in aliases.items() if kept in tensors})

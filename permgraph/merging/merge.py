@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.lazy_state import LazyState, each_once, memory_of
+from permgraph.checkpoints.lazy_state import LazyState, each_once, memory_of, rows_of
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
@@ -157,7 +157,9 @@ class Merges:
         if steps.needs_data:
             self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
         state = self.models.states[0]
-        merged = each_once(state, lambda name: self._tensor(name, one, shares))
+        alone = steps.first == "linear" and not shares.by_group  # each number of a merge then has a number of A and B
+        part = partial(self._rows, method=one, shares=shares) if alone else None
+        merged = each_once(state, lambda name: self._tensor(name, one, shares), part)
         if not steps.needs_data:
             return self._with_borders(merged)
         first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
@@ -181,6 +183,12 @@ class Merges:
             b = self.alignment.moved(name)
         share = shares.of(name)
         return method(name, (a, b), (share, 1 - share))
+
+    def _rows(self, name: str, start: int, stop: int, *, method: TensorMerge, shares: Shares) -> Tensor:
+        b = self.models.states[1] if self.alignment is None else self.alignment.state_dict
+        share = shares.of(name)
+        parts = [rows_of(state, name, (start, stop)) for state in (self.models.states[0], b)]
+        return method(name, parts, (share, 1 - share))
 
 
 def _models(given: tuple[nn.Module | Loaded, nn.Module | Loaded], alignment: Alignment | None) -> Models:

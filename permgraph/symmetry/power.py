@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,22 +88,22 @@ class PowerTest:
 
     def _effects(self) -> dict[Wrong, float]:
         """Root mean square of the errors that each makes, to first order; none where that fails."""
-        found: dict[Wrong, float] = {}
+        found: dict[Wrong, float] = defaultdict(float)
         by_tensor: dict[str, list[Wrong]] = {}
         for one in self.wrong:
             by_tensor.setdefault(one.tensor, []).append(one)
 
-        def received(name: str, gradient: Tensor) -> None:
+        def received(name: str, rows: Tensor | None, gradient: Tensor) -> None:
             if name in by_tensor:
-                value = self.trial.parameter(name, self.seed)
+                value = self.trial.parameter(name, self.seed, rows)
                 for one in by_tensor[name]:
-                    found[one] = ((self._change(one)(name, value) - value) * gradient).sum().abs().item()
+                    found[one] += ((self._change(one)(name, value) - value) * gradient).sum().item()
 
         try:
             gradients(self.trial, self.seed, self._weights, received)
         except RuntimeError:
             return {}
-        return found
+        return {one: abs(effect) for one, effect in found.items()}
 
     def _weights(self, outputs: list[Any]) -> list[Tensor | None]:
         return self.scales.weights(self._floors(outputs), self.seed)

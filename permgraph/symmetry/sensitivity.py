@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from permgraph.symmetry.trials import Trial
 from permgraph.tracing.capture import op_name
 from permgraph.tracing.run import Runner
 
-Received = Callable[[str, Tensor], None]
-"""Called with the state-dict key and the gradient of each parameter that the outputs depend on."""
+Received = Callable[[str, Tensor | None, Tensor], None]
+"""Called with the state-dict key of each parameter that the outputs depend on, the rows of it that are meant, None for
+all, and the gradient there."""
 Weigh = Callable[[list[Any]], Sequence[Tensor | None]]
 """Output leaves -> the weights of their elements, None for an output that does not count."""
 SAME = ("aten.detach", "aten.detach_")
@@ -47,33 +49,38 @@ class _Supplied(torch.autograd.Function):
     """A parameter that is made where it is needed, and its gradient taken where it arrives."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, value: Tensor, name: str, received: Received) -> Tensor:
-        ctx.name, ctx.received = name, received
+    def forward(ctx: Any, anchor: Tensor, value: Tensor, received: Callable[[Tensor], None]) -> Tensor:
+        ctx.received = received
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
-        ctx.received(ctx.name, gradient)
-        return None, None, None, None
+        ctx.received(gradient)
+        return None, None, None
 
 
 class _Tracked(Runner):
     """Runs a trial's program with gradients."""
 
     def __init__(self, trial: Trial, seed: int, received: Received) -> None:
-        super().__init__(trial.program, lambda name: self.supplied(name), torch.float64, seed, gradients=True)
+        super().__init__(
+            trial.program, lambda *which: self.supplied(*which), torch.float64, seed,
+            gradients=True, by_rows=trial.by_rows,
+        )  # fmt: skip
         self.trial, self.received = trial, received
         self.anchor = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        self.places: dict[int, tuple[str, weakref.ref[Tensor]]] = {}
+        self.places: dict[int, tuple[Callable[[], Tensor], weakref.ref[Tensor]]] = {}
 
-    def supplied(self, name: str) -> Tensor:
-        """A parameter at the seed, whose gradient is handed on."""
-        value = self.trial.parameter(name, self.seed)
+    def supplied(self, name: str, rows: Tensor | None = None) -> Tensor:
+        """A parameter at the seed, or rows of it, whose gradient is handed on."""
+        make = partial(self.trial.parameter, name, self.seed, rows)
+        value = make()
         if not value.is_floating_point():
             return value
-        supplied: Tensor = _Supplied.apply(self.anchor, value, name, self.received)  # type: ignore[no-untyped-call]
+        receive = partial(self.received, name, rows)
+        supplied: Tensor = _Supplied.apply(self.anchor, value, receive)  # type: ignore[no-untyped-call]
         if not self.writes:
-            self.places[supplied.untyped_storage().data_ptr()] = (name, weakref.ref(supplied))
+            self.places[supplied.untyped_storage().data_ptr()] = (make, weakref.ref(supplied))
         return supplied
 
     def cast(self, value: Any) -> Any:
@@ -99,16 +106,17 @@ class _Tracked(Runner):
         """What operations keep for the pass back holds no parameter, but how to make it."""
 
         def kept(tensor: Tensor) -> Any:
-            name, alive = self.places.get(tensor.untyped_storage().data_ptr(), ("", None))
+            make, alive = self.places.get(tensor.untyped_storage().data_ptr(), (None, None))
             if alive is None or alive() is None:
                 return tensor
-            return name, tensor.shape, tensor.stride(), tensor.storage_offset()
+            return make, tensor.shape, tensor.stride(), tensor.storage_offset()
 
         def made(what: Any) -> Tensor:
             if isinstance(what, Tensor):
                 return what
-            name, *place = what
-            return self.trial.parameter(name, self.seed).as_strided(*place)
+            make, *place = what
+            remade: Tensor = make()
+            return remade.as_strided(*place)
 
         with torch.enable_grad(), saved_tensors_hooks(kept, made):
             yield

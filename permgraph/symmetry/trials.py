@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from permgraph.errors import VerificationError, described
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.tracing.by_rows import by_rows
 from permgraph.tracing.capture import Program, source_of
 from permgraph.tracing.run import Runner
 
@@ -44,19 +45,25 @@ class Trial:
         Raises VerificationError where an operation fails in float64, and for an output that is nowhere finite.
         """
 
-        def parameters(name: str) -> Tensor:
-            tensor = self.parameter(name, seed)
+        def parameters(name: str, rows: Tensor | None = None) -> Tensor:
+            tensor = self.parameter(name, seed, rows)
             return tensor if change is None else change(name, tensor)
 
-        found = self.run(Runner(self.program, parameters, torch.float64, seed))
+        found = self.run(Runner(self.program, parameters, torch.float64, seed, by_rows=self.by_rows))
         for leaf, (name, _) in zip(found, self.spec.output_layouts, strict=True):
             if isinstance(leaf, Tensor) and leaf.numel() and not torch.isfinite(leaf).any():
                 raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")
         return found
 
-    def parameter(self, name: str, seed: int) -> Tensor:
-        """A parameter or buffer in float64."""
-        tensor = generic(name, self.state[name], seed, self.noise)
+    @functools.cached_property
+    def by_rows(self) -> frozenset[str]:
+        """Names of the large matrices of which some rows are made at a time, where no group moves rows."""
+        moved = (name for name, layout in self.spec.layouts.items() if any(cell.touches({0}) for cell in layout.cells))
+        return by_rows(self.program).difference(moved, self.spec.held)
+
+    def parameter(self, name: str, seed: int, rows: Tensor | None = None) -> Tensor:
+        """A parameter or buffer in float64, or these rows of one."""
+        tensor = generic(name, self.state[name], seed, self.noise, rows)
         return tensor[:1].abs().add(0.1).expand_as(tensor) if name in self.spec.held else tensor
 
     def moved(self, element: Permutations) -> Change:
@@ -103,8 +110,8 @@ def literals(program: Program) -> set[float]:
     return {float(x) for x in [*nodes, *scalars] if isinstance(x, int | float)}
 
 
-def generic(name: str, tensor: Tensor, seed: int, noise: float) -> Tensor:
-    """Parameters in float64 that no symmetry of an initialisation hides in: no zeros, no ones.
+def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | None = None) -> Tensor:
+    """Parameters in float64 that no symmetry of an initialisation hides in: no zeros, no ones; or these rows of them.
 
     To a matrix are added numbers of the standard deviation noise / sqrt(fan-in). A positive vector (a scale, a
     variance) is multiplied by positive numbers, and to any other are added some of the standard deviation 0.1.
@@ -114,6 +121,8 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float) -> Tensor:
     device = torch.device("cpu") if tensor.is_meta else tensor.device
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 7919 * seed)
     normal = [torch.randn(size, generator=generator, dtype=torch.float64).to(device) for size in tensor.shape]
+    if rows is not None:
+        normal[0], tensor = normal[0][rows], tensor[rows.to(tensor.device)]
     values = torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_meta else tensor.double()
     if tensor.dim() > 1:
         return _noise(normal, noise * max(prod(tensor.shape[1:]), 1) ** -0.5).add_(values)

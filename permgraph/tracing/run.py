@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch.export._tree_utils import reorder_kwargs
 from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
+from permgraph.tracing.by_rows import TABLE, ByRows
 from permgraph.tracing.capture import Program, as_args, moved, op_name
 from permgraph.tracing.draws import Draws, is_random
 
-Parameters = Callable[[str], Tensor]
-"""State-dict key -> the tensor to compute with; asked once for each use."""
+Parameters = Callable[..., Tensor]
+"""State-dict key -> the tensor to compute with; asked once for each use. With an index vector, those rows of it."""
 
 REAL = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -57,7 +59,7 @@ class Runner(fx.Interpreter):
     """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside.
 
     What it draws at random, it draws from `seed`. `current` is the node that ran last, or failed. With `gradients`,
-    outputs can be differentiated by the parameters.
+    outputs can be differentiated by the parameters. Of the parameters `by_rows`, some rows are made at a time.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class Runner(fx.Interpreter):
         seed: int = 0,
         *,
         gradients: bool = False,
+        by_rows: Container[str] = (),
     ) -> None:
         super().__init__(program.graph, garbage_collect_values=True)
         self.program, self.parameters, self.dtype, self.seed = program, parameters, dtype, seed
-        self.gradients = gradients
+        self.gradients, self.by_rows = gradients, by_rows
         self.writes = any(_is_written(node) for node in program.graph.graph.nodes)
         self.inputs: Mapping[str, Any] = {}
         self.current = next(iter(program.graph.graph.nodes))
@@ -118,9 +121,16 @@ class Runner(fx.Interpreter):
         feed = self.program.feeds[target]
         if feed.kind == "input":
             return self.cast(self.inputs[target])
+        if feed.name in self.by_rows:
+            count, size = self.program.shapes[feed.name]
+            return ByRows(count, size, partial(self._rows, feed.name))
         if feed.name in self.program.names:
             return self.cast(self.parameters(feed.name))
         return self.cast(self.program.constants.get(feed.name))
+
+    def _rows(self, name: str, rows: Tensor) -> Tensor:
+        found: Tensor = self.cast(self.parameters(name, rows))
+        return found
 
     def cast(self, value: Any) -> Any:
         """A real tensor in the dtype of this run; a copy where the program writes to its tensors in place."""
@@ -133,6 +143,9 @@ class Runner(fx.Interpreter):
         """One operation; where it names a real dtype, that of this run takes its place."""
         if op_name(target) == "aten._assert_tensor_metadata":
             return None
+        number = TABLE.get(op_name(target))
+        if number is not None and isinstance(args[number], ByRows):
+            return args[number].result(op_name(target), *(x for x in args if isinstance(x, Tensor)))
         if self.program.device.type == "meta":
             args, kwargs = pytree.tree_map_only(torch.device, _off_meta, (args, kwargs))
         if self.dtype is not None:

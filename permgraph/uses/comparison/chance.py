@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import like
 from permgraph.matching.match import Task
 from permgraph.matching.methods.weights import by_weights
 from permgraph.symmetry.layout import Layout
@@ -77,7 +78,7 @@ def chance(task: Task, seed: int) -> float:
 def moving(spec: PermutationSpec, a: State) -> list[str]:
     """The tensors on which some group acts, tied ones once."""
     found = (n for n, layout in spec.layouts.items() if layout.groups and n not in spec.ties.aliases)
-    return [name for name in found if a[name].is_floating_point()]
+    return [name for name in found if like(a)[name].is_floating_point()]
 
 
 def _mixed(spec: PermutationSpec, name: str, tensor: Tensor, generator: np.random.Generator) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import slabs_of
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.comparison.chance import moving, p_value
 from permgraph.uses.comparison.similarity import Sums
@@ -45,15 +46,22 @@ def related(spec: PermutationSpec, a: State, b: State, seed: int = 0) -> Related
     matrices = [name for name in moving(spec, a) if len(spec.shapes[name]) > 1]
     generator = np.random.default_rng(seed)
     names = [matrices[k] for k in sorted(generator.permutation(len(matrices))[:MOST])]
-    pairs = {name: (a[name], b[name]) for name in names}
-    cosine = sum((Sums.of(*(_centred(tensor) for tensor in pair)) for pair in pairs.values()), Sums()).cosine
-    if not names or cosine < CLOSE:
+    cosine, differ = Sums(), False
+    for name in names:
+        here, apart = _compared(a, b, name)
+        cosine, differ = cosine + here, differ or apart
+    if not names or cosine.cosine < CLOSE:
         return None
-    differ = any(bool((one != other).any()) for one, other in pairs.values())
     p = p_value(spec, a, b, seed, draws=DRAWS) if differ else 1 / (1 + DRAWS)
-    return Related(cosine, p) if p <= RARE else None
+    return Related(cosine.cosine, p) if p <= RARE else None
 
 
-def _centred(tensor: Tensor) -> Tensor:
-    wide = tensor.detach().double()
-    return wide - wide.mean()
+def _compared(a: State, b: State, name: str) -> tuple[Sums, bool]:
+    """The sums of two matrices without their means, and whether the matrices differ."""
+    total, sum_a, sum_b, count, differ = Sums(), 0.0, 0.0, 0, False
+    for one, other in zip(slabs_of(a, name), slabs_of(b, name), strict=True):
+        total += Sums.of(one, other)
+        sum_a, sum_b = sum_a + float(one.double().sum()), sum_b + float(other.double().sum())
+        count, differ = count + one.numel(), differ or bool((one != other).any())
+    means = Sums(sum_a**2, sum_b**2, sum_a * sum_b)
+    return Sums(*(x - y / max(count, 1) for x, y in zip(astuple(total), astuple(means), strict=True))), differ
