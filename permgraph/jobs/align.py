@@ -78,7 +78,7 @@ def _trunks_aligned(
     found = align_trunks(
         a, b, data, "both", args=a.args, kwargs=a.kwargs, method=matching.method, groups=matching.groups,
         outputs=a.outputs, kinds=matching.kinds, seed=session.seed, progress=progress,
-        options={} if matching.mix is None else {"mix": matching.mix},
+        options={"mix": matching.mix},
     )  # fmt: skip
     heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
     found = pair.aligned(found, a, b)
@@ -110,7 +110,7 @@ def prepare(
     if matching.max_memory is not None:
         session.say(str(planned(spec, found.states, matching.max_memory, matching.kinds)))
     inputs = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
-    options: dict[str, Any] = {} if matching.mix is None else {"mix": matching.mix}
+    options: dict[str, Any] = {"mix": matching.mix}
     if matching.max_memory is not None:
         options |= {"effort": IN_TURN} if matching.kinds == "permutation" else {"rounds": ROUNDS_IN_TURN}
     return found, inputs | {

@@ -227,13 +227,12 @@ def align(
         VerificationError: the alignment would change B's function; nothing is returned.
 
     """
-    chosen = {"mix": mix, "point_weights": point_weights}
     require_heads(heads)
     data = None if data is None else Batches.of(data)
     asked = {
         "args": args, "kwargs": kwargs, "method": method, "groups": groups, "outputs": outputs, "kinds": kinds,
         "seed": seed, "progress": progress,
-        "options": {name: value for name, value in chosen.items() if value is not None} | options,
+        "options": {"mix": mix, "point_weights": point_weights} | options,
     }  # fmt: skip
     fitted = fit(model_a, model_b, lambda: example_of(model_a, data, args, kwargs))
     a, b = fitted.a, fitted.b

@@ -70,7 +70,6 @@ def match_many(
         VerificationError: an element would change its model's function; nothing is returned.
 
     """
-    chosen = {"mix": mix, "point_weights": point_weights}
     return place_models(
         Models.of(models),
         data,
@@ -83,7 +82,7 @@ def match_many(
         kinds=kinds,
         seed=seed,
         progress=progress,
-        options={name: value for name, value in chosen.items() if value is not None} | options,
+        options={"mix": mix, "point_weights": point_weights} | options,
     )
 
 

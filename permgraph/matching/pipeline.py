@@ -83,11 +83,11 @@ def match_models(
 
 
 def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tuple[Registered[Matcher], dict[str, Any]]:
-    """The matcher asked for, correlation with data and weights without by default, and its options.
+    """The matcher asked for, correlation with data and weights without by default, and the options that are not None.
 
     Raises OptionError for a name or an option that there is not, CalibrationError where there should be data.
     """
-    own = dict(options)
+    own = {name: value for name, value in options.items() if value is not None}
     if own.get("mix") is not None and method in (None, "weights", "correlation", "mix"):
         method = _method_of_mix(method, own)
     method = method or ("weights" if data is None else "correlation")

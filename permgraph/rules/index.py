@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import HOMOGENEOUS, LINEAR, SAME, Law, sum_of
 from permgraph.algebra.relations import Value
-from permgraph.rules.registry import Call, axis_list, letters, rule
+from permgraph.rules.registry import Call, axis_list, letters, letters_along, rule
 from permgraph.rules.segments import join, slice_of
 
 NUMBERED = "numbered"
@@ -99,12 +99,9 @@ def index_select(call: Call) -> None:
     x, dim = call["self"], call["dim"]
     if _pick(call, x, dim, call["index"]) or _numbered(call, x, dim, call["index"]):
         return
-    names = letters(len(x.shape))
+    names, new = letters_along(call, x, dim, SCALAR)
     if not names:
-        call.pin_all(SCALAR)
         return
-    new = list(names)
-    new[dim] = "u"
     pins = dict.fromkeys([names[dim], "u"], LOOKED_UP)
     laws = {name: SAME for name in names if name not in pins}
     call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, call.out, pin=pins, law=laws)
@@ -237,12 +234,9 @@ def masked_scatter(call: Call) -> None:
 def index_add(call: Call) -> None:
     """Slices of one axis at computed positions."""
     x, dim = call["self"], call["dim"]
-    names = letters(len(x.shape))
+    names, picked = letters_along(call, x, dim, SCALAR)
     if not names:
-        call.pin_all(SCALAR)
         return
-    picked = list(names)
-    picked[dim] = "u"
     slices = [value for value in list(call.tensors())[2:] if value.shape]
     full = " ".join(names)
     written = ", ".join([full, *[" ".join(picked)] * len(slices)])

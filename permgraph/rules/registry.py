@@ -194,3 +194,17 @@ def axis_list(dims: int | Sequence[int] | None, rank: int) -> list[int]:
     if dims is None or (isinstance(dims, list | tuple) and not dims):
         return list(range(rank))
     return [dim % rank if rank else 0 for dim in ([dims] if isinstance(dims, int) else dims)]
+
+
+def letters_along(call: Call, x: Value, dim: int, scalar: str) -> tuple[list[str], list[str]]:
+    """A letter for each axis of `x`, and the same letters with "u" at `dim`, where the result has other units.
+
+    For a tensor without axes both are empty, and all that the operation touches is pinned for the reason `scalar`.
+    """
+    before = letters(len(x.shape))
+    if not before:
+        call.pin_all(scalar)
+        return [], []
+    after = list(before)
+    after[dim] = "u"
+    return before, after

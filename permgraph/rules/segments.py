@@ -6,7 +6,7 @@ from permgraph.algebra.axes import freeze
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import SAME, Law
 from permgraph.algebra.relations import Value
-from permgraph.rules.registry import Call, axis_list, letters, rule
+from permgraph.rules.registry import Call, axis_list, letters, letters_along, rule
 from permgraph.rules.views import regroup
 
 ORDER = "acts along this axis in its order"
@@ -221,12 +221,9 @@ def ordered(call: Call) -> None:
 def ranked(call: Call) -> None:
     """Values in order of size, and the numbers of the units that they come from."""
     x, dim = call["self"], call.get("dim", 0)
-    names = letters(len(x.shape))
+    names, new = letters_along(call, x, dim, ORDER)
     if not names:
-        call.pin_all(ORDER)
         return
-    new = list(names)
-    new[dim] = "u"
     values, *rest = call.outs
     picked = [call.pick(out, x.shape[dim]) for out in rest if call.used[1]]
     sorted_ = call.get("sorted", True)
@@ -275,13 +272,10 @@ def triangle(call: Call) -> None:
 @rule("aten.unfold", ignores=("size", "step"))
 def windows(call: Call) -> None:
     """Overlapping windows of an axis, as a new last axis."""
-    x = call["self"]
-    names = letters(len(x.shape))
+    x, dim = call["self"], call["dimension"]
+    names, new = letters_along(call, x, dim, ORDER)
     if not names:
-        call.pin_all(ORDER)
         return
-    new = list(names)
-    new[call["dimension"]] = "u"
-    pins = dict.fromkeys([names[call["dimension"]], "u", "k"], ORDER)
+    pins = dict.fromkeys([names[dim], "u", "k"], ORDER)
     passing = {name: SAME for name in names if name not in pins}
     call.relate(f"{' '.join(names)} -> {' '.join(new)} k", x, call.out, pin=pins, law=passing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -28,25 +28,33 @@ def require_plain(model: Any) -> nn.Module:
     for a trainer, sharded, offloaded and quantized weights and unmerged adapters, each with what to give instead.
     """
     if not isinstance(model, nn.Module):
-        held = next((name for name in HOLDERS if isinstance(getattr(model, name, None), nn.Module)), "")
-        cure = f"give its .{held}" if held else "wrap it in one"
-        if isinstance(model, str | Mapping | os.PathLike):
-            cure = "give pg.load(folder)" if not isinstance(model, Mapping) else "load it into its model"
-        raise CaptureError(f"a model is a torch.nn.Module, not {type(model).__name__}; {cure}")
+        raise CaptureError(f"a model is a torch.nn.Module, not {type(model).__name__}; {_cure(model)}")
+    for obstacle in _obstacles(model, type(model).__name__):
+        raise CaptureError(obstacle)
+    return model
+
+
+def _cure(given: Any) -> str:
+    """What to give in place of something that is no module."""
+    if isinstance(given, Mapping):
+        return "load it into its model"
+    if isinstance(given, str | os.PathLike):
+        return "give pg.load(folder)"
+    held = next((name for name in HOLDERS if isinstance(getattr(given, name, None), nn.Module)), None)
+    return "wrap it in one" if held is None else f"give its .{held}"
+
+
+def _obstacles(model: nn.Module, name: str) -> Iterator[str]:
+    """Why the weights of a module cannot be read as they are, with what to give instead."""
     for kind in type(model).__mro__:
         if kind.__name__ in INSTEAD:
-            raise CaptureError(f"{type(model).__name__} cannot be traced as it is: {INSTEAD[kind.__name__]}")
-    lazy = [name for name, tensor in model.state_dict(keep_vars=True).items() if is_lazy(tensor)]
-    if lazy:
-        raise CaptureError(f"{type(model).__name__} has no shape yet for {lazy[0]}: call it once on a batch")
+            yield f"{name} cannot be traced as it is: {INSTEAD[kind.__name__]}"
+    for lazy in (key for key, tensor in model.state_dict(keep_vars=True).items() if is_lazy(tensor)):
+        yield f"{name} has no shape yet for {lazy}: call it once on a batch"
     for path, part in model.named_modules():
-        if "quantized" in type(part).__module__.split("."):
-            raise CaptureError(f"{path or type(model).__name__} is quantized: give the model in floating point")
+        if "quantized" in type(part).__module__.split(".") or getattr(part, "is_quantized", None) is True:
+            yield f"{path or name} is quantized: give the model in floating point"
         if getattr(getattr(part, "_hf_hook", None), "offload", False):
-            raise CaptureError(
-                f"the weights of {path or type(model).__name__} are offloaded by accelerate: load the model whole, "
-                "without a device_map"
+            yield (
+                f"the weights of {path or name} are offloaded by accelerate: load the model whole, without a device_map"
             )
-    if getattr(model, "is_quantized", False):
-        raise CaptureError(f"{type(model).__name__} is quantized: give the model in floating point")
-    return model

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from permgraph.comparing.batches import Progress
 from permgraph.matching.align import Alignment
 from permgraph.symmetry.elements_report import text_table
 from permgraph.tracing.loaded import Loaded
@@ -54,12 +53,8 @@ def diff(
     model_b: nn.Module | Loaded,
     data: Iterable[Any] | None = None,
     *,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] | None = None,
     kinds: str = "signed",
-    outputs: str = "fixed",
-    seed: int = 0,
-    progress: Progress | None = None,
+    **asked: Any,
 ) -> Difference:
     """gB - A, tensor by tensor, for the element g that brings B closest to A.
 
@@ -69,23 +64,18 @@ def diff(
     folded then, and the differences are those of the folded models.
 
     Args:
-        model_a: the reference, in eval mode; or what `load` returned.
-        model_b: a model of the same architecture; neither is changed.
-        data: batches, if units are to be matched by activations; by weights without.
-        args: example inputs, as for `align`.
-        kwargs: example keyword inputs.
-        kinds: what may move, as for `align`.
-        outputs: whether the outputs of B may be permuted too, as in `derive`.
-        seed: of everything random.
-        progress: called as progress(stage, done, total).
+        model_a: the reference, as for `compare`.
+        model_b: the model that is compared with it.
+        data: batches, as for `compare`.
+        kinds: what may move, as for `compare`.
+        asked: `args`, `kwargs`, `outputs`, `seed` and `progress`, as for `compare`.
 
     Raises:
         SpecMismatchError: the models differ in architecture.
         CalibrationError: the data is empty, not finite, constant or too short.
 
     """
-    asked: dict[str, Any] = {"args": args, "kwargs": kwargs, "kinds": kinds, "outputs": outputs}
-    return Difference(compare(model_a, model_b, data, **asked, seed=seed, progress=progress))
+    return Difference(compare(model_a, model_b, data, kinds=kinds, **asked))
 
 
 def _is_same(comparison: Comparison, name: str, a: Tensor, b: Tensor) -> bool:
