@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from permgraph.rules.rare_examples import rare_examples
+
 aten = torch.ops.aten
 POSITIVE = torch.tensor([[0.3, 1.2, 2.0], [0.7, 1.7, 3.1]], dtype=torch.float64)
 
@@ -266,6 +268,10 @@ def _lstm_cell(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tenso
     return torch.lstm_cell(x, [h, c], *weights)
 
 
-EXAMPLES: tuple[Example, ...] = tuple(
-    Example(f"aten.{op}", function, tuple(operands)) for op, function, *operands in _examples()
-)
+def _made(given: Iterator[tuple[Any, ...]]) -> tuple[Example, ...]:
+    return tuple(Example(f"aten.{op}", function, tuple(operands)) for op, function, *operands in given)
+
+
+EXAMPLES = _made(_examples())
+RARE = _made(rare_examples())
+"""Operations that neither `EXAMPLES` nor PyTorch's database has; changes that their rules miss are known."""

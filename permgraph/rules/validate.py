@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from permgraph.errors import PermgraphError
-from permgraph.rules.examples import EXAMPLES, Example
+from permgraph.rules.examples import EXAMPLES, RARE, Example
 from permgraph.rules.judging.changes import Changes, Missed
 from permgraph.rules.judging.one_call import Axis, OneCall, equal
 from permgraph.rules.judging.swaps import missed_swaps
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _examples(op: str | None, samples: int) -> Iterator[Example]:
     """Our own calls, and so many of each entry of PyTorch's database."""
-    yield from (example for example in EXAMPLES if op in (None, example.op, example.op.removeprefix("aten.")))
+    yield from (example for example in (*EXAMPLES, *RARE) if op in (None, example.op, example.op.removeprefix("aten.")))
     if samples:
         for entry in entries(op):
             yield from calls(entry, None if samples < 0 else samples)
