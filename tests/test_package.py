@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import permgraph as pg
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"PIL": "pillow", "tensorflow": "tensorflow_cpu", "yaml": "pyyaml"}
 
 SCRIPT = """
 from torch import nn
@@ -80,20 +80,46 @@ def test_the_version_is_said_once() -> None:
 
 
 def imported(folder: Path) -> Iterator[str]:
-    """The first part of every module that is imported, also by `import_module`."""
+    """The first part of every module that is imported, also by `import_module`; and what PyTorch does not declare."""
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                yield node.module.partition(".")[0]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield "expecttest" if node.module.startswith("torch.testing._internal") else node.module.split(".")[0]
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
                 yield from (str(x.value).partition(".")[0] for x in node.args if isinstance(x, ast.Constant))
 
 
-def test_every_imported_package_is_declared() -> None:
-    optional = [one for name, extra in PROJECT["optional-dependencies"].items() if name != "dev" for one in extra]
-    declared = {re.split(r"[\[><=~! ]", one)[0].lower() for one in (*PROJECT["dependencies"], *optional)}
-    own = {"permgraph", "permgraph_adapters", *sys.stdlib_module_names}
-    found = {name for folder in ("permgraph", "adapters") for name in imported(ROOT / folder)} - own
-    assert {DISTRIBUTIONS.get(name, name) for name in found} <= declared
+def names(requirements: Iterable[str]) -> set[str]:
+    """The names in requirements such as `permgraph[hub]>=1`, as modules are written."""
+    return {re.split(r"[\[><=~! ]", one)[0].lower().replace("-", "_") for one in requirements}
+
+
+EXTRAS = PROJECT["optional-dependencies"]
+USERS = names([*PROJECT["dependencies"], *(one for name in EXTRAS if name != "dev" for one in EXTRAS[name])])
+DEVELOPERS = USERS | names(EXTRAS["dev"]) | {"torchvision"}  # which the Makefile installs beside the environment
+
+
+def in_their_own_folder() -> set[str]:
+    """What benchmarks say is to be installed for them, into a folder or an environment of its own."""
+    texts = [
+        path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").rglob("*") if path.suffix in (".py", ".md")
+    ]
+    return names(" ".join(line for text in texts for line in re.findall(r"^ +pip install (.*)", text, re.M)).split())
+
+
+@pytest.mark.parametrize(
+    ("folder", "declared"),
+    [
+        ("permgraph", USERS | {"expecttest"}),  # for `permgraph.rules.validate --samples`, which names it
+        ("adapters", USERS),
+        ("docs", DEVELOPERS),
+        ("tests", DEVELOPERS),
+        ("benchmarks", DEVELOPERS | in_their_own_folder()),
+    ],
+)
+def test_every_package_that_is_imported_is_declared(folder: str, declared: set[str]) -> None:
+    own = {path.stem for where in (folder, "tests") for path in (ROOT / where).rglob("*") if path.suffix in (".py", "")}
+    given = own | {"permgraph", "permgraph_adapters", "benchmarks", *sys.stdlib_module_names}
+    assert {DISTRIBUTIONS.get(name, name) for name in set(imported(ROOT / folder)) - given} <= declared
