@@ -1,5 +1,6 @@
 """`inspect`, `explain`, `verify`, `adapters` and the help."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 from commands import NORM, only_json, run
 
 import permgraph
+from permgraph.cli.app import app
 
 
 def test_inspect_prints_the_groups(given):
@@ -32,15 +34,19 @@ def test_options_may_stand_before_the_command(given):
 
 @pytest.mark.parametrize(("option", "beginning"), [("--dot", "graph permgraph {"), ("--html", "<!doctype html>")])
 @pytest.mark.parametrize("stdout", ["-", "/dev/stdout"])
-def test_a_page_can_go_to_stdout(given, tmp_path, option, beginning, stdout):
+def test_a_page_can_go_to_stdout(given, tmp_path, monkeypatch, option, beginning, stdout):
     with (tmp_path / "file").open("w") as file:
         file.write("kept\n")
         file.flush()
-        done = subprocess.run(
-            [sys.executable, "-m", "permgraph", "inspect", given / "a", option, stdout],
-            stdout=file, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+        before = os.dup(1)
+        os.dup2(file.fileno(), 1)
+        try:
+            monkeypatch.setattr(sys, "stdout", os.fdopen(1, "w", closefd=False))
+            app(["inspect", str(given / "a"), option, stdout], standalone_mode=False)
+            sys.stdout.flush()
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
     assert beginning in (tmp_path / "file").read_text().lower()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -25,8 +25,7 @@ from permgraph.uses.comparison import report
 
 FAST = [row for row in ROWS if row.order and not row.slow and row.name != "more than 8192 units"]
 NAMED = (
-    "mlp", "learned queries", "LSTM, 1 layers", "grouped conv", "grouped queries, slices", "rotary, grouped queries",
-    "mlp, free output", "BertModel",
+    "mlp", "learned queries", "LSTM, 1 layers", "grouped conv", "rotary, grouped queries", "mlp, free output",
 )  # fmt: skip
 BY_FORMS = ("channel shuffle", "soft mixture of experts", "two inputs, two outputs", "GroupNorm")
 SHOWN = pytest.mark.parametrize("row", parameters(row for row in FAST if row.name in NAMED))

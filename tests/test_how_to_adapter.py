@@ -1,7 +1,6 @@
 """The adapter of docs/how-to-add-an-adapter.md, installed as a distribution of its own, merges two checkpoints."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from safetensors.torch import load_file, save_file
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to-add-an-adapter.md"
@@ -60,19 +60,12 @@ def given(tmp_path):
     return tmp_path
 
 
-def permgraph(site, folder, *words, code=0):
-    program = "import sys; from permgraph.cli import main; sys.argv[0] = 'permgraph'; main()"
-    environment = os.environ | {"PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done
+@pytest.fixture
+def installed(site, given, monkeypatch):
+    """The folder with the checkpoints as the working directory, in an environment with the adapter."""
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.chdir(given)
+    return given
 
 
 def test_the_adapter_is_short():
@@ -81,8 +74,8 @@ def test_the_adapter_is_short():
     assert len((files["permgraph_pulsenet.py"] + files["pyproject.toml"]).splitlines()) < 60
 
 
-def test_it_is_listed_with_its_own_package(site, given):
-    found = json.loads(permgraph(site, given, "adapters", "--json").stdout)["adapters"]
+def test_it_is_listed_with_its_own_package(installed):
+    found = json.loads(run("adapters", "--json").stdout)["adapters"]
     (mine,) = [item for item in found if item["name"] == "pulsenet"]
     assert (mine["distribution"], mine["model_types"], mine["problem"]) == (
         "permgraph-pulsenet 0.3",
@@ -91,25 +84,25 @@ def test_it_is_listed_with_its_own_package(site, given):
     )
 
 
-def test_it_merges_two_checkpoints(site, given):
-    permgraph(site, given, "merge", "a", "b", "--data", "signals", "--weight", "0.75", "--out", "merged")
-    a, b = (load_file(given / name / "model.safetensors") for name in "ab")
-    merged = load_file(given / "merged" / "model.safetensors")
-    report = json.loads((given / "merged" / "permgraph.json").read_text())
+def test_it_merges_two_checkpoints(installed):
+    run("merge", "a", "b", "--data", "signals", "--weight", "0.75", "--out", "merged")
+    a, b = (load_file(installed / name / "model.safetensors") for name in "ab")
+    merged = load_file(installed / "merged" / "model.safetensors")
+    report = json.loads((installed / "merged" / "permgraph.json").read_text())
     assert report["certificate"]["ok"]
     (name,) = [name for name in report["groups"] if len(report["permutations"][name]) == 8]
     order = report["permutations"][name]
     assert order != sorted(order)
     for key in ("baseline", "norm.running_var", "read.bias"):
         assert torch.allclose(merged[key], 0.75 * a[f"net.{key}"] + 0.25 * b[f"net.{key}"][order], atol=1e-6)
-    assert json.loads((given / "merged" / "config.json").read_text())["architectures"] == ["PulseNet"]
+    assert json.loads((installed / "merged" / "config.json").read_text())["architectures"] == ["PulseNet"]
 
 
-def test_its_refusals_are_told(site, given):
-    assert "no signals" in permgraph(site, given, "align", "a", "b", "--data", "a", "--out", "x", code=1).stderr
-    (given / "b" / "config.json").write_text('{"model_type": "pulsenet", "width": 8, "streaming": true}')
-    assert "streaming is on" in permgraph(site, given, "align", "a", "b", "--out", "x", code=1).stderr
+def test_its_refusals_are_told(installed):
+    assert "no signals" in run("align", "a", "b", "--data", "a", "--out", "x", code=1).stderr
+    (installed / "b" / "config.json").write_text('{"model_type": "pulsenet", "width": 8, "streaming": true}')
+    assert "streaming is on" in run("align", "a", "b", "--out", "x", code=1).stderr
 
 
-def test_without_it_the_model_type_is_unknown(site, given):
-    assert "'pulsenet' is not known to transformers" in permgraph("", given, "inspect", "a", code=1).stderr
+def test_without_it_the_model_type_is_unknown(given):
+    assert "'pulsenet' is not known to transformers" in run("inspect", given / "a", code=1).stderr

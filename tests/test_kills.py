@@ -38,7 +38,8 @@ def begun(*words, **more):
     )
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow  # `test_folders_meanwhile` kills a run at each of its moments
+@pytest.mark.parametrize("kills", [3, 200])
 def test_kills_at_random_moments(two, tmp_path, kills):
     before = hashes(two)
     process = begun(kill_runs.__file__, *two, tmp_path, kills, kills)
@@ -58,6 +59,7 @@ def test_kills_at_random_moments(two, tmp_path, kills):
         assert any(partial for _, _, _, partial, *_ in found)  # some were killed while they wrote
 
 
+@pytest.mark.slow  # `test_folders_meanwhile` has the same in one process
 def test_of_two_runs_into_one_folder_one_writes_and_the_other_is_refused(two, tmp_path):
     words = ("-m", "permgraph", "merge", *two, "--out", tmp_path / "out")
     runs = [begun(*words) for _ in range(2)]
@@ -74,7 +76,7 @@ def test_of_two_runs_into_one_folder_one_writes_and_the_other_is_refused(two, tm
     assert sorted(listed) == sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("room", [100, 20_000])
+@pytest.mark.parametrize("room", [pytest.param(100, marks=pytest.mark.slow), 20_000])
 def test_a_disk_without_room_leaves_nothing(two, tmp_path, room):
     """A limit on the size of a file stops a write as a full disk does: at the first byte, or amid the weights."""
 

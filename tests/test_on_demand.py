@@ -96,7 +96,7 @@ def test_the_same_in_other_kinds(pairs, tmp_path, command, name, kinds):
     assert max(apart) < 1e-5
 
 
-@pytest.mark.parametrize("command", ["merge", "align"])
+@pytest.mark.parametrize("command", ["merge", pytest.param("align", marks=pytest.mark.slow)])
 def test_heads_that_differ(tmp_path, command):
     bert(tmp_path / "a", "BertForSequenceClassification", num_labels=2)
     bert(tmp_path / "b", "BertForTokenClassification", seed=1, num_labels=3)
@@ -154,7 +154,7 @@ def test_sites_that_are_cut_give_the_same_sums(pairs, monkeypatch):
     assert one == two
 
 
-@pytest.mark.parametrize("name", ["Llama", "BERT", "ResNet"])
+@pytest.mark.parametrize("name", ["Llama", pytest.param("BERT", marks=pytest.mark.slow), "ResNet"])
 def test_a_proof_without_matrices_finds_every_wrong_layout(pairs, name):
     """The proof takes matrices at random, not from the files: a specification that leaves one out is refused."""
     a = load(str(pairs / name / "a"), on_demand=True)

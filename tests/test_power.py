@@ -76,8 +76,13 @@ def test_no_group_of_a_deep_model_is_out_of_sight(made):
 
 @pytest.mark.parametrize(
     ("made", "name"),
-    [(deep_encoder, "encoder.layer.15.attention.self.query.weight"), (lambda: chain(60, nn.ReLU), "2.weight")],
-    ids=["encoder", "chain"],
+    [
+        pytest.param(lambda: deep_encoder(4), "encoder.layer.3.attention.self.query.weight", id="encoder"),
+        pytest.param(
+            deep_encoder, "encoder.layer.15.attention.self.query.weight", id="deep encoder", marks=pytest.mark.slow
+        ),
+        pytest.param(lambda: chain(60, nn.ReLU), "2.weight", id="chain"),
+    ],
 )
 def test_a_wrong_group_of_a_deep_model_is_caught(made, name):
     model, x = made()

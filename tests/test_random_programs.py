@@ -11,7 +11,7 @@ from zoo_rows import Case
 
 from permgraph import derive
 
-QUICK, ALL = 150, 20_000
+QUICK, ALL = 75, 20_000
 NOISE = (
     1e-9  # of the output: a group that changes more is unsound, and a program of which rounding changes more is none
 )

@@ -80,6 +80,7 @@ def batches():
 """
 
 
+@pytest.mark.slow  # a user's group of processes, above, loses one too
 def test_a_lost_process_is_said_and_nothing_is_written(given, tmp_path):
     (tmp_path / "lost_data.py").write_text(LOST)
     with socket.socket() as free:

@@ -75,7 +75,7 @@ def test_a_model_by_name_merges_with_a_folder(timm, given, tmp_path, monkeypatch
     assert timm.create_model(f"local-dir:{out}", pretrained=True).num_classes == 5
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+@pytest.mark.parametrize("name", ["test_resnet", pytest.param("test_convnext", marks=pytest.mark.slow)])
 def test_classifiers_of_other_labels_stay_and_the_rest_is_merged(timm, tmp_path, name):
     for folder, classes in (("a", 5), ("b", 3)):
         torch.manual_seed(classes)
