@@ -177,7 +177,7 @@ class Registry(Mapping[str, Registered[F]]):
         function = plugin.load()
         if not callable(function):
             raise PluginError(
-                f"{plugin.name!r} of {plugin.distribution} is no function but a {type(function).__name__}: "
+                f"{plugin.name!r} of {plugin.distribution} is a {type(function).__name__}, not a function: "
                 f"name a function under the entry points {self.group}"
             )
         known = next((one for one in self._known.values() if one.function is function), None)

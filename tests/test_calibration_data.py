@@ -92,5 +92,5 @@ def test_data_that_cannot_be_read_says_why(tmp_path):
     (tmp_path / "texts" / "a.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CalibrationError, match="UTF-8"):
         loaded.calibration(tmp_path / "texts")
-    with pytest.raises(CalibrationError, match="nothing is known of how Linear reads files"):
+    with pytest.raises(CalibrationError, match="there is no reader of data files for Linear"):
         read_batches(tmp_path, model=torch.nn.Linear(1, 1), folder=None)

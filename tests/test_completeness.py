@@ -48,7 +48,7 @@ def test_shifts_are_listed_with_their_reasons() -> None:
     model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 3)).eval()
     spec = pg.derive(model, torch.randn(2, 5), kinds="all")
     assert [str(shift) for shift in spec.shifts] == ["2.bias: 4 numbers: 3.bias takes it back"]
-    assert "beside the groups, 4 numbers may be added (`spec.shifts`) to 2.bias" in str(spec)
+    assert "in addition to the groups, 4 numbers may be added (`spec.shifts`) to 2.bias" in str(spec)
     assert pg.PermutationSpec.from_json(spec.to_json()).shifts == spec.shifts
     assert not pg.derive(model, torch.randn(2, 5)).shifts
 

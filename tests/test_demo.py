@@ -57,7 +57,7 @@ def fake_scores(model, probes):
 
 def test_without_its_models_the_demo_says_where_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "ASSETS", tmp_path / "assets")
-    assert "no part of an installed package. Run it from a checkout" in run(code=1).stderr
+    assert "not part of an installed package. Run it from a checkout" in run(code=1).stderr
 
 
 def test_the_sentences_say_what_came_out():

@@ -226,7 +226,7 @@ def test_refused(here: Path, case: str) -> None:
 
 BROKEN: dict[str, tuple[dict[str, str], str, str]] = {
     "an import that fails": ({"bad": "nowhere_at_all:merge"}, "bad", "'bad' of broken 1.0 cannot be loaded: Module"),
-    "no function": ({"bad": "broken_merges:NUMBER"}, "bad", "'bad' of broken 1.0 is no function but a int"),
+    "no function": ({"bad": "broken_merges:NUMBER"}, "bad", "'bad' of broken 1.0 is a int, not a function"),
     "another shape": ({"bad": "broken_merges:scalar"}, "bad", r"returned shape \(\) for 0.weight, which has shape"),
     "no tensor": ({"bad": "broken_merges:nothing"}, "bad", "returned a NoneType for 0.weight"),
     "a name of two packages": (
@@ -286,4 +286,4 @@ def test_rules_that_cannot_be_imported_are_told_where_one_is_missing(
 @pytest.mark.parametrize("text", ["density", "=1", "a b=1"])
 def test_options_of_the_command_line_are_names_with_values(text: str) -> None:
     refused = run("merge", "x", "y", "--out", "z", "--option", text, code=2)
-    assert "is no NAME=VALUE; write it as density=0.2" in refused.stderr
+    assert "is not of the form NAME=VALUE; write it as density=0.2" in refused.stderr

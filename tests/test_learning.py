@@ -166,8 +166,8 @@ def test_a_loss_of_the_user_sees_outputs_and_batch() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps is how many batches are learned from, at least 1, not 0"),
-        ({"steps": 1, "rate": 0.0}, "rate is that of Adam, above 0, not 0.0"),
+        ({"steps": 0}, "steps, the number of batches to learn from, must be at least 1, not 0"),
+        ({"steps": 1, "rate": 0.0}, "rate, the learning rate of Adam, must be above 0, not 0.0"),
         ({"steps": 1, "loss": "labels"}, "loss is one of logits, features, or a function, not 'labels'"),
     ],
 )

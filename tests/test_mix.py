@@ -182,8 +182,12 @@ REFUSED: dict[str, tuple[type[Exception], dict[str, Any], str]] = {
     "share": (OptionError, {"mix": 1.5}, "from 0 .weights alone. to 1 .correlation., not 1.5"),
     "both": (OptionError, {"mix": 0.5, "method": "weights"}, "give method 'weights' or mix 0.5, not both"),
     "unknown key": (OptionError, {"point_weights": {"nobody": [1]}}, "'nobody' is the name or role of no group"),
-    "negative": (OptionError, {"point_weights": {"residual": [1, -1, 0]}}, "weights are at least 0, and one is above"),
-    "all zero": (OptionError, {"point_weights": {"residual": [0, 0, 0]}}, "and one is above"),
+    "negative": (
+        OptionError,
+        {"point_weights": {"residual": [1, -1, 0]}},
+        "weights must be at least 0, and one must be above 0",
+    ),
+    "all zero": (OptionError, {"point_weights": {"residual": [0, 0, 0]}}, "and one must be above"),
     "too few": (
         OptionError,
         {"point_weights": {"residual": [1]}},

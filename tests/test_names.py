@@ -56,7 +56,7 @@ def test_what_lies_beside_the_prefix_is_left_out():
 def test_two_models_in_one_file_are_refused():
     with pytest.raises(CheckpointError, match=r"several models fit, under student\., teacher\."):
         fitted((*under("student."), *under("teacher.")), OWN)
-    with pytest.raises(CheckpointError, match=r"both stand for 'head\.weight'"):
+    with pytest.raises(CheckpointError, match=r"are both names of 'head\.weight'"):
         fitted((*OWN, "_orig_mod.head.weight"), OWN)
 
 

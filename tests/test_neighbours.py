@@ -284,7 +284,7 @@ def test_an_adapter_moves_with_its_model(tmp_path: Path, name: str) -> None:
 
 def test_what_cannot_be_carried_is_refused(tmp_path: Path) -> None:
     a, out = folders.bert(tmp_path / "a"), ("--out", tmp_path / "out")
-    require_error(run("align", a, a, "--carry", a, *out, code=1), "a: is no adapter .*adapter_config.json")
+    require_error(run("align", a, a, "--carry", a, *out, code=1), "a: is not an adapter .*adapter_config.json")
     for place in (tmp_path / "one" / "tuned", tmp_path / "two" / "tuned"):
         place.mkdir(parents=True)
         adapter(place)

@@ -84,7 +84,7 @@ def test_what_is_certified_is_what_is_loaded(share: Callable[[Branches], None], 
         (overlapping, r"h\.weight and g\.weight share memory, but not as one tensor"),
         (transposed, r"h\.weight and g\.weight share memory"),
         (as_a_view, r"(v and h\.weight|h\.weight and v) share memory"),
-        (constant_view, r"constant, which is no part of the state dict, shares memory with h\.weight"),
+        (constant_view, r"constant, which is not part of the state dict, shares memory with h\.weight"),
     ],
 )
 def test_a_part_that_is_shared_is_refused(share: Callable[[Branches], None], message: str) -> None:

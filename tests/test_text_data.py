@@ -121,7 +121,7 @@ def test_a_model_of_text_and_images_is_given_pairs(tmp_path):
 
 def test_an_encoder_decoder_of_sound_has_no_text_to_give(tmp_path):
     assert "whisper" in MODELS
-    with pytest.raises(CalibrationError, match=r"nothing is known of how WhisperModel reads files.*--data python:"):
+    with pytest.raises(CalibrationError, match=r"there is no reader of data files for WhisperModel.*--data python:"):
         read_batches(tmp_path, model=built("whisper"), folder=tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_batches_made_by_a_function(tmp_path, monkeypatch):
         with pytest.raises(CalibrationError, match=message):
             loaded.calibration(f"python:batches_for_test:{name}")
     (tmp_path / "files").mkdir()
-    with pytest.raises(CalibrationError, match="nothing is known of how Sequential reads files"):
+    with pytest.raises(CalibrationError, match="there is no reader of data files for Sequential"):
         loaded.calibration(tmp_path / "files")
 
 

@@ -128,7 +128,7 @@ def no_trunk():
 REFUSED = {
     "no trunk": (no_trunk, torch.randn(2, 4), {}, SpecMismatchError, "share no units that could be matched"),
     "kinds": (
-        lambda: (Detector(3), Detector(5)), IMAGES, {"kinds": "signed"}, OptionError, "kinds permutation alone",
+        lambda: (Detector(3), Detector(5)), IMAGES, {"kinds": "signed"}, OptionError, "matched by permutations",
     ),
     "word": (lambda: (Detector(3), Detector(3)), IMAGES, {"heads": "second"}, OptionError, "heads is one of merge"),
 }  # fmt: skip
@@ -170,7 +170,7 @@ def test_models_made_by_code_have_two_heads_in_one_folder(code, tmp_path):
     refused = run("merge", *code, "--out", tmp_path / "no", code=1)
     assert "kind.weight" in refused.stderr
     done = run("merge", *code, "--out", tmp_path / "m", "--heads", "both")
-    assert "kept from the first model: kind; moved along, beside it: kind of" in done.stdout
+    assert "kept from the first model: kind; moved, and written too: kind of" in done.stdout
     merged, head = (load_file(tmp_path / "m" / f"{name}.safetensors") for name in ("model", "second_head"))
     assert set(head) == {"kind.weight", "kind.bias"}
     Detector(3).load_state_dict(merged)
@@ -219,7 +219,7 @@ def test_heads_by_word_on_the_command_line(berts, tmp_path):
         ((*three[:2], "--heads", "none"), "--heads is merge, first or both, not 'none'"),
     ):
         assert message in run("merge", *words, "--out", tmp_path / "no", code=2).stderr
-    with pytest.raises(CheckpointError, match=r"has no second_head\.safetensors beside second_config\.json"):
+    with pytest.raises(CheckpointError, match=r"has second_config\.json but no second_head\.safetensors"):
         pg.TwoHeads.from_pretrained(folder)
 
 

@@ -34,7 +34,7 @@ class AdapterFolder:
         path = next((folder / name for name in STORED if (folder / name).is_file()), None)
         if path is None or not (folder / ADAPTER).is_file():
             raise CheckpointError(
-                f"{folder}: is no adapter (looked for {ADAPTER} and {STORED[0]}). Give a folder that PEFT wrote."
+                f"{folder}: is not an adapter (looked for {ADAPTER} and {STORED[0]}). Give a folder that PEFT wrote."
             )
         return cls(folder.resolve().name, read_json(folder / ADAPTER), dict(open_checkpoint(path)))
 

@@ -56,7 +56,9 @@ def _state_dict(file: OpenFile, value: Any) -> tuple[dict[str, Tensor], dict[str
     """The mapping from names to tensors in what was read, and what lies beside it."""
     left_out: dict[str, str] = {}
     while isinstance(value, Mapping) and (inner := _container(file, value)) is not None:
-        left_out |= {str(name): f"beside the weights, which are under {inner!r}" for name in value if name != inner}
+        left_out |= {
+            str(name): f"not part of the weights, which are under {inner!r}" for name in value if name != inner
+        }
         value = value[inner]
     if not isinstance(value, Mapping):
         kind = "a whole pickled model" if isinstance(value, Inert) else f"a {type(value).__name__}"
@@ -108,7 +110,7 @@ def _load(file: OpenFile) -> Any:
             asked = re.search(r"GLOBAL ([\w.]+)", str(error))
             what = f"it asks to run code (`{asked[1]}`) while it is read, and that" if asked else "what it asks for"
             raise CheckpointError(  # without the cause, whose advice is to run that code
-                f"{file.path}: is damaged, or no plain file of tensors: {what} is refused. Get the checkpoint as "
+                f"{file.path}: is damaged, or not a plain file of tensors: {what} is refused. Get the checkpoint as "
                 "safetensors."
             ) from None
         except ValueError as error:

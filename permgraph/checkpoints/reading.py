@@ -160,7 +160,7 @@ def _shards(index: Path) -> list[Path]:
     for name in names:
         if Path(name).name != name or Path(name).suffix != suffix:
             raise CheckpointError(
-                f"{index}: the shard {name!r} is not the name of a {suffix} file beside the index. "
+                f"{index}: the shard {name!r} is not the name of a {suffix} file in the folder of the index. "
                 "Download the index again, from a source you trust."
             )
     missing = [name for name in names if not (index.parent / name).is_file()]

@@ -56,7 +56,7 @@ def _header(file: OpenFile) -> tuple[dict[str, Any], int]:
     try:
         header = parse_json(file.read(LENGTH, length).decode("utf-8"), once=True)
     except ValueError as error:
-        raise unreadable(file.path, f"its header is no JSON: {error}") from error
+        raise unreadable(file.path, f"its header is not JSON: {error}") from error
     if not isinstance(header, dict):
         raise unreadable(file.path, f"its header is a JSON {type(header).__name__}")
     return header, LENGTH + length

@@ -60,14 +60,18 @@ Dtype = Annotated[
 ]
 MaxShardSize = Annotated[
     str | None,
-    typer.Option("--max-shard-size", metavar="SIZE", help="Split the weights, as 2GB.  [default: as A's files are]"),
+    typer.Option(
+        "--max-shard-size",
+        metavar="SIZE",
+        help="Split the weights into files of at most this size, e.g. 2GB.  [default: as A's files are]",
+    ),
 ]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="Stay within so much memory, as 6GB: match by weights, and read them from their files as they are needed.",
+        help="Stay within this much memory, e.g. 6GB: match by weights, and read them from files when they are needed.",
     ),
 ]
 ModelOption = Annotated[
@@ -83,7 +87,7 @@ HeadsOption = Annotated[
     typer.Option(
         "--heads",
         metavar="HOW",
-        help="What happens to heads, as classifiers: merge; first, A's is kept; or both, B's is moved and written too. "
+        help="What to do with heads, such as classifiers: merge; first, keep A's; or both, write B's too, moved. "
         " [default: merge where they are alike, else first]",
     ),
 ]
@@ -91,7 +95,7 @@ Enlarge = Annotated[
     bool,
     typer.Option(
         "--enlarge",
-        help="B may have fewer hidden units, heads and layers than A: such as do nothing are added to it.",
+        help="B may have fewer hidden units, heads and layers than A: units and layers without effect are added to it.",
     ),
 ]
 Carry = Annotated[

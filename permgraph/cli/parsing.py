@@ -29,7 +29,7 @@ def options_of(given: Sequence[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not (equals and name.isidentifier()):
-            raise UsageError(f"--option {text!r} is no NAME=VALUE; write it as density=0.2")
+            raise UsageError(f"--option {text!r} is not of the form NAME=VALUE; write it as density=0.2")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -84,7 +84,9 @@ def weigh(
         if not names:
             raise OptionError(f"point_weights: {key!r} is the name or role of no group that is matched")
         if any(not (isfinite(value) and value >= 0) for value in values) or not any(values):
-            raise OptionError(f"point_weights: {key!r} has {list(values)}; weights are at least 0, and one is above")
+            raise OptionError(
+                f"point_weights: {key!r} has {list(values)}; weights must be at least 0, and one must be above 0"
+            )
         for name in names:
             here = [point for point in points if name in point.groups and not point.reserve]
             if len(here) != len(values):

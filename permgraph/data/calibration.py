@@ -33,8 +33,8 @@ def read_batches(
     decodes = "decoder_input_ids" in names
     if folder is None or not main or {*names} - {*main} - {"decoder_input_ids"} or (decodes and main != ["input_ids"]):
         raise CalibrationError(
-            f"{data}: nothing is known of how {type(model).__name__} reads files. Match by weights (leave the data "
-            "away), give batches of your own (--data python:module:function, or permgraph.align), or write an adapter."
+            f"{data}: there is no reader of data files for {type(model).__name__}. Match by weights (omit the data), "
+            "give batches of your own (--data python:module:function, or permgraph.align), or write an adapter."
         )
     options: dict[str, Any] = {"model": model, "folder": folder, "seed": seed, "batch_size": batch_size, "limit": limit}
     found = [READERS[name](data, **options) for name in main]

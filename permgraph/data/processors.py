@@ -23,7 +23,7 @@ def load_processor(kind: str, folder: Path) -> Any:
         reason = (str(error).splitlines() or [""])[0]
         raise CalibrationError(
             f"{folder}: its processor ({kind}) cannot be loaded: {type(error).__name__}: {reason}. Put the tokenizer "
-            "or preprocessor files of the model beside its weights."
+            "or preprocessor files of the model in this folder."
         ) from error
 
 

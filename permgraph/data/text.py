@@ -32,7 +32,7 @@ def token_rows(data: Path, tokenizer: Any, length: int, *, seed: int = 0) -> lis
     if size < 1:
         raise CalibrationError(
             f"{data}: the model has {length} positions, and the special tokens of its tokenizer take "
-            f"{len(head) + len(tail)}: no text fits. Match by weights (leave the data out)."
+            f"{len(head) + len(tail)}: no text fits. Match by weights (omit the data)."
         )
     ids: list[int] = []
     for text in chain.from_iterable(read_texts(path) for path in files_with(data, tuple(READERS), "text")):

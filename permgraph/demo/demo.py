@@ -59,7 +59,7 @@ def run(session: Session, out: Path | None) -> None:
     started = time.monotonic()
     if not ASSETS.is_dir():
         raise CheckpointError(
-            f"{ASSETS}: the models and clips of the demo (14 MB) are no part of an installed package. Run it from a "
+            f"{ASSETS}: the models and clips of the demo (14 MB) are not part of an installed package. Run it from a "
             "checkout of the source, by `make demo`."
         )
     if out is not None:

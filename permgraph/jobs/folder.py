@@ -160,7 +160,7 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     if found.warning:
         session.warn(found.warning)
     if not names:
-        session.warn("no group of these models moves, so they are taken as they stand: `permgraph inspect` says why")
+        session.warn("no group of these models moves, so B is used unchanged: `permgraph inspect` says why")
     if alignment.related is not None and names:
         session.warn(str(alignment.related))
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})

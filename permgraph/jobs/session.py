@@ -137,8 +137,8 @@ def _written() -> Iterator[None]:
     except OSError as error:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python fails once more when it flushes at its end
         raise CheckpointError(
-            f"the terminal, file or pipe that stdout leads to cannot be written: {reason(error)}. What the command was "
-            "to write elsewhere is written."
+            f"the terminal, file or pipe that stdout leads to cannot be written: {reason(error)}. The "
+            "command's other outputs were written."
         ) from error
 
 

@@ -49,9 +49,9 @@ def descend(
     early or the loss is not finite.
     """
     if steps < 1:
-        raise OptionError(f"steps is how many batches are learned from, at least 1, not {steps}")
+        raise OptionError(f"steps, the number of batches to learn from, must be at least 1, not {steps}")
     if not 0 < rate < math.inf:
-        raise OptionError(f"rate is that of Adam, above 0, not {rate}")
+        raise OptionError(f"rate, the learning rate of Adam, must be above 0, not {rate}")
     data, losses = calibration.batches.sequence, []
     judge = Judge(value, x, as_batch(data[-1]) if data is not None and len(data) >= HELD_OUT else None)
     generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.Adam(list(x.values()), lr=rate)

@@ -125,8 +125,8 @@ def _proved(task: Task, elements: Sequence[Permutations], example: Batch) -> tup
         certificate = task.models.certificate(number, task.spec, element, example, task.seed)
         if not certificate.ok:
             raise VerificationError(
-                f"the alignment of {task.models.name(number)} is refused: {certificate}; leave those groups out by "
-                "groups, and please report this model"
+                f"the alignment of {task.models.name(number)} is refused: {certificate}; exclude those groups with "
+                "groups=, and please report this model"
             )
         certificates.append(certificate)
     return tuple(certificates)

@@ -77,7 +77,7 @@ def match_trunks(
     `match_models` raises.
     """
     if kinds != "permutation":
-        raise OptionError("models whose heads differ are matched in kinds permutation alone: leave out kinds")
+        raise OptionError("models whose heads differ can only be matched by permutations: omit kinds")
     batches = None if data is None else Batches.of(data)
     given = (as_args(args), dict(kwargs or {})) if args or kwargs else inputs_of(model_a)
     example = given if batches is None else batches.first
@@ -156,5 +156,5 @@ def _proof(
     inputs = bind(program, *example)
     found = certify(program, spec, state, inputs, element=element, trials=1, seed=seed)
     if not found.ok:
-        raise VerificationError(f"the head of B cannot move along: {found}; leave those groups out by groups")
+        raise VerificationError(f"the head of B cannot move along: {found}; exclude those groups with groups=")
     return found

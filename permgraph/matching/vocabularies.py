@@ -69,7 +69,7 @@ def differing_tokens(a: Mapping[str, int], b: Mapping[str, int]) -> str:
 def _unknown(a: Vocabulary, b: Vocabulary, lacking: list[str]) -> SpecMismatchError:
     return SpecMismatchError(
         f"the vocabularies differ: {a.name} has {a.rows} rows of token embeddings, {b.name} {b.rows}. Rows are matched "
-        f"by token, and {' and '.join(lacking)} has no tokenizer. Put the tokenizer's files beside its weights, or "
+        f"by token, and {' and '.join(lacking)} has no tokenizer. Put the tokenizer's files in its folder, or "
         "give both as many rows with `model.resize_token_embeddings(rows)` of transformers, where the first rows mean "
         "the same tokens."
     )

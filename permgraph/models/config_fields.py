@@ -20,7 +20,7 @@ def require_fields(path: Path, fields: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{path}: has no `model_type`. Give a folder of a transformers model.")
     named = fields.get("architectures")
     if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
-        raise CheckpointError(f"{path}: `architectures` is no list of class names. Correct that field.")
+        raise CheckpointError(f"{path}: `architectures` is not a list of class names. Correct that field.")
     for name, number in _numbers(fields, ""):
         bound = MOST_LAYERS if name.rsplit("_", 1)[-1].rsplit(".", 1)[-1] in DEPTHS else MOST
         if abs(number) > bound:

@@ -76,7 +76,7 @@ class Heads:
         parts = [
             f"heads not merged ({self.reason})",
             f"kept from the first model: {', '.join(self.kept)}" if self.kept else "",
-            f"{'moved along, beside it' if self.second else 'left out'}: {'; '.join(left)}" if left else "",
+            f"{'moved, and written too' if self.second else 'left out'}: {'; '.join(left)}" if left else "",
         ]
         return "; ".join(part for part in parts if part)
 

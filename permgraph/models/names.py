@@ -46,7 +46,7 @@ def fitted(stored: Iterable[str], wanted: Collection[str], base: str = "") -> Fi
         if not inner.startswith(prefix):
             left_out[name] = "a moving average" if AVERAGE.search(name) else f"not under {prefix!r}, as the weights are"
         elif (new := inner.removeprefix(prefix)) in names:
-            raise CheckpointError(f"{names[new]!r} and {name!r} both stand for {new!r}. Save it with one of them.")
+            raise CheckpointError(f"{names[new]!r} and {name!r} are both names of {new!r}. Save it with one of them.")
         else:
             names[new] = name
     return Fitted(names, left_out, prefix)
@@ -97,7 +97,7 @@ def _prefix(names: Collection[str], known: Collection[str], count: int) -> str:
     usual = [prefix for prefix in best if not AVERAGE.search(prefix) and set(prefix.split(".")) <= _USUAL]
     if len(usual) != 1:
         raise CheckpointError(
-            f"the weights of several models fit, under {shorten(sorted(best))}. Save the one that is meant by itself."
+            f"the weights of several models fit, under {shorten(sorted(best))}. Save the intended one by itself."
         )
     return usual[0]
 

@@ -109,7 +109,7 @@ def renamed(checkpoint: Checkpoint, adapter: Adapter, wanted: dict[str, Tensor],
     for name, new in renamed.items():
         if new in names:
             raise CheckpointError(
-                f"{checkpoint.folder}: {names[new]!r} and {bare.names[name]!r} both stand for {new!r}. Save it with "
+                f"{checkpoint.folder}: {names[new]!r} and {bare.names[name]!r} are both names of {new!r}. Save it with "
                 "one of them."
             )
         names[new] = bare.names[name]

@@ -28,7 +28,7 @@ def known_config(fields: Mapping[str, Any]) -> Any:
     if model_type not in hf.CONFIG_MAPPING:
         raise AdapterError(
             f"model type {model_type!r} is not known to transformers {hf.__version__}, and no adapter claims it. "
-            "Install an adapter for it or a newer transformers; code that lies beside the weights is never run."
+            "Install an adapter for it or a newer transformers; code in a checkpoint folder is never run."
         )
     return config_of(hf.CONFIG_MAPPING[model_type], fields)
 

@@ -36,7 +36,7 @@ class TwoHeads(nn.Module):
         place = Path(folder)
         if not all((place / name).is_file() for name in (SECOND_HEAD, SECOND_CONFIG)):
             raise CheckpointError(
-                f"{folder}: has no {SECOND_HEAD} beside {SECOND_CONFIG}. Give a folder that `permgraph merge --heads "
+                f"{folder}: has {SECOND_CONFIG} but no {SECOND_HEAD}. Give a folder that `permgraph merge --heads "
                 "both` wrote of two transformers models."
             )
         kinds = [_class_in(place / name) for name in ("config.json", SECOND_CONFIG)]

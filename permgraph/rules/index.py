@@ -56,7 +56,7 @@ def diagonal(call: Call) -> None:
     names = letters(len(x.shape))
     passing = [name for k, name in enumerate(names) if k not in (one, other)]
     if call["offset"] or x.shape[one] != x.shape[other]:
-        why = "a diagonal beside the main one"
+        why = "a diagonal other than the main one"
         pinned = dict.fromkeys((names[one], names[other], "i"), why)
     else:
         names[one] = names[other] = "i"

@@ -63,7 +63,10 @@ def summary(spec: PermutationSpec) -> str:
     if spec.shifts:
         names = [name for name, _ in fold(shift.tensor for shift in spec.shifts)]
         count = sum(shift.dimension for shift in spec.shifts)
-        lines += ["", f"beside the groups, {count:,} numbers may be added (`spec.shifts`) to {', '.join(names)}"]
+        lines += [
+            "",
+            f"in addition to the groups, {count:,} numbers may be added (`spec.shifts`) to {', '.join(names)}",
+        ]
     if spec.unread:
         lines += ["", f"not read by the forward pass at these shapes: {', '.join(parts_unread(spec))}"]
     return "\n".join(lines)

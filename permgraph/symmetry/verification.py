@@ -159,7 +159,7 @@ def certify(
 ) -> Certificate:
     """`verify` for a program that is captured already; with `element`, that one instead of random ones."""
     if trials < 1:
-        raise OptionError(f"trials is how many random parameters are tried, at least 1, not {trials}")
+        raise OptionError(f"trials, the number of random parameters to try, must be at least 1, not {trials}")
     if any(isinstance(x, Tensor) and x.is_meta for x in pytree.tree_leaves(dict(inputs))):
         raise VerificationError("verification computes: give it inputs on a real device, not on meta")
     if len(program.outputs) != len(spec.output_layouts):

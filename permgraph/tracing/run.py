@@ -37,7 +37,7 @@ def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | No
     names = [name for name, feed in program.feeds.items() if feed.kind == "input"]
     if spec != program.inputs_spec or len(flat) != len(names):
         raise SpecMismatchError(
-            "these inputs are structured otherwise than those that the model was traced with; "
+            "these inputs have another structure than those that the model was traced with; "
             "give the same arguments and keywords"
         )
     if program.device.type != "meta":

@@ -40,7 +40,7 @@ def aliases(constants: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dic
         for key in by_storage.get(_storage(tensor) or 0, ()):
             if _meet(state[key], tensor):
                 raise CaptureError(
-                    f"{name}, which is no part of the state dict, shares memory with {key} and changes when weights "
+                    f"{name}, which is not part of the state dict, shares memory with {key} and changes when weights "
                     f"are loaded: compute it from {key} in the forward pass"
                 )
     return found

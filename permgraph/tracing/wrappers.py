@@ -16,7 +16,7 @@ INSTEAD = {
     "FullyShardedDataParallel": "its weights are in shards: gather them and load them into the plain model",
     "FSDPModule": "its weights are in shards: gather them and load them into the plain model",
     "DeepSpeedEngine": "give engine.module, with its weights gathered",
-    "PeftModel": "its adapter is beside the weights: give model.merge_and_unload()",
+    "PeftModel": "its adapter is not merged into the weights: give model.merge_and_unload()",
 }
 HOLDERS = ("model", "module")
 

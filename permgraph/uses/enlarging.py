@@ -187,7 +187,7 @@ def _proved(programs: tuple[Program, Program], plan: _Plan, states: tuple[State,
     error = max(scales.errors(worst or []), default=0.0)
     if not error <= TOLERANCE:
         raise VerificationError(
-            f"with what A has more at 0, the model does not compute what B does (error {error:.1e}): a layer of "
-            "weights 0 is no identity in it, as with a norm behind the sum, or units of weight 0 are not without effect"
+            f"with A's additional weights at 0, the model does not compute what B does (error {error:.1e}): a layer "
+            "with weights 0 is not the identity in it (as after a norm), or units with weights 0 have an effect"
         )
     return error
