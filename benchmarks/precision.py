@@ -102,7 +102,7 @@ def by_correlation(
     seconds: dict[str, float] = {}
     fans = {k: Fan(int(np.prod(point.sizes)), point.node, seconds) for k, point in enumerate(points)}
     for batch in batches:
-        observe(pair, as_batch(batch), points, fans)  # type: ignore[arg-type]
+        observe(pair, [as_batch(batch)], points, fans)  # type: ignore[arg-type]
     terms: dict[str, list[Term]] = {}
     found: dict[str, Tables] = {}
     for name in WAYS:

@@ -111,6 +111,18 @@ def test_heads_that_differ(tmp_path, command):
     assert parts.keys() == stored(tmp_path / "whole").keys()
 
 
+def test_both_heads(tmp_path):
+    bert(tmp_path / "a", "BertForSequenceClassification", num_labels=2)
+    bert(tmp_path / "b", "BertForTokenClassification", seed=1, num_labels=3)
+    for out, more in {"parts": ("--max-memory", "2GB"), "whole": ()}.items():
+        run("merge", tmp_path / "a", tmp_path / "b", "--heads", "both", "--out", tmp_path / out, *more)
+    for name in ("model", "second_head"):
+        parts, whole = (load_file(tmp_path / made / f"{name}.safetensors") for made in ("parts", "whole"))
+        assert parts.keys() == whole.keys()
+        assert all(torch.equal(parts[key], whole[key]) for key in whole)
+    assert "classifier.weight" in parts
+
+
 def test_three_models(pairs, tmp_path):
     here = pairs / "Llama"
     plant(here / "b", tmp_path / "c")
@@ -260,8 +272,9 @@ def test_a_folder_of_timm_is_refused(tmp_path):
     ("words", "expected"),
     [
         (("--max-memory", "much"), "a size is a number"),
-        (("--max-memory", "2GB", "--data", "."), "matches by weights alone"),
-        (("--max-memory", "2GB", "--heads", "both"), "keeps A's head where heads differ"),
+        (("--max-memory", "2GB", "--data", ".", "--mix", "0.5"), "by weights or by correlation"),
+        (("--max-memory", "2GB", "--data", ".", "--kinds", "all"), "matches permutations by data"),
+        (("--max-memory", "2GB", "--data", ".", "--merge", "repair"), "runs merged models whole"),
         (("--max-memory", "2GB", "--device", "cuda"), "computes on the CPU"),
         (("--max-memory", "2GB", "--loss", "m:f"), "reads them in parts"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Rows = Callable[[str, int, int], Tensor]
@@ -71,6 +72,13 @@ def like(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def rows_of(state: Mapping[str, Tensor], name: str, rows: tuple[int, int]) -> Tensor:
     """Rows of one tensor, without the others where that can be."""
     return state.rows(name, *rows) if isinstance(state, LazyState) else state[name][slice(*rows)]
+
+
+def index_of(state: Mapping[str, Tensor], name: str, rows: Tensor) -> Tensor:
+    """Rows of one tensor by an index vector, without the others where that can be."""
+    if not isinstance(state, LazyState) or state.part is None:
+        return state[name][rows]
+    return torch.cat([state.rows(name, row, row + 1) for row in rows.tolist()])
 
 
 def slabs_of(state: Mapping[str, Tensor], name: str) -> Iterator[Tensor]:

@@ -46,15 +46,15 @@ def matching_of(
 
 
 def within_memory(session: Session, matching: Matching, max_memory: str | None) -> Matching:
-    """The same within so much memory, which is possible by weights on the CPU."""
+    """The same within so much memory: on the CPU, by weights, or of permutations by correlation."""
     if max_memory is None:
         return matching
     from permgraph.checkpoints.sharding import bytes_of
 
-    if matching.data is not None or matching.method not in (None, "weights"):
-        raise UsageError("--max-memory matches by weights alone: leave out --data and --method")
-    if matching.heads is not None:
-        raise UsageError(f"--max-memory keeps A's head where heads differ: leave out --heads {matching.heads}")
+    if matching.mix is not None or matching.method not in (None, "weights", "correlation"):
+        raise UsageError("--max-memory matches by weights or by correlation: leave out --mix and any other --method")
+    if matching.data is not None and matching.kinds != "permutation":
+        raise UsageError(f"--max-memory matches permutations by data: leave out --data or --kinds {matching.kinds}")
     if session.device != "cpu":
         raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
     return replace(matching, max_memory=bytes_of(max_memory))

@@ -171,6 +171,8 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
         raise UsageError("--loss runs both models whole, and --max-memory reads them in parts: give one of the two")
     share = 1 / count if request.weight is None else weight_of(request.weight)
     needs_data = _needs_data(how, data, count)
+    if needs_data and request.max_memory is not None:
+        raise UsageError(f"--merge {how} runs merged models whole, and --max-memory reads them in parts: give one")
     if config is not None:
         from permgraph.jobs.recipe_inputs import require_unchanged
 

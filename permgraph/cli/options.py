@@ -71,7 +71,7 @@ MaxMemory = Annotated[
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="Stay within this much memory, e.g. 6GB: match by weights, and read them from files when they are needed.",
+        help="Stay within this much memory, e.g. 6GB: read weights when they are needed, once for several batches.",
     ),
 ]
 ModelOption = Annotated[

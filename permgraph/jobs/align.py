@@ -19,6 +19,7 @@ from permgraph.jobs.folder import require_room
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.plan import planned
+from permgraph.jobs.plan_data import planned_with_data
 from permgraph.jobs.processes import joined
 from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import align_models, align_trunks, is_in_out
@@ -30,8 +31,8 @@ from permgraph.models.borders import FittedPair
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import common_part, head_names, heads_of_trunks, on_the_whole
 from permgraph.models.loaded import LoadedModel
-from permgraph.symmetry.derivation import derive
-from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.derivation import Derivation, derive
+from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify
 from permgraph.tracing.capture import capture
@@ -104,19 +105,31 @@ def prepare(
     data = None if given is None else Batches(given)
     example = (first.args, first.kwargs) if data is None else data.first
     progress("deriving", 0, 1)
-    spec = found.derivation(example, first.outputs).spec
-    select(spec, matching.groups)
+    derivation = found.derivation(example, first.outputs)
+    groups = select(derivation.spec, matching.groups)
     progress("deriving", 1, 1)
-    if matching.max_memory is not None:
-        session.say(str(planned(spec, found.states, matching.max_memory, matching.kinds)))
-    inputs = {"args": first.args, "kwargs": first.kwargs} if data is None else {}
     options: dict[str, Any] = {"mix": matching.mix}
     if matching.max_memory is not None:
-        options |= {"effort": IN_TURN} if matching.kinds == "permutation" else {"rounds": ROUNDS_IN_TURN}
+        options |= _within(session, derivation, groups, found, matching)
+    whole = data is not None and matching.max_memory is None
+    inputs = {} if whole else {"args": first.args, "kwargs": first.kwargs}
     return found, inputs | {
         "data": data, "outputs": first.outputs, "method": matching.method, "groups": matching.groups,
         "kinds": matching.kinds, "seed": session.seed, "progress": progress, "options": options,
     }  # fmt: skip
+
+
+def _within(
+    session: Session, derivation: Derivation, groups: Sequence[PermutationGroup], models: Models, matching: Matching
+) -> dict[str, Any]:
+    """The options of a matcher that keeps to so much memory; says the plan. Raises OptionError where it cannot."""
+    most = matching.max_memory or 0
+    if matching.data is not None and matching.method != "weights":
+        plan = planned_with_data(derivation, groups, most)
+        session.say(str(plan))
+        return {"within": plan.within}
+    session.say(str(planned(derivation.spec, models.states, most, matching.kinds)))
+    return {"effort": IN_TURN} if matching.kinds == "permutation" else {"rounds": ROUNDS_IN_TURN}
 
 
 def calibration(session: Session, model: LoadedModel, matching: Matching) -> Iterable[Any] | None:

@@ -12,6 +12,7 @@ from permgraph.errors import OptionError
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.sites import families, sites
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.tracing.by_rows import AT_ONCE
 
 PASSES = 7
 """Over all files: hashes; finite; bounds and identity; families; streams again; objective; what is written."""
@@ -55,7 +56,9 @@ def planned(
     groups = spec.groups
     found = [site for site in sites(spec, groups) for site in site.cut(SIZES.whole)]
     largest = max((group.size * group.count for group in groups), default=0)
-    unique = {memory_of(tensor): tensor.numel() for tensor in like(states[0]).values()}
+    known = like(states[0])
+    unique = {memory_of(tensor): tensor.numel() for tensor in known.values()}
+    at_once = max((_at_once(spec, name, tensor) for name, tensor in known.items()), default=0)
     alone = kinds == "permutation"
     square = (ASSIGNED_BYTES if alone else SIGNED_BYTES) * largest**2
     work = square + (SITE_BYTES if alone else MIXED_BYTES) * max((site.cell.size for site in found), default=0)
@@ -64,14 +67,21 @@ def planned(
         mine = {group.name for group in family}
         own = [s for s in found if sum(not mine.isdisjoint(action.axes) for action in s.actions) > 1]
         work = max(work, square + SITE_BYTES // 2 * sum(site.cell.size for site in own))
-    proof = PROOF_BYTES * max(unique.values(), default=0)
-    memory = max(_resident(), AT_LEAST) + max(work, proof)
+    proof = PROOF_BYTES * at_once
+    memory = max(resident(), AT_LEAST) + max(work, proof)
     if memory > most:
         raise OptionError(
             f"--max-memory {size_of(most)} is too little: the largest group has {largest:,} units and the largest "
-            f"tensor {max(unique.values(), default=0):,} numbers, which take about {size_of(memory)}. Give that much."
+            f"tensor {at_once:,} numbers at once, which take about {size_of(memory)}. Give that much."
         )
     return Plan(PASSES if alone else PASSES_OF_KINDS, len(states) * sum(unique.values()), largest, memory)
+
+
+def _at_once(spec: PermutationSpec, name: str, tensor: Tensor) -> int:
+    """Elements of a tensor that a proof makes at once: some rows where none of them moves."""
+    layout = spec.layouts.get(name)
+    still = layout is not None and tensor.dim() == 2 and not any(cell.touches({0}) for cell in layout.cells)
+    return min(tensor.numel(), AT_ONCE) if still else tensor.numel()
 
 
 def size_of(count: int) -> str:
@@ -79,7 +89,8 @@ def size_of(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of memory that this process has held at most so far."""
     try:
         import resource
     except ImportError:  # no such figures on this system

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, islice
 from math import inf, prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from permgraph import ranks
 from permgraph.assignment.problem import Term
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.frames import Point
+from permgraph.comparing.in_step import InStep
 from permgraph.comparing.lockstep import Run, lockstep
 from permgraph.comparing.models import Models
 from permgraph.comparing.moments import CrossMoments
@@ -21,6 +23,22 @@ from permgraph.comparing.padding import padding_masks
 from permgraph.errors import CalibrationError
 from permgraph.tracing.run import Runner, bind
 
+
+@dataclass(frozen=True)
+class Within:
+    """How much is held at once while activations are compared; it changes nothing but time and memory.
+
+    Attributes:
+        room: bytes of the moments of two models; the data is read again for those that do not fit. None: no bound.
+        in_step: batches that go through the models together, layer by layer, each weight being read once for all.
+
+    """
+
+    room: int | None = None
+    in_step: int = 1
+
+
+WITHOUT = Within()
 Correlations = Mapping[tuple[int, int], list[Term]]
 """(a, b) with a < b -> the correlations of a's units with b's."""
 
@@ -32,6 +50,7 @@ def correlation_terms(
     *,
     once: bool = False,
     progress: Progress | None = None,
+    in_step: int = 1,
 ) -> list[Term]:
     """One term a point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
 
@@ -44,24 +63,34 @@ def correlation_terms(
     Raises CalibrationError for no batches, values that are not finite, constant activations, too few frames, or more
     correlations than the machine has memory for.
     """
-    return list(terms_of(points, moments_of(pair, points, Batches.of(data), once=once, progress=progress)))
+    moments = moments_of(pair, points, Batches.of(data), once=once, progress=progress, in_step=in_step)
+    return list(terms_of(points, moments))
 
 
 def moments_of(
-    pair: Models, points: Sequence[Point], batches: Batches, *, once: bool = False, progress: Progress | None = None
+    pair: Models,
+    points: Sequence[Point],
+    batches: Batches,
+    *,
+    once: bool = False,
+    progress: Progress | None = None,
+    in_step: int = 1,
 ) -> dict[int, CrossMoments]:
     """The moments of both models' activations at each point, over all batches, of all processes where there are some.
 
-    A sum over frames is the sum of the sums of the processes, each of which reads its own share of the batches.
+    A sum over frames is the sum of the sums of the processes, each of which reads its own share of the batches. They
+    are added in the order of the batches, however many go `in_step`.
     """
     pair.require_one_device()
     require_memory(points)
     moments = {k: CrossMoments(prod(p.sizes), where=p.node) for k, p in enumerate(points)}
     mine = batches.dealt(once=once)
     total = None if batches.total is None else -(-batches.total // ranks.count())
+    count = 0
     with ranks.together():
-        for count, batch in enumerate(mine, 1):
-            observe(pair, batch, points, moments)
+        while some := list(islice(mine, in_step)):
+            observe(pair, some, points, moments)
+            count += len(some)
             if progress is not None:
                 progress("calibration", count, total)
     for moment in moments.values():
@@ -69,19 +98,24 @@ def moments_of(
     return moments
 
 
-def observe(pair: Models, batch: Batch, points: Sequence[Point], moments: Mapping[int, CrossMoments]) -> None:
-    """Run both models on a batch and add what they do at `points` to `moments`."""
-    program = pair.program(batch)
-    inputs = bind(program, *batch)
-    masks = padding_masks(program, inputs)
+def observe(
+    pair: Models, batches: Sequence[Batch], points: Sequence[Point], moments: Mapping[int, CrossMoments]
+) -> None:
+    """Run both models on batches, all in step, up to the last of `points`, and add what they do there to `moments`."""
     here: dict[str, list[int]] = {}
     for k, point in enumerate(points):
         here.setdefault(point.node, []).append(k)
-    runs = [Run(Runner(program, state.__getitem__), inputs, masks) for state in pair.states]
-    for node, (a, b) in lockstep(runs, here):
+    runs, weights = list[Run](), [InStep(state, len(batches)) for state in pair.states]
+    for batch in batches:
+        program = pair.program(batch)
+        inputs = bind(program, *batch)
+        masks = padding_masks(program, inputs)
+        runs += [Run(Runner(program, own, by_rows=own.by_rows(program)), inputs, masks) for own in weights]
+    for node, stops in islice(lockstep(runs, here), len(here)):
         for k in here[node]:
-            point = points[k].resized(a.value.shape)
-            moments[k].update(point.frames(a.value), point.frames(b.value), point.kept(a.mask))
+            for a, b in zip(stops[::2], stops[1::2], strict=True):
+                point = points[k].resized(a.value.shape)
+                moments[k].update(point.frames(a.value), point.frames(b.value), point.kept(a.mask))
 
 
 def correlations(
@@ -92,17 +126,19 @@ def correlations(
     progress: Progress | None = None,
     part: int = 0,
     parts: int = 1,
+    in_step: int = 1,
 ) -> dict[tuple[int, int], list[Term]]:
     """The correlations of every pair of models at these points.
 
     Of two models in float64, by one reading of the data. Of more in float32, since all pairs are held at once, by one
-    reading a pair; `part` of `parts` is how much of all the work this is.
+    reading a pair. `part` of `parts` is how much of all the work this is; with several parts the data is read again.
     """
     if len(models) == 2:
-        return {(0, 1): correlation_terms(models, points, batches, once=True, progress=progress)}
+        once = parts == 1
+        return {(0, 1): correlation_terms(models, points, batches, once=once, progress=progress, in_step=in_step)}
     found, pairs = {}, list(combinations(range(len(models)), 2))
     for done, (a, b) in enumerate(pairs, part * len(pairs) + 1):
-        terms = correlation_terms(models.pair(a, b), points, batches)
+        terms = correlation_terms(models.pair(a, b), points, batches, in_step=in_step)
         found[a, b] = [Term(term.groups, term.matrix.astype(np.float32), term.weight) for term in terms]
         if progress is not None:
             progress("pairs correlated", done, parts * len(pairs))

@@ -117,7 +117,8 @@ def with_unseen(found: Sequence[Match], task: Task) -> list[Match]:
         return list(found)
     spec = task.spec
     moved = [
-        spec.apply({**spec.identity(), **match.element}, state) for match, state in zip(found, task.states, strict=True)
+        spec.applied({**spec.identity(), **match.element}, state)
+        for match, state in zip(found, task.states, strict=True)
     ]
     further = match_states(replace(task, groups=unseen, models=task.models.with_states(*moved), progress=None))
     result = []

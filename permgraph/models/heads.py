@@ -116,9 +116,9 @@ def heads_of_trunks(models: Sequence[LoadedModel], kept: Sequence[str], how: str
 
 def head_names(model: LoadedModel, part: LoadedModel) -> list[str]:
     """Names of a model's head: what lies outside its common part and is not tied to a tensor of it."""
-    inner = {tensor.data_ptr() for tensor in part.model.state_dict().values() if tensor.numel()}
-    state = model.model.state_dict()
-    return [name for name in _outside(model.model, part.model) if state[name].data_ptr() not in inner]
+    inner = set(map(memory_of, like(part.weights).values()))
+    state = like(model.weights)
+    return [name for name in _outside(model.model, part.model) if memory_of(state[name]) not in inner]
 
 
 def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpec, found: Permutations) -> Permutations:

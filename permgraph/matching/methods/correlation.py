@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
+from math import prod
 
 from permgraph.assignment.solve import objective, solve
 from permgraph.comparing.frames import Point
-from permgraph.matching.correlation import Correlations, correlations
+from permgraph.comparing.moments import CHUNK
+from permgraph.matching.correlation import WITHOUT, Correlations, Within, correlations
 from permgraph.matching.gains import correlation_gains
 from permgraph.matching.groups import pinned_sizes
 from permgraph.matching.kinds.match import match_kinds
@@ -19,24 +19,30 @@ from permgraph.matching.weights.sites import families
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
 
+Portion = tuple[list[PermutationGroup], list[Point]]
+FRAMES, SOLVED = 2 * 4 * (CHUNK + 1), 8 + 12
 MEMORY = 2**31  # bytes of correlations held at once where there are more than two models; above it data is read again
 
 
 @matcher("correlation", reference="arXiv 1511.07543, arXiv 2506.11403", needs_data=True)
-def by_correlation(task: Task, *, point_weights: Mapping[str, Sequence[float]] | None = None) -> list[Match]:
+def by_correlation(
+    task: Task, *, point_weights: Mapping[str, Sequence[float]] | None = None, within: Within = WITHOUT
+) -> list[Match]:
     """Maximise the sum of signed correlations of matched units, at each point where a group is contracted.
 
-    Of more than two models, groups that share no point are settled apart, as many at once as MEMORY lets their
-    correlations of all pairs be held; the data is read once a pair and part. Groups that no activation carries are
-    matched by weights afterwards.
+    Groups that share no point are settled apart, as many at once as their correlations fit into what `within` says,
+    of more than two models those of all pairs into MEMORY; the data is read once a pair and part. Groups that no
+    activation carries are matched by weights afterwards.
     """
     points = task.points(point_weights)
     if task.spec.kinds != "permutation":
         return match_kinds(task, points)
-    parts = list(_parts(task.groups, points, len(task.models)))
+    parts = portions(task.groups, points, len(task.models), within.room)
     found = [Match({}) for _ in task.states]
     for number, (members, here) in enumerate(parts):
-        terms = correlations(task.models, here, task.data, progress=task.progress, part=number, parts=len(parts))
+        terms = correlations(
+            task.models, here, task.data, progress=task.progress, part=number, parts=len(parts), in_step=within.in_step
+        )
         settled = with_partners(_settled(task, members, terms), members, terms)
         found = [_joined(before, more) for before, more in zip(found, settled, strict=True)]
     ordered = [replace(one, element={g.name: one.element[g.name] for g in task.groups}) for one in found]
@@ -75,17 +81,28 @@ def _joined(one: Match, other: Match) -> Match:
     )
 
 
-def _parts(
-    groups: Sequence[PermutationGroup], points: Sequence[Point], models: int
-) -> Iterator[tuple[list[PermutationGroup], list[Point]]]:
-    """Groups with their points, in portions whose correlations fit into MEMORY; what shares a point stays together.
+def portions(
+    groups: Sequence[PermutationGroup], points: Sequence[Point], models: int = 2, room: int | None = None
+) -> list[Portion]:
+    """Groups with their points, in portions that fit into `room`, or of more than two models into MEMORY.
 
-    Two models are compared by one reading of the data, so they are one portion.
+    What shares a point stays together. Two models with all the room are one portion.
     """
-    if models == 2:
-        yield list(groups), list(points)
-        return
-    pairs = models * (models - 1) // 2
+    if models > 2:
+        room = MEMORY if room is None else min(MEMORY, room)
+    if room is None:
+        return [(list(groups), list(points))]
+    found: list[Portion] = []
+    for members, here in _clusters(groups, points):
+        if found and held([*found[-1][1], *here], models) <= room:
+            found[-1] = ([*found[-1][0], *members], [*found[-1][1], *here])
+        else:
+            found.append((members, here))
+    return found
+
+
+def _clusters(groups: Sequence[PermutationGroup], points: Sequence[Point]) -> Iterator[Portion]:
+    """Groups in sets that share no point, with their points."""
     clusters: list[set[str]] = [{group.name for group in family} for family in families(groups)]
     for point in points:
         met = [cluster for cluster in clusters if not cluster.isdisjoint(point.groups)]
@@ -93,16 +110,17 @@ def _parts(
         for other in met[1:]:
             first |= other
             clusters.remove(other)
-    batch: tuple[list[PermutationGroup], list[Point]] = ([], [])
     for cluster in clusters:
         members = [group for group in groups if group.name in cluster]
-        here = [point for point in points if not cluster.isdisjoint(point.groups)]
-        if batch[1] and _bytes([*batch[1], *here], pairs) > MEMORY:
-            yield batch
-            batch = ([], [])
-        batch = ([*batch[0], *members], [*batch[1], *here])
-    yield batch
+        yield members, [point for point in points if not cluster.isdisjoint(point.groups)]
 
 
-def _bytes(points: Sequence[Point], pairs: int) -> int:
-    return sum(4 * int(np.prod(point.sizes, dtype=int)) ** 2 for point in points) * pairs
+def held(points: Sequence[Point], models: int = 2) -> int:
+    """Bytes of what these points are compared by: correlations in float32 of every pair, or sums of two models.
+
+    These are in float64, beside the frames that wait; then come the sum over points, and what the solver makes of it.
+    """
+    units = [prod(point.sizes) for point in points]
+    if models > 2:
+        return sum(4 * n**2 for n in units) * (models * (models - 1) // 2)
+    return sum(8 * n**2 + FRAMES * n for n in units) + SOLVED * max(units, default=0) ** 2

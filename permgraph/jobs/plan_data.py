@@ -1,0 +1,90 @@
+"""What a job will read and hold that compares activations while the weights stay in their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from permgraph.comparing.frames import Point
+from permgraph.comparing.points import find_points
+from permgraph.errors import OptionError
+from permgraph.jobs.plan import AT_LEAST, PROOF_BYTES, resident, size_of
+from permgraph.matching.correlation import Within
+from permgraph.matching.methods.correlation import held, portions
+from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.tracing.by_rows import AT_ONCE, by_rows
+from permgraph.tracing.capture import Program
+
+WEIGHT_BYTES = 2 * 4 + 2
+"""For each element of a weight: of both models in float32, and of one as it is stored."""
+MOST_IN_STEP = 64
+"""Batches that go through the models together at most."""
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Readings of the data, how much is held at once in each, and an estimate of the memory at the peak."""
+
+    readings: int
+    within: Within
+    memory: int
+
+    def __str__(self) -> str:
+        times = "once" if self.readings == 1 else f"{self.readings} times"
+        step = "a batch" if self.within.in_step == 1 else f"{self.within.in_step} batches"
+        return (
+            f"plan: the data is read {times}, {step} at a time; for these the weights are read once, layer by layer; "
+            f"about {size_of(self.memory)} of memory"
+        )
+
+
+def planned_with_data(derivation: Derivation, groups: Sequence[PermutationGroup], most: int) -> DataPlan:
+    """The plan for matching `groups` by activations of batches like that which was traced.
+
+    Half of what is left beside the largest group's moments is for activations of batches in step, the rest for more
+    moments. Raises OptionError where more than `most` bytes would be needed.
+    """
+    program = derivation.program
+    points = find_points(derivation, [group.name for group in groups if group.size > 1])
+    alive = _alive(program, points)
+    parted = by_rows(program)
+    sizes = {name: prod(shape) for name, shape in program.shapes.items()}
+    largest = max((min(size, AT_ONCE) if name in parted else size for name, size in sizes.items()), default=0)
+    base = max(resident(), AT_LEAST)
+    needed = max((held(here) for _, here in portions(groups, points, room=0)), default=0)
+    least = base + max(WEIGHT_BYTES * largest + 2 * alive + needed, PROOF_BYTES * largest)
+    if least > most:
+        raise OptionError(
+            f"--max-memory {size_of(most)} is too little: to compare the activations of the widest groups takes about "
+            f"{size_of(least)}, for batches of these sizes. Give that much, or leave out --data."
+        )
+    free = most - base - WEIGHT_BYTES * largest
+    in_step = max(1, min(MOST_IN_STEP, (free - needed) // (4 * max(alive, 1))))
+    room = free - 2 * in_step * alive
+    parts = portions(groups, points, room=room)
+    memory = base + WEIGHT_BYTES * largest + 2 * in_step * alive + max((held(here) for _, here in parts), default=0)
+    return DataPlan(len(parts), Within(room, in_step), max(memory, least))
+
+
+def _alive(program: Program, points: Sequence[Point]) -> int:
+    """Bytes of the activations of one model that are alive together, up to the last of the points."""
+    wanted = {point.node for point in points}
+    nodes = list(program.graph.graph.nodes)
+    end = max((k for k, node in enumerate(nodes) if node.name in wanted), default=0)
+    last = {before: k for k, node in enumerate(nodes) for before in node.all_input_nodes}
+    alive = most = 0
+    for k, node in enumerate(nodes[: end + 1]):
+        alive += _bytes(node)
+        most = max(most, alive)
+        alive -= sum(_bytes(before) for before in node.all_input_nodes if last[before] == k)
+    return most
+
+
+def _bytes(node: fx.Node) -> int:
+    values = pytree.tree_leaves(node.meta.get("val")) if node.op == "call_function" else []
+    return sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
