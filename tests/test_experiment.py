@@ -95,7 +95,7 @@ def task(test_share: float = 0.5, groups: int = 40) -> Task:
     group = np.repeat(np.arange(groups), 2)
     test = group < test_share * groups
     spans = np.zeros((2 * groups, 3), np.int64)
-    return Task("t", "T", "speech", True, "c", spans, labels, group, test)
+    return Task("t", "T", "speech", "c", spans, labels, group, test)
 
 
 def test_a_probe_finds_what_one_layer_holds_and_tests_on_the_other_groups() -> None:
@@ -111,18 +111,20 @@ def test_a_probe_finds_what_one_layer_holds_and_tests_on_the_other_groups() -> N
     assert mixed_logits(inputs, *fit_head(inputs, torch.from_numpy(one.labels), 2)).shape == (80, 2)
 
 
+def counts(**right: int) -> dict[str, list[list[int]]]:
+    """Task -> two probe seeds -> the right examples of 20 groups of two."""
+    return {name: [[2] * (n // 2) + [0] * (20 - n // 2)] * 2 for name, n in right.items()}
+
+
 def experiment(tmp_path, gain: int) -> Experiment:
-    """A right on 30 of 40, linear on 20, an aligned row on 20 + gain."""
-
-    def counts(right: int) -> dict[str, list[list[int]]]:
-        return {name: [[2] * (right // 2) + [0] * (20 - right // 2)] * 2 for name in ("t", "m")}
-
+    """A right on 30 of 40 in speech and 4 in music, B the other way; linear on 20, an aligned row on 20 + gain."""
     both = (task(), replace(task(), name="m", domain="music"))
-    for name, right in (("A", 30), ("B", 30)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"right": counts(right)}))
+    for name, right in (("A", {"t": 30, "m": 4}), ("B", {"t": 4, "m": 30})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"right": counts(**right)}))
     for name, right in (("linear", 20), ("proposed", 20 + gain)):
         for weight in (0.5, 0.9):
-            cell = {"row": name, "weight": weight, "seed": 0, "right": counts(right), "cpu_seconds": 1}
+            own = {"right": counts(t=right, m=right), "cpu_seconds": 1}
+            cell = {"row": name, "weight": weight, "seed": 0} | own
             (tmp_path / f"{name}@{weight}#0.json").write_text(json.dumps(cell))
     return Experiment(tmp_path, both)
 
@@ -140,12 +142,34 @@ def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, sai
     assert {(row["weight"], *row["average"]) for row in both["equal"]} == {(w, *difference) for w in (0.5, 0.9)}
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "better", "counting"),
+    [
+        ({"t": 30, "m": 4}, {"t": 4, "m": 30}, {"t": "speech", "m": "music"}, {"speech": ["t"], "music": ["m"]}),
+        ({"t": 30, "m": 30}, {"t": 30, "m": 28}, {"t": "", "m": ""}, {"speech": [], "music": []}),
+        ({"t": 4, "m": 30}, {"t": 30, "m": 4}, {"t": "music", "m": "speech"}, {"speech": [], "music": []}),
+        ({"t": 20, "m": 20}, {"t": 0, "m": 0}, {"t": "", "m": ""}, {"speech": [], "music": []}),
+    ],
+    ids=["apart", "alike", "the other way", "at chance"],
+)
+def test_a_task_counts_where_its_own_encoder_is_better_and_above_chance(tmp_path, a, b, better, counting) -> None:
+    one = experiment(tmp_path, gain=0)
+    for side, right in (("A", a), ("B", b)):
+        (tmp_path / f"{side}.json").write_text(json.dumps({"right": counts(**right)}))
+    assert one.better == better
+    assert {domain: [task.name for task in one.counting(domain)] for domain in counting} == counting
+    assert one.differing == [name for name, side in better.items() if side]
+
+
 def test_transfer_is_a_number_where_a_draw_has_no_gap(tmp_path) -> None:
     """B is better on 4 test groups of 20, which one draw in a hundred misses."""
     one = experiment(tmp_path, gain=10)
-    right = {"t": [[2] * 15 + [0] * 5] * 2, "m": [[2] * 19 + [0]] * 2}
-    (tmp_path / "B.json").write_text(json.dumps({"right": right}))
-    ((_, low, high),) = one.gaps
+    found = {side: {"t": [[2 * speech] * 20] * 2} for side, speech in (("A", 1), ("B", 0))}
+    found["A"]["m"], found["B"]["m"] = [[2] * 15 + [0] * 5] * 2, [[2] * 19 + [0]] * 2
+    for side, right in found.items():
+        (tmp_path / f"{side}.json").write_text(json.dumps({"right": right}))
+    low, high = one.alone["m"]
+    assert one.better["m"] == "music"
     assert (high == low).any()
     best = one.best("proposed")[1]
     assert np.isfinite(best["transferred"]).all()
@@ -268,3 +292,14 @@ def test_healing_towards_both_is_done_when_either_parent_can_be_read_off() -> No
     targets = torch.cat([hearing.standardised(states) for states in parents], dim=1)
     assert hearing.unexplained(mixed, targets) < 0.05
     assert 0.4 < hearing.unexplained(hearing.standardised(parents[0]), targets) < 0.6
+
+
+def test_side_by_side_a_probe_weighs_the_layers_of_each_encoder_by_themselves(encoders) -> None:
+    a, b, _, batch = encoders
+    with torch.inference_mode():
+        both = hearing.Together(a, b)(batch["input_values"], output_hidden_states=True).hidden_states
+        alone = [model(**batch, output_hidden_states=True).hidden_states for model in (a, b)]
+    left, right = (torch.cat([states, torch.zeros_like(states)], dim=-1) for states in (alone[0][1], alone[1][1]))
+    assert len(both) == len(alone[0]) + len(alone[1])
+    torch.testing.assert_close(both[1], left)
+    torch.testing.assert_close(both[len(alone[0]) + 1], right.roll(CONFIG.hidden_size, dims=-1))

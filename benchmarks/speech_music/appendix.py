@@ -17,6 +17,25 @@ take the folders of `facebook/hubert-base-ls960` and `m-a-p/MERT-v0-public` as `
 """
 
 
+ARCHITECTURES = """## The stream cannot turn, in a pre-norm encoder either
+
+    python -m benchmarks.speech_music.architectures
+
+What the residual stream may do, derived with every kind. A stream turns only where nothing acts on its single channels.
+HuBERT adds the GELU behind its positional convolution to the stream, pre-norm too, and the convolution's groups tell
+blocks of channels apart. So no pre-norm pair was trained: its stream is permuted, as the post-norm pair's is.
+"""
+
+
+def architectures_section(found: list[dict[str, Any]]) -> str:
+    """The kinds of the stream's groups, by architecture."""
+    rows = [
+        [one["title"], "; ".join(f"{g['kind']}, {g['count']} × {g['size']}" for g in one["stream"]) or "none"]
+        for one in found
+    ]
+    return ARCHITECTURES + "\n" + table(("architecture", "the stream's group"), rows)
+
+
 TRAINING = """## How the encoders were trained
 
     python -m benchmarks.speech_music.everything --only train

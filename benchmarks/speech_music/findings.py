@@ -9,21 +9,13 @@ from benchmarks.speech_music.rows import STEPS
 from benchmarks.speech_music.scoring import KEPT
 
 Result = dict[str, Any]
-GAP_CLOSED = 0.5
-SEPARATE = {"random": "a random valid permutation", "scrambled": "an invalid scrambling", "noise": "noise"}
-SEPARATE["released"] = "the paper's released procedure"
-THAN = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
-BESIDE = ("linear", "random", "scrambled", "heal-as-is", "heal-random", "heal-a", "scratch")
-HEALED = ("heal", "heal-random", "heal-as-is", "heal-a", "scratch")
-COMPONENTS = {
-    "cnn": "convolutions alone",
-    "cnn-ff": "convolutions and feed-forward",
-    "ff-attn": "feed-forward and attention",
-    "proposed": "all three (the paper's proposal)",
-    "qk": "with Q and K",
-    "cnn-all": "with Q, K and the residual stream",
-    "residual": "the residual stream alone",
-}
+GAP_CLOSED = 500
+"""The share of the way to B that is aimed at, of 1000."""
+BY_ALIGNMENT = ("proposed", "kinds-weights", "kinds", "learned")
+ALIGNED = ("proposed", "kinds-weights", "kinds", "learned", "refit", "learned-refit", "heal", "heal-learned")
+WITH = {"refitted": ("refit", "learned-refit"), "healed": ("heal", "heal-learned")}
+WITHOUT = {"refitted": ("refit-as-is",), "healed": ("heal-as-is", "heal-random", "heal-a", "scratch")}
+"""Family -> the rows that spend its budget after an alignment; without one, or without a merge."""
 
 
 def points(values: Sequence[float]) -> str:
@@ -36,6 +28,11 @@ def verdict(values: Sequence[float]) -> str:
     return "better" if values[1] > 0 else "worse" if values[2] < 0 else "not distinguishable"
 
 
+def share(values: Sequence[float]) -> str:
+    """A share of 1000 with its interval, in percent."""
+    return "{:.0%} [{:.0%}, {:.0%}]".format(*(value / 1000 for value in values))
+
+
 def row_of(result: Result, name: str) -> dict[str, Any] | None:
     """A row by its name."""
     return next((row for row in result["rows"] if row["name"] == name), None)
@@ -46,205 +43,60 @@ def at(row: dict[str, Any], weight: float) -> dict[str, Any] | None:
     return next((point for point in row["points"] if point["weight"] == weight), None)
 
 
-def aligned_rows(result: Result) -> list[dict[str, Any]]:
-    """All rows that are an alignment."""
-    own = [row for row in result["rows"] if row["family"] not in ("control", "unmerged")]
-    return [row for row in own if row["name"] not in ("linear", "heal-random") and not row["name"].endswith("as-is")]
+def opening(results: dict[str, Result]) -> str:
+    """The answer, of the first pair, in three sentences: what is reached, which step does it, what is possible."""
+    result = next(iter(results.values()))
+    rows = [row for row in (row_of(result, name) for name in ALIGNED) if row]
+    best = max(rows, key=lambda row: row["best"]["transferred"][0])
+    return f"{_reached(result, best)} {_steps(result)} {_bound(result)}\n"
 
 
-def opening(results: dict[str, Result], together: dict[str, Any] | None) -> str:
-    """The answer in one paragraph, from the mean over all pairs; then what was found on each pair."""
-    shown = {name: result for name, result in results.items() if row_of(result, "proposed")}
-    parts = [
-        " ".join(filter(None, (_answer(together or _alone(*next(iter(shown.items())))), _healing(results)))),
-        *(_pair(name, result) for name, result in shown.items()),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _alone(name: str, result: Result) -> dict[str, Any]:
-    """What `summary.together` says of one pair."""
-    equal = [
-        {"row": row["name"], "control": "linear", "weight": point["weight"], **point["minus_linear"]}
-        for row in result["rows"]
-        for point in row["points"]
-        if "minus_linear" in point
-    ]
-    best = {row["name"]: row["best"] for row in result["rows"]}
-    return {"pairs": [name], "best": best, "equal": [*equal, *result["contrasts"]]}
-
-
-def _answer(together: dict[str, Any]) -> str:
-    best = together["best"]["proposed"]
-    gain = best["minus_linear"]
-    controls = [verdict(row["minus_linear"]["average"]) for name, row in together["best"].items() if name in SEPARATE]
-    names = together["pairs"]
-    pairs = f"mean over {len(names)} pairs" if len(names) > 1 else f'pair "{names[0]}"'
-    return (
-        "**In short.** A music encoder's units were put in the order that best matches a speech encoder's, as arXiv "
-        "2506.11403 proposes, and the two were merged; beside it, the same without reordering (linear interpolation). "
-        f"Scores are thousandths of the parents' ({pairs}). Each at its own best weight, the aligned merge is "
-        f"**{THAN[verdict(gain['average'])]} linear interpolation**: average {points(gain['average'])}, speech "
-        f"{points(gain['speech'])}, music {points(gain['music'])}. Of {len(controls)} controls at theirs (random "
-        f"reorderings, noise, the paper's released procedure) {controls.count('better')} are better than linear "
-        f"interpolation and {controls.count('worse')} worse. {_half(together)} {_goal(best)}"
-    )
-
-
-def _healing(results: dict[str, Result], weight: float = 0.5) -> str:
-    """What healing does at equal weights: after alignment, without it, after a random element, and without a merge."""
-    for name, result in results.items():
-        said = []
-        for row in (row_of(result, other) for other in HEALED):
-            point = row and (at(row, weight) or row["points"][0])
-            if row and point and "transfer" in point:
-                scores = f"speech {point['speech'][0]:.0f}, music {point['music'][0]:.0f}"
-                said.append(f"{row['title']}: {scores}, {share(point['transfer'])} of the way")
-        if said:
-            steps = f"Merges at {weight:g} that learn from both parents on unlabelled audio for {STEPS} steps"
-            return f'{steps} (pair "{name}"; one run each, whose own variance the intervals lack): {"; ".join(said)}.'
-    return ""
-
-
-def _half(together: dict[str, Any], weight: float = 0.5) -> str:
-    """What alignment does in the middle, against linear and against random reorderings, and which groups do it."""
-    found = {(one["row"], one["control"]): one["average"] for one in together["equal"] if one["weight"] == weight}
-    compared = {"linear": "linear interpolation", "random": SEPARATE["random"], "scrambled": SEPARATE["scrambled"]}
-    beside = [
-        f"{THAN[verdict(values)]} {title} ({points(values)})"
-        for other, title in compared.items()
-        if (values := found.get(("proposed", other)))
-    ]
-    parts = [
-        f"{COMPONENTS[name]} {points(values)}"
-        for name in ("cnn", "ff-attn", "residual")
-        if (values := found.get((name, "linear")))
-    ]
-    if not beside:
-        return ""
-    alone = f" Which part does it, from linear interpolation: {', '.join(parts)}." if parts else ""
-    return f"At {weight:g} of each the average is {', '.join(beside)}.{alone}"
-
-
-def _goal(best: dict[str, Any]) -> str:
-    if "transferred" not in best:
-        return "There is a pair whose music encoder is better on no music task: nothing to bring over."
-    reached = "reached" if best["transferred"][0] >= 1000 * GAP_CLOSED else "not reached"
-    return (
-        f"The aim, {KEPT / 10:.0f} % of the speech score and half of the way to the music encoder, is {reached}: "
-        f"{share(best['transferred'])} of the way."
-    )
-
-
-def _pair(name: str, result: Result) -> str:
-    linear, proposed = row_of(result, "linear"), row_of(result, "proposed")
+def _reached(result: Result, row: dict[str, Any]) -> str:
+    best, linear = row["best"], row_of(result, "linear")
     assert linear is not None
-    assert proposed is not None
-    best = proposed["best"]
-    gain = best["minus_linear"]
-    head = (
-        f"At its own best weight ({best['weight']:g}) the paper's alignment, done right, is "
-        f"{THAN[verdict(gain['average'])]} linear interpolation at its own ({linear['best']['weight']:g}): average "
-        f"{points(gain['average'])}, speech {points(gain['speech'])}, music {points(gain['music'])}."
-    )
-    parts = [
-        head,
-        _controls_at_best(result),
-        _ceiling(result),
-        _aim(result),
-        _taught(result),
-        _components(result),
-        *_equal_weights(result),
-    ]
-    bullets = ["- " + part for part in parts if part]
-    title = f'**Pair "{name}"** ({result["about"]["parameters"]:,} parameters each; points of 1000):'
-    return title + "\n\n" + "\n".join(bullets)
-
-
-def _controls_at_best(result: Result) -> str:
-    parts = [
-        f"{title} {points(row['best']['minus_linear']['average'])}"
-        for name, title in SEPARATE.items()
-        if (row := row_of(result, name))
-    ]
-    return f"Controls at their best weights, from linear's best average: {'; '.join(parts)}." if parts else ""
-
-
-def _equal_weights(result: Result) -> list[str]:
-    """At which weights the aligned merge differs from linear and from each control, for both measures."""
-    equal = [one for one in _alone("", result)["equal"] if one["row"] == "proposed"]
-    found = []
-    for measure in ("average", "transfer"):
-        differing: dict[str, list[str]] = {}
-        for one in equal:
-            if measure in one and (what := verdict(one[measure])) != "not distinguishable":
-                title = SEPARATE.get(one["control"], "linear")
-                differing.setdefault(f"{THAN[what]} {title}", []).append(f"{one['weight']:g}")
-        said = "; ".join(f"{than} at {', '.join(weights)}" for than, weights in differing.items())
-        found.append(f"The aligned merge at equal weights, {measure}: {said or 'nowhere distinguishable'}.")
-    return found
-
-
-def _taught(result: Result) -> str:
-    """What rows that see data reach at their best weights, from linear's best and from A alone."""
-    parts = []
-    for row in result["rows"]:
-        if row["family"] in ("kinds", "healed", "unmerged"):
-            best = row["best"]
-            gains = ", ".join(f"{s} {points(best['minus_linear'][s])}" for s in ("speech", "music"))
-            way = f", {share(best['transferred'])} of the way" if "transferred" in best else ""
-            parts.append(f"{row['title']} at {best['weight']:g}: {gains}{way}")
-    return f"Every kind, learning and healing, from linear's best: {'; '.join(parts)}." if parts else ""
-
-
-def _components(result: Result, weight: float = 0.5) -> str:
-    parts = []
-    for name, title in COMPONENTS.items():
-        row = row_of(result, name)
-        point = row and at(row, weight)
-        if point and "minus_linear" in point:
-            parts.append(f"{title} {points(point['minus_linear']['average'])}")
-    return f"Which groups matter, at {weight:g} against linear: {'; '.join(parts)}." if parts else ""
-
-
-def _ceiling(result: Result) -> str:
-    best = max(result["rows"], key=lambda row: row["best"]["average"][0])
-    found = best["best"]["minus_a"]["average"]
+    gain = best["transferred_minus_linear"]
+    goal, surely = best["transferred"][0] >= GAP_CLOSED, verdict(gain) == "better"
+    answer = "Yes" if goal and surely else "Perhaps" if goal else "In part" if surely else "No"
+    there = best["transferred_at"] is not None and at(row, best["transferred_at"])
+    which = f"{row['title']}, A's share {there['weight']:g}: {there['speech'][0] / 10:.0f} %" if there else "none does"
     return (
-        f"The best average of all rows, *{best['title']}* at {best['best']['weight']:g}, is {THAN[verdict(found)]} A "
-        f"left alone ({points(found)})."
+        f"**{answer}**: of all merges of a speech encoder A with an aligned music encoder B that keep "
+        f"{KEPT / 10:.0f} % of the speech score, the best ({which}) goes {share(best['transferred'])} of the way from "
+        "A to B on the music tasks on which B is better, where half was aimed at and linear interpolation at its best "
+        f"goes {share(linear['best']['transferred'])} (difference {points(gain)} thousandths)."
     )
 
 
-def _aim(result: Result) -> str:
-    names = {task["name"]: task["title"] for task in result["tasks"]}
-    rows = [row for row in result["rows"] if "transferred" in row["best"]]
-    if not rows:
-        return "B is better than A on no music task, so there is nothing to bring over."
-    aligned = max((row for row in aligned_rows(result) if row in rows), key=lambda row: row["best"]["transferred"][0])
-    others = [
-        row for row in rows if row["name"] in ("linear", "random", "scrambled", "heal-as-is", "heal-a", "scratch")
-    ]
-    ranked = ", ".join(f"{row['title']} {share(row['best']['transferred'])}" for row in others)
-    reached = "reached" if aligned["best"]["transferred"][0] >= 1000 * GAP_CLOSED else "not reached"
-    better = ", ".join(names[name] for name in result["gaps"])
+def _steps(result: Result) -> str:
+    """Alignment without learning of weights, then each budget with an alignment and without."""
+    parts = [f"Aligned and merged, without more: {_list(result, BY_ALIGNMENT)}"]
+    budgets = {
+        "refitted": "refitted layer after layer",
+        "healed": f"with {STEPS} steps of learning on unlabelled audio",
+    }
+    for family, title in budgets.items():
+        said, without = (_list(result, names[family]) for names in (WITH, WITHOUT))
+        if said:
+            parts.append(f"{title}: {said}, and without an alignment: {without}")
+    return "; ".join(parts) + "."
+
+
+def _list(result: Result, names: Sequence[str]) -> str:
+    rows = [row for row in (row_of(result, name) for name in names) if row]
+    return ", ".join(f"{row['title']} {row['best']['transferred'][0] / 1000:.0%}" for row in rows)
+
+
+def _bound(result: Result) -> str:
+    both = result["AB"]
     return (
-        f"B is better than A on {len(result['gaps'])} of the music tasks ({better}); at weights that keep "
-        f"{KEPT / 10:.0f} % of the speech score, the best aligned merge (*{aligned['title']}*) brings over "
-        f"{share(aligned['best']['transferred'])} of that gap, "
-        f"{points(aligned['best']['transferred_minus_linear'])} thousandths from linear; beside it {ranked}. "
-        f"The aim of half is {reached}."
+        f"The features of both encoders side by side, twice as many, keep {both['speech'][0] / 10:.0f} % of the speech "
+        f"score and go {share(both['transfer'])} of the way: what a merge lacks of that is lost in merging."
     )
-
-
-def share(values: Sequence[float]) -> str:
-    """A share of 1000 with its interval, in percent."""
-    return "{:.0%} [{:.0%}, {:.0%}]".format(*(value / 1000 for value in values))
 
 
 def conclusion(results: dict[str, Result]) -> str:
     """What the matched correlations say about the limits of permutations."""
-    parts = ["## What would do more\n"]
+    parts = ["## Why alignment alone brings so little\n"]
     for name, result in results.items():
         if "layers" not in result:
             continue

@@ -56,7 +56,7 @@ def random_folder(domain: str, seed: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="*", default=["character"])
+    parser.add_argument("--tasks", nargs="*", default=["speaker"])
     parser.add_argument("--calibration-seconds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

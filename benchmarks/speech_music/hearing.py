@@ -62,9 +62,12 @@ class Together(nn.Module):
         self.a, self.b = a, b
 
     def forward(self, audio: Tensor, **options: Any) -> Any:
-        """The output of A with hidden states of [batch, time, 2 * channels]."""
+        """The output of A; its hidden states A's and then B's, [batch, time, 2 * channels], zeros in the other's half.
+
+        So a probe weighs the layers of each encoder by themselves.
+        """
         first, second = self.a(audio, **options), self.b(audio, **options)
-        first.hidden_states = tuple(
-            torch.cat(pair, dim=-1) for pair in zip(first.hidden_states, second.hidden_states, strict=True)
-        )
+        left = (nn.functional.pad(states, (0, states.shape[-1])) for states in first.hidden_states)
+        right = (nn.functional.pad(states, (states.shape[-1], 0)) for states in second.hidden_states)
+        first.hidden_states = (*left, *right)
         return first

@@ -28,6 +28,8 @@ PROGRAMS = range(8 * len(FAMILIES))
 PROBE_PROGRAMS = tuple(p for p in PROGRAMS if p % 2 == 0)
 PRETRAINING_PROGRAMS = tuple(p for p in PROGRAMS if p % 2 == 1)
 TICKS = 480
+DRUMS = 9
+"""The MIDI channel on which notes are a kit's drums."""
 
 
 def _variable_length(value: int) -> bytes:
@@ -38,12 +40,12 @@ def _variable_length(value: int) -> bytes:
     return bytes(reversed(groups))
 
 
-def midi_file(program: int, notes: list[Note]) -> bytes:
+def midi_file(program: int, notes: list[Note], channel: int = 0) -> bytes:
     """A one-track MIDI file that plays `notes` on `program`; 960 ticks a second, velocity 96."""
-    events = [(0, bytes([0xC0, program]))]
+    events = [(0, bytes([0xC0 | channel, program]))]
     for start, length, pitch in notes:
-        events.append((round(start * 2 * TICKS), bytes([0x90, pitch, 96])))
-        events.append((round((start + length) * 2 * TICKS), bytes([0x80, pitch, 0])))
+        events.append((round(start * 2 * TICKS), bytes([0x90 | channel, pitch, 96])))
+        events.append((round((start + length) * 2 * TICKS), bytes([0x80 | channel, pitch, 0])))
     body, now = b"", 0
     for tick, event in sorted(events, key=lambda item: (item[0], item[1][0])):
         body, now = body + _variable_length(tick - now) + event, tick
@@ -55,12 +57,14 @@ def midi_file(program: int, notes: list[Note]) -> bytes:
 BANKS = {"fluid-soundfont-gm": "FluidR3_GM.sf2", "timgm6mb-soundfont": "TimGM6mb.sf2"}
 
 
-def render(program: int, notes: list[Note], seconds: float, package: str = "fluid-soundfont-gm") -> NDArray[np.float32]:
-    """`seconds` of `notes` on `program` of a bank: 16 kHz mono, peak 0.7, no reverb or chorus."""
+def render(
+    program: int, notes: list[Note], seconds: float, package: str = "fluid-soundfont-gm", *, drums: bool = False
+) -> NDArray[np.float32]:
+    """`seconds` of `notes` on `program`, or on the drum kit `program`, of a bank: 16 kHz mono, peak 0.7, dry."""
     bank = next(unpack_folder(package).rglob(BANKS[package]))
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "notes.mid"), Path(folder, "notes.wav")
-        midi.write_bytes(midi_file(program, notes))
+        midi.write_bytes(midi_file(program, notes, DRUMS if drums else 0))
         dry = ["-r", str(RATE), "-R", "0", "-C", "0"]
         command = ["fluidsynth", "-niq", *dry, "-F", str(wav), str(bank), str(midi)]
         subprocess.run(command, check=True, capture_output=True)

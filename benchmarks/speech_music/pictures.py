@@ -1,4 +1,4 @@
-"""The pictures of `docs/experiment.md`: scores over the weight, CKA over the layers."""
+"""The pictures of `docs/experiment.md`: what is kept and what comes over, both over the weight, CKA over the layers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-SCORES = ("speech", "music", "average")
+from benchmarks.speech_music.findings import GAP_CLOSED as HALF
+from benchmarks.speech_music.scoring import KEPT
+
 COLOURS = {
     "linear": "#555555",
     "proposed": "#d1495b",
-    "cnn-all": "#7b2d8b",
-    "heal": "#00796b",
+    "kinds": "#edae49",
+    "learned": "#7b2d8b",
+    "refit-as-is": "#a6cee3",
+    "learned-refit": "#2e86ab",
     "heal-as-is": "#8bc34a",
-    "random": "#2e86ab",
-    "scrambled": "#edae49",
-    "noise": "#66a182",
-    "released": "#a0522d",
+    "heal": "#00796b",
 }
+MARKS = {"heal-a": "v", "scratch": "x"}
+PANELS = {"speech": "speech score", "transfer": "way to the music encoder"}
 
 
 def draw(folder: Path, name: str, result: dict[str, Any]) -> None:
-    """`experiment-<name>-sweep.svg` and `experiment-<name>-layers.svg`, the same bytes for the same figures."""
+    """`experiment-<name>-{plane,sweep,layers}.svg`, the same bytes for the same figures."""
     with mpl.rc_context({"svg.hashsalt": "permgraph", "svg.fonttype": "none"}):
         if result["rows"]:
+            _save(plane(result), folder / f"experiment-{name}-plane.svg")
             _save(sweep(result), folder / f"experiment-{name}-sweep.svg")
         if "layers" in result:
             _save(departures(result["layers"]["departures"]), folder / f"experiment-{name}-layers.svg")
@@ -35,19 +39,51 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def line(result: dict[str, Any], row: dict[str, Any]) -> dict[float, dict[str, Any]]:
+    """Weight -> scores; between B and A, which all lines without further learning end in."""
+    ends = {0.0: result["B"], 1.0: result["A"]} if row["family"] in ("plain", "permuted", "kinds") else {}
+    points = ends | {point["weight"]: point for point in row["points"]}
+    return {weight: points[weight] for weight in sorted(points)}
+
+
+def plane(result: dict[str, Any]) -> Figure:
+    """The way to the music encoder over the speech score, a line for each step; the aim is the corner."""
+    figure = Figure(figsize=(8.5, 5.2), layout="constrained")
+    axes = figure.subplots()
+    corner = {"facecolor": "#00796b", "alpha": 0.08}
+    axes.axvspan(KEPT, 1200, ymin=0, **corner)
+    axes.axhline(HALF, color="#00796b", linewidth=0.8, linestyle=":")
+    for row in result["rows"]:
+        name = row["name"]
+        if name in COLOURS:
+            points = line(result, row).values()
+            xs, ys = ([point[score][0] for point in points] for score in ("speech", "transfer"))
+            axes.plot(xs, ys, ".-", color=COLOURS[name], label=row["title"])
+        elif name in MARKS:
+            point = row["points"][0]
+            axes.plot(point["speech"][0], point["transfer"][0], MARKS[name], color="black", label=row["title"])
+    for side, title in (("A", "A"), ("B", "B"), ("AB", "both side by side")):
+        x, y = (result[side][score][0] for score in ("speech", "transfer"))
+        axes.plot(x, y, "*", color="black")
+        axes.annotate(title, (x, y), textcoords="offset points", xytext=(6, 4))
+    axes.set_xlim(right=max(1100, result["AB"]["speech"][0] + 60))
+    axes.set_xlabel("speech score (A: 1000); shaded: what the aim keeps")
+    axes.set_ylabel("way to the music encoder (B: 1000); dotted: the aim")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def sweep(result: dict[str, Any]) -> Figure:
-    """Three panels: each score over A's share, with intervals."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
-    for axes, score in zip(figure.subplots(1, 3), SCORES, strict=True):
+    """Two panels over A's share, with intervals."""
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    for axes, (score, title) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
         for row in result["rows"]:
             if row["name"] in COLOURS:
-                ends = {0.0: result["B"][score], 1.0: result["A"][score]} if row["name"] == "linear" else {}
-                points = ends | {point["weight"]: point[score] for point in row["points"]}
-                weights = sorted(points)
-                middle, low, high = zip(*(points[w] for w in weights), strict=True)
-                axes.plot(weights, middle, ".-", color=COLOURS[row["name"]], label=row["title"])
-                axes.fill_between(weights, low, high, color=COLOURS[row["name"]], alpha=0.12, linewidth=0)
-        axes.set_title(f"{score} score", loc="left")
+                points = line(result, row)
+                middle, low, high = zip(*(point[score] for point in points.values()), strict=True)
+                axes.plot(list(points), middle, ".-", color=COLOURS[row["name"]], label=row["title"])
+                axes.fill_between(list(points), low, high, color=COLOURS[row["name"]], alpha=0.12, linewidth=0)
+        axes.set_title(title, loc="left")
         axes.set_xlabel("share of A (speech)")
     figure.axes[-1].legend(frameon=False, fontsize=7)
     return figure

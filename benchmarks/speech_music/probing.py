@@ -34,7 +34,6 @@ class Task:
     name: str
     title: str
     domain: str
-    scored: bool
     clips: str
     spans: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -63,7 +62,7 @@ def tasks(folder: Path = FOLDER) -> tuple[Task, ...]:
             rows = [row for row in fields["examples"] if row[3] in trained]
             spans, test = np.array([row[:3] for row in rows]), np.array([row[5] for row in rows])
             labels, groups = (np.unique([row[k] for row in rows], return_inverse=True)[1] for k in (3, 4))
-            about = (name, fields["title"], fields["domain"], fields["scored"], clips)
+            about = (name, fields["title"], fields["domain"], clips)
             found.append(Task(*about, spans, labels, groups, test))
     return tuple(found)
 

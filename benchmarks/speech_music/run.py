@@ -4,7 +4,8 @@
     python -m benchmarks.speech_music.run --a facebook/hubert-base-ls960 --b m-a-p/MERT-v0-public --name full-size
 
 Writes ``data/experiments/<name>/<cell>.json``: for each task and probe seed how many test examples of each group were
-right. `summary.py` makes the tables from these. Several processes may share the work: `--share 1/2`, `--share 2/2`.
+right. The encoders, and both side by side, are asked every task; merges, those that tell the encoders apart.
+`summary.py` makes the tables from these. Several processes may share the work: `--share 1/2`, `--share 2/2`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ from benchmarks.speech_music.hearing import Heard, Together
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
 from benchmarks.speech_music.precision import in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
-from benchmarks.speech_music.rows import LEARNING, ROWS, STEPS, Cell, cells
+from benchmarks.speech_music.rows import LEARNING, ROWS, STEPS, Cell, Move, cells
+from benchmarks.speech_music.scoring import Experiment
 
 PROBE_SEEDS = 3
 FREE = ("linear", "slerp")
@@ -42,11 +45,11 @@ def experiment_folder(name: str) -> Path:
     return DATA / "experiments" / name
 
 
-def counted(model: nn.Module, options: argparse.Namespace, sanity: bool = False) -> dict[str, Any]:
-    """Task -> probe seed -> number of right test examples in each test group; `sanity`: tasks not scored too."""
+def counted(model: nn.Module, options: argparse.Namespace, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Task -> probe seed -> number of right test examples in each test group; of tasks `only`, or of all."""
     before = time.process_time()
-    asked = (task for task in tasks() if not options.tasks or task.name in options.tasks)
-    wanted = {task.name: task for task in asked if task.scored or sanity}
+    asked = only or options.tasks
+    wanted = {task.name: task for task in tasks() if not asked or task.name in asked}
     found = {}
     for name, by_seed in probe(model.to(options.device), wanted.values(), options.probe_seeds, options.fp32).items():
         _, group = np.unique(wanted[name].groups[wanted[name].test], return_inverse=True)
@@ -59,18 +62,15 @@ def merged(pair: Encoders, moved: Mapping[str, Tensor] | pg.Alignment, cell: Cel
     heard = None if cell.row.method in FREE else list(pair.like(LAYER_CALIBRATION).batches())
     options: dict[str, Any] = {"weight": cell.weight, "method": cell.row.method, "data": heard}
     if isinstance(moved, pg.Alignment):
-        b, state = moved.state_dict, pg.merge(pair.a, pair.b, alignment=moved, **options)
+        state = pg.merge(pair.a, pair.b, alignment=moved, **options)
     else:
-        b, state = moved, pg.merge(pair.a, pair.with_weights(moved), **options)
-    return healed(pair, state, b, cell) if cell.row.healed else state
+        state = pg.merge(pair.a, pair.with_weights(moved), **options)
+    return healed(pair, state) if cell.row.healed else state
 
 
-def healed(pair: Encoders, state: Mapping[str, Tensor], b: Mapping[str, Tensor], cell: Cell) -> dict[str, Tensor]:
-    """A merge after STEPS steps towards both parents: the moved B's mean with A, or all that both hear."""
-    data = list(pair.like(LEARNING).batches())
-    if cell.row.healed == "features":
-        return pg.heal(state, pair.a, pair.with_weights(b).eval(), data, steps=STEPS)
-    data = [batch | {"output_hidden_states": True} for batch in data]
+def healed(pair: Encoders, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A merge after STEPS steps towards all that both parents hear."""
+    data = [batch | {"output_hidden_states": True} for batch in pair.like(LEARNING).batches()]
     return pg.heal(state, pair.a, pair.b, data, steps=STEPS, loss=Heard((pair.a, pair.b)))
 
 
@@ -104,24 +104,33 @@ def run(options: argparse.Namespace) -> None:
     }
     about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
     about |= {"bfloat16": in_bfloat16(options.device, options.fp32), "hidden": pair.a.config.hidden_size}
-    write(folder / "about.json", about | {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__})
+    about |= {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__, "commit": commit()}
+    write(folder / "about.json", about)
     for name, model in (("A", pair.a), ("B", pair.b), ("AB", Together(pair.a, pair.b))):
         if not (folder / f"{name}.json").exists():
-            write(folder / f"{name}.json", counted(model, options, sanity=True))
-    last: tuple[str, int] | None = None
-    state: Mapping[str, Tensor] | pg.Alignment = {}
+            write(folder / f"{name}.json", counted(model, options))
+    differing = Experiment.of(folder).differing
+    moved: dict[tuple[Move, int], Mapping[str, Tensor] | pg.Alignment] = {}
     for cell in track(list(outstanding(options, folder)), description=options.name):
-        if (cell.row.name, cell.seed) != last:
-            last, state = (cell.row.name, cell.seed), cell.row.move(pair, cell.seed)
-        model = pair.with_weights(merged(pair, state, cell)).eval()
+        before, how = time.process_time(), (cell.row.move, cell.seed)
+        if how not in moved:
+            moved[how] = cell.row.move(pair, cell.seed)
+        model = pair.with_weights(merged(pair, moved[how], cell)).eval()
         where = {"row": cell.row.name, "weight": cell.weight, "seed": cell.seed}
-        peak = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
-        write(folder / f"{cell.key}.json", where | counted(model, options) | peak)
+        where["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        found = counted(model, options, differing)
+        write(folder / f"{cell.key}.json", where | found | {"all_seconds": round(time.process_time() - before, 2)})
     if pair.certificates:
         path = folder / f"certificates-{options.share.replace('/', '-')}.json"
         earlier = json.loads(path.read_text()) if path.exists() else {"certified": 0, "worst": 0.0}
         count, worst = len(pair.certificates), max(pair.certificates.values())
         write(path, {"certified": earlier["certified"] + count, "worst": max(earlier["worst"], worst)})
+
+
+def commit() -> str:
+    """The commit that the working tree is at; "" where there is none."""
+    asked = ["git", "-C", str(ASSETS), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def name_of(reference: str) -> str:

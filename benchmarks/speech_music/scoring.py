@@ -1,12 +1,14 @@
 """From the counts of every cell to scores with intervals.
 
-A task's accuracy is that of its probes, averaged over probe seeds (and over a control's seeds). The speech score is
-1000 × the mean over speech tasks of accuracy / A's accuracy, the music score the same with B's, and the average their
-mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy to B's, both summed over the
-music tasks on which B is better than A: what merging can bring over. (Of sums, since a mean of shares has no finite
-variance where one gap is small.) Intervals are 95 % percentiles of a bootstrap
-that draws the test groups of every task, the probe seeds and a control's seeds anew; the same draws for all models, so
-that differences are paired. The best weight of a row is chosen anew in every draw.
+A task's accuracy is that of its probes, averaged over probe seeds (and over a control's seeds). A speech task counts
+where A is better than B, a music task where B is better than A: before any merge, by an interval that excludes 0, and
+above chance by another. A task on which they do not differ, or differ the other way, counts in no score. The speech
+score is 1000 × the mean over the speech tasks that count of accuracy / A's accuracy, the music score the same with
+B's, and the average their mean, after arXiv 2506.11403. `transfer` is 1000 × the share of the way from A's accuracy
+to B's, both summed over the music tasks that count: what merging can bring over. (Of sums, since a mean of shares has
+no finite variance where one gap is small.) Intervals are 95 % percentiles of a bootstrap that draws the test groups
+of every task, the probe seeds and a control's seeds anew; the same draws for all models, so that differences are
+paired. The best weight of a row is chosen anew in every draw.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speech_music.probing import Task
+from benchmarks.speech_music.probing import Task, tasks
 from benchmarks.speech_music.rows import ROWS
 
 DRAWS = 2000
@@ -32,8 +34,13 @@ KEPT = 970
 """The speech score that a merge may not fall below where `transfer` is compared."""
 CONTRASTS = (
     *(("proposed", control) for control in ("random", "scrambled", "noise", "released")),
-    ("cnn-all", "random-all"),
+    *(("heal", control) for control in ("heal-as-is", "heal-random", "heal-learned")),
+    ("refit", "refit-as-is"),
+    ("learned-refit", "refit"),
 )
+"""What is held against what at equal weights: alignment against none, and learning against permutations."""
+CPU = {"cpu_minutes": "cpu_seconds", "all_minutes": "all_seconds"}
+"""What is summed over the merged models: of probing, and of aligning, merging, learning and probing."""
 Draws = NDArray[np.float64]
 """(1 + DRAWS): the estimate, then the draws."""
 Tree = dict[str, Any]
@@ -67,12 +74,24 @@ def transferred(stacked: Mapping[str, Draws]) -> Draws:
     return np.maximum(allowed.max(axis=0), 0.0)
 
 
+def transferred_at(points: Sequence[Mapping[str, Any]]) -> float | None:
+    """The weight of `transferred`; None where no weight keeps the speech score and goes any of the way."""
+    kept = [point for point in points if point["speech"][0] >= KEPT and point[TRANSFER][0] > 0]
+    return max(kept, key=lambda point: point[TRANSFER][0])["weight"] if kept else None
+
+
 @dataclass(frozen=True)
 class Experiment:
     """The cells of one pair and the draws that all of its models share."""
 
     folder: Path
     tasks: tuple[Task, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> Experiment:
+        """Of the tasks that A has been asked."""
+        done = json.loads((folder / "A.json").read_text())["right"]
+        return cls(folder, tuple(task for task in tasks() if task.name in done))
 
     @cached_property
     def group_weights(self) -> dict[str, Draws]:
@@ -106,32 +125,49 @@ class Experiment:
     @cached_property
     def references(self) -> dict[str, Draws]:
         """Task -> the accuracy that it is measured by: A's on speech, B's on music."""
-        own = {"speech": [self.read("A")], "music": [self.read("B")]}
-        return {task.name: self.accuracy(task, own[task.domain]) for task in self.tasks}
+        return {task.name: self.alone[task.name][task.domain == "music"] for task in self.tasks}
+
+    @cached_property
+    def alone(self) -> dict[str, tuple[Draws, Draws]]:
+        """Task -> the accuracies of A and of B."""
+        files = [[self.read(side)] for side in "AB"]
+        return {task.name: tuple(self.accuracy(task, one) for one in files) for task in self.tasks}
+
+    @cached_property
+    def apart(self) -> dict[str, list[float]]:
+        """Task -> B's accuracy minus A's, with its interval."""
+        return {name: interval(b - a) for name, (a, b) in self.alone.items()}
+
+    @cached_property
+    def better(self) -> dict[str, str]:
+        """Task -> whose encoder is better there and above chance, by intervals: "speech" (A), "music" (B), or ""."""
+        found = {}
+        for task in self.tasks:
+            a, b = (interval(draws)[1] > task.chance for draws in self.alone[task.name])
+            _, low, high = self.apart[task.name]
+            found[task.name] = "music" if low > 0 and b else "speech" if high < 0 and a else ""
+        return found
+
+    def counting(self, domain: str) -> list[Task]:
+        """The tasks of a domain on which its own encoder is the better one."""
+        return [task for task in self.tasks if self.better[task.name] == domain == task.domain]
+
+    @property
+    def differing(self) -> list[str]:
+        """The tasks on which either encoder is the better one."""
+        return [name for name, side in self.better.items() if side]
 
     def scores(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Draws]:
         """The measures of a model."""
         found: dict[str, Draws] = {}
         for domain in ("speech", "music"):
-            scored = [task for task in self.tasks if task.domain == domain and task.scored]
-            ratios = [self.accuracy(task, files) / self.references[task.name] for task in scored]
+            ratios = [self.accuracy(task, files) / self.references[task.name] for task in self.counting(domain)]
             found[domain] = 1000 * np.mean(ratios, axis=0)
         found["average"] = (found["speech"] + found["music"]) / 2
-        if self.gaps:
-            gone = sum(self.accuracy(task, files) - low for task, low, _ in self.gaps)
-            whole = sum(high - low for _, low, high in self.gaps)
-            found[TRANSFER] = 1000 * np.divide(gone, whole, out=np.zeros_like(whole), where=whole > 0)
-        return found
-
-    @cached_property
-    def gaps(self) -> list[tuple[Task, Draws, Draws]]:
-        """The scored music tasks on which B is better than A, with both accuracies."""
-        found = []
-        for task in self.tasks:
-            if task.domain == "music" and task.scored:
-                low, high = (self.accuracy(task, [self.read(side)]) for side in "AB")
-                if interval(high - low)[1] > 0:
-                    found.append((task, low, high))
+        gaps = self.counting("music")
+        gone = sum(self.accuracy(task, files) - self.alone[task.name][0] for task in gaps)
+        whole = sum(self.alone[task.name][1] - self.alone[task.name][0] for task in gaps)
+        found[TRANSFER] = 1000 * np.divide(gone, whole, out=np.zeros_like(whole), where=whole > 0)
         return found
 
     def described(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -159,9 +195,8 @@ class Experiment:
         found["minus_linear"] = {name: found[name] - linear[name][there, pick] for name in SCORES}
         alone = self.scores([self.read("A")])
         found["minus_a"] = {name: found[name] - alone[name] for name in SCORES}
-        if TRANSFER in own:
-            mine, theirs = transferred(own), transferred(linear)
-            found |= {"transferred": mine, "transferred_minus_linear": mine - theirs}
+        mine, theirs = transferred(own), transferred(linear)
+        found |= {"transferred": mine, "transferred_minus_linear": mine - theirs}
         return weights[at[0]], found
 
     def difference(self, row: str, other: str, weight: float) -> Tree:
@@ -184,7 +219,8 @@ class Experiment:
                 point["minus_linear"] = intervals(self.difference(name, "linear", weight))
             points.append(point)
         weight, best = self.best(name)
-        return {"name": name, "points": points, "best": {"weight": weight, **intervals(best)}}
+        best = {"weight": weight, "transferred_at": transferred_at(points), **intervals(best)}
+        return {"name": name, "points": points, "best": best}
 
     def contrasts(self) -> list[dict[str, Any]]:
         """At every weight, an aligned row minus a control."""
@@ -199,9 +235,10 @@ class Experiment:
     def result(self) -> dict[str, Any]:
         """Everything that the page shows of this pair."""
         done = {row for row, _ in self.cells}
-        cpu = sum(one["cpu_seconds"] for files in self.cells.values() for one in files)
+        cells = [one for files in self.cells.values() for one in files]
+        cpu = {name: sum(one.get(key, 0) for one in cells) for name, key in CPU.items()}
         rows = [{"title": row.title, "family": row.family, **self.row(row.name)} for row in ROWS if row.name in done]
-        about = self.read("about") | {"models": sum(map(len, self.cells.values())), "cpu_minutes": round(cpu / 60, 1)}
+        about = self.read("about") | {"models": len(cells)} | {name: round(x / 60, 1) for name, x in cpu.items()}
         extras = {name: self.read(name) for name in ("layers",) if (self.folder / f"{name}.json").exists()}
         proofs = [json.loads(path.read_text()) for path in self.folder.glob("certificates-*.json")]
         if proofs:
@@ -210,7 +247,6 @@ class Experiment:
         return {
             "about": about,
             "tasks": [self._task(task) for task in self.tasks],
-            "gaps": [task.name for task, _, _ in self.gaps],
             "A": self.described([self.read("A")]),
             "B": self.described([self.read("B")]),
             **({"AB": self.described([self.read("AB")])} if (self.folder / "AB.json").exists() else {}),
@@ -221,5 +257,6 @@ class Experiment:
 
     def _task(self, task: Task) -> dict[str, Any]:
         counts = {"classes": task.classes, "tested": int(task.test.sum()), "fitted": int((~task.test).sum())}
-        about = {"name": task.name, "title": task.title, "domain": task.domain, "scored": task.scored}
+        about = {"name": task.name, "title": task.title, "domain": task.domain, "apart": self.apart[task.name]}
+        about |= {"better": self.better[task.name], "counts": self.better[task.name] == task.domain}
         return about | counts | {"groups": len(np.unique(task.groups[task.test])), "chance": round(task.chance, 4)}

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speech_music.fetch import DATA
-from benchmarks.speech_music.probing import tasks
 from benchmarks.speech_music.rows import ROWS
 from benchmarks.speech_music.run import experiment_folder
-from benchmarks.speech_music.scoring import CONTRASTS, DRAWS, Experiment, intervals, mean_over
+from benchmarks.speech_music.scoring import CONTRASTS, CPU, DRAWS, Experiment, intervals, mean_over
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "speech_music.json"
 DECIDING = {"linear", "proposed", "random"}
@@ -63,7 +62,7 @@ def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     still = [c for c in before["contrasts"] if not {c["row"], c["control"]} & changed]
     contrasts = now["contrasts"] + [c for c in still if (c["row"], c["control"], c["weight"]) not in made]
     contrasts.sort(key=lambda c: (CONTRASTS.index((c["row"], c["control"])), c["weight"]))
-    about = now["about"] | {key: before["about"][key] for key in ("cpu_minutes", "certified", "worst_certificate")}
+    about = now["about"] | {key: before["about"][key] for key in (*CPU, "certified", "worst_certificate")}
     about["kept"] = [row["title"] for name, row in rows.items() if name not in fresh]
     rows |= {name: fresh[name] for name in changed}
     about["models"] = sum(point["seeds"] for row in rows.values() for point in row["points"])
@@ -85,8 +84,7 @@ def main() -> None:
     for name in dict.fromkeys([*parser.parse_args().names, *known["pairs"]]):
         folder = experiment_folder(name)
         if (folder / "A.json").exists():
-            done = json.loads((folder / "A.json").read_text())["right"]
-            pairs[name] = Experiment(folder, tuple(task for task in tasks() if task.name in done))
+            pairs[name] = Experiment.of(folder)
             now = pairs[name].result()
             known["pairs"][name] = kept(known["pairs"][name], now) if name in known["pairs"] else now
     comparable = {name: pair for name, pair in pairs.items() if {row for row, _ in pair.cells} >= DECIDING}
