@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,10 +31,23 @@ def test_learning_begins_at_an_alignment() -> None:
     assert set(found.gains) == {group.name for group in found.spec.groups}
 
 
-def test_learning_begins_by_weights_where_no_start_is_given() -> None:
+def start(pair: Planted, method: str) -> pg.Alignment:
+    data = None if method == "weights" else pair.batches
+    return pg.align(pair.model, pair.other, data, args=(pair.batches[0],), kinds="all", method=method)
+
+
+def test_learning_begins_at_the_better_of_two_matchings() -> None:
     pair = planted()
-    start = pg.align(pair.model, pair.other, args=(pair.batches[0],), kinds="all", method="weights")
-    assert aligned(pair, steps=3).permutations == aligned(pair, start=start, steps=3).permutations
+    starts = [start(pair, method) for method in ("weights", "correlation")]
+    best = min(starts, key=lambda found: halfway(pair, found.permutations))
+    assert aligned(pair, steps=1).permutations == aligned(pair, start=best, steps=1).permutations
+
+
+def test_learning_begins_by_weights_where_activations_are_too_few() -> None:
+    pair = replace(planted(), batches=[batch[:1, :1] for batch in planted().batches])
+    with pytest.raises(pg.CalibrationError):
+        start(pair, "correlation")
+    assert aligned(pair, steps=1).permutations == aligned(pair, start=start(pair, "weights"), steps=1).permutations
 
 
 def test_groups_that_are_not_asked_for_stay_where_the_start_has_them() -> None:

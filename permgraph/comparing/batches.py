@@ -64,7 +64,7 @@ class Batches:
             item = next(self._begun)
         except StopIteration:
             raise CalibrationError(EMPTY) from None
-        self.first = as_batch(item)
+        self.first, self._item = as_batch(item), item
         self._begun = chain([item], self._begun)
 
     @classmethod
@@ -75,6 +75,10 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         self._keep()
         return self.stream()
+
+    def beginning(self, count: int) -> Batches:
+        """The first `count` batches; of what can be read only once, the first alone."""
+        return Batches([self._item] if self._once else list(islice(self._data, count)))
 
     def _keep(self) -> None:
         if self._once and self._begun is not None:

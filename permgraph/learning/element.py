@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def learn(
     *,
     groups: Sequence[PermutationGroup] | None = None,
     steps: int = 400,
-    rate: float = 1e-2,
+    rate: float = 2e-2,
     seed: int = 0,
     loss: Loss = None,
 ) -> Learned:
@@ -73,19 +74,35 @@ def learn(
 
     def value(batch: Batch, u: float) -> Tensor:
         element, share = coordinates.element(), SHARES[0] + (SHARES[1] - SHARES[0]) * u
-
-        def merged(name: str) -> Tensor:
-            a = state_a[name].detach()
-            if not a.is_floating_point():
-                return a
-            wide = torch.promote_types(a.dtype, torch.float32)
-            return torch.lerp(placed(element, name).to(wide), a.to(wide), share)
-
-        return between(merged, batch, lambda outputs: moved_outputs(spec, element, outputs))
+        return between(
+            lambda name: mixed(state_a[name], placed(element, name), share),
+            batch,
+            lambda outputs: moved_outputs(spec, element, outputs),
+        )
 
     found = descend(value, coordinates.tensors, calibration, "learning", steps=steps, rate=rate, seed=seed)
     delta = {**spec.identity(), **coordinates.exact(found.x)}
     return Learned(spec.compose(delta, tables), found)
+
+
+def halfway_loss(
+    calibration: Calibration, spec: PermutationSpec, element: Mapping[str, Any], batches: Iterable[Batch], loss: Loss
+) -> float:
+    """The loss of ½ A + ½ π B for an element π, mean over batches."""
+    state_a, state_b = calibration.states
+    whole = {**spec.identity(), **element}
+    moved = spec.applied(whole, state_b)
+    between = Between(calibration, (state_a, moved), loss)
+    with torch.no_grad():
+        return fmean(float(between(lambda name: mixed(state_a[name], moved[name], 0.5), batch)) for batch in batches)
+
+
+def mixed(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """share · a + (1 - share) · b in float32 or wider; `a` where it is no real number."""
+    if not a.is_floating_point():
+        return a
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return torch.lerp(b.to(wide), a.detach().to(wide), share)
 
 
 def moved_outputs(spec: PermutationSpec, element: Mapping[str, Any], outputs: Sequence[Any]) -> list[Any]:

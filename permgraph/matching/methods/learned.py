@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from permgraph.comparing.calibration import Calibration
-from permgraph.errors import OptionError
-from permgraph.learning.element import learn
+from permgraph.errors import CalibrationError, OptionError
+from permgraph.learning.element import halfway_loss, learn
 from permgraph.learning.objective import Loss
 from permgraph.matching.kinds.match import match_kinds, weight_gains
 from permgraph.matching.match import Match, Task, matcher
+from permgraph.symmetry.spec import PermutationSpec
+
+STARTING = 8
+"""Batches from which the start is chosen."""
 
 
 @matcher("learned", reference="arXiv 2506.22712", needs_data=True)
 def by_learning(
-    task: Task, *, start: Any = None, steps: int = 400, rate: float = 1e-2, loss: Loss = None
+    task: Task, *, start: Any = None, steps: int = 400, rate: float = 2e-2, loss: Loss = None
 ) -> list[Match]:
     """Minimise the loss of λ A + (1 - λ) B' over scales, rotations and invertible maps; see `permgraph.learning`.
 
-    Begun at `start`, an alignment or an element of the same group, or where matching by weights comes to. Each model
-    but the first is learned against the first alone.
+    Begun at `start`, an alignment or an element of the same group. Without one, at what matching by weights finds, or
+    at what matching by activations finds on the first STARTING batches, whichever has the lower loss half way on them:
+    orders and signs stay as they are there. Each model but the first is learned against the first alone.
     """
     if not any(group.dimension for group in task.groups):
         raise OptionError(
             'method "learned" learns scales, rotations and invertible maps, and no group here has any: give '
             'kinds="all" and the groups that have them'
         )
-    if start is None:
-        begun = [match.element for match in match_kinds(task)]
-    else:
-        begun = [{}, *[_element(start)] * (len(task.models) - 1)]
+    begun = _starts(task) if start is None else [[_element(start)]] * len(task.models)
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
         calibration = Calibration(task.models.pair(0, number), task.data, task.progress)
         learned = learn(
             calibration,
             task.spec,
-            begun[number],
+            _best(calibration, task.spec, begun[number], loss),
             groups=task.groups,
             steps=steps,
             rate=rate,
@@ -48,6 +52,26 @@ def by_learning(
         gains = weight_gains(task.spec, task.groups, *states, task.spec.apply(element, states[1]))
         found.append(Match(element, gains, descent=learned.descent))
     return found
+
+
+def _starts(task: Task) -> list[list[Mapping[str, Any]]]:
+    """For each model what matching by weights finds, and by activations where there are enough of them."""
+    by_weights = match_kinds(task)
+    points, few = task.points(), replace(task, batches=task.data.beginning(STARTING))
+    found = [by_weights]
+    with suppress(CalibrationError):  # the first batches may be too few to compare, and enough to learn from
+        found.append(match_kinds(few, points))
+    return [[match.element for match in matches] for matches in zip(*found, strict=True)]
+
+
+def _best(
+    calibration: Calibration, spec: PermutationSpec, starts: Sequence[Mapping[str, Any]], loss: Loss
+) -> Mapping[str, Any]:
+    """The start of least loss on the first batches."""
+    if len(starts) == 1:
+        return starts[0]
+    batches = list(calibration.batches.beginning(STARTING).stream())
+    return min(starts, key=lambda start: halfway_loss(calibration, spec, start, batches, loss))
 
 
 def _element(start: Any) -> Mapping[str, Any]:
