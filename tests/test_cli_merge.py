@@ -134,6 +134,13 @@ def test_merge_of_three_models_by_a_mix(given, tmp_path):
     assert all(gain["bound"] == pytest.approx(1) for own in report["gains"][1:] for gain in own.values())
 
 
+def test_merge_of_models_by_learning(given, tmp_path):
+    words = ("--data", given / "clips", "--kinds", "all", "--method", "learned", "--steps", 2)
+    run("merge", given / "a", given / "b", *words, "--out", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "permgraph.json").read_text())["method"] == "learned"
+    assert "steps = 2\n" in (tmp_path / "out" / "recipe.toml").read_text()
+
+
 def test_merge_of_models_made_by_python(tmp_path, monkeypatch):
     source = (
         "import torch\nfrom torch import nn\n"

@@ -33,6 +33,7 @@ USAGE = {
     "unknown method": (("align", "x", "y", "--out", "z", "--method", "guess"), "guess"),
     "correlation without data": (("align", "x", "y", "--out", "z", "--method", "correlation"), "--data"),
     "mix and method": (("align", "x", "y", "--out", "z", "--method", "weights", "--mix", "0.5"), "not both"),
+    "steps without learning": (("merge", "x", "y", "--out", "z", "--steps", "9"), "--steps 9 is for learning"),
     "mix too large": (("merge", "x", "y", "--out", "z", "--mix", "1.5"), "--mix is a share"),
     "mix without data": (("merge", "x", "y", "--out", "z", "--mix", "0.5"), "--data"),
     "loss of three": (("merge", "x", "y", "w", "--out", "z", "--loss", "own"), "between two models"),

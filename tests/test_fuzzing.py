@@ -80,7 +80,7 @@ def test_headers(tmp_path, count):
 
 RECIPE = {
     "models": ["a", "b"], "data": "texts", "weight": {"attention": 0.5, "default": 0.9}, "merge": "slerp", "mix": 0.5,
-    "groups": ["conv"], "limit": 3, "loss": "own", "seed": 1, "device": "cpu", "threads": 1, "out": "o",
+    "groups": ["conv"], "steps": 4, "limit": 3, "loss": "own", "seed": 1, "device": "cpu", "threads": 1, "out": "o",
     "sha256": {"a": {"config.json": "0" * 64}},
 }  # fmt: skip
 

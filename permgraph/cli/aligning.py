@@ -22,6 +22,7 @@ from permgraph.cli.options import (
     MixOption,
     ModelOption,
     Out,
+    Steps,
 )
 from permgraph.cli.parsing import require_sizes
 from permgraph.cli.shared import UsageError
@@ -38,6 +39,7 @@ def align(
     out: Out,
     data: Data = None,
     method: MethodOption = None,
+    steps: Steps = None,
     mix: MixOption = None,
     groups: Groups = None,
     kinds: Kinds = None,
@@ -58,7 +60,7 @@ def align(
     require_sizes(dtype, max_shard_size, max_memory)
     if carry and enlarge:
         raise UsageError("--carry moves adapters of B as it is: leave out --enlarge, or merge the adapter into B first")
-    matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads), max_memory)
+    matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads, steps), max_memory)
     from permgraph.jobs.align import carried, load_and_align
     from permgraph.jobs.carrying import Carried
     from permgraph.jobs.folder import storage_of, tell, write

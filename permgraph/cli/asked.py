@@ -21,6 +21,7 @@ def matching_of(
     mix: float | None,
     kinds: str | None,
     heads: str | None = None,
+    steps: int | None = None,
 ) -> Matching:
     """What was asked for, or a UsageError."""
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
@@ -34,6 +35,8 @@ def matching_of(
         raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
     if mix and data is None:
         raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
+    if steps is not None and method != "learned":
+        raise UsageError(f"--steps {steps} is for learning: give --method learned, or leave it out")
     if kinds not in (None, "permutation", "signed", "all"):
         raise UsageError(f"--kinds is permutation, signed or all, not {kinds!r}")
     if heads not in (None, "merge", "first", "both"):
@@ -42,7 +45,7 @@ def matching_of(
         raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
     from permgraph.jobs.matching import Matching
 
-    return Matching(data, method, roles, limit, mix, kinds or "permutation", heads)
+    return Matching(data, method, roles, limit, mix, kinds or "permutation", heads, steps=steps)
 
 
 def within_memory(session: Session, matching: Matching, max_memory: str | None) -> Matching:

@@ -24,6 +24,7 @@ from permgraph.cli.options import (
     MethodOption,
     MixOption,
     ModelOption,
+    Steps,
 )
 from permgraph.cli.parsing import options_of, require_sizes, weight_of
 from permgraph.cli.shared import UsageError
@@ -81,6 +82,7 @@ def merge(
         typer.Option("--option", metavar="NAME=VALUE", help="An option of an installed merge method; may be repeated."),
     ] = None,
     method: MethodOption = None,
+    steps: Steps = None,
     mix: MixOption = None,
     groups: Groups = None,
     kinds: Kinds = None,
@@ -110,6 +112,7 @@ def merge(
         options=options_of(option or ()) or None,
         method=method,
         mix=mix,
+        steps=steps,
         groups=groups,
         kinds=kinds,
         limit=limit,
@@ -159,7 +162,9 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     if count > 2 and how_heads == "both":
         raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
     require_sizes(request.dtype, request.max_shard_size, request.max_memory)
-    matching = matching_of(data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads)
+    matching = matching_of(
+        data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads, request.steps
+    )
     matching = replace(within_memory(session, matching, request.max_memory), enlarge=bool(request.enlarge))
     if count > 2 and request.enlarge:
         raise UsageError(f"--enlarge is for two models, and {count} are given: omit it")

@@ -20,6 +20,10 @@ MethodOption = Annotated[
         "installed matcher.  [default: correlation with --data, else weights]",
     ),
 ]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="With --method learned, how many batches are learned from.  [default: 400]"),
+]
 MixOption = Annotated[
     float | None,
     typer.Option(

@@ -79,7 +79,7 @@ def _trunks_aligned(
     found = align_trunks(
         a, b, data, "both", args=a.args, kwargs=a.kwargs, method=matching.method, groups=matching.groups,
         outputs=a.outputs, kinds=matching.kinds, seed=session.seed, progress=progress,
-        options={"mix": matching.mix},
+        options=matching.options,
     )  # fmt: skip
     heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
     found = pair.aligned(found, a, b)
@@ -108,7 +108,7 @@ def prepare(
     derivation = found.derivation(example, first.outputs)
     groups = select(derivation.spec, matching.groups)
     progress("deriving", 1, 1)
-    options: dict[str, Any] = {"mix": matching.mix}
+    options = matching.options
     if matching.max_memory is not None:
         options |= _within(session, derivation, groups, found, matching)
     whole = data is not None and matching.max_memory is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from permgraph.errors import CalibrationError
 
@@ -13,8 +14,9 @@ from permgraph.errors import CalibrationError
 class Matching:
     """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
 
-    `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed. `enlarge`:
-    B may have fewer hidden units, heads and layers than A. `carry`: folders of adapters of B that move with it.
+    `steps`: how many batches are learned from. `max_memory`: bytes of memory to stay within; weights are then read from
+    their files as they are needed. `enlarge`: B may have fewer hidden units, heads and layers than A. `carry`: folders
+    of adapters of B that move with it.
     """
 
     data: Path | None = None
@@ -24,6 +26,7 @@ class Matching:
     mix: float | None = None
     kinds: str = "permutation"
     heads: str | None = None
+    steps: int | None = None
     max_memory: int | None = None
     enlarge: bool = False
     carry: Sequence[Path] = ()
@@ -38,6 +41,11 @@ class Matching:
         changed = sorted(path for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
         if changed:
             raise CalibrationError(f"{changed[0]}: was changed while the data was read. Run the command again.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the method."""
+        return {name: value for name in ("mix", "steps") if (value := getattr(self, name)) is not None}
 
     @property
     def shares(self) -> bool:

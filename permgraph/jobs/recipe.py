@@ -32,6 +32,7 @@ class Request:
     options: Mapping[str, Any] | None = None
     method: str | None = None
     mix: float | None = None
+    steps: int | None = None
     groups: str | None = None
     kinds: str | None = None
     limit: int | None = None

@@ -135,6 +135,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "method": _text,
     "kinds": _text,
     "mix": float,
+    "steps": _count(1, MOST),
     "groups": _commas,
     "limit": _count(1, MOST),
     "loss": _text,
