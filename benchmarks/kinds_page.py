@@ -20,6 +20,11 @@ def kinds_results(results: Mapping[str, Any]) -> dict[str, Any]:
     return {name: results[f"kinds_{name}"] for name in NAMES if f"kinds_{name}" in results}
 
 
+def narrow(found: Results) -> dict[str, Any]:
+    """The same without the wider ones."""
+    return {name: data for name, data in found.items() if not is_wider(name)}
+
+
 BEYOND = """## Beyond permutations: transformers in all kinds
 
     nice python -m benchmarks.pairs.kinds                  # measures
@@ -39,11 +44,43 @@ def beyond(found: Results) -> Iterator[str]:
     error = max(row.get("max_error", 0.0) for row in rows)
     yield BEYOND.format(**{**next(iter(found.values())), "error": error})
     head = ("B moved by", "merged by", "inputs", "barrier", "accuracy", "moving, s", "merging, s", "pairs")
-    for name, data in found.items():
+    yield from widths(found)
+    for name, data in narrow(found).items():
         yield f"### {NAMES[name]}\n"
-        ends = [row["accuracies"][k] for row in data["rows"] for k in (0, -1)]
-        yield f"The models' accuracy is {sum(ends) / len(ends):.3f}.\n"
+        yield f"The models' accuracy is {_models_accuracy(data)}.\n"
         yield table(head, [_row(name, data, key) for key in _keys(data)])
+
+
+WIDTHS = """### By width
+
+The same at two and four times the width: each trained for fewer steps. *Pairs*: of models trained apart.
+"""
+WIDE_ROWS = {"plain": "plain average", "permutations": "permutations", "weights": "all kinds", "learned": "learned"}
+
+
+def is_wider(name: str) -> bool:
+    """Whether an architecture is another one, wider: its name ends with the width."""
+    return "-" in name
+
+
+def widths(found: Results) -> Iterator[str]:
+    """The barriers of architectures that were trained at several widths."""
+    wide = [name for name in found if is_wider(name)]
+    if not wide:
+        return
+    yield WIDTHS
+    lines = []
+    for base in dict.fromkeys(name.split("-")[0] for name in wide):
+        for name in (one for one in found if one.split("-")[0] == base):
+            data = found[name]
+            cells = [shown(mean_of(own, "height")) if (own := _whole(data, key)) else DASH for key in WIDE_ROWS]
+            lines.append([NAMES[name], _models_accuracy(data), *cells, str(len(_own(data, "plain")))])
+    yield table(("barrier", "the models' accuracy", *WIDE_ROWS.values(), "pairs"), lines)
+
+
+def _models_accuracy(data: Mapping[str, Any]) -> str:
+    ends = [row["accuracies"][k] for row in data["rows"] for k in (0, -1)]
+    return f"{sum(ends) / len(ends):.3f}"
 
 
 def _keys(data: Mapping[str, Any]) -> list[str]:

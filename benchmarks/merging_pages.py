@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kinds_page import healed, kinds_results, lowest, summary
+from kinds_page import healed, kinds_results, lowest, narrow, summary
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, shown
 from pairs_page import pairs_page, way_row
 from table_cells import DASH, percent, table
@@ -113,6 +113,7 @@ def choosing_page(pairs: dict[str, Any], kinds: dict[str, Any], music: dict[str,
     yield CHOOSING
     if kinds:
         yield TRANSFORMERS
+        kinds = narrow(kinds)
         yield summary(kinds)
         yield "The lowest barriers:\n"
         yield lowest(kinds)

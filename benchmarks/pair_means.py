@@ -13,6 +13,11 @@ NAMES = {
     "vit": "ViT, four layers of 64, Fashion-MNIST",
     "gpt2": "GPT-2, two layers of 64, characters of the Brown corpus",
     "llama": "Llama, two layers of 64, characters of the Brown corpus",
+    "bert": "BERT, two layers of 64, masked characters of the Brown corpus",
+    "vit-128": "ViT, four layers of 128, Fashion-MNIST",
+    "vit-256": "ViT, four layers of 256, Fashion-MNIST",
+    "gpt2-128": "GPT-2, two layers of 128, characters of the Brown corpus",
+    "gpt2-256": "GPT-2, two layers of 256, characters of the Brown corpus",
 }
 PEERS = ("plain average", "descent from the identity", "rebasin")
 WITHOUT_DATA = "linear"

@@ -267,12 +267,12 @@ def pages() -> dict[Path, str]:
 
 def readme(results: dict[str, Any]) -> str:
     """The README with its table of transformers as measured; all else in it is written by hand."""
-    from kinds_page import kinds_results, summary
+    from kinds_page import kinds_results, narrow, summary
 
     text = (ROOT / "README.md").read_text()
     before, rest = text.split(MARKS[0])
     _, after = rest.split(MARKS[1])
-    kinds = kinds_results(results)
+    kinds = narrow(kinds_results(results))
     return f"{before}{MARKS[0]}\n\n{summary(kinds) if kinds else ''}\n{MARKS[1]}{after}"
 
 

@@ -19,7 +19,11 @@ from torch import Tensor
 
 DATA = Path(__file__).parents[2] / "data"
 CONTEXT = 64
+MEAN, DEVIATION = 0.286, 0.353  # of the pixels of Fashion-MNIST
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"()-$%&/"
+MASK = len(CHARACTERS)
+UNMASKED = -100  # the target of a character that is not masked
+MASKED = 0.15  # the share of characters that are
 HELD_OUT = 10  # every tenth text of the corpus is held out
 
 
@@ -53,7 +57,7 @@ def fashion() -> Split:
         return torch.from_numpy(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset).copy())
 
     def images(part: str) -> Tensor:
-        return (read(f"{part}-images-idx3", 16).reshape(-1, 1, 28, 28).float() / 255 - 0.286) / 0.353
+        return (read(f"{part}-images-idx3", 16).reshape(-1, 1, 28, 28).float() / 255 - MEAN) / DEVIATION
 
     def labels(part: str) -> Tensor:
         return read(f"{part}-labels-idx1", 8).long()
@@ -74,6 +78,18 @@ def brown() -> Split:
             texts[number % HELD_OUT == 0].append(_plain(file.read().decode("latin-1")))
     train, test = (_windows("\n".join(part)) for part in texts)
     return Split(train, train, test, test)
+
+
+@cache
+def masked_brown() -> Split:
+    """The same texts, MASKED of their characters as MASK, always the same ones; targets are those characters."""
+    texts, generator = brown(), torch.Generator().manual_seed(0)
+
+    def masked(x: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = torch.rand(x.shape, generator=generator) < MASKED
+        return x.masked_fill(chosen, MASK), x.masked_fill(~chosen, UNMASKED)
+
+    return Split(*masked(texts.train_x), *masked(texts.test_x))
 
 
 def _plain(tagged: str) -> str:

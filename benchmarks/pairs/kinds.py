@@ -1,7 +1,9 @@
 """What is lost between two transformers of one task when rotations, invertible maps and scales are matched too.
 
-    nice python -m benchmarks.pairs.train vit gpt2 llama
+    nice python -m benchmarks.pairs.train vit gpt2 llama bert
     nice python -m benchmarks.pairs.kinds [ARCHITECTURE ...] [--rows ROW ...]
+    nice python -m benchmarks.pairs.train vit-128 vit-256 gpt2-128 gpt2-256 --seeds 0 1
+    nice python -m benchmarks.pairs.kinds vit-128 vit-256 gpt2-128 gpt2-256 --rows plain permutations weights learned
 
 Rows differ by how B is moved, how many inputs that takes, and how the two are merged half way. Inputs are of the
 training set, without labels. Writes `benchmarks/results/kinds_*.json` row by row; resumable.
@@ -22,12 +24,12 @@ from torch import Tensor, nn
 
 import permgraph as pg
 from benchmarks.pairs.aligners import loaded
-from benchmarks.pairs.measure import BATCH, BATCHES, RESULTS, TEST, TEXT, inputs, is_text, judged
+from benchmarks.pairs.measure import BATCH, BATCHES, RESULTS, TEST, TEXT, inputs, is_text, judged, kept_rows
 from benchmarks.pairs.models import RECIPES, SEEDS
-from benchmarks.pairs.train import trained
+from benchmarks.pairs.train import file_of, trained
 from permgraph.symmetry.folding import separated
 
-NAMES = ("vit", "gpt2", "llama")
+NAMES = ("vit", "gpt2", "llama", "bert")
 FEW = 100
 STEPS, HEALING = 300, 100
 
@@ -153,22 +155,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(NAMES))
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS), help="of the models that are paired")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = {"torch": torch.__version__, "test": TEST, "text": TEXT, "some": SOME, "few": FEW}
     settings |= {"steps": STEPS, "healing": HEALING}
-    pairs = [(name, pair, Pair(name, pair)) for pair in combinations(SEEDS, 2) for name in options.names]
+    pairs = [
+        (name, pair, Pair(name, pair))
+        for pair in combinations(options.seeds, 2)
+        for name in options.names
+        if all(file_of(name, seed).exists() for seed in pair)
+    ]
     for key in options.rows:
         for name, pair, two in pairs:
             path = RESULTS / f"kinds_{name}.json"
-            rows = json.loads(path.read_text())["rows"] if path.exists() else []
-            if any(row["row"] == key and row["pair"] == list(pair) for row in rows):
+            if any(row["row"] == key and row["pair"] == list(pair) for row in kept_rows(path)):
                 continue
             way = ROWS[key]
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
             row |= {"merged": way.merged, "healing": way.healing} | two.row(way)
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
-            rows = sorted([*rows, row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))
+            rows = sorted([*kept_rows(path), row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))
             path.write_text(json.dumps({**settings, "rows": rows}, indent=0) + "\n")
 
 

@@ -1,13 +1,16 @@
-"""The small architectures: an MLP, a narrow ResNet with BatchNorm, a ViT, a GPT-2, and a Llama."""
+"""The small architectures: an MLP, a narrow ResNet with BatchNorm, a BERT, a ViT, a GPT-2 and a Llama; some wide."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -16,7 +19,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from benchmarks.pairs.data import CHARACTERS, CONTEXT, Split, brown, fashion
+from benchmarks.pairs.data import CHARACTERS, CONTEXT, UNMASKED, Split, brown, fashion, masked_brown
 
 
 class Block(nn.Module):
@@ -62,19 +65,20 @@ class Logits(nn.Module):
         return self.inner(x).logits
 
 
-def vit() -> nn.Module:
-    """Four layers of 64, patches of 7 × 7."""
+def vit(width: int = 64) -> nn.Module:
+    """Four layers, patches of 7 × 7."""
     config = ViTConfig(
-        hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, image_size=28, patch_size=7,
+        hidden_size=width, num_hidden_layers=4, num_attention_heads=4, intermediate_size=2 * width, image_size=28,
+        patch_size=7,
         num_channels=1, num_labels=10, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     return Logits(ViTForImageClassification(config))
 
 
-def gpt2() -> nn.Module:
-    """Two layers of 64 over characters, the embedding tied to the head."""
+def gpt2(width: int = 64) -> nn.Module:
+    """Two layers over characters, the embedding tied to the head."""
     config = GPT2Config(
-        n_embd=64, n_layer=2, n_head=4, vocab_size=len(CHARACTERS), n_positions=CONTEXT, use_cache=False,
+        n_embd=width, n_layer=2, n_head=4, vocab_size=len(CHARACTERS), n_positions=CONTEXT, use_cache=False,
         embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return Logits(GPT2LMHeadModel(config))
@@ -89,6 +93,16 @@ def llama() -> nn.Module:
     return Logits(LlamaForCausalLM(config))
 
 
+def bert() -> nn.Module:
+    """Two layers of 64 over characters, some of them masked: norms after the sums, the embedding tied to the head."""
+    config = BertConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, pad_token_id=None,
+        vocab_size=len(CHARACTERS) + 1, max_position_embeddings=CONTEXT, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, initializer_range=0.125,
+    )  # fmt: skip
+    return Logits(BertForMaskedLM(config))
+
+
 def class_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy of one label a sample."""
     return nn.functional.cross_entropy(logits, target)
@@ -99,6 +113,11 @@ def next_loss(logits: Tensor, target: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), target[:, 1:].flatten())
 
 
+def masked_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of each masked character."""
+    return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=UNMASKED)
+
+
 def class_hits(logits: Tensor, target: Tensor) -> float:
     """The share of the samples that are classified right."""
     return (logits.argmax(-1) == target).float().mean().item()
@@ -107,6 +126,11 @@ def class_hits(logits: Tensor, target: Tensor) -> float:
 def next_hits(logits: Tensor, target: Tensor) -> float:
     """The share of the next characters that are guessed right."""
     return (logits[:, :-1].argmax(-1) == target[:, 1:]).float().mean().item()
+
+
+def masked_hits(logits: Tensor, target: Tensor) -> float:
+    """The share of the masked characters that are guessed right."""
+    return (logits.argmax(-1) == target)[target != UNMASKED].float().mean().item()
 
 
 @dataclass(frozen=True)
@@ -128,5 +152,10 @@ RECIPES = {
     "vit": Recipe(vit, fashion, 5, 128, 2e-3),
     "gpt2": Recipe(gpt2, brown, 2, 64, 3e-3, next_loss, next_hits),
     "llama": Recipe(llama, brown, 2, 64, 3e-3, next_loss, next_hits),
+    "bert": Recipe(bert, masked_brown, 1.5, 64, 2e-3, masked_loss, masked_hits),
+    "vit-128": Recipe(partial(vit, 128), fashion, 2, 128, 2e-3),
+    "vit-256": Recipe(partial(vit, 256), fashion, 1.5, 128, 1e-3),
+    "gpt2-128": Recipe(partial(gpt2, 128), brown, 0.6, 64, 3e-3, next_loss, next_hits),
+    "gpt2-256": Recipe(partial(gpt2, 256), brown, 0.3, 64, 2e-3, next_loss, next_hits),
 }
 SEEDS = (0, 1, 2)

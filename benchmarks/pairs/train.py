@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -40,10 +41,15 @@ def train(recipe: Recipe, seed: int) -> nn.Module:
     return model.eval()
 
 
+def file_of(name: str, seed: int) -> Path:
+    """Where the model of this architecture and seed is, or will be."""
+    return FOLDER / f"{name}-{seed}.pt"
+
+
 def trained(name: str, seed: int) -> nn.Module:
     """The model of this architecture and seed. FileNotFoundError before it is trained."""
     model = RECIPES[name].build()
-    model.load_state_dict(torch.load(FOLDER / f"{name}-{seed}.pt", weights_only=True))
+    model.load_state_dict(torch.load(file_of(name, seed), weights_only=True))
     return model.eval()
 
 
@@ -56,7 +62,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for name in options.names:
-            path = FOLDER / f"{name}-{seed}.pt"
+            path = file_of(name, seed)
             if not path.exists():
                 start = time.process_time()
                 model = train(RECIPES[name], seed)
