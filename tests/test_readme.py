@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 import shlex
 from itertools import zip_longest
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             lines = [line.strip() for line in run(*shlex.split(words)).stdout.splitlines() if line.strip()]
             if shown:
                 assert_alike(lines, shown.splitlines(), str(tmp_path / "merged"))
+
+
+@pytest.mark.slow
+def test_the_first_screen_is_what_the_example_prints() -> None:
+    shown = re.search(r"```\n\$ python examples/two_vits.py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    example = runpy.run_path(str(README.parent / "examples" / "two_vits.py"))
+    assert_alike(list(example["lines"](example["STEPS"])), shown[1].splitlines(), "")
 
 
 def assert_alike(lines: list[str], shown: list[str], out: str) -> None:
