@@ -13,15 +13,19 @@ from permgraph.errors import (
     SpecMismatchError as SpecMismatchError,
     VerificationError as VerificationError,
 )
+from permgraph.jobs.saving import save as save
 from permgraph.learning.heal import heal as heal
 from permgraph.matching.align import Alignment as Alignment, align as align
-from permgraph.matching.many import match_many as match_many
+from permgraph.matching.gains import Gain as Gain
+from permgraph.matching.many import Placement as Placement, match_many as match_many
 from permgraph.merging.barrier import Barrier as Barrier, barrier as barrier
 from permgraph.merging.many import merge_many as merge_many
 from permgraph.merging.merge import merge as merge
+from permgraph.models.loaded import LoadedModel as LoadedModel
 from permgraph.models.loading import load as load
 from permgraph.models.two_heads import TwoHeads as TwoHeads
 from permgraph.symmetry.derivation import derive as derive
+from permgraph.symmetry.explain import Explanation as Explanation
 from permgraph.symmetry.folding import Folded as Folded, fold as fold
 from permgraph.symmetry.permutations import PermutationGroup as PermutationGroup, Permutations as Permutations
 from permgraph.symmetry.spec import PermutationSpec as PermutationSpec

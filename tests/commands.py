@@ -50,7 +50,7 @@ def only_json(result):
 
 
 def require_error(result, expected):
-    assert not result.stdout
+    assert not result.stdout or only_json(result).keys() == {"error"}
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) == 1
     assert re.search(expected, result.stderr), result.stderr

@@ -102,6 +102,10 @@ def nothing(folder):
     (folder / "notes.txt").write_text("la la la")
 
 
+def unread(folder):
+    (folder / "a.m4a").write_bytes(b"sound")
+
+
 def silent(folder):
     soundfile.write(folder / "a.wav", np.full(RATE * 2, 0.5), RATE)
 
@@ -132,7 +136,8 @@ def not_finite(folder):
 
 
 USELESS = {
-    nothing: r"no audio files \(looked for \.wav, \.flac, \.ogg, \.mp3",
+    unread: r"a\.m4a cannot be read\. Convert it to WAV or FLAC, as by `ffmpeg",
+    nothing: r"no audio files \(looked for \.wav, \.flac, \.ogg, \.opus, \.mp3",
     silent: "silent",
     short: r"2 clips hold 0\.50 s of audio, less than one window \(1\.0 s\)",
     no_frames: "0 clips hold",
@@ -149,3 +154,26 @@ def test_useless_data_is_refused_by_name(tmp_path, spoil, message):
         for _ in AudioBatches(tmp_path, seconds=1.0, batch_size=1):
             pass
     assert str(tmp_path) in str(caught.value)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    no_frames(tmp_path)
+    unread(tmp_path)
+    write(tmp_path / "b.wav", 2.0)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE * 2), RATE)
+    batches = AudioBatches(tmp_path, seconds=1.0, batch_size=1)
+    assert [batch["input_values"].shape[1] for batch in batches] == [RATE] * 4
+    assert [note.removeprefix(f"{tmp_path}") for note in batches.notes] == [
+        "/a.wav: holds no sound",
+        "/a.m4a: was not read, convert it to WAV or FLAC",
+        ": 2 windows without signal were left out",
+    ]
+    assert batches.unit == "windows of 1 s"
+
+
+def test_clips_that_fill_no_window_are_each_one_for_an_extractor_that_adds_silence(tmp_path):
+    short(tmp_path)
+    write(tmp_path / "c.wav", 0.05)
+    batches = AudioBatches(tmp_path, seconds=1.0, batch_size=1, short=True)
+    assert [batch["input_values"].shape[1] for batch in batches] == [RATE // 4] * 2
+    assert batches.unit == "clips, filled up with silence to 1 s"

@@ -91,6 +91,26 @@ def test_every_group_is_listed_and_the_table_filters(page: webdriver.Chrome, spe
     assert texts(page, "tbody .link") == [g.name for g in spec.groups if g.role == "conv"]
 
 
+def test_the_filter_finds_tensors_and_columns_sort(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
+    name = "encoder.layers.1.attention.q_proj.weight"
+    page.find_element(By.ID, "filter").send_keys(name)
+    found = page.find_element(By.CSS_SELECTOR, '[aria-label="Tensors by the filter"] li')
+    assert found.text.startswith(name)
+    assert "1 tensors" in texts(page, ".controls [role=status]")[0]
+    found.find_elements(By.TAG_NAME, "button")[1].click()
+    assert texts(page, "aside h2") == [f"{name}[1]"]
+    page.find_element(By.ID, "filter").clear()
+    page.find_element(By.ID, "filter").send_keys(Keys.SPACE, Keys.BACKSPACE)
+    page.find_elements(By.CSS_SELECTOR, "th .sort")[4].click()
+    axes = [int(text) for text in texts(page, "tbody td:nth-child(5)")]
+    assert axes == sorted(axes, reverse=True)
+
+
+def test_a_link_to_no_axis_says_so(page: webdriver.Chrome) -> None:
+    select(page, ("nonsense", 0))
+    assert texts(page, "aside [role=alert]") == ["This model has no axis nonsense:0."]
+
+
 def test_the_chain_between_two_axes_is_the_one_that_explain_gives(
     page: webdriver.Chrome, spec: pg.PermutationSpec
 ) -> None:

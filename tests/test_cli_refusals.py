@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from commands import TINY, clips, hubert, require_error, run
+from commands import TINY, clips, hubert, only_json, require_error, run
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
@@ -245,3 +245,18 @@ def test_a_program_that_is_told_to_end_leaves_nothing_behind(given, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("inspect", "x", "--json"), ("--json", "verify", "x"), ("merge", "x", "y", "--out", "z", "--json")]
+)
+def test_with_json_an_error_is_an_object_on_stdout(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*words, code=1)
+    told = only_json(result)["error"]
+    assert told["type"] == "CheckpointError"
+    assert result.stderr == f"error: {told['message']}\n"
+
+
+def test_without_json_stdout_of_an_error_is_empty(tmp_path):
+    assert run("inspect", tmp_path / "no", "--json", tmp_path / "file", code=1).stdout == ""

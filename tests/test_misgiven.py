@@ -75,6 +75,20 @@ WRONG: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
     "TorchScript": (
         lambda: pg.derive(torch.jit.script(mlp()), (X,)), pg.CaptureError, "compiled by TorchScript: give the Python",
     ),
+    "one number as data": (
+        lambda: pg.align(mlp(), mlp(), 5), pg.CalibrationError, "data is an iterable of batches, not int",  # type: ignore[arg-type]
+    ),
+    "a number as a model": (lambda: pg.load(5), pg.CheckpointError, "by a path or a text, not by int"),  # type: ignore[arg-type]
+    "ties of names": (
+        lambda: pg.derive(mlp(), (X,), tie={"0.bias": "2.bias"}), pg.OptionError,  # type: ignore[dict-item]
+        r"a tie is \{\(parameter, dim\): \(parameter, dim\)\}, not '0.bias' and '2.bias'",
+    ),
+    "a dimension by name": (
+        lambda: pg.derive(mlp(), (X,)).explain(("0.bias", "rows")), pg.SpecMismatchError, "an axis is a tuple",  # type: ignore[arg-type]
+    ),
+    "a seed by name": (
+        lambda: pg.derive(mlp(), (X,)).sample("first"), pg.OptionError, "a seed is a whole number from 0 up",  # type: ignore[arg-type]
+    ),
     "quantized parts": (lambda: pg.derive(quantized(), (X,)), pg.CaptureError, "1 is quantized: give the model"),
 }  # fmt: skip
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pairs import hubert, mlp, plant, vectors
+from torch import nn
 
 import permgraph as pg
+from permgraph.matching.gains_report import gain_rows
 from permgraph.symmetry.elements_report import MOST_ROWS, html_table, text_table
 
 X = vectors()[0]
@@ -25,7 +28,10 @@ SHOWN: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         planted,
         ("2 groups by correlation", "of units moved; the function is unchanged", "mean correlation of matched units"),
     ),
-    "an alignment by weights": (lambda: pg.align(mlp(), mlp(), args=(X,)), ("by weights", "inner product of weights")),
+    "an alignment by weights": (
+        lambda: pg.align(mlp(), mlp(), args=(X,)),
+        ("by weights", "inner product of matched weights"),
+    ),
     "an element": (lambda: planted().permutations, ("2 groups, ", "of 24 units moved", "0,2.hidden")),
     "the identity": (lambda: hubert().spec.identity(), ("0.0% of ", "layers.0–1.")),
     "a placement": (lambda: pg.match_many([mlp(), mlp()], args=(X,))[1], ("2 groups, 0.0% of 24 units moved",)),
@@ -43,6 +49,27 @@ def test_it_is_short_and_says_what_matters(case: str) -> None:
     assert len(repr(found)) < 200
     assert "\n" not in repr(found)
     assert "array" not in text + repr(found)
+
+
+def test_an_alignment_in_a_notebook_has_the_proof_the_gains_and_pictures() -> None:
+    for aligned, matrices in ((planted(), 4), (pg.align(mlp(), mlp(), args=(X,)), 0)):
+        page = aligned._repr_html_()
+        assert str(aligned.certificate) in page
+        assert page.count("<tr><td>") == page.count('<svg class="range"') == len(gain_rows(aligned))
+        assert page.count('<img class="matrix"') == matrices
+
+
+def test_gains_by_weights_are_shares_of_their_bounds() -> None:
+    pair = plant(mlp(), vectors())
+    aligned = pg.align(pair.a, pair.b, args=(X,))
+    assert [row[3] for row in gain_rows(aligned)] == ["1.000"]
+    assert all(gain.shares[0] < 1 for gain in aligned.gains.values())
+
+
+def test_what_has_no_groups_has_no_table() -> None:
+    model = nn.Linear(3, 2).eval()
+    spec, aligned = pg.derive(model, torch.ones(2, 3)), pg.align(model, model, args=(torch.ones(2, 3),))
+    assert "group  role" not in str(spec) + str(aligned)
 
 
 def test_long_tables_are_cut_and_counted() -> None:

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 import sys
 import types
 
@@ -22,10 +23,12 @@ from permgraph.comparing import models as models_compared
 from permgraph.data.audio import AudioBatches
 from permgraph.data.batches import Batches
 from permgraph.data.images import read_image
+from permgraph.data.processors import load_processor
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError
 from permgraph.jobs import files
 from permgraph.models.loading import load
 from permgraph.models.references import find_folder
+from permgraph.requirements import unusable
 
 
 def without(monkeypatch, *names):
@@ -34,12 +37,44 @@ def without(monkeypatch, *names):
 
     def importing(name, *args, **kwargs):
         if name.split(".")[0] in names:
-            raise ImportError(f"No module named {name!r}")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **kwargs)
 
     for name in names:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(builtins, "__import__", importing)
+
+
+def test_a_broken_package_is_named_and_not_the_one_that_needs_it(tmp_path, monkeypatch):
+    """As a torchvision that was built for another PyTorch, behind transformers or timm."""
+    (tmp_path / "broken_vision.py").write_text("raise RuntimeError('operator nms does not exist')")
+    (tmp_path / "needs_it.py").write_text("import broken_vision")
+    (tmp_path / "needs_another.py").write_text("import not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = r"needs_it, and broken_vision cannot be imported \(operator nms does not exist\): install a build of it"
+    absent = r"needs_another, which needs not_there, which is not installed: pip install not_there"
+    for name, message in (("needs_it", broken), ("needs_another", absent)):
+        with pytest.raises((ImportError, RuntimeError)) as caught:
+            __import__(name)
+        assert re.match(message, unusable(name, caught.value))
+
+
+def test_classes_that_transformers_cannot_import(tmp_path, monkeypatch):
+    """It imports its classes when they are asked for."""
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+
+    def unavailable(*_):
+        raise ModuleNotFoundError("Could not import module 'GPT2Model'") from ModuleNotFoundError("no", name="nowhere")
+
+    monkeypatch.setattr("permgraph.models.loading.empty_model", unavailable)
+    with pytest.raises(CheckpointError, match=r"transformers, which needs nowhere, which is not installed"):
+        load(str(tmp_path))
+
+
+def test_a_processor_that_transformers_cannot_import(tmp_path, monkeypatch):
+    without(monkeypatch, "transformers")
+    with pytest.raises(CalibrationError, match=r"its processor \(AutoTokenizer\) needs transformers, which is not"):
+        load_processor("AutoTokenizer", tmp_path)
 
 
 def test_a_hub_id_without_the_hub(monkeypatch):
@@ -70,7 +105,9 @@ def test_sound_that_is_not_finite(tmp_path):
 
 def test_pictures_without_pillow(tmp_path, monkeypatch):
     without(monkeypatch, "PIL")
-    with pytest.raises(CalibrationError, match=r"a\.png: reading images needs Pillow: pip install"):
+    with pytest.raises(
+        CalibrationError, match=r"a\.png: reading images needs Pillow, which is not installed: pip install"
+    ):
         read_image(tmp_path / "a.png")
 
 
@@ -163,7 +200,7 @@ def timm(monkeypatch):
     def create_transform(input_size, is_training):
         return lambda image: torch.from_numpy(np.array(image.resize(input_size[1:]))).permute(2, 0, 1) / 255
 
-    module.create_model, module.__version__ = create_model, "1.0"
+    module.create_model, module.__version__, module.list_models = create_model, "1.0", lambda: ["net"]
     data.resolve_model_data_config = lambda model: {"input_size": (3, 12, 12)}
     data.create_transform = create_transform
     monkeypatch.setitem(sys.modules, "timm", module)
@@ -196,8 +233,8 @@ def test_two_folders_of_timm_are_matched_on_images_by_its_own_transform(timm, tm
 
 
 def test_timm_models_that_do_not_fit(timm, tmp_path):
-    with pytest.raises(CheckpointError, match=r"timm:huge: RuntimeError: Unknown model \(huge\). Check the name"):
-        load("timm:huge")
+    with pytest.raises(CheckpointError, match=r"timm:nett: RuntimeError: Unknown model .* no such model; near: net\."):
+        load("timm:nett")
     with pytest.raises(CheckpointError, match=r"timm 1\.0 cannot build 'other': RuntimeError: Unknown model"):
         load(str(timm_folder(tmp_path / "a", 0, architecture="other")))
     with pytest.raises(CheckpointError, match=r"do not fit net: of another shape: 4\.weight .file .3, 8., net .5, 8.."):

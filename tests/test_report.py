@@ -97,7 +97,7 @@ def test_many_models_have_a_column_each(aligned: pg.Alignment) -> None:
     gain = aligned.gains["residual"]
     cell = f'<td class="number">{gain.identity:.3f} → {gain.solution:.3f}</td>'
     assert f"<td>residual</td>{2 * cell}" in page
-    assert "<th>one</th><th>two</th>" in page
+    assert '<th scope="col" class=number>one</th><th scope="col" class=number>two</th>' in page
     assert f"<td>{spec['residual'].symbol}</td>" in page
     assert re.search(r"residual</td>.*?0\.0%</td><td class=\"number\">\d\d+\.\d%", page)
 
@@ -113,4 +113,49 @@ def test_a_browser_draws_it_without_a_request(aligned: pg.Alignment, tmp_path: P
         assert all(sizes)
         assert driver.get_log("browser") == []
         assert requests(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        for width in (390, 900):
+            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
+            assert driver.execute_script(BROKEN_NUMBERS) == [], width
+        assert driver.execute_script(SORTED) == [True, "descending", True, "ascending"]
+        assert re.search(r": row 0, column 0, (0\.\d\d|1\.00|0 or less)$", driver.execute_script(POINTED))
+
+
+BROKEN_NUMBERS = """
+return [...document.querySelectorAll("td.number")].filter((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return cell.textContent && range.getClientRects().length > 1;
+}).map((cell) => cell.textContent);
+"""
+SORTED = """
+const table = document.querySelector("table.sortable"), heading = table.tHead.rows[0].cells[5];
+const found = [];
+for (const sign of [-1, 1]) {
+  heading.querySelector("button").click();
+  const rows = [...table.tBodies[0].rows];
+  const values = rows.filter((row) => !row.classList.contains("layers")).map((row) => Number(row.cells[5].textContent));
+  found.push(values.every((value, k) => !k || sign * (value - values[k - 1]) >= 0), heading.getAttribute("aria-sort"));
+}
+return found;
+"""
+POINTED = """
+const image = document.querySelector(".matrix"), box = image.getBoundingClientRect();
+image.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + 1, clientY: box.top + 1 }));
+return image.title;
+"""
+
+
+def test_the_models_stand_at_the_top(aligned: pg.Alignment) -> None:
+    page = report_page(aligned, "out", "", facts={"model A": "speech", "model B": "<music>", "seed": "7"})
+    top = page[: page.index("Gains")]
+    assert "<span><b>A</b> speech</span><span><b>B</b> &lt;music&gt;</span>" in top
+    assert "seed" not in top
+
+
+def test_a_worse_merge_is_said(aligned: pg.Alignment) -> None:
+    low, high = pg.Barrier((0.0, 0.5, 1.0), (1.0, 1.5, 1.0)), pg.Barrier((0.0, 0.5, 1.0), (1.0, 3.0, 1.0))
+    for first, last, said in ((low, high, True), (high, low, False)):
+        page = report_page(aligned, "out", "", barriers={"unmoved": first, "aligned": last})
+        assert ("The barrier is higher aligned than unmoved: 2 and 0.5." in page) is said

@@ -86,6 +86,21 @@ def test_a_second_rule_for_an_operation_is_an_error():
         registry.rule("aten.linear")(lambda call: None)
 
 
+def test_a_cell_with_a_rule_can_be_run_again(monkeypatch):
+    monkeypatch.setattr(registry, "RULES", dict(RULES))
+    for text in ("1", "2"):
+        space = {"rule": registry.rule, "__name__": "cell"}
+        exec(f"@rule('aten.special_log_ndtr')\ndef mine(call): return {text}", space)
+        assert registry.RULES["aten.special_log_ndtr"] is space["mine"]
+    registry.rule("aten.linear", replace=True)(space["mine"])
+    assert registry.RULES["aten.linear"] is space["mine"]
+
+
+def test_an_operation_without_a_call_is_an_error_of_the_command(capsys):
+    assert main(["--op", "gated_sum"]) == 2
+    assert "no call of gated_sum is known" in capsys.readouterr().err
+
+
 def test_the_command_names_one_operation(capsys):
     assert main(["--op", "linear"]) == 0
     assert "2 calls judged" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_the_curves_compare_alignment_under_one_method(here: Path) -> None:
 
 def test_how_much_data_was_read_is_said_and_written_down(here: Path) -> None:
     out = run("merge", *NORMS, "--data", "python:said:batches", "--out", here / "out").stdout
-    assert "calibration data: 4 batches, 128 samples" in out
+    assert "calibration data: 128 samples in 4 batches" in out
     data = json.loads((here / "out" / "permgraph.json").read_text())["inputs"]["data"]
     assert (data["batches"], data["samples"]) == (4, 128)
     assert "128 samples in 4 batches" in (here / "out" / "report.html").read_text()

@@ -103,6 +103,19 @@ def test_progress_appears_with_patience_and_says_what_is_left(monkeypatch, secon
     assert ("left" in terminal.text) is shown
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_log_has_a_line_for_each_stage_of_a_long_job(monkeypatch, capsys, quiet):
+    with Session(quiet=quiet).progress() as progress:
+        progress("loading", 0, 2)
+    assert capsys.readouterr().err == ""  # a short job
+    monkeypatch.setattr(sessions, "PATIENCE_OF_A_LOG", 0.0)
+    with Session(quiet=quiet).progress() as progress:
+        for stage, done, total in (("loading", 0, 2), ("loading", 1, 2), ("matching", 0, None)):
+            progress(stage, done, total)
+    lines = [] if quiet else ["loading 0 of 2, after 0 s", "matching, after 0 s"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_for_the_shells(shell):
     code = "from permgraph.cli import main; main()"

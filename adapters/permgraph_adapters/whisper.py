@@ -21,7 +21,10 @@ class WhisperAdapter(NativeAdapter):
     def calibration(
         self, data: Path, *, model: Any, folder: Path | None, **options: Any
     ) -> Iterable[dict[str, "Tensor"]]:
-        """Windows of 30 s as log-mel spectrograms, and up to 24 tokens that `model` writes for each, greedily."""
+        """Windows of 30 s as log-mel spectrograms, and up to 24 tokens that `model` writes for each, greedily.
+
+        Where all clips together fill no window, each is one, and the feature extractor adds silence.
+        """
         from permgraph.data.batches import Batches
         from permgraph.data.calibration import sound_batches
 
@@ -39,7 +42,7 @@ class WhisperAdapter(NativeAdapter):
                 )
             return {**batch, "decoder_input_ids": heard(model, batch["input_features"])}
 
-        return Batches(sounds.samples, make, sounds.batch_size)
+        return Batches(sounds.samples, make, sounds.batch_size, unit=sounds.unit, notes=lambda: sounds.notes)
 
 
 def heard(model: Any, features: "Tensor", most: int = HEARD) -> "Tensor":

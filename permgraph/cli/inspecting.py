@@ -164,7 +164,7 @@ def _derived(
         from permgraph.models.loading import load
         from permgraph.symmetry.derivation import derive
 
-        loaded = load(model, weights=weights)
+        loaded = load(model, weights=weights, pretrained=kinds is Kinds.all)  # a proof draws its own weights
         loaded = loaded.on(device_of(session.device)) if weights else loaded
         if kinds is Kinds.all:
             progress("folding", 0, None)

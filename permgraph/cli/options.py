@@ -8,7 +8,13 @@ import typer
 A = Annotated[str, typer.Argument(metavar="A", help="The reference: a folder, a hub id, timm:NAME or python:….")]
 B = Annotated[str, typer.Argument(metavar="B", help="The model that is moved.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Calibration data: a folder of audio, images or text.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Calibration data: a folder of audio, images or text, or python:package.module:function, which returns an "
+        "iterable of batches.",
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read at most this many samples of the data.")]
 MethodOption = Annotated[

@@ -5,6 +5,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -109,7 +111,10 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 def run_safely(function: Callable[..., None], session: Session, arguments: dict[str, Any]) -> None:
-    """Run a command. Whatever goes wrong is one message on stderr and exit status 1; Ctrl-C is exit status 130."""
+    """Run a command. Whatever goes wrong is one message on stderr and exit status 1; Ctrl-C is exit status 130.
+
+    With `--json` the message is an object on stdout too: `{"error": {"type": …, "message": …}}`.
+    """
     try:
         function(session, **arguments)
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
@@ -122,7 +127,15 @@ def run_safely(function: Callable[..., None], session: Session, arguments: dict[
             traceback.print_exc()
         which = f" in process {session.rank}" if session.rank else ""
         print(f"error{which}: {_message(error)}", file=sys.stderr)
+        if session.json or arguments.get("json") == "-":
+            _emit_error(session, error)
         raise typer.Exit(1) from None
+
+
+def _emit_error(session: Session, error: Exception) -> None:
+    told = {"error": {"type": type(error).__name__, "message": _message(error)}}
+    with suppress(PermgraphError):  # stdout may be what failed
+        replace(session, json=True).emit(told)
 
 
 def _message(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -37,6 +38,18 @@ def as_batch(item: Any) -> Batch:
     )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How much calibration data was read: batches, samples (rows of their first tensor), and what one sample is."""
+
+    batches: int
+    samples: int
+    unit: str = "samples"
+
+    def __str__(self) -> str:
+        return f"{self.samples:,} {self.unit} in {self.batches:,} batch{'es' if self.batches != 1 else ''}"
+
+
 class Batches:
     """Any iterable of batches; `first` is known before anything is read twice.
 
@@ -48,15 +61,17 @@ class Batches:
     Attributes:
         first: the first batch.
         total: the number of batches, None where `data` does not say.
-        read: how many batches and samples (rows of their first tensor) the last whole reading gave; None before it.
+        read: what the last whole reading gave; None before it.
 
     """
 
     def __init__(self, data: Iterable[Any]) -> None:
         if isinstance(data, Tensor | Mapping | str):
             raise CalibrationError(f"data is an iterable of batches, not one {type(data).__name__}: put it in a list")
+        if not isinstance(data, Iterable):
+            raise CalibrationError(f"data is an iterable of batches, not {type(data).__name__}: give a list of tensors")
         self.total = _length(data)
-        self.read: tuple[int, int] | None = None
+        self.read: Reading | None = None
         self._once = self.total is None and iter(data) is iter(data)
         self._data: Iterable[Any] = data
         self._begun: Iterator[Any] | None = iter(data)
@@ -66,6 +81,11 @@ class Batches:
             raise CalibrationError(EMPTY) from None
         self.first, self._item = as_batch(item), item
         self._begun = chain([item], self._begun)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the data says of it, as files without anything in them."""
+        return tuple(getattr(self._data, "notes", ()))
 
     @classmethod
     def of(cls, data: Iterable[Any] | Batches) -> Batches:
@@ -111,7 +131,7 @@ class Batches:
             samples += _samples(batch)
             yield batch
         if of == 1:
-            self.read = number, samples
+            self.read = Reading(number, samples, getattr(self._data, "unit", Reading.unit))
         if not number and of == 1:  # an iterable that gives its batches once
             raise CalibrationError(EMPTY)
 

@@ -12,10 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import CalibrationError, OptionError, reason
+from permgraph.requirements import unusable
 
 MOST_SECONDS, MOST_RATE, MOST_CHANNELS = 3600, 10_000_000, 1024
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+OTHERS = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr")
+"""Sound that soundfile does not read."""
+SHORTEST = 0.1
+"""Seconds of a clip that is filled up with silence, at least."""
 Samples = NDArray[np.float32]
 
 
@@ -42,6 +48,9 @@ class AudioBatches:
     the first so many. Windows that do not fill a last batch are dropped; with fewer windows than `batch_size` the
     batch is smaller. A window without any signal is replaced by the next one that has some.
 
+    With `short`, where all clips together fill no window each is one by itself, shorter, for an extractor that adds
+    silence. `unit` says what a sample is, and `notes` names files without a sound and counts windows without signal.
+
     Files are found recursively, decoded when they are needed, mixed to mono and resampled to `rate`. `normalize` gives
     each window zero mean and unit variance, as `Wav2Vec2FeatureExtractor` does with `do_normalize`.
     Raises CalibrationError for a folder without audio, a file that cannot be read or holds values that are not finite,
@@ -58,6 +67,7 @@ class AudioBatches:
         normalize: bool = True,
         seed: int = 0,
         limit: int | None = None,
+        short: bool = False,
     ) -> None:
         if min(rate, seconds, batch_size) <= 0 or round(rate * seconds) < 1 or seconds > MOST_SECONDS:
             raise OptionError(
@@ -68,8 +78,15 @@ class AudioBatches:
         self._folder = folder
         self.normalize = normalize
         self._size = round(rate * seconds)
-        clips = [clip for path in audio_files(folder) if (clip := _whole(path, rate)).samples]
+        found = [_whole(path, rate) for path in audio_files(folder)]
+        clips = [clip for clip in found if clip.samples]
+        self._empty = tuple(f"{clip.path}: holds no sound" for clip in found if not clip.samples)
+        self._other = tuple(f"{path}: was not read, convert it to WAV or FLAC" for path in _files(folder, OTHERS))
         windows = plan_windows(clips, self._size, rate, seed)[:limit]
+        self.unit = f"windows of {seconds:g} s"
+        if short and not windows:
+            windows = list[Window]((clip,) for clip in clips if clip.samples >= SHORTEST * rate)[:limit]
+            self.unit = f"clips, filled up with silence to {seconds:g} s"
         if not windows:
             held = sum(clip.samples for clip in clips) / rate
             raise CalibrationError(
@@ -80,6 +97,12 @@ class AudioBatches:
         self._silent: set[int] = set()
         self.batch_size = min(batch_size, len(windows))
         self.window(0)  # now rather than after the first forward pass: there is some sound
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was read and is not among the samples."""
+        silent = f"{self._folder}: {len(self._silent)} windows without signal were left out" if self._silent else ""
+        return tuple(filter(None, (*self._empty, *self._other, silent)))
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -115,13 +138,21 @@ def standardized(window: Samples) -> Samples:
 
 def audio_files(folder: Path | str) -> list[Path]:
     """The audio files in a folder and all below it, by path. Raises CalibrationError where there is none."""
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = _files(folder, SUFFIXES)
+    if not found and (other := [path.name for path in _files(folder, OTHERS)]):
+        raise CalibrationError(
+            f"{folder}: {shorten(other)} cannot be read. Convert it to WAV or FLAC, as by `ffmpeg -i FILE FILE.wav`."
+        )
     if not found:
         raise CalibrationError(
             f"{folder}: no audio files (looked for {', '.join(SUFFIXES)} here and below). "
             "Give a folder with recordings of what the models should handle."
         )
     return found
+
+
+def _files(folder: Path | str, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def plan_windows(clips: list[Piece], size: int, rate: int, seed: int) -> list[Window]:
@@ -160,9 +191,11 @@ def read_piece(piece: Piece, rate: int) -> Samples:
 def _whole(path: Path, rate: int) -> Piece:
     try:
         import soundfile
-    except ImportError as error:
+        import soxr  # noqa: F401 - it resamples what is read
+    except (ImportError, OSError) as error:  # soundfile without its library raises OSError
+        which = getattr(error, "name", None) or "soundfile"
         raise CalibrationError(
-            f"{path}: reading audio needs soundfile and soxr: pip install 'permgraph[audio]'."
+            f"{path}: reading audio needs {unusable(which, error, install='permgraph[audio]')}."
         ) from error
     try:
         header = soundfile.info(path)

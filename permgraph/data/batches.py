@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,31 @@ class Batches:
     """Batches `{name: tensor}` of `samples`, each made when it is needed; all have the same names and shapes.
 
     What does not fill a last batch is dropped; with fewer samples than `batch_size` the batch is smaller.
-    Raises CalibrationError, while iterating, for values that are not finite.
+    `unit` is what one sample is, in the plural, and `notes` what a user should know of the data; a function where
+    reading finds it out. Raises CalibrationError, while iterating, for values that are not finite.
     """
 
-    def __init__(self, samples: list[Any], make: Callable[[list[Any]], Inputs], batch_size: int) -> None:
+    def __init__(
+        self,
+        samples: list[Any],
+        make: Callable[[list[Any]], Inputs],
+        batch_size: int,
+        *,
+        unit: str = "samples",
+        notes: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}, and must be 1 or more")
         self.batch_size = min(batch_size, len(samples))
         self.samples = samples
         self.make = make
+        self.unit = unit
+        self._notes = notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the data, as files without anything in them."""
+        return tuple(self._notes())
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -54,8 +70,11 @@ def side_by_side(first: Batches, second: Batches) -> Batches:
     def make(pairs: list[Any]) -> Inputs:
         return first.make([pair[0] for pair in pairs]) | second.make([pair[1] for pair in pairs])
 
-    pairs = list(zip(first.samples, second.samples, strict=False))
-    return Batches(pairs, make, min(first.batch_size, second.batch_size))
+    def notes() -> tuple[str, ...]:
+        return (*first.notes, *second.notes)
+
+    pairs, unit = list(zip(first.samples, second.samples, strict=False)), f"pairs of {first.unit} and {second.unit}"
+    return Batches(pairs, make, min(first.batch_size, second.batch_size), unit=unit, notes=notes)
 
 
 def files_with(data: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:

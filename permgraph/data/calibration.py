@@ -42,14 +42,15 @@ def read_batches(
 
 
 def _text(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: int, limit: int | None) -> Batches:
-    rows = token_rows(data, tokenizer_in(folder), longest_text(model, TOKENS), seed=seed)[:limit]
+    length, notes = longest_text(model, TOKENS), list[str]()
+    rows = token_rows(data, tokenizer_in(folder), length, seed=seed, notes=notes)[:limit]
     start = _decoder_start(model) if "decoder_input_ids" in needed_inputs(model) else None
 
     def make(rows: list[list[int]]) -> Inputs:
         ids = torch.tensor(rows)
         return {"input_ids": ids} if start is None else {"input_ids": ids, "decoder_input_ids": shifted(ids, start)}
 
-    return Batches(rows, make, batch_size)
+    return Batches(rows, make, batch_size, unit=f"rows of {length} tokens", notes=lambda: notes)
 
 
 def shifted(ids: Tensor, start: int) -> Tensor:
@@ -79,9 +80,10 @@ def sound_batches(
     """Windows of sound as the feature extractor in `folder` makes them, under the name of the model's main input."""
     extractor = load_processor("AutoFeatureExtractor", folder)
     rate = int(extractor.sampling_rate)
+    padded = getattr(extractor, "chunk_length", None)  # such an extractor fills up what is shorter with silence
     windows = AudioBatches(
-        data, rate=rate, seconds=float(getattr(extractor, "chunk_length", None) or 5), batch_size=1, normalize=False,
-        seed=seed, limit=limit,
+        data, rate=rate, seconds=float(padded or 5), batch_size=1, normalize=False, seed=seed, limit=limit,
+        short=bool(padded),
     )  # fmt: skip
     name = str(model.main_input_name)
 
@@ -89,7 +91,7 @@ def sound_batches(
         sounds = [windows.window(i) for i in numbers]
         return {name: extractor(sounds, sampling_rate=rate, return_tensors="pt")[name]}
 
-    return Batches(list(range(len(windows))), make, batch_size)
+    return Batches(list(range(len(windows))), make, batch_size, unit=windows.unit, notes=lambda: windows.notes)
 
 
 READERS: dict[str, Callable[..., Batches]] = {

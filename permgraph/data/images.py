@@ -12,6 +12,7 @@ from torch import Tensor
 
 from permgraph.data.batches import Batches, Inputs, files_with, shuffled
 from permgraph.errors import CalibrationError, reason
+from permgraph.requirements import unusable
 
 MOST_PIXELS = 100_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -34,7 +35,7 @@ def image_batches(
     def make(paths: list[Path]) -> Inputs:
         return {name: pixels([read_image(path) for path in paths])}
 
-    return Batches(shuffled(files_with(data, SUFFIXES, "image"), seed)[:limit], make, batch_size)
+    return Batches(shuffled(files_with(data, SUFFIXES, "image"), seed)[:limit], make, batch_size, unit="images")
 
 
 def read_image(path: Path) -> Any:
@@ -45,7 +46,9 @@ def read_image(path: Path) -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise CalibrationError(f"{path}: reading images needs Pillow: pip install 'permgraph[image]'.") from error
+        raise CalibrationError(
+            f"{path}: reading images needs {unusable('Pillow', error, install='permgraph[image]', module='PIL')}."
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on sizes that are refused below

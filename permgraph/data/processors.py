@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.errors import CalibrationError
+from permgraph.requirements import unusable
 
 VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
@@ -19,6 +20,10 @@ def load_processor(kind: str, folder: Path) -> Any:
     try:
         loader = getattr(import_module("transformers"), kind)
         return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ImportError as error:
+        raise CalibrationError(
+            f"{folder}: its processor ({kind}) needs {unusable('transformers', error, install='permgraph[hub]')}."
+        ) from error
     except Exception as error:  # each processor has its own ways to fail
         reason = (str(error).splitlines() or [""])[0]
         raise CalibrationError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from permgraph.data.batches import files_with, shuffled
 from permgraph.errors import CalibrationError, reason
+from permgraph.requirements import unusable
 
 TOKENS = 128
 MOST_TOKENS = 2_000_000
@@ -19,10 +20,13 @@ PIECE = 1 << 18
 FIELDS = ("text", "content", "sentence")
 
 
-def token_rows(data: Path, tokenizer: Any, length: int, *, seed: int = 0) -> list[list[int]]:
+def token_rows(
+    data: Path, tokenizer: Any, length: int, *, seed: int = 0, notes: list[str] | None = None
+) -> list[list[int]]:
     """Rows of `length` token ids with the tokenizer's special tokens around them, shuffled by `seed`.
 
-    The texts of all files are joined and cut into whole rows, so that nothing has to be padded or masked.
+    The texts of all files are joined and cut into whole rows, so that nothing has to be padded or masked. `notes` is
+    told where not all of them were read.
     Raises CalibrationError for a folder without text, a file that cannot be read, and less text than one row.
     """
     with_ends, plain = (tokenizer("a", add_special_tokens=ends)["input_ids"] for ends in (True, False))
@@ -38,6 +42,8 @@ def token_rows(data: Path, tokenizer: Any, length: int, *, seed: int = 0) -> lis
     for text in chain.from_iterable(read_texts(path) for path in files_with(data, tuple(READERS), "text")):
         ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if len(ids) >= MOST_TOKENS:
+            if notes is not None:
+                notes.append(f"{data}: texts were read up to {MOST_TOKENS:,} tokens")
             break
     rows = [[*head, *ids[i : i + size], *tail] for i in range(0, len(ids) - size + 1, size)]
     if not rows:
@@ -84,7 +90,9 @@ def _parquet(path: Path) -> Iterator[str]:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise CalibrationError(f"{path}: reading Parquet needs pyarrow: pip install 'permgraph[text]'.") from error
+        raise CalibrationError(
+            f"{path}: reading Parquet needs {unusable('pyarrow', error, install='permgraph[text]')}."
+        ) from error
     try:
         with parquet.ParquetFile(path) as table:
             names = [field.name for field in table.schema_arrow if _is_text(pyarrow.types, field.type)]

@@ -63,8 +63,10 @@ def align_loaded(
         return _trunks_aligned(session, pair, matching, progress, *base)
     models, options = prepare(session, (part_a, part_b), matching, progress)
     found = pair.aligned(align_models(models, **options), part_a, part_b)
-    read = None if options["data"] is None else options["data"].read
-    done = Aligned((a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None), read=read)
+    read, notes = (None, ()) if options["data"] is None else (options["data"].read, options["data"].notes)
+    done = Aligned(
+        (a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None), read=read, notes=notes
+    )
     return with_second_head(session, done) if heads.second else done
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from permgraph.checkpoints.writing import SecondHead
+from permgraph.comparing.batches import Reading
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.carrying import Carried
 from permgraph.jobs.matching import Matching
@@ -25,8 +26,8 @@ class Aligned:
 
     `base` is that part of the model that they were fine-tuned from, where one was given; `second` the head of the
     second model, moved, where it is written too; `pair` says at which borders the models were fitted to each other,
-    `read` how many batches and samples of the data were; `carried` has B's adapters, moved with it, and `apply` moves
-    what goes with the whole of B, where only a part of it was matched.
+    `read` how much of the data was, and `notes` what its reader says of it; `carried` has B's adapters, moved with
+    it, and `apply` moves what goes with the whole of B, where only a part of it was matched.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -38,7 +39,8 @@ class Aligned:
     pair: FittedPair | None = None
     base: LoadedModel | None = None
     second: SecondHead | None = None
-    read: tuple[int, int] | None = None
+    read: Reading | None = None
+    notes: tuple[str, ...] = ()
     apply: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     carried: Carried = field(default_factory=Carried)
 

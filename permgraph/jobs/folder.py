@@ -88,7 +88,7 @@ def write(
     say_dtypes(session, models, storage)
     report["heads"] = str(aligned.heads) or None
     if report["inputs"]["data"] is not None and aligned.read is not None:
-        report["inputs"]["data"] |= dict(zip(("batches", "samples"), aligned.read, strict=True))
+        report["inputs"]["data"] |= asdict(aligned.read) | {"notes": list(aligned.notes)}
     report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
     report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
     report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
@@ -144,9 +144,10 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     names = list(alignment.gains)
     share = moved_share(alignment.permutations, names)
     session.say(f"certificate: {alignment.certificate}")
-    session.say(gain_table(alignment))
+    if names:
+        session.say(gain_table(alignment))
     if aligned.read is not None:
-        session.say("calibration data: {} batches, {} samples (texts, windows or images)".format(*aligned.read))
+        session.say(f"calibration data: {aligned.read}")
     session.say(
         f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
         f"{share:.1%} of their units moved"
@@ -157,8 +158,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     found, borders = aligned.account(merged=merged), aligned.borders_text(merged=merged)
     lines = (what, str(aligned.heads), borders, str(found), str(aligned.carried), f"written to {out}")
     session.say("\n".join(filter(None, lines)))
-    if found.warning:
-        session.warn(found.warning)
+    for note in filter(None, (*aligned.notes, found.warning)):
+        session.warn(note)
     if not names:
         session.warn("no group of these models moves, so B is used unchanged: `permgraph inspect` says why")
     if alignment.related is not None and names:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from permgraph.errors import OptionError, reason
+from permgraph.requirements import unusable
 
 MOST, MOST_THREADS, MOST_BYTES = 2**63 - 1, 4096, 10_000_000
 
@@ -60,7 +61,9 @@ def _yaml(path: Path, text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise OptionError(f"{path}: reading YAML needs PyYAML: pip install pyyaml, or write it as TOML.") from error
+        raise OptionError(
+            f"{path}: reading YAML needs {unusable('PyYAML', error, module='yaml')}; or write it as TOML."
+        ) from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from permgraph.comparing.batches import Reading
 from permgraph.jobs.session import Session, table
 from permgraph.matching.gains_report import HEAD, gain_rows, unit_of
 
@@ -39,9 +40,14 @@ def record(
     `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs. Signs,
     scales and matrices are float64 in base64, in the order of their shape.
     """
-    return origin(session, models, alignment.spec, data) | {
+    found = origin(session, models, alignment.spec, data) | {"merge": None if merge is None else dict(merge)}
+    return found | certified(alignment)
+
+
+def certified(alignment: Alignment) -> dict[str, Any]:
+    """How units were matched, what each group gained, the proof, and the permutations."""
+    return {
         "method": alignment.method,
-        "merge": None if merge is None else dict(merge),
         "groups": list(alignment.gains),
         "gains": gains_of(alignment.permutations, alignment.gains),
         "exact": list(alignment.exact),
@@ -58,9 +64,11 @@ def gains_of(element: Permutations, gains: Mapping[str, Gain]) -> dict[str, dict
     return {name: asdict(gain) | {"moved": element.moved[name]} for name, gain in gains.items()}
 
 
-def origin(session: Session, models: Sequence[LoadedModel], spec: PermutationSpec, data: Path | None) -> dict[str, Any]:
+def origin(
+    session: Session, models: Sequence[LoadedModel], spec: PermutationSpec | None, data: Path | None
+) -> dict[str, Any]:
     """What any output comes from: versions, command, seed, hashes of the inputs and of the specification."""
-    return {
+    found = {
         "permgraph": version("permgraph"),
         "versions": {"python": platform.python_version()} | _versions(),
         "command": shlex.join(_public(word) for word in ("permgraph", *session.command)),
@@ -69,13 +77,17 @@ def origin(session: Session, models: Sequence[LoadedModel], spec: PermutationSpe
             "models": [{"model": _public(model.reference), "sha256": _model_hashes(model)} for model in models],
             "data": None if data is None else {"folder": data.resolve().name, "sha256": _data_hashes(data)},
         },
-        "spec": {
-            "sha256": hashlib.sha256(spec.to_json().encode()).hexdigest(),
-            "outputs": spec.outputs,
-            "groups": len(spec.groups),
-            "log10_order": spec.log10_order,
-            "coverage": spec.coverage,
-        },
+    }
+    return found if spec is None else found | {"spec": _facts_of(spec)}
+
+
+def _facts_of(spec: PermutationSpec) -> dict[str, Any]:
+    return {
+        "sha256": hashlib.sha256(spec.to_json().encode()).hexdigest(),
+        "outputs": spec.outputs,
+        "groups": len(spec.groups),
+        "log10_order": spec.log10_order,
+        "coverage": spec.coverage,
     }
 
 
@@ -91,8 +103,9 @@ def facts(record: Mapping[str, Any]) -> dict[str, str]:
     data = inputs["data"]
     found = {f"model {chr(65 + k)}": model["model"] for k, model in enumerate(inputs["models"])}
     if data:
-        read = f", {data['samples']} samples in {data['batches']} batches" if "samples" in data else ""
+        read = f", {Reading(data['batches'], data['samples'], data['unit'])}" if "samples" in data else ""
         found["calibration data"] = f"{data['folder']}, {len(data['sha256'])} files{read}"
+        found |= {"data, left out": "; ".join(data["notes"])} if data.get("notes") else {}
     found |= {"heads": record["heads"]} if record.get("heads") else {}
     found |= {"loss": record["loss"]} if record.get("loss") else {}
     found |= {"search": ", ".join(f"{key} {_short(value)}" for key, value in search.items())} if search else {}

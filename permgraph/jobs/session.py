@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ Progress = Callable[[str, int, int | None], None]
 WIDTH = 120
 PATIENCE = 2.0
 """Seconds after which a job shows how far it is."""
+PATIENCE_OF_A_LOG, PAUSE_OF_A_LOG = 15.0, 30.0
+"""Seconds after which it does so in a log, and between two lines of one stage."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,14 @@ class Session:
     def progress(self) -> Iterator[Progress]:
         """A function (stage, done, total) that shows how far a job is and how long it still takes.
 
-        It appears after two seconds; silent unless stderr is a terminal.
+        It appears after two seconds. Where stderr is no terminal it is a line for each stage, and one now and then.
         """
         console = _console(stderr=True)
-        if self.rank or self.quiet or not console.is_terminal:
+        if self.rank or self.quiet:
             yield lambda stage, done, total: None
+            return
+        if not console.is_terminal:
+            yield _Log().show
             return
         from rich.progress import (
             BarColumn,
@@ -113,6 +119,23 @@ class Session:
             appear.cancel()
             appear.join()
             bars.stop()
+
+
+class _Log:
+    """Progress in a file or a pipe: nothing of a short job, else a line for each stage, and more of a long one."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._stage = ""
+
+    def show(self, stage: str, done: int, total: int | None) -> None:
+        """One line, where it is time for one."""
+        now = time.monotonic()
+        if now - self._start < PATIENCE_OF_A_LOG or (stage == self._stage and now - self._last < PAUSE_OF_A_LOG):
+            return
+        far = f" {done} of {total}" if total and total > 1 else ""
+        print(f"{stage}{far}, after {now - self._start:.0f} s", file=sys.stderr, flush=True)
+        self._stage, self._last = stage, now
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: int = 1) -> Any:

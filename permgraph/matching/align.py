@@ -80,7 +80,9 @@ class Alignment:
         return f"Alignment({gains_report.headline(self)})"
 
     def _repr_html_(self) -> str:
-        return gains_report.html(self)
+        from permgraph.pages.cell import alignment_cell
+
+        return alignment_cell(self)
 
     @property
     def reference(self) -> Mapping[str, Tensor]:

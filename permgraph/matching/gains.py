@@ -31,6 +31,12 @@ class Gain:
         """Solution minus identity."""
         return self.solution - self.identity
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Identity and solution as shares of the bound, where it is above 0."""
+        unit = self.bound if self.bound > 0 else 1.0
+        return self.identity / unit, self.solution / unit
+
 
 def correlation_gains(
     groups: Sequence[PermutationGroup], terms: Sequence[Term], found: Mapping[str, Any]

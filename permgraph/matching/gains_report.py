@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from permgraph.symmetry.elements_report import html_table, moved_share, text_table
+from permgraph.symmetry.elements_report import moved_share, text_table
 from permgraph.symmetry.folded_names import fold
 
 if TYPE_CHECKING:
@@ -14,24 +14,30 @@ if TYPE_CHECKING:
 
 UNITS = {
     "correlation": "mean correlation of matched units",
-    "weights": "inner product of weights",
-    "mix": "inner product of weights and correlation of units, as a share of the most there can be",
+    "weights": "inner product of matched weights, as a share of the bound that no permutation can pass",
+    "mix": "inner product of matched weights and correlation of matched units, mixed, as a share of their bound",
 }
+OTHER_UNIT = "objective of the matcher, as a share of its bound"
 HEAD = ("group", "role", "unmoved", "aligned", "gained", "moved")
 Row = tuple[str, str, str, str, str, str]
 
 
 def unit_of(alignment: Alignment) -> str:
     """What the figures of its gains are."""
-    return UNITS.get(alignment.method, "objective of the matcher")
+    return UNITS.get(alignment.method, OTHER_UNIT)
+
+
+def figures_of(alignment: Alignment, group: str) -> tuple[float, float]:
+    """What a group has unmoved and moved, in that unit."""
+    gain = alignment.gains[group]
+    return (gain.identity, gain.solution) if alignment.method == "correlation" else gain.shares
 
 
 def gain_rows(alignment: Alignment) -> list[Row]:
     """(groups, role, objective at the identity, at the solution, gained, share of units moved), means over layers."""
     rows = []
     for pattern, names in fold(alignment.gains):
-        gains = [alignment.gains[name] for name in names]
-        before, after = (float(np.mean([getattr(g, end) for g in gains])) for end in ("identity", "solution"))
+        before, after = map(float, np.mean([figures_of(alignment, name) for name in names], axis=0))
         share = moved_share(alignment.permutations, names)
         role = alignment.spec[names[0]].role
         rows.append((pattern, role, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}", f"{share:.1%}"))
@@ -46,16 +52,11 @@ def headline(alignment: Alignment) -> str:
 
 def text(alignment: Alignment) -> str:
     """An alignment on one screen."""
-    told = "".join(f"\n{line}" for line in _notes(alignment))
-    return f"{headline(alignment)}{told}\n\n{unit_of(alignment)}:\n{text_table(HEAD, gain_rows(alignment))}"
+    told = "".join(f"\n{line}" for line in notes(alignment))
+    table = f"\n\n{unit_of(alignment)}:\n{text_table(HEAD, gain_rows(alignment))}" if alignment.gains else ""
+    return f"{headline(alignment)}{told}{table}"
 
 
-def html(alignment: Alignment) -> str:
-    """An alignment for notebooks."""
-    title = ". ".join([headline(alignment), *_notes(alignment), f"Figures: {unit_of(alignment)}."])
-    return html_table(title, HEAD, gain_rows(alignment))
-
-
-def _notes(alignment: Alignment) -> list[str]:
+def notes(alignment: Alignment) -> list[str]:
     """What is to be known before the figures are read: how the models were fitted, and that they are relatives."""
     return [*str(alignment.borders).splitlines(), *([] if alignment.related is None else [str(alignment.related)])]

@@ -15,6 +15,7 @@ from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
 from permgraph.matching.borders import Borders
 from permgraph.merging.merge import Merges
+from permgraph.requirements import unusable
 from permgraph.tracing.loaded import Loaded, module_of
 
 Judge = Callable[[nn.Module], float | tuple[float, float]]
@@ -132,8 +133,8 @@ def plot_barriers(barriers: Mapping[str, Barrier], path: Path | str | None = Non
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError:
-        raise OptionError("drawing needs matplotlib: pip install 'permgraph[plot]'") from None
+    except ImportError as error:
+        raise OptionError(f"drawing needs {unusable('matplotlib', error, install='permgraph[plot]')}") from None
     sides = {"loss": {name: b.losses for name, b in barriers.items()}}
     known = {name: b.accuracies for name, b in barriers.items() if b.accuracies is not None}
     if known:

@@ -38,6 +38,12 @@ class MovedBatches:
     def __init__(self, batches: Iterable[Any], device: torch.device) -> None:
         self.batches = batches
         self.device = device
+        self.unit = getattr(batches, "unit", "samples")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the data says of it."""
+        return tuple(getattr(self.batches, "notes", ()))
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:

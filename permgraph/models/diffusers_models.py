@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
-from permgraph.errors import AdapterError, CheckpointError, described, reason
+from permgraph.errors import AdapterError, CheckpointError, described
+from permgraph.requirements import unusable
 
 PIXELS, TOKENS = 16, 5
 
@@ -60,10 +61,7 @@ def diffusers_from_folder(folder: Path, fields: Mapping[str, Any]) -> nn.Module:
         diffusers = import_module("diffusers")
         kind = getattr(diffusers, fields["_class_name"], None)
     except (ImportError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{folder}: is a {fields['_class_name']} of diffusers, which cannot be imported ({reason(error)}): pip "
-            "install diffusers."
-        ) from error
+        raise CheckpointError(f"{folder}: is a {fields['_class_name']} of {unusable('diffusers', error)}.") from error
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise CheckpointError(
             f"{folder / 'config.json'}: diffusers {diffusers.__version__} has no model {fields['_class_name']!r}. "

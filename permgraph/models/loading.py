@@ -24,19 +24,28 @@ from permgraph.models.references import call_python, find_folder
 from permgraph.models.stored_weights import StoredWeights, as_given, as_stored, require_numbers, require_size
 from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
+from permgraph.requirements import unusable
 
 
 def load(
-    reference: str | os.PathLike[str], *, weights: bool = True, model: str | None = None, on_demand: bool = False
+    reference: str | os.PathLike[str],
+    *,
+    weights: bool = True,
+    model: str | None = None,
+    on_demand: bool = False,
+    pretrained: bool = True,
 ) -> LoadedModel:
     """The model that `reference` names: a local Hugging Face folder, a hub id, `timm:NAME`, `python:module:function`.
 
     With `model`, one of the last two, the weights at `reference`, a file or a folder, are put into what it makes.
     `weights=False` builds it on the meta device, from its config alone: enough to derive symmetries. `on_demand` builds
-    it so too, and reads each tensor when it is asked for, from a folder of safetensors.
+    it so too, and reads each tensor when it is asked for, from a folder of safetensors. `pretrained=False` fetches no
+    weights of a `timm:NAME`: its own are random.
     Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and AdapterError
     (a configuration that cannot be represented).
     """
+    if not isinstance(reference, str | os.PathLike):
+        raise CheckpointError(f"a model is named by a path or a text, not by {type(reference).__name__}")
     reference = os.fspath(reference)
     made = model or reference
     if on_demand and made.startswith(("python:", "timm:")):
@@ -44,7 +53,8 @@ def load(
     if made.startswith("python:"):
         return _from_python(made, Path(reference) if model else None, weights=weights)
     if made.startswith("timm:"):
-        return _from_timm(made, Path(reference) if model else None, weights=weights)
+        fetched = pretrained and weights and not model
+        return _from_timm(made, Path(reference) if model else None, weights=weights, pretrained=fetched)
     if model is not None:
         raise CheckpointError(f"{model}: makes no model. Give python:package.module:function or timm:NAME.")
     if Path(reference or "no name").is_file():
@@ -54,6 +64,9 @@ def load(
         return _from_folder(reference, folder, weights=weights, on_demand=on_demand)
     except AdapterError as error:
         raise AdapterError(f"{reference}: {error}") from error
+    except ImportError as error:  # the classes of transformers are imported when they are asked for
+        needed = unusable("transformers", error, install="permgraph[hub]")
+        raise CheckpointError(f"{reference}: this model needs {needed}.") from error
 
 
 def _from_folder(reference: str, folder: Path, *, weights: bool, on_demand: bool) -> LoadedModel:
@@ -138,8 +151,8 @@ def _from_python(reference: str, place: Path | None, *, weights: bool) -> Loaded
     )  # fmt: skip
 
 
-def _from_timm(reference: str, place: Path | None, *, weights: bool) -> LoadedModel:
-    model = create_timm(reference.removeprefix("timm:"), pretrained=weights and place is None)
+def _from_timm(reference: str, place: Path | None, *, weights: bool, pretrained: bool) -> LoadedModel:
+    model = create_timm(reference.removeprefix("timm:"), pretrained=pretrained)
     return _timm_model(str(place or reference), model, None, timm_fields(model), weights=weights, place=place)
 
 

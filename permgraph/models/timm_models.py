@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
-from permgraph.errors import CheckpointError, described, reason
+from permgraph.errors import CheckpointError, described
+from permgraph.requirements import unusable
 
 if TYPE_CHECKING:
     from permgraph.data.batches import Batches
@@ -62,10 +64,14 @@ def create_timm(name: str, *, pretrained: bool) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # timm, the hub and the network each have their own
-        raise CheckpointError(
-            f"timm:{name}: {described(error)}. Check the name in timm.list_models(); weights come over "
-            "the network, so without one give a folder with timm's config.json and model.safetensors."
-        ) from error
+        near = get_close_matches(name.partition(".")[0], timm.list_models(), 3)
+        known = name.partition(".")[0] in timm.list_models()
+        advice = (
+            "Weights come over the network, so without one give a folder with timm's config.json and model.safetensors."
+            if known
+            else f"timm has no such model; near: {', '.join(near) or 'none, see timm.list_models()'}."
+        )
+        raise CheckpointError(f"timm:{name}: {described(error)}. {advice}") from error
     return model
 
 
@@ -118,4 +124,4 @@ def _timm(where: object) -> Any:
         import_module("timm.data")
         return import_module("timm")
     except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
-        raise CheckpointError(f"{where}: timm cannot be imported ({reason(error)}): pip install timm.") from error
+        raise CheckpointError(f"{where}: this model needs {unusable('timm', error)}.") from error

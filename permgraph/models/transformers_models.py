@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from permgraph.checkpoints.json_files import shorten
-from permgraph.errors import AdapterError, CheckpointError, described, reason
+from permgraph.errors import AdapterError, CheckpointError, described
 from permgraph.models.names import why_left_out
+from permgraph.requirements import unusable
 
 
 def known_config(fields: Mapping[str, Any]) -> Any:
@@ -179,9 +180,7 @@ def _transformers() -> Any:
     try:
         return import_module("transformers")
     except ImportError as error:
-        raise AdapterError(
-            f"this model needs transformers, which cannot be imported ({reason(error)}): pip install 'permgraph[hub]'."
-        ) from error
+        raise AdapterError(f"this model needs {unusable('transformers', error, install='permgraph[hub]')}.") from error
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class _Frame:
             y = self.y(value)
             marks.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - 6}"/>')
             marks.append(f'<text class="end" x="{LEFT - 5}" y="{y + 3:.1f}">{value:.3g}</text>')
-        for value in (self.left, self.right):
+        for value in ticks(self.left, self.right):
             marks.append(f'<text x="{self.x(value):.1f}" y="{HEIGHT - 11}" class="middle">{value:.3g}</text>')
         return "".join(marks)
 
@@ -74,7 +74,8 @@ class _Frame:
         dash = ' stroke-dasharray="3 3"' if line.dashed else ""
         name = f"<title>{escape(line.name)}</title>"
         dots = "".join(
-            f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="2.4" style="fill:{line.colour}"/>'
+            f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="2.4" style="fill:{line.colour}">'
+            f"<title>{x:.3g}: {y:.4g}</title></circle>"
             for x, y in points * line.dots
         )
         return f'<g><polyline points="{path}" style="stroke:{line.colour}"{dash}>{name}</polyline>{dots}</g>'
@@ -94,13 +95,14 @@ def range_bar(before: Sequence[float], after: Sequence[float], colour: str, low:
     at = [6 + (value - low) / ((high - low) or 1) * (width - 12) for value in (*before, *after)]
     early, late = at[: len(before)], at[len(before) :]
     a, b = float(np.mean(early)), float(np.mean(late))
+    words = f"from {a:.3f} to {b:.3f}"
     bands = "".join(
         f'<path class="band" style="stroke:{tint}" d="M{min(part):.1f} {height / 2}H{max(part):.1f}"/>'
         for part, tint in ((early, "var(--still)"), (late, colour))
     )
     return (
-        f'<svg class="range" viewBox="0 0 {width} {height}" role="img" aria-label="from {np.mean(before):.3f} to '
-        f'{np.mean(after):.3f}"><path class="grid" d="M6 {height / 2}H{width - 6}"/>{bands}'
+        f'<svg class="range" viewBox="0 0 {width} {height}" role="img" aria-label="{words}">'
+        f'<title>{words}</title><path class="grid" d="M6 {height / 2}H{width - 6}"/>{bands}'
         f'<path class="step" style="stroke:{colour}" d="M{a:.1f} {height / 2}H{b:.1f}"/>'
         f'<circle cx="{a:.1f}" cy="{height / 2}" r="4" class="hollow"/>'
         f'<circle cx="{b:.1f}" cy="{height / 2}" r="4.5" style="fill:{colour}"/></svg>'

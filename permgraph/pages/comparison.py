@@ -10,7 +10,8 @@ import numpy as np
 from permgraph.pages.charts import Line, line_chart, range_bar
 from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
-from permgraph.pages.sections import head, section, still
+from permgraph.pages.report import SCRIPTS, STYLES
+from permgraph.pages.sections import MODEL, data_table, head, section, still
 from permgraph.symmetry.folded_names import fold
 from permgraph.uses.comparison import report
 from permgraph.uses.comparison.compare import Comparison
@@ -29,16 +30,17 @@ def comparison_page(comparison: Comparison, names: tuple[str, str]) -> str:
         (f"{whole.aligned:.3f}", "cosine with B moved"),
         (f"{comparison.p_value:.3g}", "p-value"),
     ]
+    models = {f"{MODEL}{letter}": name for letter, name in zip("AB", names, strict=True)}
     role = {group.name: group.role for group in found.spec.groups}
     lines = "".join(f"<li>{escape(line)}</li>" for line in report.evidence(comparison))
     sections = [
-        head(title, f"A is {names[0]}, B is {names[1]}: {report.verdict(comparison)}.", stats, found.certificate),
+        head(title, f"{report.verdict(comparison)}.", stats, found.certificate, models),
         section("Evidence", f"<ul>{lines}</ul>"),
         section("Groups", _table(comparison.similarity, role)),
         section("Layers", _chart(comparison.layers), _table(comparison.layers, {})),
         still(found.spec, found.gains, [found.permutations]),
     ]
-    return page(f"{title} · permgraph", "".join(sections), styles=("base.css", "report.css"))
+    return page(f"{title} · permgraph", "".join(sections), styles=STYLES, scripts=SCRIPTS)
 
 
 def _short(name: str) -> str:
@@ -54,8 +56,8 @@ def _table(given: Mapping[str, Similarity], role: Mapping[str, str]) -> str:
         bar = range_bar(before, after, role_colour(role.get(names[0], "other")), low, 1.0)
         distance = float(np.mean([given[name].aligned_distance for name in names]))
         rows.append(_row(pattern, bar, float(np.mean(before)), float(np.mean(after)), distance))
-    columns = "".join(f"<th>{name}</th>" for name in ("", "", "unmoved", "aligned", "distance"))
-    return f'<p class="quiet">{NOTE}</p><table><thead><tr>{columns}</tr></thead>{"".join(rows)}</table>'
+    columns = [("name", False), ("", False), *((name, True) for name in ("unmoved", "aligned", "distance"))]
+    return f'<p class="quiet">{NOTE}</p>{data_table(columns, rows)}'
 
 
 def _row(name: str, bar: str, *numbers: float) -> str:

@@ -13,7 +13,7 @@ from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.report import headline, html_table, parts_unread, pinned_axes
 from permgraph.symmetry.spec import PermutationSpec
 
-SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "tables.js", "inspector.js", "inspection.js")
+SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "sorting.js", "tables.js", "inspector.js", "inspection.js")
 
 
 def inspection_page(spec: PermutationSpec, title: str) -> str:

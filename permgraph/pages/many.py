@@ -8,7 +8,8 @@ from statistics import mean
 
 from permgraph.matching.gains import Gain
 from permgraph.pages.page import page
-from permgraph.pages.sections import head, made, section, still
+from permgraph.pages.report import SCRIPTS, STYLES
+from permgraph.pages.sections import data_table, head, made, section, still
 from permgraph.symmetry.elements_report import moved_share
 from permgraph.symmetry.folded_names import fold
 from permgraph.symmetry.permutations import Permutations
@@ -37,25 +38,24 @@ def many_page(
         (f"{len(groups)} of {len(spec.groups)}", "groups matched"),
     ]
     sections = [
-        head(title, what, stats, certificate),
+        head(title, what, stats, certificate, facts or {}),
         section("Units moved to the places of the first model", _moved_table(spec, elements, groups)),
         _gains(gains or {}),
         still(spec, groups, list(elements.values())),
         made(facts or {}),
     ]
-    return page(f"{title} · permgraph", "".join(sections), styles=("base.css", "report.css"))
+    return page(f"{title} · permgraph", "".join(sections), styles=STYLES, scripts=SCRIPTS)
 
 
 def _gains(gains: Mapping[str, Mapping[str, Gain]]) -> str:
     """Each model's groups beside the mean of all others, as shares of their bounds: unmoved, and moved."""
-    columns = "".join(f"<th>{escape(name)}</th>" for name in ("group", *gains))
+    columns = [("group", False), *((name, True) for name in gains)]
     rows = []
     for pattern, names in fold(next(iter(gains.values()), {})):
         cells = "".join(f'<td class="number">{_change([own[name] for name in names])}</td>' for own in gains.values())
         rows.append(f"<tr><td>{escape(pattern)}</td>{cells}</tr>")
     unit = "Beside the mean of all other models, as a share of what no permutation can pass: unmoved → moved."
-    table = f"<table><thead><tr>{columns}</tr></thead>{''.join(rows)}</table>"
-    return section("Gains", f'<p class="quiet">{unit}</p>{table}') if rows else ""
+    return section("Gains", f'<p class="quiet">{unit}</p>{data_table(columns, rows)}') if rows else ""
 
 
 def _change(gains: Sequence[Gain]) -> str:
@@ -64,11 +64,11 @@ def _change(gains: Sequence[Gain]) -> str:
 
 
 def _moved_table(spec: PermutationSpec, elements: Mapping[str, Permutations], groups: Sequence[str]) -> str:
-    columns = "".join(f"<th>{escape(name)}</th>" for name in ("group", "role", "symmetry", *elements))
+    columns = [*((name, False) for name in ("group", "role", "symmetry")), *((name, True) for name in elements)]
     rows = []
     for pattern, names in fold(groups):
         group = spec[names[0]]
         shares = "".join(f'<td class="number">{moved_share(one, names):.1%}</td>' for one in elements.values())
         words = f"<td>{escape(pattern)}</td><td>{escape(group.role)}</td><td>{escape(group.symbol)}</td>"
         rows.append(f"<tr>{words}{shares}</tr>")
-    return f"<table><thead><tr>{columns}</tr></thead>{''.join(rows)}</table>"
+    return data_table(columns, rows)

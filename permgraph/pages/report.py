@@ -9,16 +9,17 @@ from math import isfinite
 import numpy as np
 
 from permgraph.matching.align import Alignment
-from permgraph.matching.gains import Gain
+from permgraph.matching.gains_report import figures_of, unit_of
 from permgraph.matching.partners import Partners
 from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
-from permgraph.pages.sections import head, made, section, still
+from permgraph.pages.sections import data_table, head, made, section, still
 from permgraph.symmetry.elements_report import moved_share
 from permgraph.symmetry.folded_names import fold
 
+STYLES, SCRIPTS = ("base.css", "report.css"), ("sorting.js", "report.js")
 MOST_POINTS = 48  # of a spectrum
 MOST_PICTURES = 3  # layers of a kind whose matrices are shown: the first, the last, and those evenly between
 
@@ -42,7 +43,7 @@ def report_page(
 
     """
     sections = [
-        head(title, what, _stats(alignment), alignment.certificate),
+        head(title, what, _stats(alignment), alignment.certificate, facts or {}),
         _gains(alignment),
         _interpolation(barriers or {}),
         _matrices(alignment),
@@ -50,7 +51,7 @@ def report_page(
         still(alignment.spec, alignment.gains, [alignment.permutations]),
         made(facts or {}),
     ]
-    return page(f"{title} · permgraph", "".join(sections), styles=("base.css", "report.css"))
+    return page(f"{title} · permgraph", "".join(sections), styles=STYLES, scripts=SCRIPTS)
 
 
 def _stats(alignment: Alignment) -> list[tuple[str, str]]:
@@ -62,18 +63,10 @@ def _stats(alignment: Alignment) -> list[tuple[str, str]]:
     ]
 
 
-UNITS = {
-    "correlation": "Mean correlation of matched units",
-    "weights": "Inner product of matched weights as a share of the bound that no permutation can pass",
-    "mix": "Inner product of matched weights and correlation of matched units, mixed, as a share of their bound",
-}
-OTHER_UNIT = "Objective of the matcher as a share of its bound"
-
-
 def _gains(alignment: Alignment) -> str:
-    by_correlation = alignment.method == "correlation"
-    unit = f"{UNITS.get(alignment.method, OTHER_UNIT)}: hollow unmoved, full moved; the bands span the layers."
-    values = {name: _scaled(gain, by_correlation) for name, gain in alignment.gains.items()}
+    unit = unit_of(alignment)
+    unit = f"{unit[0].upper()}{unit[1:]}: hollow unmoved, full moved; the bands span the layers."
+    values = {name: figures_of(alignment, name) for name in alignment.gains}
     low = min([0.0, *(value for pair in values.values() for value in pair)])
     rows = []
     for pattern, names in fold(alignment.gains):
@@ -83,13 +76,8 @@ def _gains(alignment: Alignment) -> str:
         rows.append(_gain_row(pattern, role, before, after, moved_share(alignment.permutations, names), bar))
         if len(names) > 1:
             rows.append(_layers(alignment, names, values))
-    head = "".join(f"<th>{name}</th>" for name in ("group", "role", "", "unmoved", "aligned", "gained", "moved"))
-    return section("Gains", f'<p class="quiet">{unit}</p><table><thead><tr>{head}</tr></thead>{"".join(rows)}</table>')
-
-
-def _scaled(gain: Gain, by_correlation: bool) -> tuple[float, float]:
-    scale = 1.0 if by_correlation or not gain.bound else gain.bound
-    return gain.identity / scale, gain.solution / scale
+    columns = [(name, k > 2) for k, name in enumerate(("group", "role", "", "unmoved", "aligned", "gained", "moved"))]
+    return section("Gains", f'<p class="quiet">{unit}</p>{data_table(columns, rows)}')
 
 
 def _gain_row(
@@ -124,7 +112,17 @@ def _interpolation(barriers: Mapping[str, Barrier]) -> str:
         lines.append(Line(x, y, colours[k % len(colours)], words, dashed=k == 0, dots=True))
     keys = "".join(f'<span><i style="background:{line.colour}"></i>{escape(line.name)}</span>' for line in lines)
     chart = line_chart(lines, x_name="weight of A", y_name="loss")
-    return section("Between the two models", f'<p class="keys">{keys}</p><div class="wide">{chart}</div>')
+    worse = f"<p><b>{escape(word)}</b></p>" if (word := worse_words(barriers)) else ""
+    return section("Between the two models", f'<p class="keys">{keys}</p>{worse}<div class="wide">{chart}</div>')
+
+
+def worse_words(barriers: Mapping[str, Barrier]) -> str:
+    """A sentence where the last curve has a higher barrier than the first, "" where not or where one is not finite."""
+    first, last = next(iter(barriers.values())), list(barriers.values())[-1]
+    if not last.height > max(first.height, 0):
+        return ""
+    names = list(barriers)
+    return f"The barrier is higher {names[-1]} than {names[0]}: {last.height:.3g} and {max(first.height, 0):.3g}."
 
 
 def barrier_words(one: Barrier) -> str:

@@ -11,17 +11,36 @@ from permgraph.symmetry.report import parts_unread, pinned_axes
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
 
+MODEL = "model "
+"""What the names of the facts on the models begin with, as in `model A`."""
 
-def head(title: str, what: str, stats: Sequence[tuple[str, str]], certificate: Certificate) -> str:
-    """Title, one sentence, figures as (value, name), and the proof."""
+
+def head(
+    title: str, what: str, stats: Sequence[tuple[str, str]], certificate: Certificate, facts: Mapping[str, str]
+) -> str:
+    """Title, one sentence, the models by name, figures as (value, name), and the proof."""
+    models = "".join(
+        f"<span><b>{escape(name.removeprefix(MODEL))}</b> {escape(value)}</span>"
+        for name, value in facts.items()
+        if name.startswith(MODEL)
+    )
     shown = [*stats, (f"{certificate.max_error:.1e}", f"largest relative error, {certificate.tolerance:.0e} allowed")]
     figures = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for value, name in shown)
     verdict = "ok" if certificate.ok else "failed"
     return (
         f'<header><div class="title"><h1>{escape(title)}</h1><p class="brand">permgraph report</p></div>'
-        f'<p>{escape(what)}</p><dl class="stats">{figures}</dl>'
+        f'<p>{escape(what)}</p>{models and f"<p class=models>{models}</p>"}<dl class="stats">{figures}</dl>'
         f'<p class="certificate {verdict}"><b>Certificate</b> {escape(str(certificate))}</p></header>'
     )
+
+
+def data_table(columns: Sequence[tuple[str, bool]], rows: Iterable[str]) -> str:
+    """A table that sorts by its columns and scrolls where it is too wide: (name, whether numbers stand there) each."""
+    names = "".join(
+        f'<th scope="col"{" class=number" if number else ""}>{escape(name)}</th>' for name, number in columns
+    )
+    body = f"<thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table class="sortable">{body}</table></div>'
 
 
 def section(title: str, *parts: str) -> str:

@@ -25,7 +25,9 @@ DRAWS = "it draws random numbers, another for each position"
 EVERY_SCALAR = "every argument that is no tensor"
 
 
-def rule(*ops: str, ignores: Collection[str] = (), newer: Collection[str] = ()) -> Callable[[Rule], Rule]:
+def rule(
+    *ops: str, ignores: Collection[str] = (), newer: Collection[str] = (), replace: bool = False
+) -> Callable[[Rule], Rule]:
     """Register a rule for operations such as `"aten.linear"`.
 
     Args:
@@ -34,15 +36,18 @@ def rule(*ops: str, ignores: Collection[str] = (), newer: Collection[str] = ()) 
             the results say already. Any other argument that the rule does not read pins the operation where it
             differs from its default.
         newer: further operations, which some versions of the package that defines them lack.
+        replace: whether an operation that has a rule gets this one; a function of the same name and module replaces
+            itself, so that a cell of a notebook can be run again.
 
     Raises:
-        ValueError: an operation has a rule already, or a namespace that torch knows (`aten`) has no such operation.
+        ValueError: an operation has another rule already, or a namespace that torch knows (`aten`) has no such
+            operation.
 
     """
 
     def register(function: Rule) -> Rule:
         for op in (*ops, *newer):
-            if op in RULES:
+            if op in RULES and not (replace or _same(RULES[op], function)):
                 raise ValueError(f"{op} has a rule already: {RULES[op].__name__} in {RULES[op].__module__}")
             if op not in newer:
                 _require_operation(op)
@@ -51,6 +56,10 @@ def rule(*ops: str, ignores: Collection[str] = (), newer: Collection[str] = ()) 
         return function
 
     return register
+
+
+def _same(one: Rule, other: Rule) -> bool:
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _require_operation(op: str) -> None:

@@ -4,7 +4,7 @@ For a small call of every operation, all of its tensors free, the rule claims a 
 signs, once with all kinds. *Wrong*: a random element of one of them changes the result. *Missed*: two indices of some
 axes change places, the result follows, and the group lacks that; with `--changes`, which takes minutes, also a unit
 that changes its sign or scale, and two units that mix. With `--samples` the calls of PyTorch's own database judge too:
-so many of each of its entries, -1 for all. The exit status is 1 if any claim is wrong.
+so many of each of its entries, -1 for all. The exit status is 1 if any claim is wrong, 2 if --op has no call.
 """
 
 from __future__ import annotations
@@ -104,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for what in (*swaps, *map(str, changes)):
             print(f"missed  {verdict.example}: {what}")
     judged = {verdict.example.op for verdict in verdicts}
+    if options.op is not None and not judged:
+        print(f"no call of {options.op} is known: `judge(Example(...))` takes one of your own", file=sys.stderr)
+        return 2
     without = sorted(op for op in RULES if op not in judged) if options.op is None else []
     print(f"{len(verdicts)} calls judged; rules without a call: {', '.join(without) or 'none'}", file=sys.stderr)
     return int(any(verdict.wrong for verdict in verdicts))

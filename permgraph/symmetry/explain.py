@@ -102,7 +102,7 @@ def _axis(spec: PermutationSpec, given: Any) -> Axis:
 
 
 def _require(spec: PermutationSpec, axis: Axis) -> None:
-    if not (isinstance(axis, tuple) and len(axis) == 2):
+    if not (isinstance(axis, tuple) and [*map(type, axis)] == [str, int]):
         raise SpecMismatchError(f"an axis is a tuple (parameter name, dimension), not {axis!r}")
     name, dim = axis
     if name not in spec.shapes:

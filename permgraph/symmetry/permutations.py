@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from permgraph.errors import SpecMismatchError
+from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.symmetry import elements_report, parts
 from permgraph.symmetry.parts import Index
 
@@ -163,8 +163,11 @@ def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Any])
 
 
 def sample(groups: Sequence[PermutationGroup], seed: int | None) -> Permutations:
-    """A random element, uniform where the group is compact."""
-    generator = np.random.default_rng(seed)
+    """A random element, uniform where the group is compact. Raises OptionError for what is no seed."""
+    try:
+        generator = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"a seed is a whole number from 0 up, or None, not {seed!r}") from error
     return Permutations({group.name: parts.sample(group.kind, group.table_shape, generator) for group in groups})
 
 

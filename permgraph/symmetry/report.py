@@ -51,10 +51,10 @@ def summary(spec: PermutationSpec) -> str:
     """The whole specification on one screen."""
     table = [("group", "role", "symmetry", "groups", "axes"), *rows(spec)]
     widths = [max(len(row[k]) for row in table) for k in range(5)]
-    lines = [headline(spec), ""]
-    lines += [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-    ]
+    lines = [headline(spec)]
+    if spec.groups:
+        drawn = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+        lines += ["", *(f"  {line}".rstrip() for line in drawn)]
     for why, axes in pinned_axes(spec).items():
         lines += ["", f"pinned, {why}:", *(f"  {axis}" for axis in axes[:MOST_PINS])]
         lines += [f"  and {len(axes) - MOST_PINS} more"] * (len(axes) > MOST_PINS)

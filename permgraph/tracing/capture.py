@@ -121,7 +121,12 @@ def _returns_new_class(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _require_eval(model: nn.Module) -> None:
-    """Raise CaptureError, naming the part, for a model of which any part is in training mode."""
+    """Raise CaptureError, naming the part, for a model of which any part is in training mode.
+
+    What `torch.export` made has no mode: that of its model is in its graph.
+    """
+    if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):
+        return
     for path, part in model.named_modules():
         if part.training:
             what = f"{path} ({type(part).__name__})" if path else type(part).__name__

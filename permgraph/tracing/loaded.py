@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeGuard
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.errors import OptionError
 from permgraph.tracing.capture import as_args
 from permgraph.tracing.wrappers import require_plain
 
@@ -61,5 +62,9 @@ def inputs_of(given: nn.Module | Loaded, args: Any = (), kwargs: Mapping[str, An
 def tie_of(
     given: nn.Module | Loaded, tie: Mapping[tuple[str, int], tuple[str, int]] | None = None
 ) -> dict[tuple[str, int], tuple[str, int]]:
-    """The ties that were given, else those that the model was loaded with."""
-    return dict(given.tie if tie is None and _is_loaded(given) else tie or {})
+    """The ties that were given, else those that the model was loaded with. Raises OptionError for what is no tie."""
+    found = dict(given.tie if tie is None and _is_loaded(given) else tie or {})
+    for pair in found.items():
+        if not all(isinstance(axis, tuple) and [*map(type, axis)] == [str, int] for axis in pair):
+            raise OptionError(f"a tie is {{(parameter, dim): (parameter, dim)}}, not {pair[0]!r} and {pair[1]!r}")
+    return found

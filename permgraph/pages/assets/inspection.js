@@ -1,8 +1,12 @@
 // Puts the page together once its data is unpacked.
 function fromAddress() {
-  const match = decodeURIComponent(location.hash.slice(1)).match(/^(.+):(\d+)$/);
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  const match = wanted.match(/^(.+):(\d+)$/);
   const t = match ? D.names.indexOf(match[1]) : -1;
-  if (t < 0 || t >= D.tensors.length || +match[2] >= D.tensors[t].shape.length) return;
+  if (t < 0 || t >= D.tensors.length || +match[2] >= D.tensors[t].shape.length) {
+    if (wanted) document.getElementById("side").prepend(el("p.pin-card", { role: "alert" }, `This model has no axis ${wanted}.`));
+    return;
+  }
   select([t, +match[2]]);
   drawn.get(axisKey(t, +match[2]))?.scrollIntoView({ block: "center" });
 }

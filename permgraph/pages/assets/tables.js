@@ -1,5 +1,6 @@
 // Coverage, the table of groups that filters, and the pinned axes with their reasons.
 const MOST_ROWS = 400;
+const MOST_NAMED = 12;
 let rolesShown = new Set();
 
 function drawHead() {
@@ -46,7 +47,7 @@ function coverageBar() {
 function drawGroups() {
   const filter = el("input", {
     type: "search",
-    placeholder: "Filter by name, role or size  ( / )",
+    placeholder: "Filter by group, role, size or tensor  ( / )",
     "aria-label": "Filter groups",
     id: "filter",
     oninput: () => fill(),
@@ -59,6 +60,7 @@ function drawGroups() {
     D.roles.map((entry) => roleChip(entry, () => fill())),
   );
   const body = el("tbody", {});
+  const tensors = el("ul.axes", { "aria-label": "Tensors by the filter" });
   const head = ["group", "role", "symmetry", "depends on", "axes", "log₁₀ order, each"];
   const table = el(
     "table",
@@ -81,22 +83,37 @@ function drawGroups() {
       .filter(
         (group) =>
           (!rolesShown.size || rolesShown.has(group.role)) &&
-          (!wanted || `${group.name} ${group.role} sym(${group.size})`.toLowerCase().includes(wanted)),
+          (!wanted || inGroup(group.g, wanted) || `${group.name} ${group.role} sym(${group.size})`.toLowerCase().includes(wanted)),
       );
     const rows = folded.checked ? foldGroups(groups) : groups.map((group) => ({ pattern: group.name, items: [group] }));
     body.replaceChildren(...rows.slice(0, MOST_ROWS).map(groupRow));
     const more = rows.length > MOST_ROWS ? `, the first ${MOST_ROWS} rows shown` : "";
-    said.textContent = `${count(groups.length)} of ${count(D.groups.length)} groups${more}`;
+    const named = wanted ? D.names.slice(0, D.tensors.length).flatMap((name, t) => (name.toLowerCase().includes(wanted) ? [t] : [])) : [];
+    tensors.replaceChildren(...named.slice(0, MOST_NAMED).map(tensorRow));
+    const found = wanted ? `, ${count(named.length)} tensors` : "";
+    said.textContent = `${count(groups.length)} of ${count(D.groups.length)} groups${more}${found}`;
   };
   fill();
+  sortable(table);
   return el(
     "section",
     { "aria-labelledby": "groups-title" },
     el("h2", { id: "groups-title" }, "Groups"),
     el("div.controls", {}, filter, el("label", {}, folded, " fold equal layers"), said),
     chips,
+    tensors,
     el("div.scroll", {}, table),
   );
+}
+
+const inGroup = (g, wanted) => graph.members[g].some(([t]) => D.names[t].toLowerCase() === wanted);
+
+// A tensor that the filter names: a button for each of its axes.
+function tensorRow(t) {
+  const axes = D.tensors[t].shape.map((size, d) =>
+    el("button.link", { type: "button", onclick: () => select([t, d]) }, ` [${d}] ${count(size)}`),
+  );
+  return el("li", {}, breakable(D.names[t]), ...axes);
 }
 
 const foldGroups = (groups) => {
