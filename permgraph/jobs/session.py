@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int | None], None]
 WIDTH = 120
 PATIENCE = 2.0
 """Seconds after which a job shows how far it is."""
-PATIENCE_OF_A_LOG, PAUSE_OF_A_LOG = 15.0, 30.0
+PATIENCE_OF_A_LOG, PAUSE_OF_A_LOG = 60.0, 60.0
 """Seconds after which it does so in a log, and between two lines of one stage."""
 
 
