@@ -40,7 +40,7 @@ class Scales:
             low.copy_(torch.minimum(low, torch.where(counts, value, torch.inf)))
             high.copy_(torch.maximum(high, torch.where(counts, value, -torch.inf)))
 
-    def errors(self, gaps: Sequence[Tensor], floors: Sequence[Tensor] | None = None) -> list[float]:
+    def errors(self, gaps: Sequence[Tensor], floors: Sequence[Tensor | None] | None = None) -> list[float]:
         """For each output, the largest gap in units of its element's spread.
 
         A gap below the element's rounding floor is an error below the tolerance, whatever the spread.
@@ -52,7 +52,7 @@ class Scales:
             found.append(error.max().item() if error.numel() else 0.0)
         return found
 
-    def weights(self, floors: Sequence[Tensor], seed: int) -> list[Tensor | None]:
+    def weights(self, floors: Sequence[Tensor | None], seed: int) -> list[Tensor | None]:
         """For each output 1 / scale with random signs, over the square root of the number of all output elements.
 
         The sum of all errors with these weights is about the root mean square of the errors. None for an output of

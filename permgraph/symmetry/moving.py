@@ -17,17 +17,19 @@ TURNS = {2: ((1, 0),), 3: ((1, 0, 2), (1, 2, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0)
 MOST = 6  # elements that are added for small tables; their rows are told apart up to 2**6 - 1 of them
 
 
-def moving_elements(groups: Sequence[PermutationGroup], seed: int, at_least: int) -> list[Permutations]:
+def moving_elements(
+    groups: Sequence[PermutationGroup], seed: int, at_least: int, most: int = MOST
+) -> list[Permutations]:
     """At least so many random elements, that together move every row of every table.
 
     A row of four units and more is deranged in every element: no unit stays. Two rows of two or three units that may
     only move together would move alike by chance, so each such row moves in a set of elements of its own, and stays in
     the others; where it moves, it takes its permutations in turn. k elements have 2ᵏ - 1 such sets, and as many
-    elements are made as these rows need, up to `MOST`.
+    elements are made as these rows need, up to `most`; where that is 1, the one moves all.
     """
     generator = np.random.default_rng(seed)
     rows = sum(group.count for group in groups if group.size in TURNS)
-    number = max(at_least, min(rows.bit_length(), MOST))
+    number = max(at_least, min(rows.bit_length(), most))
     bits = min(number, MOST)
     order = generator.permutation(2**bits - 1) + 1
     codes = iter(np.resize(order, rows))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps, rounding_floors
@@ -45,16 +46,18 @@ class Power:
 
 @dataclass(frozen=True)
 class PowerTest:
-    """Wrong elements at the parameters of a seed, judged at the scales of a proof.
+    """Wrong elements in a setting, judged at the scales of a proof, of which each group is in some of `elements`.
 
     Whether one is caught is found from the gradient of the outputs, each in units of its scale and with a sign drawn at
     random, along the change of its tensor. Where a whole group is not seen so, some of its are applied in earnest.
+    Where the proof is clear of rounding, its floors are not found.
     """
 
     trial: Trial
     elements: Sequence[Permutations]
     seed: int
     scales: Scales
+    is_clear: bool = False
 
     def power(self, known: Collection[Wrong] = ()) -> Power:
         """What is caught here, or is `known` to be caught elsewhere."""
@@ -93,11 +96,11 @@ class PowerTest:
         for one in self.wrong:
             by_tensor.setdefault(one.tensor, []).append(one)
 
-        def received(name: str, rows: Tensor | None, gradient: Tensor) -> None:
+        def received(name: str, value: Tensor, gradient: Tensor) -> None:
             if name in by_tensor:
-                value = self.trial.parameter(name, self.seed, rows)
+                still = _product(value, gradient)
                 for one in by_tensor[name]:
-                    found[one] += ((self._change(one)(name, value) - value) * gradient).sum().item()
+                    found[one] += _product(self._change(one)(name, value), gradient) - still
 
         try:
             gradients(self.trial, self.seed, self._weights, received)
@@ -108,7 +111,9 @@ class PowerTest:
     def _weights(self, outputs: list[Any]) -> list[Tensor | None]:
         return self.scales.weights(self._floors(outputs), self.seed)
 
-    def _floors(self, outputs: list[Any]) -> list[Tensor]:
+    def _floors(self, outputs: list[Any]) -> Sequence[Tensor | None]:
+        if self.is_clear:
+            return [None] * len(outputs)
         return rounding_floors(outputs, [self.trial.outputs(self.seed, self.trial.jittered(0))])
 
     def _change(self, wrong: Wrong) -> Change:
@@ -131,6 +136,10 @@ class PowerTest:
             after = self.trial.outputs(self.seed, self._change(one))
             if not max(self.scales.errors(gaps(before, after), floors), default=0.0) <= TOLERANCE:
                 yield one
+
+
+def _product(a: Tensor, b: Tensor) -> float:
+    return torch.dot(a.flatten(), b.flatten()).item()
 
 
 def _first(layout: Layout, group: str) -> Layout:

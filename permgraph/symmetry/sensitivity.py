@@ -18,9 +18,9 @@ from permgraph.symmetry.trials import Trial
 from permgraph.tracing.capture import op_name
 from permgraph.tracing.run import Runner
 
-Received = Callable[[str, Tensor | None, Tensor], None]
-"""Called with the state-dict key of each parameter that the outputs depend on, the rows of it that are meant, None for
-all, and the gradient there."""
+Received = Callable[[str, Tensor, Tensor], None]
+"""Called with the state-dict key, the value and the gradient of each parameter that the outputs depend on, or of rows of
+one."""
 Weigh = Callable[[list[Any]], Sequence[Tensor | None]]
 """Output leaves -> the weights of their elements, None for an output that does not count."""
 SAME = ("aten.detach", "aten.detach_")
@@ -34,7 +34,7 @@ def gradients(trial: Trial, seed: int, weigh: Weigh, received: Received) -> None
     """
     runner = _Tracked(trial, seed, received)
     with runner.without_parameters():
-        outputs = trial.run(runner)
+        (outputs,) = trial.run(runner)
         weights = weigh(pytree.tree_map_only(Tensor, Tensor.detach, outputs))
         total = sum(
             (as_real(leaf) * weight).sum()
@@ -70,18 +70,27 @@ class _Tracked(Runner):
         self.trial, self.received = trial, received
         self.anchor = torch.zeros((), dtype=torch.float64, requires_grad=True)
         self.places: dict[int, tuple[Callable[[], Tensor], weakref.ref[Tensor]]] = {}
+        self.last: tuple[str, Tensor] | None = None
 
     def supplied(self, name: str, rows: Tensor | None = None) -> Tensor:
         """A parameter at the seed, or rows of it, whose gradient is handed on."""
-        make = partial(self.trial.parameter, name, self.seed, rows)
-        value = make()
+        value = self.trial.parameter(name, self.seed, rows)
         if not value.is_floating_point():
             return value
-        receive = partial(self.received, name, rows)
-        supplied: Tensor = _Supplied.apply(self.anchor, value, receive)  # type: ignore[no-untyped-call]
+        make = partial(self.again, name, rows)
+        supplied: Tensor = _Supplied.apply(self.anchor, value, lambda gradient: self.received(name, make(), gradient))  # type: ignore[no-untyped-call]
         if not self.writes:
             self.places[supplied.untyped_storage().data_ptr()] = (make, weakref.ref(supplied))
         return supplied
+
+    def again(self, name: str, rows: Tensor | None) -> Tensor:
+        """A parameter that was made before; the last one is kept, for its gradient arrives where it is needed."""
+        if rows is not None:
+            return self.trial.parameter(name, self.seed, rows)
+        if self.last is None or self.last[0] != name:
+            self.last = None
+            self.last = name, self.trial.parameter(name, self.seed)
+        return self.last[1]
 
     def cast(self, value: Any) -> Any:
         """A supplied parameter as it is; a copy where the program writes to its tensors in place."""

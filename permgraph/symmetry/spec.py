@@ -18,7 +18,7 @@ from permgraph.errors import SpecMismatchError
 from permgraph.symmetry import permutations as elements
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.mappings import Mappings
-from permgraph.symmetry.moving import moving_elements
+from permgraph.symmetry.moving import MOST, moving_elements
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.put_to_use import PutToUse
 from permgraph.symmetry.shifts import Shift
@@ -140,9 +140,9 @@ class PermutationSpec(PutToUse):
         """A uniformly random element of G."""
         return elements.sample(self.groups, seed)
 
-    def moving(self, seed: int, at_least: int) -> list[Permutations]:
+    def moving(self, seed: int, at_least: int = 1, most: int = MOST) -> list[Permutations]:
         """At least so many random elements, that together move every unit of every group; see `moving_elements`."""
-        return moving_elements(self.groups, seed, at_least)
+        return moving_elements(self.groups, seed, at_least, most)
 
     def compose(self, p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
         """`apply(compose(p, q), s) == apply(p, apply(q, s))`."""

@@ -40,19 +40,32 @@ class Trial:
     noise: float = NOISES[0]
 
     def outputs(self, seed: int, change: Change | None = None) -> list[Any]:
-        """Output leaves in float64, at the parameters of a seed or what `change` makes of them.
+        """Output leaves in float64, at the parameters of a seed or what `change` makes of them."""
+        return self.side_by_side(seed, [change])[0]
+
+    def side_by_side(self, seed: int, changes: Sequence[Change | None]) -> list[list[Any]]:
+        """The same for several changes, operation by operation, so that each parameter is made once for all.
 
         Raises VerificationError where an operation fails in float64, and for an output that is nowhere finite.
         """
+        last: list[tuple[str, Tensor]] = []
 
-        def parameters(name: str, rows: Tensor | None = None) -> Tensor:
-            tensor = self.parameter(name, seed, rows)
-            return tensor if change is None else change(name, tensor)
+        def parameter(name: str, rows: Tensor | None) -> Tensor:
+            if rows is not None:
+                return self.parameter(name, seed, rows)
+            if not last or last[0][0] != name:
+                last[:] = [(name, self.parameter(name, seed))]
+            return last[0][1]
 
-        found = self.run(Runner(self.program, parameters, torch.float64, seed, by_rows=self.by_rows))
-        for leaf, (name, _) in zip(found, self.spec.output_layouts, strict=True):
-            if isinstance(leaf, Tensor) and leaf.numel() and not torch.isfinite(leaf).any():
-                raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")
+        def changed(change: Change | None, name: str, rows: Tensor | None = None) -> Tensor:
+            return parameter(name, rows) if change is None else change(name, parameter(name, rows))
+
+        parameters = [functools.partial(changed, change) for change in changes]
+        found = self.run(*(Runner(self.program, p, torch.float64, seed, by_rows=self.by_rows) for p in parameters))
+        for outputs in found:
+            for leaf, (name, _) in zip(outputs, self.spec.output_layouts, strict=True):
+                if isinstance(leaf, Tensor) and leaf.numel() and not torch.isfinite(leaf).any():
+                    raise VerificationError(f"the output {name} is not finite anywhere: check the example inputs")
         return found
 
     @functools.cached_property
@@ -92,15 +105,19 @@ class Trial:
             for leaf, (_, layout) in zip(outputs, self.spec.output_layouts, strict=True)
         ]
 
-    def run(self, runner: Runner) -> list[Any]:
-        """The output leaves. Raises VerificationError, naming the operation, where one fails."""
+    def run(self, *runners: Runner) -> list[list[Any]]:
+        """The output leaves of each, in step. Raises VerificationError, naming the operation, where one fails."""
+        found: list[list[Any]] = []
         try:
-            return runner.outputs(self.inputs)
+            for together in zip(*(runner.steps(self.inputs) for runner in runners), strict=True):
+                if together[0][0].op == "output":
+                    found = [list(value) for _, value in together]
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise VerificationError(
-                f"{source_of(runner.current)} cannot be computed in float64 at random parameters, as the proof does: "
-                f"{described(error)}; leave this operation out of the model to verify the rest"
+                f"{source_of(runners[0].current)} cannot be computed in float64 at random parameters, "
+                f"as the proof does: {described(error)}; leave this operation out of the model to verify the rest"
             ) from error
+        return found
 
 
 def literals(program: Program) -> set[float]:
@@ -123,9 +140,10 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | N
     normal = [torch.randn(size, generator=generator, dtype=torch.float64).to(device) for size in tensor.shape]
     if rows is not None:
         normal[0], tensor = normal[0][rows], tensor[rows.to(tensor.device)]
-    values = torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_meta else tensor.double()
     if tensor.dim() > 1:
-        return _noise(normal, noise * max(prod(tensor.shape[1:]), 1) ** -0.5).add_(values)
+        drawn = _noise(normal, noise * max(prod(tensor.shape[1:]), 1) ** -0.5)
+        return drawn if tensor.is_meta else drawn.add_(tensor)
+    values = torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_meta else tensor.double()
     drawn = normal[0] if normal else torch.randn((), generator=generator, dtype=torch.float64).to(device)
     if tensor.numel() and bool((values > 0).all()):
         return values * (1 + drawn).abs() + 0.1
@@ -133,6 +151,6 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | N
 
 
 def _noise(vectors: Sequence[Tensor], deviation: float) -> Tensor:
-    """Sines of the outer product of vectors times a large number: as good as independent numbers, and made faster."""
+    """What is behind the point in the outer product of vectors times 1000: as good as independent, and made faster."""
     product = functools.reduce(lambda left, right: left.unsqueeze(-1) * right, [1000 * vectors[0], *vectors[1:]])
-    return product.sin_().mul_(2**0.5 * deviation)
+    return product.frac_().mul_(3**0.5 * deviation)

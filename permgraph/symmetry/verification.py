@@ -16,10 +16,10 @@ from permgraph.symmetry.agreement import TOLERANCE, Scales
 from permgraph.symmetry.lengths import other_path, programs_at_other_lengths
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.power import Power, PowerTest
-from permgraph.symmetry.proof import Proof
+from permgraph.symmetry.proof import Proof, Setting
+from permgraph.symmetry.proving import DRAWS, elsewhere, prove
 from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.trials import NOISES, Trial, literals
+from permgraph.symmetry.trials import Trial, literals
 from permgraph.tracing.capture import Program, capture
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
 from permgraph.tracing.run import bind
@@ -35,7 +35,9 @@ class Certificate:
             over random parameters.
         tolerance: the bound, in float64.
         failing: groups that change the function on their own, or all of them if only their combination does.
-        trials: how many random parameters were tried.
+        trials: how many random parameters were tried, the first with the inputs given.
+        drawn: the places of the inputs that had other values in all trials but the first; () where no others could be
+            computed with.
         seed: what they and the elements were drawn from.
         errors: the largest error of each output, by its place in what the model returns.
         inputs: the place in (args, kwargs) and the shape of each tensor that was put in.
@@ -55,6 +57,7 @@ class Certificate:
     seed: int
     errors: Mapping[str, float] = field(default_factory=dict)
     inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    drawn: tuple[str, ...] = ()
     power: float | None = None
     untested: tuple[str, ...] = ()
     other_inputs: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -72,7 +75,8 @@ class Certificate:
         shapes = list(dict.fromkeys(str(list(shape)) for _, shape in self.other_inputs))
         other = f"; also at inputs of {shorten(shapes)}" if shapes else ""
         path = f", with other operations from {self.other_path} on" if self.other_path else ""
-        return f"{verdict} ({figures}{power}{untested}{other}{path})"
+        values = "" if self.drawn else "; at these values of the inputs alone"
+        return f"{verdict} ({figures}{power}{untested}{other}{path}{values})"
 
 
 def verify(
@@ -88,7 +92,8 @@ def verify(
 
     Weights, norm scales and running statistics are drawn anew for every trial, so that a wrong group cannot hide
     behind a bias of zero or uniform attention. The model is not copied: parameters are made and permuted one by one.
-    Every element of every output is compared at its own scale, and every group is moved.
+    Every element of every output is compared at its own scale, and every group is moved. The first trial is made at
+    the inputs given, the others, one at least, at values drawn anew: numbers and rows of tables, not masks.
     Without `spec` the group with free outputs is derived, which contains the one with fixed outputs. When the whole
     fails, every group is tried alone. Where the model takes inputs that are a quarter longer, or half as long, one
     trial is made with them. What `load` returned is a model with inputs of its own.
@@ -125,14 +130,12 @@ def at_another_length(
     element: Mapping[str, Index] | None = None,
 ) -> Certificate:
     """A certificate with one trial at the first other length at which the model can be traced and computed."""
-    elements = [Permutations(dict(element))] if element is not None else spec.moving(found.seed, 1)
+    tried = [Permutations(dict(element))] if element is not None else spec.moving(found.seed, most=1)
     for other, inputs in programs_at_other_lengths(model, example):
         if len(other.outputs) != len(spec.output_layouts):
             continue
-        trial = Trial(other, spec, state, bind(other, *inputs))
-        proof = Proof(trial, elements, range(found.seed, found.seed + 1), Scales(literals(other)))
         try:
-            errors, failing = proof.outcome()
+            errors, failing = _one_trial(Trial(other, spec, state, bind(other, *inputs)), tried, found.seed)
         except (VerificationError, SpecMismatchError):
             continue
         return replace(
@@ -145,6 +148,19 @@ def at_another_length(
             other_path=other_path(program, other),
         )
     return found
+
+
+def _one_trial(trial: Trial, elements: Sequence[Permutations], seed: int) -> tuple[list[float], tuple[str, ...]]:
+    """The outcome at other values of the inputs; at those of the example where no others can be computed with."""
+    try:
+        return _outcome(elsewhere(trial, seed), elements, seed)
+    except VerificationError:
+        return _outcome(trial, elements, seed)
+
+
+def _outcome(trial: Trial, elements: Sequence[Permutations], seed: int) -> tuple[list[float], tuple[str, ...]]:
+    settings = [Setting(trial, seed + k, elements if k == 0 else ()) for k in range(DRAWS)]
+    return Proof(settings, Scales(literals(trial.program))).outcome()
 
 
 def certify(
@@ -167,43 +183,18 @@ def certify(
             f"the specification knows {len(spec.output_layouts)} outputs, this forward pass returns "
             f"{len(program.outputs)}: derive it for the inputs and methods that it is verified with"
         )
-    elements = spec.moving(seed, trials) if element is None else [Permutations(dict(element))] * trials
-    seeds = range(seed, seed + trials)
-    errors, failing, power = _proved(Trial(program, spec, state, inputs), elements, seeds)
+    tried = Permutations(dict(element)) if element is not None else None
+    found = prove(Trial(program, spec, state, inputs), tried, trials, seed)
     return Certificate(
-        not failing,
-        max(errors, default=0.0),
+        not found.failing,
+        max(found.errors, default=0.0),
         TOLERANCE,
-        failing,
-        trials,
+        found.failing,
+        found.trials,
         seed,
-        errors=dict(zip(program.outputs, errors, strict=True)),
+        errors=dict(zip(program.outputs, found.errors, strict=True)),
         inputs=program.inputs,
-        power=power.share,
-        untested=power.untested,
+        drawn=found.drawn,
+        power=found.power.share,
+        untested=found.power.untested,
     )
-
-
-def _proved(trial: Trial, elements: Sequence[Permutations], seeds: range) -> tuple[list[float], tuple[str, ...], Power]:
-    """The errors of the outputs, the groups behind those above the tolerance, and what else would have been caught.
-
-    Where some group would not, the proof is made again at other parameters, as far as they can be computed with.
-    """
-    errors = [0.0] * len(trial.spec.output_layouts)
-    power = Power()
-    for noise in NOISES:
-        scales = Scales(literals(trial.program))
-        proof = Proof(replace(trial, noise=noise), elements, seeds if noise == NOISES[0] else seeds[:1], scales)
-        try:
-            found, failing = proof.outcome()
-        except VerificationError:
-            if noise == NOISES[0]:
-                raise
-            break
-        errors = list(map(max, errors, found))
-        if failing:
-            return errors, failing, Power()
-        power = PowerTest(proof.trial, elements, seeds.start, scales).power(power.caught)
-        if not power.untested:
-            break
-    return errors, (), power

@@ -1,0 +1,111 @@
+"""A whole proof: at the inputs given and at others, and again at other parameters where some group is out of sight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from permgraph.errors import VerificationError
+from permgraph.symmetry.agreement import Scales
+from permgraph.symmetry.drawn_inputs import drawn_inputs, places_drawn
+from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.power import Power, PowerTest
+from permgraph.symmetry.proof import Proof, Setting
+from permgraph.symmetry.trials import NOISES, Trial, literals
+
+DRAWS = 3  # of parameters at least: with two, one element in a million has a millionth of its spread by chance
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The largest error of each output, the groups behind those above the tolerance, and what else was to be seen.
+
+    `drawn` are the places of the inputs that had other values in all trials but the first.
+    """
+
+    errors: list[float]
+    failing: tuple[str, ...]
+    trials: int
+    drawn: tuple[str, ...]
+    power: Power = field(default_factory=Power)
+
+
+def prove(trial: Trial, element: Permutations | None, trials: int, seed: int) -> Outcome:
+    """What so many trials of an element, or of random ones, show.
+
+    The first is at the inputs given, the others, one at least, at values that are drawn anew; all are at those given
+    where no others can be computed with. Raises VerificationError where these cannot either.
+    """
+    plan = Plan(trial, element, trials, seed, values=True)
+    try:
+        return plan.outcome()
+    except VerificationError:
+        if not plan.drawn:
+            raise
+        return replace(plan, values=False).outcome()
+
+
+def elsewhere(trial: Trial, seed: int) -> Trial:
+    """The trial at other values of the inputs."""
+    return replace(trial, inputs=drawn_inputs(trial.program, trial.inputs, seed))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is tried where: an element or random ones, with `values` at other values of the inputs too."""
+
+    trial: Trial
+    element: Permutations | None
+    trials: int
+    seed: int
+    values: bool
+
+    @cached_property
+    def drawn(self) -> tuple[str, ...]:
+        """The places of the inputs that can have other values."""
+        other = elsewhere(self.trial, self.seed).inputs if self.values else self.trial.inputs
+        return places_drawn(self.trial.program, self.trial.inputs, other)
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """The first is at the inputs given; there are `DRAWS` at least, perhaps without elements."""
+        spec, rest = self.trial.spec, max(self.trials - bool(self.drawn), 1)
+        one = [self.element] if self.element is not None else spec.moving(self.seed + self.trials, most=1)
+        elements = one * rest if self.element is not None else spec.moving(self.seed, rest)
+        first = [Setting(self.trial, self.seed, one)] if self.drawn else []
+        tried = [elements[k::rest] for k in range(rest)]
+        tried += [[]] * (DRAWS - len(first) - rest)
+        seeds = range(self.seed + len(first), self.seed + len(first) + len(tried))
+        trials = [elsewhere(self.trial, seed) if self.drawn else self.trial for seed in seeds]
+        return first + list(map(Setting, trials, seeds, tried))
+
+    def outcome(self) -> Outcome:
+        """The proof is made again at other parameters where some group is out of sight, as far as these allow it."""
+        errors = [0.0] * len(self.trial.spec.output_layouts)
+        power, trials = Power(), sum(bool(setting.elements) for setting in self.settings)
+        for noise in NOISES:
+            settings = [replace(one, trial=replace(one.trial, noise=noise)) for one in self.settings]
+            proof = Proof(settings, Scales(literals(self.trial.program)))
+            try:
+                found, failing = proof.outcome()
+            except VerificationError:
+                if noise == NOISES[0]:
+                    raise
+                break
+            errors = list(map(max, errors, found))
+            if failing:
+                return Outcome(errors, failing, trials, self.drawn)
+            power = self._power(proof, power)
+            if not power.untested:
+                break
+        return Outcome(errors, (), trials, self.drawn, power)
+
+    def _power(self, proof: Proof, power: Power) -> Power:
+        """What is caught beside what is known, at other values of the inputs if there are any, then at those given."""
+        elements = [element for setting in proof.settings for element in setting.elements]
+        for setting in reversed(proof.settings[: 2 if self.drawn else 1]):
+            test = PowerTest(setting.trial, elements, setting.seed, proof.scales, proof.is_clear)
+            power = test.power(power.caught)
+            if not power.untested:
+                break
+        return power
