@@ -99,23 +99,3 @@ def test_a_whole_merge_of_the_command_line_exports_each_model_three_times_at_mos
     assert result.exit_code == 0, result.output
     assert exports
     assert max(Counter(map(id, exports)).values()) <= 3
-
-
-def test_the_search_for_cycles_is_put_off_and_goes_on_afterwards():
-    import gc
-
-    from permgraph.tracing.exporting import uncollected
-
-    with uncollected():
-        assert not gc.isenabled()
-        with uncollected():
-            pass
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        with uncollected():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()

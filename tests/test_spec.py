@@ -171,8 +171,26 @@ REFUSED = {
         pg.SpecMismatchError,
         "dim",
     ),
+    "a tie that is no dict": (lambda m, x: pg.derive(m, (x,), tie="0.bias"), pg.OptionError, "tie is a dict"),
     "no axis": (lambda m, x: pg.derive(m, (x,)).explain("0.bias"), pg.SpecMismatchError, "tuple"),
 }
+NO_TIES = {
+    "names": {"0.bias": "4.bias"},
+    "a name and an axis": {("0.bias", 0): "2.bias"},
+    "a dimension in letters": {("0.bias", "0"): ("2.bias", 0)},
+    "a dimension that is a truth value": {("0.bias", True): ("2.bias", 0)},
+    "a dimension that is no whole number": {("0.bias", 0): ("2.bias", 0.0)},
+    "two dimensions": {("0.weight", 0, 1): ("2.bias", 0)},
+    "a list": {("0.bias", 0): ["2.bias", 0]},
+    "nothing": {("0.bias", 0): None},
+    "a number for a name": {(0, 0): ("2.bias", 0)},
+}
+
+
+@pytest.mark.parametrize("tie", NO_TIES.values(), ids=NO_TIES)
+def test_a_tie_that_names_no_axis_is_refused(tie):
+    with pytest.raises(pg.OptionError, match=r"a tie is \{\(parameter, dim\): \(parameter, dim\)\}, not .* and "):
+        pg.derive(mlp(), (vectors()[0],), tie=tie)
 
 
 @pytest.mark.parametrize("case", REFUSED)

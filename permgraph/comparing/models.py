@@ -14,12 +14,12 @@ from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_p
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
-from permgraph.symmetry.derivation import AxisTies, Derivation, uniform_among, vectors
+from permgraph.symmetry.derivation import Derivation, uniform_among, vectors
 from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, at_another_length, certify
 from permgraph.tracing.capture import Program, capture, device_of, require_same
-from permgraph.tracing.loaded import Loaded, inputs_of, module_of, state_of, tie_of
+from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, state_of, tie_of
 from permgraph.tracing.run import bind
 
 State = Mapping[str, Tensor]

@@ -29,12 +29,10 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import streams
 from permgraph.symmetry.tie_graph import Node, TieGraph
 from permgraph.tracing.capture import Program, capture
-from permgraph.tracing.exporting import uncollected
-from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.trace import trace
 
 HELD = "a scale of which all elements are equal, held so"
-AxisTies = Mapping[tuple[str, int], tuple[str, int]]
 
 
 def derive(
@@ -65,9 +63,8 @@ def derive(
     """
     module = module_of(model)
     held = uniform_vectors(module) if kinds == "all" else ()
-    with uncollected():
-        program = capture(module, *inputs_of(model, args, kwargs))
-        return Derivation(program, outputs, tie_of(model, tie), kinds, held).spec
+    program = capture(module, *inputs_of(model, args, kwargs))
+    return Derivation(program, outputs, tie_of(model, tie), kinds, held).spec
 
 
 def vectors(model: nn.Module) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from permgraph.tracing.capture import op_name
 from permgraph.tracing.run import Runner
 
 Received = Callable[[str, Tensor, Tensor], None]
-"""Called with the state-dict key, the value and the gradient of each parameter that the outputs depend on, or of rows of
-one."""
+"""Called with the state-dict key, the value and the gradient of each parameter that the outputs depend on, or of some
+of its rows."""
 Weigh = Callable[[list[Any]], Sequence[Tensor | None]]
 """Output leaves -> the weights of their elements, None for an output that does not count."""
 SAME = ("aten.detach", "aten.detach_")

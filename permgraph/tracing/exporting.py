@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
-    with _lock, uncollected(), all_experts(model), _without_partial_graphs():
+    with _lock, all_experts(model), _without_partial_graphs():
         return _decided(model, args, kwargs)
 
 
@@ -49,19 +48,6 @@ def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         if _weights_decide(exported):
             raise
         return exported
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without Python's search for cycles: a graph of thousands of nodes lives on, and is walked in vain each time."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @contextmanager

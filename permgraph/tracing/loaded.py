@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypeGuard
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.errors import OptionError
+from permgraph.errors import OptionError, shortened
 from permgraph.tracing.capture import as_args
 from permgraph.tracing.wrappers import require_plain
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+AxisTies = Mapping[tuple[str, int], tuple[str, int]]
 
 
 class Loaded(Protocol):
@@ -59,12 +60,13 @@ def inputs_of(given: nn.Module | Loaded, args: Any = (), kwargs: Mapping[str, An
     return (given.args, dict(given.kwargs)) if _is_loaded(given) and not any(own) else own
 
 
-def tie_of(
-    given: nn.Module | Loaded, tie: Mapping[tuple[str, int], tuple[str, int]] | None = None
-) -> dict[tuple[str, int], tuple[str, int]]:
-    """The ties that were given, else those that the model was loaded with. Raises OptionError for what is no tie."""
-    found = dict(given.tie if tie is None and _is_loaded(given) else tie or {})
+def tie_of(given: nn.Module | Loaded, tie: AxisTies | None = None) -> dict[tuple[str, int], tuple[str, int]]:
+    """The ties that were given, else those that the model was loaded with. Raises OptionError for anything else."""
+    found = given.tie if tie is None and _is_loaded(given) else tie if tie is not None else {}
+    if not isinstance(found, Mapping):
+        raise OptionError(f"tie is a dict {{(parameter, dim): (parameter, dim)}}, not {shortened(repr(found), 80)}")
     for pair in found.items():
         if not all(isinstance(axis, tuple) and [*map(type, axis)] == [str, int] for axis in pair):
-            raise OptionError(f"a tie is {{(parameter, dim): (parameter, dim)}}, not {pair[0]!r} and {pair[1]!r}")
-    return found
+            named = (shortened(repr(axis), 80) for axis in pair)
+            raise OptionError(f"a tie is {{(parameter, dim): (parameter, dim)}}, not {' and '.join(named)}")
+    return dict(found)
