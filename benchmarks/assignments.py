@@ -30,6 +30,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from benchmarks.measured_with import measured_with
 from benchmarks.pairs.data import fashion
 from permgraph.assignment.flat import assign
 
@@ -144,7 +145,7 @@ def main() -> None:
         for kind in ("noise", *(f"planted at {noise:g}" for noise in PLANTED), "features"):
             with tempfile.TemporaryDirectory() as place:
                 row = measure(kind, size, options.peers, Path(place))
-            rows[row["name"]] = row
+            rows[row["name"]] = row | {"measured": measured_with()}
             print(row, flush=True)
             data = {"rows": list(rows.values()), "frames": FRAMES, "torch": torch.__version__}
             RESULT.write_text(json.dumps(data, indent=1) + "\n")

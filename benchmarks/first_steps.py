@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured_with import measured_with
+
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "first_steps.json"
 INSTALL = "pip install 'permgraph[hub]'"
@@ -101,7 +103,7 @@ def main() -> None:
             least("permgraph merge --help", folder, path, 9),
             least("permgraph inspect bert-base", folder, path, 3),
         ]
-        results["load_after"] = os.getloadavg()[0]
+        results |= {"load_after": os.getloadavg()[0], "measured": measured_with()}
     RESULT.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results, indent=1))
 

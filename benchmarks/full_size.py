@@ -19,6 +19,7 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from permgraph.assignment.solve import solve
 from permgraph.comparing.models import Models
 from permgraph.comparing.points import Point, find_points
@@ -89,6 +90,7 @@ def main() -> None:
         spec = pg.derive(shell, (), batches[0], outputs="free", tie=TIE)
     result = run(stages, spec, batches)
     result |= {"stages": stages.rows, "threads": options.threads, "torch": torch.__version__}
+    result |= {"measured": measured_with()}
     result |= {"audio_seconds": sum(b["input_values"].numel() for b in batches) / 16000}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

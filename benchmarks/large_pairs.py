@@ -36,6 +36,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from weight_cases import recovered
 
+from benchmarks.measured_with import measured_with
+
 RESULT = Path(__file__).parent / "results" / "large_pairs.json"
 KINDS = ("planted", "planted, noise 0.5", "unrelated")
 
@@ -211,6 +213,7 @@ def main() -> None:
         rows[name] = rows.get(name, {}) | _apart(model, kind, None, options.patience)
         if options.peers:
             rows[name] |= _apart(model, kind, options.peers, options.patience)
+        rows[name] |= {"measured": measured_with()}
         print(json.dumps(rows[name]), flush=True)
         ordered = [rows[k] for k in (f"{m}, {kind}" for m in MODELS for kind in KINDS) if k in rows]
         RESULT.write_text(json.dumps({"rows": ordered, "torch": torch.__version__}, indent=1) + "\n")

@@ -27,6 +27,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from permgraph.cli.app import app
 
 RESULT = Path(__file__).parent / "results" / "mergekit.json"
@@ -159,6 +160,7 @@ def main() -> None:
                 found[name] = measure(make(Path(folder), options.steps), Path(folder))
     before = json.loads(RESULT.read_text())["pairs"] if options.only and RESULT.is_file() else {}
     results = {"mergekit": version, "torch": torch.__version__, "steps": options.steps, "pairs": before | found}
+    results |= {"measured": measured_with()}
     RESULT.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 

@@ -30,6 +30,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from weight_cases import ResidualMLP, recovered
 
+from benchmarks.measured_with import measured_with
+
 RESULT = Path(__file__).parent / "results" / "planted.json"
 SIZES = ((2, 30, 50), (6, 30, 50), (8, 30, 50), (6, 60, 100), (6, 128, 256), (8, 128, 256))
 NOISES = (0.0, 0.5, 1.0)
@@ -136,6 +138,7 @@ def main() -> None:
         searches["rebasin"] = by_rebasin
     rows = [residual_row(size, noise, options.seeds, searches) for size in SIZES for noise in NOISES]
     result = {"residual_mlp": rows, "torch": torch.__version__, "threads": options.threads}
+    result |= {"measured": measured_with()}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from permgraph.assignment.solve import Term, objective, solve
 from permgraph.comparing.batches import as_batch
 from permgraph.comparing.models import Models
@@ -201,7 +202,7 @@ def main() -> None:
     for kind in options.kinds:
         row = measured(kind, options.windows)
         known = {r["pair"]: r for r in json.loads(RESULT.read_text())["rows"]} if RESULT.exists() else {}
-        known[kind] = row
+        known[kind] = row | {"measured": measured_with()}
         print(json.dumps(row), flush=True)
         result = {"rows": [known[k] for k in KINDS if k in known], "torch": torch.__version__}
         RESULT.write_text(json.dumps(result, indent=1) + "\n")

@@ -20,6 +20,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_with import measured_with
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -126,7 +128,7 @@ def main() -> None:
     known = json.loads(RESULT.read_text())["rows"] if options.only else []
     rows = {row["name"]: row for row in known}
     for name in (name for name in MODELS if options.only in name):
-        rows[name] = measure(name, options.repeat)
+        rows[name] = measure(name, options.repeat) | {"measured": measured_with()}
         torch_version = rows[name].pop("torch")
         print(rows[name], flush=True)
     kept = [rows[name] for name in MODELS if name in rows]

@@ -31,6 +31,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.sharding import Storage, write_weights
 from permgraph.jobs.plan import planned
@@ -173,6 +174,7 @@ def measure(size: str, memory: str, kinds: str, folder: Path | None) -> dict[str
             | {
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
+                "measured": measured_with(),
             }
         )
 

@@ -37,6 +37,8 @@ from judge import error
 from recovery import wrong
 from zoo_rows import Case, Row
 
+from benchmarks.measured_with import measured_with
+
 RESULT = Path(__file__).parent / "results" / "zoo.json"
 FAMILIES = {
     "Perceptrons, sequences, recurrence": zoo.PERCEPTRONS,
@@ -135,7 +137,12 @@ def main() -> None:
                 families.setdefault(family, []).append(guarded(row))
                 print(families[family][-1], flush=True)
     if not options.only:
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__, "threads": 1}
+        versions = {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "threads": 1,
+            "measured": measured_with(),
+        }
         RESULT.write_text(json.dumps({"families": families, **versions}, indent=1, ensure_ascii=False) + "\n")
 
 

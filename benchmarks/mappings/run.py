@@ -34,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import transformers_models as small
 from judge import generic
 
+from benchmarks.measured_with import measured_with
+
 RESULT = Path(__file__).parents[1] / "results" / "mappings.json"
 SECONDS, MOST = 60, 20e6
 
@@ -139,7 +141,7 @@ def main() -> None:
             row = {"failed": f"{type(error).__name__}: {str(error)[:200]}"}
         signal.alarm(0)
         row["named"] = [tool for tool in registries if name in registries[tool]]
-        data["models"][name] = row
+        data["models"][name] = row | {"measured": measured_with()}
         print(f"{name:42s} {time.perf_counter() - start:5.1f} s  {json.dumps(row)[:300]}", flush=True)
         RESULT.write_text(json.dumps(data, indent=1) + "\n")
 

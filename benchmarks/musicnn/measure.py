@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measured_with import measured_with
 from benchmarks.musicnn.music import PACKAGES, music
 from benchmarks.musicnn.network import Musicnn, musicnn
 from benchmarks.musicnn.reference import RESULT as REFERENCE, pattern
@@ -112,7 +113,7 @@ def main() -> None:
     known = aligners(options.peers)
     for way in options.ways:
         if way in known and way not in {row["aligned"] for row in kept_rows()}:
-            rows = rows_of(way, known[way], a, b, batches, test)
+            rows = [row | {"measured": measured_with()} for row in rows_of(way, known[way], a, b, batches, test)]
             RESULT.write_text(json.dumps({**settings, "rows": kept_rows() + rows}, indent=0) + "\n")
 
 

@@ -16,6 +16,7 @@ import matplotlib
 import torch
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from benchmarks.pairs.aligners import aligners
 from benchmarks.pairs.measure import RESULTS, inputs, judged
 from benchmarks.pairs.models import RECIPES
@@ -40,6 +41,7 @@ def curves(name: str) -> dict[str, Any]:
             a, moved, lambda model: judged(recipe, model, *test), weights=POINTS, method=method, data=batches
         )
         found[f"{way}, {method}"] = {
+            "measured": measured_with(),
             "weights": curve.weights,
             "losses": curve.losses,
             "accuracies": curve.accuracies,

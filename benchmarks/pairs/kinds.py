@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from benchmarks.pairs.aligners import loaded
 from benchmarks.pairs.measure import BATCH, BATCHES, RESULTS, TEST, TEXT, inputs, is_text, judged, kept_rows
 from benchmarks.pairs.models import RECIPES, SEEDS
@@ -174,6 +175,7 @@ def main() -> None:
             way = ROWS[key]
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
             row |= {"merged": way.merged, "healing": way.healing} | two.row(way)
+            row |= {"measured": measured_with()}
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
             rows = sorted([*kept_rows(path), row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))
             path.write_text(json.dumps({**settings, "rows": rows}, indent=0) + "\n")

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from benchmarks.pairs.aligners import Aligner, Batches, PeerError, aligners, function_error, loaded
 from benchmarks.pairs.models import RECIPES, SEEDS, Recipe, class_loss
 from benchmarks.pairs.train import trained
@@ -130,7 +131,8 @@ def main() -> None:
             done = {row["aligned"] for row in kept_rows(path) if row["pair"] == list(pair)}
             known = aligners(options.peers)
             ways = {way: known[way] for way in known if way in (options.ways or known) and way not in done}
-            for new in measured(name, pair, ways):
+            for rows in measured(name, pair, ways):
+                new = [row | {"measured": measured_with()} for row in rows]
                 path.write_text(json.dumps({**settings, "rows": kept_rows(path) + new}, indent=0) + "\n")
 
 

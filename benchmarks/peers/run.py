@@ -55,6 +55,8 @@ from pruning_groups import NotExpressibleError
 from tools import TOOLS
 from zoo_rows import Case, Row
 
+from benchmarks.measured_with import measured_with
+
 RESULT = Path(__file__).parents[1] / "results" / "peers.json"
 LEFT_OUT = ("more than 8192 units",)  # reading Torch-Pruning's groups takes a pruned copy of the layer for every unit
 ALL = (*zoo.ROWS, *(zoo_vision.ROWS if vision.available() else ()))
@@ -194,7 +196,9 @@ def measure(rows: Sequence[Row], folder: str, known: dict[str, Any]) -> dict[str
             tools = {
                 tool: workers[tool].ask(row.name) if tool in workers else {"outcome": "not installed"} for tool in TOOLS
             }
-            done[row.name] = settle({"name": row.name, "log10_expected": row.order, "tools": tools})
+            done[row.name] = settle(
+                {"name": row.name, "log10_expected": row.order, "tools": tools, "measured": measured_with()}
+            )
             print(row.name, {tool: one["outcome"] for tool, one in tools.items()}, flush=True)
         data["rows"] = [done[other.name] for other in ROWS if other.name in done]
         RESULT.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")

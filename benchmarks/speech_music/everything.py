@@ -18,6 +18,7 @@ import time
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from benchmarks.measured_with import measured_with
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.page import TIMES
@@ -79,7 +80,8 @@ def merge(manifest: dict[str, object], wanted: list[str], device: str, processes
 def record(first: str, minutes: dict[str, float], processes: int) -> None:
     """What the stages before the page took: an entry for each stage that a call may begin with."""
     known = json.loads(TIMES.read_text()) if TIMES.exists() else {}
-    TIMES.write_text(json.dumps(known | {first: {"minutes": minutes, "processes": processes}}, indent=1) + "\n")
+    entry = {"minutes": minutes, "processes": processes, "measured": measured_with()}
+    TIMES.write_text(json.dumps(known | {first: entry}, indent=1) + "\n")
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from benchmarks.speech_music.export import write_folder
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.pair import Calibration, Encoders
@@ -79,6 +80,7 @@ def main() -> None:
             probe(model, wanted, seeds=1)
     about = {"parameters": sum(p.numel() for p in pair.a.parameters()), "groups": groups, "threads": options.threads}
     about |= {"certificate": max(pair.certificates.values()), "torch": torch.__version__, "stages": stages.rows}
+    about |= {"measured": measured_with()}
     RESULT.write_text(json.dumps(about, indent=1) + "\n")
 
 

@@ -25,6 +25,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.hearing import Heard, Together
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace) -> None:
     about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
     about |= {"bfloat16": in_bfloat16(options.device, options.fp32), "hidden": pair.a.config.hidden_size}
     about |= {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__, "commit": commit()}
+    about |= {"measured": measured_with()}
     write(folder / "about.json", about)
     for name, model in (("A", pair.a), ("B", pair.b), ("AB", Together(pair.a, pair.b))):
         if not (folder / f"{name}.json").exists():

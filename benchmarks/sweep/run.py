@@ -23,6 +23,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured_with import measured_with
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "tests")]
 
@@ -161,7 +163,7 @@ def main() -> None:
             key = f"{source}:{name}"
             if chosen.only not in name or (key in rows and not chosen.again):
                 continue
-            rows[key] = row = bounded(source, name)
+            rows[key] = row = bounded(source, name) | {"measured": measured_with()}
             print(
                 key,
                 row["outcome"],
