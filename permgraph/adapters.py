@@ -41,7 +41,7 @@ class Adapter:
     """Config fields, and the values they have while the model is traced; what is written has the originals."""
 
     def read_config(self, fields: Mapping[str, Any]) -> Any:
-        """The transformers config for the fields of a `config.json`; no code that lies beside the weights is run."""
+        """The transformers config for the fields of a `config.json`; no code in the folder is run."""
         from permgraph.models.transformers_models import known_config
 
         return known_config(fields)

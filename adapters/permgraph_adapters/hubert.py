@@ -1,6 +1,6 @@
 """HuBERT, and MERT as a HuBERT: speech and music encoders on raw waveforms.
 
-MERT (`model_type` "mert_model") comes with a class in code beside its weights. That code is never run: its config is
+MERT (`model_type` "mert_model") comes with a class in code in its folder. That code is never run: its config is
 read as JSON and mapped to HuBERT's, which computes the same function unless one of MERT's own switches is on.
 """
 

@@ -62,7 +62,7 @@ class NativeAdapter(Adapter):
         require_same_fields(config_a, config_b, HARMLESS)
 
     def tie(self, model: Any) -> dict[Axis, Axis]:
-        """A mask token that only training uses moves with the class token beside it."""
+        """A mask token that only training uses moves with the class token."""
         names = {name: parameter for name, parameter in model.named_parameters() if name.endswith("mask_token")}
         pairs = {name: name.removesuffix("mask_token") + "cls_token" for name in names}
         known = dict(model.named_parameters())

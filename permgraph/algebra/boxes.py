@@ -56,7 +56,7 @@ class Partition:
             yield self._order[place]
 
     def meeting(self, start: int, stop: int) -> Iterator[int]:
-        """The indices of the boxes that lie in this range or across an edge of it, by offset."""
+        """The indices of the boxes in this range or across an edge of it, by offset."""
         for k in self.starting(start - self._reach, stop):
             if self.boxes[k].last >= start:
                 yield k

@@ -1,7 +1,7 @@
 """Parts of a cut axis that nothing tells apart are one again.
 
 An axis is cut everywhere when one operation on one tensor asks for it: rotation cuts the queries of a fused view in
-halves, or in even and odd positions, and with them the values that lie in the same view. Where two parts that follow
+halves, or in even and odd positions, and with them the values in the same view. Where two parts that follow
 each other belong to different free factors F and G, and every place and every operation that has F has G in the same
 way, all permutations of F and G together are allowed, not only those that keep the cut.
 """
@@ -84,7 +84,7 @@ class _Parts:
                 yield pair
 
     def fill(self, chain: Sequence[Occurrence]) -> bool:
-        """Whether the units of factors in turn, put together, are evenly spaced wherever they stand."""
+        """Whether the units of factors in turn, put together, are evenly spaced wherever they occur."""
         for occurrence in self.classes[chain[0]]:
             layout, place, offsets = self.layouts[occurrence.tensor], occurrence, [0]
             while len(offsets) < len(chain) and (after := layout.next(place, in_turn=True)) is not None:
@@ -127,7 +127,7 @@ class _Parts:
 
     @cached_property
     def _uses(self) -> dict[Occurrence, list[tuple[Instance, Slot]]]:
-        """Factor -> the joint cells of relations in which it stands, and where."""
+        """Factor -> the joint cells of relations in which it occurs, and where."""
         found: dict[Occurrence, list[tuple[Instance, Slot]]] = {}
         for instance in self.instances:
             slots = {slot: self.find(o) for operand in instance.operands for slot, o in operand.items()}

@@ -22,8 +22,8 @@ Options = dict[Occurrence, dict[Occurrence, list[Occurrence]]]
 def partners(resolution: Resolution, *, pinned: bool = False) -> Partners:
     """For each occurrence that may move: class -> the occurrence of that class that may select its permutation.
 
-    With `pinned`, for those too whose order is pinned and which may take signs and scales. It stands in the same cell.
-    Where the class stands there more than once, it is a copy that all operations agree on: of several the one on the
+    With `pinned`, for those too whose order is pinned and which may take signs and scales. It is in the same cell.
+    If the class is there more than once, it is a copy that all operations agree on: of several the one on the
     same dimension, then the first.
     """
     options = _options(resolution, pinned=pinned)
@@ -57,7 +57,7 @@ def _near(members: list[Occurrence], occurrence: Occurrence) -> list[Occurrence]
 
 
 class _Choice:
-    """Narrows the options to copies that stand in one slot of each operation."""
+    """Narrows the options to copies that are in one slot of each operation."""
 
     def __init__(self, instances: Iterable[Instance], options: Options, doubtful: set[Occurrence]) -> None:
         self.options = options
@@ -151,7 +151,7 @@ def _one_tower(members: Iterable[Occurrence], a: Occurrence, b: Occurrence, besi
 def _common(
     instance: Instance, beside: Partners, find: Callable[[Occurrence], Occurrence]
 ) -> Iterable[tuple[Occurrence, set[Occurrence]]]:
-    """For each slot of a relation: its class, and the classes that stand beside it wherever it stands."""
+    """For each slot of a relation: its class, and the classes that accompany it everywhere."""
     together: dict[Slot, dict[Occurrence, Slot]] = {}
     owner: dict[Slot, Occurrence] = {}
     for operand in instance.operands:
@@ -202,7 +202,7 @@ def _leads_back(
     allowed: Mapping[Occurrence, set[Occurrence]],
     beside: Partners,
 ) -> bool:
-    """Whether what stands beside each occurrence of a class has it beside itself: copies do not share a partner."""
+    """Whether the partner of each occurrence of a class has the class as its partner: copies do not share a partner."""
     if other not in allowed.get(own, ()):
         return False
     seen = (member for member in members if member in beside)  # not those that a cell has absorbed

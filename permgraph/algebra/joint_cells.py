@@ -19,7 +19,7 @@ Choice = tuple[int, ...]
 class JointCells:
     """The joint cells of `relation` that say something.
 
-    A tensor of which an operation reads a part stands alone in the rest. Where that says nothing, the cells of the
+    A tensor of which an operation reads a part is alone in the rest. Where that says nothing, the cells of the
     rest are left out: T operations that take one of T positions each have T joint cells, not T².
     """
 
@@ -90,7 +90,7 @@ class JointCells:
 
 
 def within(box: Box, atom: Atom) -> bool | None:
-    """Whether a box lies in the range of an atom (True), outside it (False), or across its edge (None)."""
+    """Whether a box is in the range of an atom (True), outside it (False), or across its edge (None)."""
     if atom.start <= box.offset and box.last < atom.stop:
         return True
     if box.last < atom.start or box.offset >= atom.stop:

@@ -69,7 +69,7 @@ def ties_of_unread(
     """(first, others, read): occurrences in cells of a tensor that are not read, and those that they move along with.
 
     Along a dimension they move as the cells that are read at the same positions of that dimension do, if these all move
-    alike; else `read` is empty. `moving` are the classes that stand on a stored tensor in a cell that is read; what an
+    alike; else `read` is empty. `moving` are the classes on a stored tensor in a cell that is read; what an
     operation has tied to one of them already is left alone.
     """
     read: dict[tuple[int, int, int], list[Occurrence]] = {}

@@ -3,9 +3,9 @@
 `"... i, o i, o -> ... o"` is a linear layer. Letters are variables; one letter in two places is one index. The grammar:
 
 - `(g i)` is one dimension that is the product of `g` and `i`, outer to inner;
-- `v[2:5]` is the positions 2 to 5 of `v`; `v[2:3]` may stand in a product as the mark of a picked index;
+- `v[2:5]` is the positions 2 to 5 of `v`; `v[2:3]` in a product marks a picked index;
 - `...` stands for leading dimensions, aligned from the right and broadcast;
-- behind `|` stand tensors that the operation forms inside itself (the statistics of a norm, attention scores): a
+- behind `|` are tensors that the operation forms inside itself (the statistics of a norm, attention scores): a
   factor that one of them has without another cannot depend on that other.
 """
 
@@ -105,7 +105,7 @@ class Relation:
     operands carry no atom of them, and nothing else shows where they end. The first `given` operands are read, the
     others are results. `laws` say how a change of basis of a variable passes through; one without a law allows
     permutations. `unordered` maps a variable to one whose positions are some of its units in no order. `made` are the
-    names of all tensors that the operation makes or writes to; None where no operation stands behind the relation.
+    names of all tensors that the operation makes or writes to; None if no operation made the relation.
 
     What is constant along the variables `ignored[k]` may be added to operand k; along `averaged[k]` the operand is
     averaged with weights that sum to 1; along `steady` the result has one constant as its sum, as a softmax has. Of

@@ -22,7 +22,7 @@ def assign(value: np.ndarray) -> Index:
     that is worth less than one of these in all: no tie is left to the order of the solver's steps. Above SPARSE_ABOVE
     units the sum is proved by duals to be within n · 1e-13 · max |value| of the largest.
 
-    Memory: one float32 [n, n] beside `value`, and one float64 where many entries are worth nearly the same.
+    Memory: one float32 [n, n] in addition to `value`, and one float64 where many entries are worth nearly the same.
     Raises CalibrationError for values that are not finite.
     """
     size = len(value)

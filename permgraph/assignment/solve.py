@@ -73,8 +73,8 @@ def solve(
     Ties beyond that go by fixed numbers, worth less than one such unit in all, and never by the solver's order.
 
     Parts that share no term are solved side by side on `torch.get_num_threads()` threads. Memory: for each of these, 12
-    bytes an entry of its largest matrix beside the terms; 4 where `assign` needs no dense solver. With `shared` the
-    processes of a torch.distributed group, all of which call this with the same terms, share the parts out.
+    bytes an entry of its largest matrix in addition to the terms; 4 if `assign` needs no dense solver. With `shared`
+    the processes of a torch.distributed group, all of which call this with the same terms, share the parts out.
 
     `pinned`: sizes of pinned factors that groups depend on and no term has. Raises CalibrationError when a matrix is
     not finite, SpecMismatchError when terms, groups, sizes and `start` disagree.

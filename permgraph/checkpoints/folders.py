@@ -26,7 +26,7 @@ LAST = ("config.json", RECORD)
 def require_free(folder: Path | str, *, force: bool = False, inputs: Iterable[Path | str] = ()) -> None:
     """`folder` may be written: it is absent or empty or, with `force`, one that permgraph wrote and nobody added to.
 
-    Call it before the work starts. It must not share a place with any of `inputs`. What a killed run left beside it is
+    Call it before the work starts. It must not share a place with any of `inputs`. What a killed run left next to it is
     removed. Raises CheckpointError saying what is in the way.
     """
     folder = Path(folder)
@@ -67,7 +67,7 @@ def require_space(folder: Path | str, count: int) -> None:
 def whole_folder(folder: Path | str, *, force: bool = False, inputs: Iterable[Path | str] = ()) -> Iterator[Path]:
     """A temporary folder to write in; it becomes `folder` when the block ends, and is gone if it raises.
 
-    It lies beside `folder`, or within it where that exists and is empty (a mount, the working directory). An old folder
+    It is next to `folder`, or inside it if that exists and is empty (a mount, the working directory). An old folder
     is replaced only at the end, after `require_free` has looked again. Raises CheckpointError where the place cannot
     be written.
     """
@@ -88,7 +88,7 @@ def whole_folder(folder: Path | str, *, force: bool = False, inputs: Iterable[Pa
 
 
 def foreign(folder: Path) -> list[str]:
-    """What lies in a folder that permgraph wrote and is not its own, as paths below it.
+    """What others put into a folder that permgraph wrote, as paths below it.
 
     Raises CheckpointError where the folder has no list of what permgraph wrote.
     """
@@ -139,7 +139,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _require_rights(folder: Path, target: Path) -> None:
-    """Something can be made in `target` if it is there and empty, else beside it, or where it is to be made."""
+    """Something can be made in `target` if it is there and empty, else next to it, or where it is to be made."""
     empty = target.is_dir() and _is_empty(target)
     place = target if empty else next(parent for parent in target.parents if parent.exists())
     try:

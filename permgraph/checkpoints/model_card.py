@@ -40,7 +40,7 @@ def model_card(
 ) -> str:
     """Markdown with the hub's front matter: `base_model` and its relation, `tags`, `library_name`, `license`.
 
-    Of a base model given by folder only the folder's name is written, never where it lies.
+    Of a base model given by folder only the folder's name is written, never its place.
     """
     names = [public_name(model) for model in base_models]
     known = [name for name in names if not name.startswith(MADE)]
@@ -86,7 +86,7 @@ def _licence(folder: Path | None) -> dict[str, str]:
 
 
 def public_name(reference: str) -> str:
-    """A reference without where on this machine it lies: a folder's own name, anything else as it is."""
+    """A reference without a place on this machine: a folder's own name, anything else as it is."""
     path = Path(reference).expanduser()
     is_path = path.exists() or path.is_absolute() or reference.startswith(("./", "../", "~"))
     return path.resolve().name if is_path else reference

@@ -23,7 +23,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def exchange(new: Path, target: Path) -> Path:
-    """`target` becomes `new`; returns where what it was lies now.
+    """`target` becomes `new`; returns the new place of what it was.
 
     There is a `target` at every moment, where the system can exchange names. Elsewhere the old one is first renamed to
     a name that ends in `.old`, which `clear_leftovers` finds again.

@@ -12,7 +12,7 @@ Identity = tuple[int, int]
 
 
 def require_apart(folder: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output `folder` that is, holds, or lies in one of `inputs`, or in what a link of theirs leads to.
+    """Refuse an output `folder` that is, holds, or is inside one of `inputs`, or what a link of theirs leads to.
 
     Places are compared by device and inode, so that neither links nor mounts hide one. Inputs that do not exist, as
     hub ids, are passed over. Raises CheckpointError naming both.
@@ -35,7 +35,7 @@ def require_apart(folder: Path, inputs: Iterable[Path]) -> None:
 
 
 def _places(given: Path) -> Iterator[Path]:
-    """Where an input lies, and where the links in it lead to."""
+    """The place of an input, and where the links in it lead to."""
     given = given.expanduser()
     if not given.exists():
         return

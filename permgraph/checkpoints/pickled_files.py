@@ -53,7 +53,7 @@ def read_pickled(file: OpenFile) -> WeightFile:
 
 
 def _state_dict(file: OpenFile, value: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The mapping from names to tensors in what was read, and what lies beside it."""
+    """The mapping from names to tensors in what was read, and what else was in it."""
     left_out: dict[str, str] = {}
     while isinstance(value, Mapping) and (inner := _container(file, value)) is not None:
         left_out |= {

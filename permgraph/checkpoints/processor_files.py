@@ -18,7 +18,7 @@ KNOWN = (
     "chat_template.json", "generation_config.json",
 )  # fmt: skip
 CODE = "auto_map"
-"""The field of a config that names Python files beside it."""
+"""The field of a config that names Python files in its folder."""
 
 
 def copy_processor(source: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", f"{DIFFUSERS}.safetens
 class Checkpoint(Mapping[str, Tensor]):
     """A read-only mapping from parameter name to tensor; a tensor is read when it is asked for, and not kept.
 
-    `info[name]` has `shape`, `dtype` and `file` without reading anything, `left_out` what the files hold beside, each
+    `info[name]` has `shape`, `dtype` and `file` without reading anything, `left_out` what else the files hold, each
     name with a reason. Two names that were stored once because they share memory (tied weights) both resolve.
     """
 
@@ -88,7 +88,7 @@ def weight_files(folder: Path | str) -> list[Path]:
 
 
 def _no_weights(folder: Path) -> CheckpointError:
-    """What lies in a folder in which no weights were found, and what to do."""
+    """What a folder without weights has instead, and what to do."""
     if (folder / ADAPTER).is_file():
         return adapter_error(folder)
     known = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS)

@@ -41,7 +41,7 @@ def read_safetensors(file: OpenFile) -> WeightFile:
     if start + end != file.size:
         raise unreadable(file.path, f"its tensors take {start + end} bytes")
     tensors = {name: _stored(file, name, header[name], start) for name in header}
-    # Tied weights are stored once; the metadata says which name stands for which (`safetensors.torch.save_model`).
+    # Tied weights are stored once; the metadata says which name is an alias of which (`safetensors.torch.save_model`).
     said = metadata if isinstance(metadata, dict) else {}
     aliases = {k: v for k, v in said.items() if k != FORMAT and isinstance(v, str) and v in tensors}
     return WeightFile(file, {alias: tensors[kept] for alias, kept in aliases.items()} | tensors)

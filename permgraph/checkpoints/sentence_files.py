@@ -1,4 +1,4 @@
-"""What a folder of sentence-transformers has beside its transformer: how token vectors become one vector of a text."""
+"""How token vectors become one vector of a text, in a folder of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_plain(module: dict[str, Any]) -> bool:
-    """Whether a module is the package's own and lies in a folder directly below."""
+    """Whether a module is the package's own and in a folder directly below."""
     path = str(module.get("path", ""))
     return str(module.get("type", "")).startswith(PACKAGE) and path not in (".", "..") and Path(path).name == path

@@ -75,7 +75,7 @@ def bytes_of(text: str) -> int:
 
 
 def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Storage | None = None) -> None:
-    """`model.safetensors`, or its shards and index, in a folder that exists; tensors that share memory stand once.
+    """`model.safetensors`, or its shards and index, in a folder that exists; shared tensors are written once.
 
     One tensor is made, converted and written at a time. The metadata maps the name left out to the name kept, as
     `safetensors.torch.save_model` does. Raises CheckpointError for a value past the largest of its dtype, and
@@ -98,7 +98,7 @@ def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Stora
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Storage | None = None) -> None:
-    """One safetensors file, of tensors that are no model; those that share memory stand once."""
+    """One safetensors file, of tensors that are no model; those that share memory are written once."""
     kept, aliases = _unshared(like(tensors))
     _save(path, kept, aliases, storage or Storage(), tensors)
 

@@ -34,7 +34,7 @@ OutputsOption = Annotated[
 
 
 class Kinds(enum.StrEnum):
-    """What beside permutations is derived."""
+    """What is derived in addition to permutations."""
 
     permutation = "permutation"
     signed = "signed"

@@ -60,7 +60,7 @@ class Command(TyperCommand):
     """A command that remembers its arguments, and in which `--json FILE` may lack the file: then it is stdout."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep what was typed, and give `--json` the name of stdout where it stands alone but takes a file."""
+        """Keep what was typed, and give `--json` the name of stdout if it takes a file and none is given."""
         ctx.meta["permgraph.arguments"] = tuple(args)
         for k in [k for k, arg in enumerate(args) if arg == "--json" and self._json_takes_a_file()][::-1]:
             following = args[k + 1 : k + 2]

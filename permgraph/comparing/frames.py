@@ -20,7 +20,7 @@ class Point:
 
     Leaves that no group names (batch, time, space) are frames, but for those in `averaged`, over which the mean is
     taken. `weight` is what its correlations count. A point in `reserve` counts only where the others of a group have
-    too few frames, or stand still.
+    too few frames, or do not change.
     """
 
     node: str

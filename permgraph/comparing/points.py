@@ -18,7 +18,7 @@ from permgraph.symmetry.layout import Layout
 from permgraph.tracing.capture import op_name
 
 FEWEST_FRAMES = 0.1
-"""Points with a smaller share of the frames of a group's widest point are left out: they would be noise beside it."""
+"""Points with a smaller share of the frames of a group's widest point are left out: they would only add noise."""
 MOST_TOGETHER = 8192
 """Groups that meet side by side at a point, none dependent on the other, are compared apart above so many places."""
 MEMORY = ("aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty", "aten.new_empty_strided")
@@ -60,7 +60,7 @@ def find_points(derivation: Derivation, wanted: Iterable[str], mixed: Container[
 
 
 def _telling(points: list[Point]) -> list[Point]:
-    """Without points that say next to nothing beside the others.
+    """Without points that say next to nothing compared with the others.
 
     A model that picks out one position (the class token of BERT and ViT, for its pooler) cuts every activation in two:
     that position, with one frame a sample, which before the first attention is the same in all samples; and the rest.
@@ -152,7 +152,7 @@ def _activations(derivation: Derivation) -> dict[str, str]:
 
 
 def _tells_nothing(node: fx.Node) -> bool:
-    """Whether the elements of a result are not computed yet, or some are filled with a number that stands for none."""
+    """Whether the elements of a result are not computed yet, or some are filled with a number that means none."""
     fills = (argument for argument in node.args if isinstance(argument, float))
     return op_name(node.target) in MEMORY or any(abs(number) > LARGEST_FILL for number in fills)
 

@@ -1,6 +1,6 @@
 """Calibration audio: a folder of recordings as batches of equal shape, without any padding.
 
-It stands in the engine's package, not in an adapter's, because every adapter of an audio model needs it.
+It is in the engine's package, not in an adapter's, because every adapter of an audio model needs it.
 """
 
 from collections.abc import Iterator

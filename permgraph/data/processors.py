@@ -1,4 +1,4 @@
-"""A model's own tokenizer, feature extractor or image processor, from the files beside its weights."""
+"""A model's own tokenizer, feature extractor or image processor, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
 
 def load_processor(kind: str, folder: Path) -> Any:
-    """`transformers.<kind>.from_pretrained(folder)`, nothing downloaded, and no code beside it run or asked for.
+    """`transformers.<kind>.from_pretrained(folder)`, nothing downloaded, and no code in it run or asked for.
 
     Raises CalibrationError with what it says.
     """

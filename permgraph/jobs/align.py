@@ -89,7 +89,7 @@ def _trunks_aligned(
 
 
 def with_second_head(session: Session, aligned: Aligned) -> Aligned:
-    """The same with B's head, moved as its base model is, to be written beside A's. Raises what `carried` does."""
+    """The same with B's head, moved as its base model is, to be written too. Raises what `carried` does."""
     whole, state = carried(session, aligned)
     b = aligned.models[1]
     tensors = {name: state[name] for name in head_names(b, aligned.b)}

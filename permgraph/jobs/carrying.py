@@ -1,4 +1,4 @@
-"""`align --carry`: adapters of B that move with it, and lie in the folder that is written."""
+"""`align --carry`: adapters of B that move with it and are written into its folder."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PINNED = "#bbbbbb"
 def require_writable(path: Path, *, force: bool = False, inputs: Iterable[str] = ()) -> None:
     """`path` can be written and, without `force`, holds nothing yet. Raises CheckpointError for what is in the way.
 
-    A file that lies in one of `inputs` is never replaced.
+    A file inside one of `inputs` is never replaced.
     """
     try:
         if _is_stream(path):
@@ -48,7 +48,7 @@ def _require_free(path: Path, force: bool, inputs: Iterable[Path]) -> None:
 
 
 def write(path: Path, text: str, *, force: bool = False) -> None:
-    """Write `text` beside `path` and move it there. Raises CheckpointError where that cannot be done.
+    """Write `text` to a new file next to `path` and move it there. Raises CheckpointError where that cannot be done.
 
     "-" is stdout, and devices and pipes are written as they are.
     """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def recipe_of(session: Session, request: Request, out: Path, report: Mapping[str, Any]) -> dict[str, str]:
-    """The recipe of a merge as a file to lie in `out`, for the record of that merge."""
+    """The recipe of a merge as a file of `out`, for the record of that merge."""
     inputs, base = report["inputs"], (report["merge"] or {}).get("base")
     found = local_hashes(request.models, [model["sha256"] for model in inputs["models"]])
     for name, one in ((request.data, inputs["data"]), (request.base, base)):

@@ -48,7 +48,7 @@ def curves_of(
     options: Mapping[str, Any],
     progress: Progress,
 ) -> Curves:
-    """The loss between the two models, as they stand and aligned, both merged by `method`."""
+    """The loss between the two models, unmoved and aligned, both merged by `method`."""
     a, b = aligned.a.model, aligned.b.model
     ends = {id(model): judge(model) for model in (a, b)}
     done, total = 0, 2 * (POINTS - len(ends))

@@ -67,7 +67,7 @@ class Request:
 
 
 def read_recipe(path: Path) -> Request:
-    """The request in a `.toml`, `.yaml` or `.yml` file; its folders are looked for beside it.
+    """The request in a `.toml`, `.yaml` or `.yml` file; its paths are relative to its folder.
 
     Raises OptionError naming the file and what is wrong in it.
     """
@@ -80,7 +80,7 @@ def read_recipe(path: Path) -> Request:
 
 
 def recipe_text(request: Request, folder: Path) -> str:
-    """The request as TOML, to lie in `folder`."""
+    """The request as TOML, with paths relative to `folder`."""
     hashes = {_seen_from(folder, name): files for name, files in (request.sha256 or {}).items()}
     models = [_seen_from(folder, model) for model in request.models]
     values = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in APART}
@@ -94,7 +94,7 @@ def recipe_text(request: Request, folder: Path) -> str:
 
 
 def _beside(recipe: Path, name: str) -> str:
-    """A folder beside the recipe where there is one, else the name as it is: a hub id, `python:` or `timm:`."""
+    """A path relative to the recipe's folder if it exists, else the name as it is: a hub id, `python:` or `timm:`."""
     path = recipe.parent / name
     return os.path.normpath(path) if path.exists() else name
 

@@ -92,7 +92,7 @@ def _facts_of(spec: PermutationSpec) -> dict[str, Any]:
 
 
 def base_and_options(asked: Request, base: LoadedModel | None) -> dict[str, Any]:
-    """What a merge method was given beside the models, where there was something."""
+    """What a merge method was given in addition to the models, if anything."""
     found = {} if base is None else {"base": {"model": _public(base.reference), "sha256": _model_hashes(base)}}
     return found | ({"options": dict(asked.options)} if asked.options else {})
 
@@ -153,7 +153,7 @@ def _data_hashes(data: Path) -> dict[str, str]:
 
 
 def _public(word: str) -> str:
-    """A word of the command without where on this machine it lies."""
+    """A word of the command without its place on this machine."""
     name, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
     path = Path(value)
     shown = path.name if path.is_absolute() or value.startswith(("~", "..")) else value

@@ -17,7 +17,7 @@ from permgraph.tracing.run import Runner, bind
 
 @dataclass(frozen=True)
 class Between:
-    """The objective of weights that lie between two parents.
+    """The objective of weights between two parents.
 
     Attributes:
         calibration: the programs and the batches.

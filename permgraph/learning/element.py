@@ -47,7 +47,7 @@ def learn(
 
     π = δ start with δ in the identity component: rotations, invertible maps and scales are learned, permutations and
     signs are those of the start. The loss is that of `Objective`, and needs no labels; the descent is `descend`'s.
-    Deterministic by `seed`. Memory: B moved, B under δ and the merge, in float32 or wider, beside both models.
+    Deterministic by `seed`. Memory: B moved, B under δ and the merge, in float32 or wider, in addition to both models.
 
     Args:
         calibration: the models A and B, and batches.

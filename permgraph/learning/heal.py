@@ -39,7 +39,7 @@ def heal(
     Args:
         state_dict: the merge to begin with.
         model_a: a parent, in eval mode; neither is changed.
-        model_b: the other parent, as it stands or moved: its outputs must mean the same.
+        model_b: the other parent, unmoved or moved: its outputs must mean the same.
         data: unlabelled batches, as for `align`.
         steps: how many batches are learned from.
         seed: of their order.

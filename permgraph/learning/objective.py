@@ -33,7 +33,7 @@ ROWS_KEPT = frozenset(
         "add", "mul", "div", "tanh", "flatten", "_unsafe_view", "transpose", "permute",
     )
 )  # fmt: skip
-"""What may stand between a contraction and the logits: views, a bias, a scale, a soft cap."""
+"""What may be between a contraction and the logits: views, a bias, a scale, a soft cap."""
 
 
 @dataclass(frozen=True)

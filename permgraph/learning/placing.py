@@ -50,7 +50,7 @@ class Laid:
 
 
 def _places(cell: Cell, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where the elements of a cell, leaf after leaf, lie in the flattened tensor."""
+    """Where the elements of a cell, leaf after leaf, are in the flattened tensor."""
     here, found = cell.coordinates(), np.zeros([leaf.size for leaf in cell.leaves], dtype=np.int64)
     for dim, size in enumerate(shape):
         found = found * size + cell.positions(dim, here)

@@ -48,7 +48,7 @@ class Alignment:
             state dict must have parameters of its own there.
         descent: with "learned", the loss at each step.
         heads: what happened to tensors of other shapes: "merge" where there are none, "first" or "both".
-        kept: names of A's head, where heads differ: a merge keeps it. In `state_dict` it stands in place of B's.
+        kept: names of A's head, where heads differ: a merge keeps it. `state_dict` has it in place of B's.
         heads_b: with "both", B's head by B's names, moved into the order of the trunk: `{**merged, **heads_b}` is a
             state dict of B's class.
         borders: axes at which the models differ without being heads, as rows of tokens, and what became of them.

@@ -1,4 +1,4 @@
-"""Axes at the border of two models that differ: how B's entries come to lie on A's axis, and who owns which.
+"""Axes at the border of two models that differ: how B's entries are placed on A's axis, and who owns which.
 
 A border is an axis that no group moves: the rows of a token table, the channels of an input, the rows of a table of
 positions. B is laid on A's axis with zeros where it has nothing, and is matched so. What only one model has is that
@@ -33,7 +33,7 @@ SIZES = (
 
 @dataclass(frozen=True, eq=False)
 class Border:
-    """One axis of the output, and where its entries lie in A and in B.
+    """One axis of the output, and where its entries are in A and in B.
 
     Attributes:
         what: what it is an axis of, in words.

@@ -80,7 +80,7 @@ def barrier(
 
     Args:
         model_a: the reference; neither model is changed.
-        model_b: the other one, moved by `alignment` or merged as it stands.
+        model_b: the other one, moved by `alignment`, or unmoved.
         judge: `judge(model)` is the loss of a model, lower is better, or (loss, accuracy).
         alignment: how B is moved.
         weights: how many points, evenly spread with both ends, or A's shares themselves; 0 and 1 are added.
@@ -127,7 +127,7 @@ def _shares(weights: int | Sequence[float]) -> tuple[float, ...]:
 
 
 def plot_barriers(barriers: Mapping[str, Barrier], path: Path | str | None = None, *, title: str = "") -> Any:
-    """Curves of loss over A's share, and of accuracy beside them where known, as a matplotlib figure.
+    """Curves of loss over A's share, and of accuracy where known, as a matplotlib figure.
 
     Written to `path` where one is given, in the format of its suffix. Raises OptionError where matplotlib is missing.
     """

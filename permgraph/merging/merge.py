@@ -83,7 +83,7 @@ def merge(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """A new state dict between A and B', B moved by `alignment`; None merges B as it stands.
+    """A new state dict between A and B', B moved by `alignment`; None merges B unmoved.
 
     Args:
         model_a: the reference, or what `load` returned of it; neither model is changed.

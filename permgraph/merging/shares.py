@@ -69,7 +69,7 @@ class Shares:
 
 
 def shares_of(weight: Weight, alignment: Alignment | None, spec: PermutationSpec | None) -> Shares:
-    """The shares that `weight` stands for.
+    """The shares that `weight` means.
 
     Raises:
         OptionError: a share outside [0, 1], a word other than "correlation", or shares by group with nothing that

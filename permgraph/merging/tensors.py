@@ -48,7 +48,7 @@ class TensorMerge:
     def __call__(self, name: str, tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
         """The merged tensor in the dtype of the first; what is not floating point is the first.
 
-        Computed in float32 or wider, where the first tensor lies.
+        Computed in float32 or wider, on the first tensor's device.
         """
         first = tensors[0]
         if not first.is_floating_point():

@@ -1,6 +1,6 @@
 """Checkpoints with heads: what all models share is matched and merged, everything else is the first model's own.
 
-The rule. The base models are always merged. A head (what lies outside `base_model_prefix`: a classifier, a CTC layer, a
+The rule. The base models are always merged. A head (what is outside `base_model_prefix`: a classifier, a CTC layer, a
 language model's output; timm's classifier) is merged too where every model has the same class of head, of the same
 shapes and with the same labels; otherwise the first model keeps its head, and those of the others are left out. A
 pooler that only some base models have counts as a part of the head. `--heads` overrides the rule: "merge" refuses
@@ -34,8 +34,8 @@ class Heads:
     """Which modules outside the common part were merged, which the first model kept, and what was left out of others.
 
     `prefix` is that of the common part in the first model's state dict. `reason` says why heads were not merged.
-    `carried`: nothing was merged, and what lies outside the common part of the second model moved along with it.
-    `second`: that head was moved along and is written beside the first model's. `names`: the tensors of the first
+    `carried`: nothing was merged, and what is outside the common part of the second model was moved with it.
+    `second`: that head was moved too and is written in addition to the first model's. `names`: the tensors of the first
     model's head inside the common part, where shapes alone tell which they are.
     """
 
@@ -115,7 +115,7 @@ def heads_of_trunks(models: Sequence[LoadedModel], kept: Sequence[str], how: str
 
 
 def head_names(model: LoadedModel, part: LoadedModel) -> list[str]:
-    """Names of a model's head: what lies outside its common part and is not tied to a tensor of it."""
+    """Names of a model's head: what is outside its common part and is not tied to a tensor of it."""
     inner = set(map(memory_of, like(part.weights).values()))
     state = like(model.weights)
     return [name for name in _outside(model.model, part.model) if memory_of(state[name]) not in inner]
@@ -139,7 +139,7 @@ def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpe
 
 
 def labels_of(model: LoadedModel) -> Any:
-    """What the outputs of the head stand for: tokens (CTC), classes, or None where the head has no names of its own."""
+    """What the outputs of the head mean: tokens (CTC), classes, or None where the head has no names of its own."""
     name = type(model.model).__name__
     if name.endswith("ForCTC"):
         return tokens_in(model.folder)
@@ -186,14 +186,14 @@ def _prefix(model: nn.Module) -> str:
 
 
 def _outside(model: nn.Module, part: nn.Module | None = None) -> list[str]:
-    """Names in the state dict that lie outside the base model, or outside `part` of it."""
+    """Names in the state dict that are outside the base model, or outside `part` of it."""
     prefix = _prefix(model)
     inside = {f"{prefix}{name}" for name in (part or _base(model)).state_dict()}
     return [name for name in model.state_dict() if name not in inside]
 
 
 def _modules(model: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
-    """The modules, below the base model's prefix or beside it, that these parameters belong to."""
+    """The modules, below the base model's prefix or next to it, that these parameters belong to."""
     prefix = _prefix(model)
 
     def module(name: str) -> str:

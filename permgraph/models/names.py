@@ -55,7 +55,7 @@ def fitted(stored: Iterable[str], wanted: Collection[str], base: str = "") -> Fi
 def why_left_out(name: str, wanted: Collection[str], what: str) -> str:
     """Why a tensor that `what` does not have may be left out; "" where it may not.
 
-    It may not where it is one of more layers, or lies in a module that the model has: a bias of a layer that the config
+    It may not where it is one of more layers, or is in a module that the model has: a bias of a layer that the config
     gives none, or the scale of a quantised weight.
     """
     if BUFFER.search(name):

@@ -131,7 +131,7 @@ def find_function(target: str) -> Any:
 
 @contextmanager
 def importing_from_here() -> Iterator[None]:
-    """Modules in the working directory can be imported, as in a script that lies there."""
+    """Modules in the working directory can be imported, as in a script of that folder."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -41,7 +41,7 @@ class StoredWeights:
         return counts.most_common(1)[0][0] if counts else torch.float32
 
     def storage(self, dtype: torch.dtype | None = None, max_shard_bytes: int | None = None) -> Storage:
-        """How weights are written that are to lie as these do; or all as `dtype`, or in files of so many bytes."""
+        """How weights are written in the form of these; or all as `dtype`, or in files of so many bytes."""
         return Storage(
             dtypes=self.dtypes if dtype is None else {},
             default=dtype or self.dtype,

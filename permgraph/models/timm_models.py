@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from permgraph.data.batches import Batches
 
 SOURCES = ("url", "file", "source", "state_dict", "hf_hub_id", "hf_hub_filename")
-"""What a `pretrained_cfg` says of where published weights lie."""
+"""What a `pretrained_cfg` says about the place of published weights."""
 
 
 class TimmAdapter(Adapter):

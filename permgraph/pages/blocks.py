@@ -76,7 +76,7 @@ def fold_equal(block: Block, looks: Mapping[str, object]) -> object:
 
 
 def folded_paths(block: Block) -> set[str]:
-    """Paths of all blocks that stand in a run of equal ones."""
+    """Paths of all blocks in a run of equal ones."""
     found = {block.children[name].path for run in block.folded if len(run) > 1 for name in run}
     return found.union(*map(folded_paths, block.children.values()))
 

@@ -48,7 +48,7 @@ def many_page(
 
 
 def _gains(gains: Mapping[str, Mapping[str, Gain]]) -> str:
-    """Each model's groups beside the mean of all others, as shares of their bounds: unmoved, and moved."""
+    """Each model's groups against the mean of all others, as shares of their bounds: unmoved, and moved."""
     columns = [("group", False), *((name, True) for name in gains)]
     rows = []
     for pattern, names in fold(next(iter(gains.values()), {})):

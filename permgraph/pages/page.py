@@ -14,7 +14,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 
 def asset(name: str) -> str:
-    """The text of a file beside this one."""
+    """The text of a file in this folder."""
     return (files("permgraph.pages") / "assets" / name).read_text(encoding="utf-8")
 
 

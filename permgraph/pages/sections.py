@@ -35,7 +35,7 @@ def head(
 
 
 def data_table(columns: Sequence[tuple[str, bool]], rows: Iterable[str]) -> str:
-    """A table that sorts by its columns and scrolls where it is too wide: (name, whether numbers stand there) each."""
+    """A table that sorts by its columns and scrolls where it is too wide: (name, whether it holds numbers) each."""
     names = "".join(
         f'<th scope="col"{" class=number" if number else ""}>{escape(name)}</th>' for name, number in columns
     )

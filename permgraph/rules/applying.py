@@ -1,7 +1,7 @@
 """Finds the rule of an operation, applies it, and pins what it leaves unsaid.
 
 A rule answers for every argument of the operation's schema: it reads it, ignores it by name, or leaves it at its
-default. It answers for every tensor that goes in and for every result that is used: each stands in a relation. An
+default. It answers for every tensor that goes in and for every result that is used: each is in a relation. An
 operation of which this does not hold pins what it touches and says why, so that a form that nobody thought of when the
 rule was written costs symmetries and never correctness.
 """
@@ -92,7 +92,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _equal(value: Any, default: Any) -> bool:
-    """Whether an argument has its default; one number stands for as many equal ones as there are axes."""
+    """Whether an argument has its default; one number means as many equal ones as there are axes."""
     if default is inspect.Parameter.empty:
         return False
     if isinstance(value, list | tuple) or isinstance(default, list | tuple):

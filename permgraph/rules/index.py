@@ -1,4 +1,4 @@
-"""Look-ups: an axis that is indexed by computed numbers is pinned; what stands beside it passes through."""
+"""Look-ups: an axis that is indexed by computed numbers is pinned; the other axes pass through."""
 
 from collections.abc import Collection, Sequence
 
@@ -67,7 +67,7 @@ def diagonal(call: Call) -> None:
 
 @rule("aten.index")
 def index(call: Call) -> None:
-    """x[i, :, j]: the dimensions of the broadcast indices stand where the first did, or in front if they are apart."""
+    """x[i, :, j]: the broadcast indices' dimensions replace the first indexed one, or come first if they are apart."""
     x, indices = call["self"], list(call["indices"])
     indices += [None] * (len(x.shape) - len(indices))
     given = [(dim, item) for dim, item in enumerate(indices) if item is not None]
@@ -146,7 +146,7 @@ def _picks(call: Call, positions: Value, x: Value, dim: int) -> Value | None:
 
 @rule("aten.gather", "aten.take_along_dim", ignores=("sparse_grad",))
 def gather(call: Call) -> None:
-    """out[i, j] = x[i, index[i, j]]; axes beside `dim` pass through where the sizes agree."""
+    """out[i, j] = x[i, index[i, j]]; other axes pass through where the sizes agree."""
     x, positions, dim = call["self"], call["index" if "index" in call.arguments else "indices"], call["dim"]
     if dim is None or not x.shape or len(x.shape) != len(positions.shape):
         call.pin_all(LOOKED_UP)
@@ -182,7 +182,7 @@ def _beside(names: Sequence[str], chosen: Collection[str], law: Law) -> dict[str
 
 @rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce", ignores=("include_self",))
 def scatter(call: Call) -> None:
-    """x[i, index[i, j]] = value: axes beside `dim` pass through where the sizes agree."""
+    """x[i, index[i, j]] = value: other axes pass through where the sizes agree."""
     x, positions, dim = call["self"], call["index"], call["dim"]
     names = letters(len(x.shape))
     if not names or x.shape != call.out.shape:

@@ -3,7 +3,7 @@
     [project.entry-points."permgraph.rules"]
     mine = "my_package.rules"
 
-The module decorates its rules with `permgraph.rules.rule`, as the files beside this one do. All are imported before the
+The module decorates its rules with `permgraph.rules.rule`, as the files in this folder do. All are imported before the
 first trace. One that cannot be imported does not stop it: its operations then have no rule, and pin what they touch.
 """
 

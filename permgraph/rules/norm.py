@@ -238,7 +238,7 @@ def reduction(call: Call) -> None:
 
 
 def _reduced(call: Call, names: list[str], over: list[int], result: int) -> dict[str, Law]:
-    """The laws of the axes that are reduced, and of those beside them; a second result holds positions."""
+    """The laws of the axes that are reduced, and of the others; a second result holds positions."""
     law, beside = REDUCED.get(call.source.op), BESIDE.get(call.source.op)
     if law is NORM_OF and call.get("ord", call.get("p", 2)) not in (None, 2, "fro"):
         law = None

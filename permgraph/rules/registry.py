@@ -75,7 +75,7 @@ def _require_operation(op: str) -> None:
 
 @dataclass
 class Call:
-    """One operation of the trace: arguments by the names of its schema, outputs, and where it stands.
+    """One operation of the trace: arguments by the names of its schema, outputs, and its place in the model.
 
     Tensors among the arguments are `Value`s. `outs` are fresh values, one per tensor output; `used` says of each
     whether anything reads it. `read` collects the names of the arguments that the rule has looked at.

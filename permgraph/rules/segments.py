@@ -76,7 +76,7 @@ def _strided(call: Call, x: Value, dim: int, start: int, step: int) -> None:
 
 @rule("aten.select")
 def select(call: Call) -> None:
-    """One index of an axis; the axis goes, and what stood beside it belongs to that index alone."""
+    """One index of an axis; the axis is removed, and the other axes belong to that index alone."""
     x, dim, index = call["self"], call["dim"], call["index"]
     if not isinstance(index, int):
         call.pin_all("an index that is computed")
@@ -210,7 +210,7 @@ def _pinned_along(call: Call, dims: Sequence[int]) -> None:
     ignores=("descending", "n", "stable"),
 )
 def ordered(call: Call) -> None:
-    """Acts along one axis in its order, on everything beside it alike."""
+    """Acts along one axis in its order, and on all other axes alike."""
     if len(list(call.tensors())) > 1:
         call.pin_all(ORDER)
     else:
@@ -252,7 +252,7 @@ def ranked(call: Call) -> None:
     ignores=("n", "norm", "s"),
 )
 def fourier(call: Call) -> None:
-    """Frequencies have an order; axes beside them pass through."""
+    """Frequencies have an order; other axes pass through."""
     dims = call["dim"]
     _pinned_along(call, axis_list(dims, len(call["self"].shape)))
 

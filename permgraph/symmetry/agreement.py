@@ -18,7 +18,7 @@ class Scales:
     """The spread of every output element over draws of parameters: the largest value less the smallest.
 
     Left out are draws where the element is not finite, and where it equals one of `literals`, the numbers that the
-    program itself contains: a place that is filled has the scale of what else stands there. An element that no draw
+    program itself contains: a place that is filled has the scale of the other values there. An element that no draw
     changes has spread 0, and must be met exactly.
     """
 

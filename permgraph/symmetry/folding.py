@@ -90,7 +90,7 @@ def foldable(
 
 
 def tied(model: nn.Module) -> tuple[str, ...]:
-    """State-dict keys of parameters that stand under another name before."""
+    """State-dict keys of parameters that had another name before."""
     first: dict[int, str] = {}
     found = []
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -114,7 +114,7 @@ def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
 @dataclass(frozen=True)
 class Foldable:
-    """The weights of norms that stand between streams which would mix without them, and the groups that scale them."""
+    """The weights of norms that are between streams which would mix without them, and the groups that scale them."""
 
     spec: PermutationSpec
     elements: Mapping[str, tuple[Cell, Move]]

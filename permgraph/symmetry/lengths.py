@@ -1,4 +1,4 @@
-"""The same inputs at other lengths, for a proof beside that at the inputs that were given."""
+"""The same inputs at other lengths, for a proof in addition to that at the given inputs."""
 
 from __future__ import annotations
 

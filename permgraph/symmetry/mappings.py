@@ -25,7 +25,7 @@ Group = tuple[Sequence[PermutationGroup], Mapping[str, Layout]]
 class Transfer:
     """f is unchanged when the units of a group are scaled, or turned, at one place and back at others.
 
-    A scaling multiplies `takes` by s_i for unit i, to the exponent that stands there, and divides `gives`; s > 0, or
+    A scaling multiplies `takes` by s_i for unit i, to the exponent given there, and divides `gives`; s > 0, or
     any s but 0 where `signs`. A rotation applies M along the axes in `takes`, and M⁻ᵀ along those in `gives`: a
     writing weight becomes M W, a reading one W M⁻¹.
 

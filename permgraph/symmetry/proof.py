@@ -96,7 +96,7 @@ class Judge:
         return self.scales.errors(gaps(self.before, after), self.floors)
 
     def failing(self, element: Permutations, known: Collection[str]) -> list[str]:
-        """The groups, beside those known, that change the function alone; all that are moved if none does."""
+        """The groups, other than those known, that change the function alone; all that are moved if none does."""
         still = self.setting.trial.spec.identity()
         moved = [name for name, share in element.moved.items() if share]
         alone = [

@@ -51,7 +51,7 @@ class PermutationSpec(PutToUse):
         inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
         streams: where groups act on a vector of each residual stream that moves.
         transfers: what `mappings` returns.
-        shifts: what may be added to tensors, beside G; found with kinds="all".
+        shifts: what may be added to tensors, in addition to G; derived with kinds="all".
         limits: group -> the operations for which its kind is no larger.
 
     """

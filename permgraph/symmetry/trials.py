@@ -121,7 +121,7 @@ class Trial:
 
 
 def literals(program: Program) -> set[float]:
-    """The numbers that stand in a program as arguments, and as constants of one element."""
+    """The numbers in a program that are arguments, and as constants of one element."""
     nodes = [leaf for node in program.graph.graph.nodes for leaf in pytree.tree_leaves((node.args, node.kwargs))]
     scalars = [x.item() for x in program.constants.values() if x.numel() == 1 and not x.is_meta and not x.is_complex()]
     return {float(x) for x in [*nodes, *scalars] if isinstance(x, int | float)}

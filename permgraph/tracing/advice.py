@@ -15,7 +15,7 @@ from permgraph.tracing.plain_classes import called
 
 
 def advice(model: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """What stands in the way of a trace on these inputs, and the cure."""
+    """What prevents a trace on these inputs, and the cure."""
     name = type(model).__name__
     misfit = _misfit(model, args, kwargs)
     if misfit:

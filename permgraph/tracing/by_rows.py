@@ -20,7 +20,7 @@ TABLE = {"aten.embedding": 0, "aten.linear": 1}
 
 @dataclass(frozen=True)
 class ByRows:
-    """A matrix that stands in a graph for its rows: `make(rows)` makes those of an index vector."""
+    """A placeholder in a graph for the rows of a matrix: `make(rows)` makes those of an index vector."""
 
     count: int
     size: int

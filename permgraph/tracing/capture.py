@@ -30,7 +30,7 @@ INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 @dataclass(frozen=True)
 class Feed:
-    """What a placeholder of the graph stands for.
+    """What a placeholder of the graph is.
 
     `kind` is parameter, buffer (persistent), constant, or input; `name` is the name in the state dict, or, for
     inputs, the place in (args, kwargs).
@@ -44,10 +44,10 @@ class Feed:
 class Program:
     """A traced forward pass.
 
-    `feeds` maps placeholder names to what they stand for, in order; `constants` holds non-persistent buffers and
+    `feeds` maps placeholder names to what they are, in order; `constants` holds non-persistent buffers and
     lifted tensors; `names` maps every key of the state dict to the one under which the graph knows its tensor (tied
-    weights have several keys); `outputs` are the names of the output leaves, `outputs_spec` how they lie in what the
-    model returns; `device` is where the model lies.
+    weights have several keys); `outputs` are the names of the output leaves, `outputs_spec` their places in what the
+    model returns; `device` is the model's.
     """
 
     graph: fx.GraphModule
@@ -182,7 +182,7 @@ def _caches(module: nn.Module) -> bool:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the first parameter of a model lies; the CPU for one without any."""
+    """The device of a model's first parameter; the CPU for a model without any."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 

@@ -26,8 +26,8 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     """The exported program of `model` on example inputs.
 
     A branch that depends on the values of tensors (a mask that is tested for being causal, windows that are padded
-    where some token is global) is taken as on these inputs: the values are then computed beside the trace. They must
-    not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
+    where some token is global) is taken as on these inputs: the values are then computed apart from the trace. They
+    must not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
     with _lock, all_experts(model), _without_partial_graphs():
@@ -43,7 +43,7 @@ def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         try:
             with config.patch(fake_tensor_propagate_real_tensors=True):
                 exported = torch.export.export(model, args, kwargs, strict=False)
-        except Exception as other:  # whatever the values lead to, the branch is what stands in the way
+        except Exception as other:  # whatever the values lead to, the branch is what prevents the trace
             raise error from other
         if _weights_decide(exported):
             raise

@@ -1,4 +1,4 @@
-"""Where each leaf lies in what a model takes or returns, also in classes of which PyTorch knows no names."""
+"""The place of each leaf in what a model takes or returns, also in classes of which PyTorch knows no names."""
 
 from __future__ import annotations
 

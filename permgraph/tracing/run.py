@@ -24,7 +24,7 @@ REAL = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Inputs by the names of the graph's placeholders, where the model lies, unless that is `meta`.
+    """Inputs by the names of the graph's placeholders, on the model's device, unless that is `meta`.
 
     Raises SpecMismatchError where their structure differs from that of the inputs that were traced.
     """

@@ -107,7 +107,7 @@ def enlarge(
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Where the tensors of B lie in those of A: among zeros, or among A's numbers in what is no parameter."""
+    """Where the tensors of B are placed in those of A: among zeros, or among A's numbers in what is no parameter."""
 
     spec: PermutationSpec
     names: Mapping[str, str]

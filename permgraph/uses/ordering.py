@@ -30,7 +30,7 @@ def reorder(
 
 
 def _sorted(spec: PermutationSpec, group: PermutationGroup, state: Mapping[str, Tensor], key: Key) -> Index:
-    """In each row the units by their key, equal ones as they stand."""
+    """In each row the units by their key, equal ones in their order."""
     values = [float(key(unit.of(state))) for unit in units(spec, group)]
     return np.argsort(np.reshape(values, group.table_shape), axis=-1, kind="stable")
 

@@ -36,7 +36,7 @@ def remove(
     given = group if isinstance(group, Mapping) else {named(spec, group).name: () if units is None else units}
     stay = kept_sizes(spec, given)
     order = spec.identity()
-    for one in sorted(spec.groups, key=lambda g: -len(g.depends_on)):  # inner units before the rows that they stand in
+    for one in sorted(spec.groups, key=lambda g: -len(g.depends_on)):  # inner units before the rows that hold them
         if one.name in given:
             last = np.argsort(_marked(one, given[one.name]), axis=-1, kind="stable")
             order = spec.compose({one.name: parts.with_index(one.kind, last)}, order)

@@ -13,7 +13,7 @@ from permgraph.assignment.flat import assign_each
 from permgraph.symmetry.parts import Index, Matrix, Monomial, Numbers, complement_of_ones
 
 STILL = 1e-9
-"""What the identity earns beside the data, relative to the largest entry: directions that nothing tells apart stay."""
+"""What the identity earns, relative to the largest entry of the data: directions that nothing tells apart stay."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ class Pairing:
         return self._read(self.state_a, site)
 
     def b(self, site: Site) -> Tensor:
-        """B's side of a site, as it stands."""
+        """B's side of a site, unmoved."""
         return self._read(self.state_b, site)
 
     def _read(self, state: Mapping[str, Tensor], site: Site) -> Tensor:

@@ -1,4 +1,4 @@
-"""What activations say beside the weights: a term of the objective that is linear in each family."""
+"""What activations say in addition to the weights: a term of the objective that is linear in each family."""
 
 from __future__ import annotations
 

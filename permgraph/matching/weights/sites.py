@@ -39,9 +39,9 @@ class Action:
 class Site:
     """One cell of a parameter and all that acts on it.
 
-    `rows`: the range on the first dimension that it lies in, from which its cell counts; None for the whole tensor.
+    `rows`: the range of the first dimension that it is in, from which its cell counts; None for the whole tensor.
     As a tensor a site has one axis an atom, then one for all leaves that nothing moves. An atom is the flattened units
-    of an action; where two actions share leaves (a grouped convolution: both channel axes lie within the group axis),
+    of an action; where two actions share leaves (a grouped convolution: both channel axes are parts of the group axis),
     every leaf is an atom.
     """
 

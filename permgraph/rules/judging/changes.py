@@ -78,7 +78,7 @@ def _along(matrix: Tensor, value: Tensor, dim: int) -> Tensor:
 
 @dataclass
 class Changes:
-    """What a call allows beyond permutations, beside what `spec`, its claim with all kinds, holds."""
+    """What a call allows beyond permutations and beyond `spec`, its claim with all kinds."""
 
     call: OneCall
     spec: PermutationSpec

@@ -28,7 +28,8 @@ class Canonical(dict[str, Tensor]):
         spec: the group of which it is a form.
         ties: group -> what nothing tells apart in it: units, directions or signs.
         unique: whether the form is the only one of its orbit: all ties are between units that may be exchanged without
-            any change, as two equal or two dead ones may. Where it is not, what is tied stands as in the given weights.
+            any change, as two equal or two dead ones may. Where it is not, what is tied keeps its order in the given
+            weights.
 
     """
 

@@ -1,4 +1,4 @@
-"""Numbers that a unit has wherever it stands, by which units are put in order, and their signs.
+"""Numbers that a unit has in every order, by which units are put in order, and their signs.
 
 Colour refinement with real numbers. The colour of a unit is a sum over its weights, their squares and themselves, each
 times the colours of the other units that the weight belongs to; after a few rounds it depends on all of the network.

@@ -48,7 +48,7 @@ class Ties:
                     self.open(name, "nothing fixes the signs of some units: they are those of the given weights")
 
     def add_units(self, group: PermutationGroup, colour: Numbers, state: Mapping[str, Tensor]) -> None:
-        """Note units of equal colour, given the colours of the units of `state` as they stand in it, in order."""
+        """Note units of equal colour, given the colours of the units of `state` in the order of `state`."""
         runs = list(_runs(colour, self.equal))
         tried = runs[:MOST]
         free = all(self._may_exchange(group, row, start, stop, state) for row, start, stop in tried)

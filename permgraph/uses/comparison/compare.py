@@ -97,7 +97,7 @@ def compare(
     """min over g of |A - gB| / |A|, and what it says about the origin of B.
 
     "same": the distance is 0 up to the rounding of stored weights, and the element is in the result. "related": the
-    weights are as close as those of a fine-tuned, continued or disturbed copy, in the basis in which they stand (the
+    weights are as close as those of a fine-tuned, continued or disturbed copy, in their own basis (the
     p-value, by permutations alone, is at most 0.001) or after matching (the cosine is more than half of the way from
     chance to 1). "independent": neither; also a copy that was trained for so long that only outputs are left of it.
 

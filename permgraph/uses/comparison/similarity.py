@@ -43,9 +43,9 @@ class Similarity:
     """Of some weights of A and B: the cosine, and |a - b| / |a|; unmoved and with B brought to A.
 
     Attributes:
-        unmoved: the cosine as they stand.
+        unmoved: the cosine of A and B, unmoved.
         aligned: the cosine with B moved.
-        unmoved_distance: the distance as they stand.
+        unmoved_distance: the distance of A and B, unmoved.
         aligned_distance: the distance with B moved.
 
     """
