@@ -31,10 +31,11 @@ BEYOND = """## Beyond permutations: transformers in all kinds
 
 B is moved by permutations, or by *all kinds*: a rotation of the residual stream, invertible maps inside heads, scales,
 and permutations, found by weights, by correlation, or *learned*: {steps} steps of descent on unlabelled inputs, begun
-where weights lead to. B's function is the same afterwards, and proved: the largest relative error of any row is
-{error:.0e}. *Inputs*: how many samples of the training set moving B takes ({text} for one text); `refit` takes {some}
-more, and healing takes the training set, in the steps given. *Seconds*: processor time of moving B, and of merging.
-*Pairs*: how many of the three were measured.
+where weights or activations lead, whichever is better on the first batches; *from weights*: begun there always, at
+half the rate. B's function is the same afterwards, and proved: the largest relative error of any row is {error:.0e}.
+*Inputs*: how many samples of the training set moving B takes ({text} for one text); `refit` takes {some} more, and
+healing takes the training set, in the steps given. *Seconds*: processor time of moving B, and of merging. *Pairs*: how
+many of the three were measured.
 """
 
 
@@ -92,9 +93,12 @@ def _own(data: Mapping[str, Any], key: str) -> list[Row]:
 
 
 def _whole(data: Mapping[str, Any], key: str) -> list[Row]:
-    """A row of all pairs, so that means compare; [] where a pair is missing."""
-    own = _own(data, key)
-    return own if len(own) == len(_own(data, "plain")) else []
+    """A row of all pairs, so that means compare; of learning the one from weights, else [], where a pair is missing."""
+    for name in (key, f"{key}-from-weights"):
+        own = _own(data, name)
+        if len(own) == len(_own(data, "plain")):
+            return own
+    return []
 
 
 def _row(name: str, data: Mapping[str, Any], key: str) -> list[str]:
@@ -107,7 +111,8 @@ def _row(name: str, data: Mapping[str, Any], key: str) -> list[str]:
 def moved(row: Row) -> str:
     """How B was moved."""
     kinds = KINDS[row["kinds"]]
-    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}"
+    begun = f" from {row['begun']}" if row.get("begun") else ""
+    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}{begun}"
 
 
 def merging(row: Row) -> str:

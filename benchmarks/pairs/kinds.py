@@ -45,6 +45,8 @@ class Way:
         inputs: how many inputs it sees; None is the whole training set.
         merged: "linear", "refit", or "heal": the linear merge, distilled.
         healing: in how many steps.
+        begun: the row at whose alignment learning begins; "": at the default.
+        rate: of learning; None: the default.
 
     """
 
@@ -53,9 +55,12 @@ class Way:
     inputs: int | None = 0
     merged: str = "linear"
     healing: int = HEALING
+    begun: str = ""
+    rate: float | None = None
 
 
 SOME = BATCH * BATCHES
+FROM_WEIGHTS: dict[str, Any] = {"begun": "weights", "rate": 1e-2}
 ROWS = {
     "plain": Way("none"),
     "permutations": Way("permutation", "weights"),
@@ -64,17 +69,22 @@ ROWS = {
     "correlation": Way("all", "correlation", SOME),
     "learned": Way("all", "learned", None),
     "learned-some": Way("all", "learned", SOME),
+    "learned-from-weights": Way("all", "learned", None, **FROM_WEIGHTS),
+    "learned-some-from-weights": Way("all", "learned", SOME, **FROM_WEIGHTS),
     "plain-heal": Way("none", merged="heal"),
     "weights-heal": Way("all", "weights", merged="heal"),
     "learned-heal": Way("all", "learned", None, merged="heal"),
+    "learned-heal-from-weights": Way("all", "learned", None, merged="heal", **FROM_WEIGHTS),
     "plain-heal-long": Way("none", merged="heal", healing=STEPS + HEALING),
     "weights-heal-long": Way("all", "weights", merged="heal", healing=STEPS + HEALING),
     "plain-refit": Way("none", merged="refit"),
     "permutations-correlation-refit": Way("permutation", "correlation", SOME, "refit"),
     "weights-refit": Way("all", "weights", merged="refit"),
     "learned-refit": Way("all", "learned", None, merged="refit"),
+    "learned-refit-from-weights": Way("all", "learned", None, merged="refit", **FROM_WEIGHTS),
     "correlation-few": Way("all", "correlation", FEW),
     "learned-few": Way("all", "learned", FEW),
+    "learned-few-from-weights": Way("all", "learned", FEW, **FROM_WEIGHTS),
 }
 
 
@@ -85,7 +95,7 @@ class Pair:
         self.name, self.pair = name, pair
         self.a, self.b = (trained(name, seed) for seed in pair)
         self.batches, self.test = inputs(name)
-        self.known: dict[tuple[str, str, int | None], tuple[pg.Alignment, float]] = {}
+        self.known: dict[tuple[str, str, int | None, str], tuple[pg.Alignment, float]] = {}
 
     def row(self, way: Way) -> dict[str, Any]:
         """One merge, and what it took."""
@@ -110,7 +120,7 @@ class Pair:
         """The alignment of a way, with the CPU seconds of its first computation."""
         if way.kinds == "none":
             return None, 0.0
-        key = way.kinds, way.method, way.inputs
+        key = way.kinds, way.method, way.inputs, way.begun
         if key not in self.known:
             self.known[key] = timed(lambda: self.align(way))
         return self.known[key]
@@ -118,7 +128,9 @@ class Pair:
     def align(self, way: Way) -> pg.Alignment:
         """B moved to A."""
         data = None if way.inputs == 0 else chosen(self.name, way.inputs)
-        options = {"steps": STEPS} if way.method == "learned" else {}
+        options: dict[str, Any] = {"steps": STEPS} if way.method == "learned" else {}
+        options |= {} if way.rate is None else {"rate": way.rate}
+        options |= {"start": self.aligned(ROWS[way.begun])[0]} if way.begun else {}
         example = (self.batches[0][:2],)
         return pg.align(self.a, self.b, data, args=example, kinds=way.kinds, method=way.method, **options)
 
@@ -174,7 +186,7 @@ def main() -> None:
                 continue
             way = ROWS[key]
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
-            row |= {"merged": way.merged, "healing": way.healing} | two.row(way)
+            row |= {"merged": way.merged, "healing": way.healing, "begun": way.begun} | two.row(way)
             row |= {"measured": measured_with()}
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
             rows = sorted([*kept_rows(path), row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))

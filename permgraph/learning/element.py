@@ -46,8 +46,10 @@ def learn(
     """The element π near `start` of least loss of λ A + (1 - λ) π B, λ uniform in SHARES.
 
     π = δ start with δ in the identity component: rotations, invertible maps and scales are learned, permutations and
-    signs are those of the start. The loss is that of `Objective`, and needs no labels; the descent is `descend`'s.
-    Deterministic by `seed`. Memory: B moved, B under δ and the merge, in float32 or wider, in addition to both models.
+    signs are those of the start. Nothing is gained by moving A as well: elements act linearly on weights, so that
+    λ g A + (1 - λ) g π B = g (λ A + (1 - λ) π B), which computes the same for every g. The loss is that of `Objective`,
+    and needs no labels; the descent is `descend`'s. Deterministic by `seed`. Memory: B moved, B under δ and the merge,
+    in float32 or wider, in addition to both models.
 
     Args:
         calibration: the models A and B, and batches.
