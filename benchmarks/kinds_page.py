@@ -39,11 +39,19 @@ many of the three were measured.
 """
 
 
-def beyond(found: Results) -> Iterator[str]:
-    """A table for each architecture."""
+COST = """A step of learning takes as long as {times} steps of training the model on as many inputs
+(`python -m benchmarks.pairs.step_cost`).
+"""
+
+
+def beyond(found: Results, cost: Sequence[Row]) -> Iterator[str]:
+    """A table for each architecture, and what a step of learning costs."""
     rows = [row for data in found.values() for row in data["rows"]]
     error = max(row.get("max_error", 0.0) for row in rows)
     yield BEYOND.format(**{**next(iter(found.values())), "error": error})
+    if cost:
+        times = ", ".join(f"{row['learning'] / row['training']:.1f} ({row['architecture']})" for row in cost)
+        yield COST.format(times=times)
     head = ("B moved by", "merged by", "inputs", "barrier", "accuracy", "moving, s", "merging, s", "pairs")
     yield from widths(found)
     for name, data in narrow(found).items():

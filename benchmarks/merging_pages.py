@@ -17,7 +17,8 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     found = {}
     if pairs:
         kinds = kinds_results(results)
-        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds))
+        cost = results.get("step_cost", {"rows": []})["rows"]
+        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds, cost))
         found["how-to-choose.md"] = "\n".join(choosing_page(pairs, kinds, results.get("musicnn")))
     if "musicnn" in results:
         found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"]))
@@ -89,8 +90,9 @@ half way, means over pairs of models that were trained apart.
 | you have | do | from the command line |
 | --- | --- | --- |
 | two transformers, no data | `pg.align(a, b, kinds="all")`, then `pg.merge` | `permgraph merge A B --kinds all` |
-| the same, and unlabelled inputs | `method="learned"`, with `data=` | `--kinds all --method learned --data DIR` |
+| the same, and unlabelled inputs | `method="learned"`, `data=` | `--kinds all --method learned --data DIR --steps N` |
 | the same, and minutes to train | `pg.heal` on that merge | |
+| transformers whose norms follow the sums (BERT) | the same: heads are rotated, the stream is permuted | the same |
 | two convolutional networks or MLPs, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
 | the same, and unlabelled inputs like the training data | `method="refit"`, with `data=` | `--data DIR --merge refit` |
 | only one forward pass a sample to spare | `method="pleas"` | `--data DIR --merge pleas` |
@@ -98,6 +100,7 @@ half way, means over pairs of models that were trained apart.
 | one model that matters more | `weight=0.9`, or `{"attention": 0.5, "default": 0.9}` | `--weight 0.9` |
 
 Convolutional networks and MLPs have no rotations: there `kinds="all"` finds what permutations find, and scales.
+`python examples/two_vits.py` does the first two rows on two small transformers.
 """
 TRANSFORMERS = """## Transformers
 

@@ -29,13 +29,15 @@ model. *Similarity*: the cosine of all weights of A with those of B moved. torch
 """
 
 
-def pairs_page(pairs: dict[str, Any], curves: dict[str, Any], kinds: dict[str, Any]) -> Iterator[str]:
+def pairs_page(
+    pairs: dict[str, Any], curves: dict[str, Any], kinds: dict[str, Any], cost: list[dict[str, Any]]
+) -> Iterator[str]:
     """A section for each architecture, and a verdict."""
     settings = next(iter(pairs.values()))
     texts = {key: settings[name] // settings["text"] for key, name in (("text", "test"), ("texts", "calibration"))}
     yield PAIRS.format(**{**settings, **texts})
     if kinds:
-        yield from beyond(kinds)
+        yield from beyond(kinds, cost)
     yield "## With permutations alone, is the best of ours at or below every peer?\n"
     yield VERDICT
     head = (
