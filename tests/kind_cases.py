@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from deficit_cases import turned
 from torch import Tensor, nn
 
 from permgraph.symmetry.permutations import Permutations
@@ -75,6 +76,26 @@ class Gated(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
+class FusedRotary(nn.Module):
+    """Queries, keys and values as slices of one linear layer, with rotary positions that cut each head in halves."""
+
+    def __init__(self, *, into_memory: bool) -> None:
+        super().__init__()
+        self.inward, self.outward = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.qkv, self.o, self.into_memory = nn.Linear(8, 24), nn.Linear(8, 8), into_memory
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inward(x)
+        fused = self.qkv(x)
+        q, k, v = (fused[..., s : s + 8].unflatten(-1, (2, 4)).transpose(1, 2) for s in (0, 8, 16))
+        mixed = F.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True).transpose(1, 2).flatten(2)
+        if self.into_memory:
+            whole = torch.empty_like(mixed)
+            whole[..., :4], whole[..., 4:] = mixed[..., :4], mixed[..., 4:]
+            mixed = whole
+        return self.outward(x + self.o(mixed))
+
+
 HEADS = frozenset({("permutation", 2, 1), ("invertible", 4, 2), ("scaled", 12, 1)})
 X = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SEQUENCE = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -91,6 +112,20 @@ KIND_CASES = (
         (X,),
         frozenset({("signed", 8, 1), ("monomial", 1, 8)}),
         8,
+    ),
+    KindCase(
+        "fused, rotary",
+        lambda: FusedRotary(into_memory=False),
+        (SEQUENCE,),
+        frozenset({("invertible", 8, 1), ("permutation", 2, 1), ("invertible", 4, 2), ("monomial", 1, 4)}),
+        64 + 32 + 4,
+    ),
+    KindCase(
+        "written to memory",
+        lambda: FusedRotary(into_memory=True),
+        (SEQUENCE,),
+        frozenset({("invertible", 8, 1), ("invertible", 4, 1), ("monomial", 1, 2)}),
+        64 + 32 + 4,
     ),
     KindCase("gated", Gated, (X,), frozenset({("monomial", 8, 1)}), 8),
     KindCase("block", lambda: Block(affine=False), (SEQUENCE,), HEADS | {("centred", 8, 1)}, 64 + 12 + 21),

@@ -8,7 +8,7 @@ relate bases of one factor: there only signs and scales are left, and those mult
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -139,7 +139,7 @@ class Bases:
         return list(found.values())
 
 
-def bases(resolution: Resolution, largest: Kind, held: frozenset[str]) -> Bases:
+def bases(resolution: Resolution, largest: Kind, held: Set[str]) -> Bases:
     """The bases of a trace, none larger than `largest`; `held` names vectors that stay uniform, and so commute."""
     found = Bases(largest)
     segments: dict[Segment, Occurrence] = {}
@@ -158,14 +158,20 @@ def bases(resolution: Resolution, largest: Kind, held: frozenset[str]) -> Bases:
     return found
 
 
-def multipliers(resolution: Resolution, names: Iterable[str]) -> frozenset[str]:
-    """Those of the named tensors that every operation reads as a factor of a product with another tensor."""
-    left = set(names)
+def multipliers(resolution: Resolution, images: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """Those of the named tensors that every operation reads as a factor of a product with another tensor.
+
+    `images` gives for each the tensors that are made of it element by element, and are read in its place.
+    """
+    owner = {one: name for name, made in images.items() for one in (name, *made)}
+    left = set(images)
     for instance in resolution.instances:
+        owners = {owner.get(operand.value.name) for operand in instance.relation.operands}
         for place, operand in zip(instance.places, instance.operands, strict=True):
             for slot, occurrence in operand.items():
-                if occurrence.tensor in left and not _multiplies(instance, place, slot):
-                    left.discard(occurrence.tensor)
+                name = owner.get(occurrence.tensor)
+                if name in left and owners != {name} and not _multiplies(instance, place, slot):
+                    left.discard(name)
     return frozenset(left)
 
 
@@ -175,7 +181,7 @@ def _multiplies(instance: Instance, place: int, slot: Slot) -> bool:
     return law is not None and any(place in term and carrying & (set(term) - {place}) for term in law.terms)
 
 
-def _read(instance: Instance, found: Bases, held: frozenset[str]) -> None:
+def _read(instance: Instance, found: Bases, held: Set[str]) -> None:
     relation = instance.relation
     carriers: dict[Slot, dict[int, list[Occurrence]]] = {}
     for place, operand in zip(instance.places, instance.operands, strict=True):
@@ -238,7 +244,7 @@ class _Reading:
     law: Law
     by_place: Mapping[int, Sequence[Occurrence]]
     given: int
-    held: frozenset[str]
+    held: Set[str]
     source: Source
 
     def read(self) -> None:

@@ -14,7 +14,8 @@ from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_p
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
-from permgraph.symmetry.derivation import Derivation, uniform_among, vectors
+from permgraph.symmetry.affine import uniform_among
+from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, at_another_length, certify
@@ -143,7 +144,7 @@ class Models:
 
     def derivation(self, batch: Batch, outputs: str, kinds: str = "permutation") -> Derivation:
         """The symmetries of the program for batches of this shape, with vectors held that are uniform in all models."""
-        uniform = uniform_among(vectors(self.modules[0]), self.states) if kinds == "all" else ()
+        uniform = uniform_among(self.program(batch), self.states) if kinds == "all" else ()
         key = _shape(batch), outputs, kinds, uniform
         if key not in self._derivations:
             self._derivations[key] = Derivation(self.program(batch), outputs, self.tie, kinds, uniform)

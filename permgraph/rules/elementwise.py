@@ -41,6 +41,9 @@ SCALARS = (
 )
 """Numbers that a pointwise operation takes for all elements alike."""
 
+COPIED = Law(((1,),))  # what the first held is not read
+FILLED = Law(((),))  # one number everywhere
+
 WIDE = (None, torch.int32, torch.int64, torch.float32, torch.float64)
 """Types that hold the number of any unit."""
 
@@ -117,6 +120,8 @@ def _law(call: Call, count: int) -> Law | None:
         return Law(((0,), (1, 2)), frozenset({2}) if op == "addcdiv" else frozenset())
     if op == "lerp":
         return sum_of(2) if count == 2 else Law(((0,), (0, 2), (1, 2)))
+    if op == "copy" and count == 2:
+        return COPIED
     if op in ("maximum", "minimum", "fmax", "fmin"):
         return Law(((0,), (1,)), within={0: Kind.SCALED, 1: Kind.SCALED})
     if op in ("clamp", "clamp_min") and count == 1 and call.get("min") == 0 and call.get("max") is None:
@@ -207,8 +212,8 @@ def uniform(call: Call) -> None:
     op = call.source.op.removeprefix("aten.")
     fill = call.get("fill_value", call.get("s", 0 if "zeros" in op else None))
     for out in call.outs:
-        call.relate("...", out)
         out.zero = isinstance(fill, int | float) and fill == 0
+        call.relate("...", out, law=SAME if out.zero or "empty" in op else FILLED)
 
 
 @rule(

@@ -40,15 +40,15 @@ class Change:
 class Changes:
     """The changes of all bundles of a model.
 
-    `uniform` names parameters of which all elements are equal; `beside` maps an occurrence, for each class, to the
-    occurrence of that class beside it.
+    `uniform` maps parameters of which all elements are equal to the tensors that are made of each and are as uniform;
+    `beside` maps an occurrence, for each class, to the occurrence of that class beside it.
     """
 
     resolution: Resolution
     stored: Mapping[Occurrence, Sequence[Occurrence]]
     bundles: Sequence[Bundle]
     kinds: str
-    uniform: Iterable[str]
+    uniform: Mapping[str, Iterable[str]]
     beside: Mapping[Occurrence, Mapping[Occurrence, Occurrence]]
 
     def __post_init__(self) -> None:
@@ -66,7 +66,8 @@ class Changes:
             self.bases = self._bases()
 
     def _bases(self) -> Bases:
-        found = bases(self.resolution, self.largest, self.held)
+        uniform = self.held.union(*(self.uniform[name] for name in self.held))
+        found = bases(self.resolution, self.largest, uniform)
         for bundle in self.bundles:
             for lower in bundle.depends_on if bundle.free else ():
                 for kind in lower.classes:

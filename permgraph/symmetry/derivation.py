@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from permgraph.algebra.axes import Axis
 from permgraph.algebra.cells import Occurrence
@@ -18,6 +18,7 @@ from permgraph.algebra.shifts import Shifts
 from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
+from permgraph.symmetry.affine import Image, images, uniform_among
 from permgraph.symmetry.changes import LARGEST
 from permgraph.symmetry.flow import Flow
 from permgraph.symmetry.groups import Grouping
@@ -54,43 +55,22 @@ def derive(
         outputs: "fixed" pins every output; "free" lets output axes move, f(πθ) = π_out f(θ).
         tie: {(parameter, dim): (parameter, dim)} for parameters that the forward pass does not reach.
         kinds: "permutation"; "signed", permutations with signs; or "all": positive scales, orthogonal and invertible
-            maps too. With "all" a weight that multiplies a norm's result and whose elements are all equal, as `fold`
-            leaves it, is held: the group is that of models in which it stays so.
+            maps too. With "all" a weight that multiplies a norm's result, alone or as 1 + w, and whose elements are
+            all equal, as `fold` leaves it, is held: the group is that of models in which it stays so.
 
     Raises:
         CaptureError: the model cannot be traced; the message says what to change.
 
     """
     module = module_of(model)
-    held = uniform_vectors(module) if kinds == "all" else ()
     program = capture(module, *inputs_of(model, args, kwargs))
+    held = uniform_among(program, [dict(module.named_parameters())]) if kinds == "all" else ()
     return Derivation(program, outputs, tie_of(model, tie), kinds, held).spec
-
-
-def vectors(model: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters of one dimension."""
-    return tuple(name for name, parameter in model.named_parameters() if parameter.dim() == 1)
-
-
-def uniform_vectors(model: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters of one dimension whose elements all have one value that is not 0."""
-    return uniform_among(vectors(model), [dict(model.named_parameters())])
-
-
-def uniform_among(names: Iterable[str], states: Sequence[Mapping[str, Tensor]]) -> tuple[str, ...]:
-    """Those of the vectors whose elements all have one value that is not 0, in each of the states."""
-    return tuple(name for name in names if all(_is_uniform(state[name].detach()) for state in states))
-
-
-def _is_uniform(vector: Tensor) -> bool:
-    if vector.is_meta or vector.numel() < 2:
-        return False
-    return bool(vector[0] != 0) and bool((vector == vector[0]).all())
 
 
 @dataclass
 class Derivation:
-    """A program with all that was found out about its axes."""
+    """A program with all that was found out about its axes; `uniform` names vectors whose elements are all equal."""
 
     program: Program
     outputs: str
@@ -106,7 +86,19 @@ class Derivation:
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
         self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations, self.trace.ends))
         hold_unordered(self.resolution)
-        self.grouping = Grouping(self.trace, self.resolution, self.kinds, self.uniform)
+        self.grouping = self._grouping(self.uniform)
+
+    def _grouping(self, uniform: Iterable[str]) -> Grouping:
+        made = {name: self._images[name].nodes for name in uniform}
+        return Grouping(self.trace, self.resolution, self.kinds, made)
+
+    @cached_property
+    def _images(self) -> Mapping[str, Image]:
+        return images(self.program)
+
+    def held_of(self, uniform: Iterable[str]) -> frozenset[str]:
+        """Those of these vectors that would be held, were they all uniform."""
+        return self._grouping(uniform).changes.held
 
     @cached_property
     def node_names(self) -> frozenset[str]:
@@ -168,7 +160,7 @@ class Derivation:
         held = {key for name in self.grouping.changes.held for key in self.aliases[name]}
         turning = scaling = self.grouping.groups(self.aliases), _reached(layouts, self.program.names)
         if held:
-            free = Grouping(self.trace, self.resolution, self.kinds)
+            free = self._grouping(())
             keyed = {key: free.layout(name) for key, name in self.program.names.items() if key in layouts}
             scaling = free.groups(self.aliases), _reached(keyed, self.program.names)
         return mappings(scaling, turning, Flow(self.program))

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.symmetry.affine import Affine, images, is_vector, through_images
 from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.derivation import Derivation, vectors
+from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.capture import Program, as_args, capture
 
 ZEROS = "it has elements that are 0"
 NO_READER = "what it scales is not only read by weights that can take the scale"
+IDLE = "what it scales would not mix: another norm of the same stream keeps its weight"
 TIED = "it is read by a weight that is tied; untie=True gives the reader a weight of its own"
 
 
@@ -43,7 +45,7 @@ class Folded:
 
     @property
     def folded(self) -> tuple[str, ...]:
-        """The weights that are 1 now."""
+        """The weights by which norms scale by 1 now: they are 1, or 0 in a norm that scales by 1 + w."""
         return tuple(name for name, readers in self.report.items() if not isinstance(readers, str))
 
 
@@ -52,8 +54,9 @@ def fold(
 ) -> Folded:
     """W ← W diag(a) for every reader W of a norm, b ← b / a, a ← 1: f is unchanged, and norms with weight 1 rotate.
 
-    This is an element of the monomial group of the norm's result. A bias stays: it is a vector of the stream. The
-    weights are computed in float64 and stored in the model's dtype; the model is not changed.
+    This is an element of the monomial group of the norm's result. A bias stays: it is a vector of the stream. Where
+    a is an affine function of the weight, as 1 + w, the weight becomes what makes it 1. All is computed in float64 and
+    stored in the model's dtype; the model is not changed.
 
     Args:
         model: in eval mode.
@@ -77,13 +80,13 @@ def foldable(
     """What can be folded in a model that was traced; with `untie` after its shared weights have come apart, if that
     frees more of it.
     """
-    names, shared = vectors(model), tied(model)
-    plain = Foldable.of(program, names)
+    shared = tied(model)
+    plain = Foldable.of(program)
     if not (shared and plain.stuck):
         return plain
     if untie:
         apart = separated(model, shared)
-        found = replace(Foldable.of(capture(apart, as_args(args), kwargs), names), untied=shared)
+        found = replace(Foldable.of(capture(apart, as_args(args), kwargs)), untied=shared)
         if len(found.elements) > len(plain.elements):
             return found
     return replace(plain, may_untie=not untie)
@@ -114,35 +117,47 @@ def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
 @dataclass(frozen=True)
 class Foldable:
-    """The weights of norms that are between streams which would mix without them, and the groups that scale them."""
+    """The weights of norms that are between streams which would mix without them, and the groups that scale them.
+
+    Those that are `stuck` scale what is read elsewhere too; with them in place folding the `idle` ones is of no use.
+    `spec` is the group of the model whose parameters are the `maps` of these weights.
+    """
 
     spec: PermutationSpec
     elements: Mapping[str, tuple[Cell, Move]]
+    maps: Mapping[str, Affine]
     stuck: tuple[str, ...]
+    idle: tuple[str, ...] = ()
     untied: tuple[str, ...] = ()
     may_untie: bool = False
 
     @classmethod
-    def of(cls, program: Program, names: tuple[str, ...]) -> Foldable:
+    def of(cls, program: Program) -> Foldable:
         """All that a program has."""
-        wanted = sorted(Derivation(program, "fixed", {}, "all", names).grouping.changes.held)
-        spec = Derivation(program, "fixed", {}, "all").spec
+        known = images(program)
+        derivation = Derivation(program, "fixed", {}, "all", tuple(known))
+        wanted = sorted(derivation.grouping.changes.held)
+        spec = Derivation(through_images(program, {name: known[name] for name in wanted}), "fixed", {}, "all").spec
         found = {name: scaling for name in wanted if (scaling := _scaling(spec, name, wanted)) is not None}
-        return cls(spec, found, tuple(name for name in wanted if name not in found))
+        stuck = tuple(name for name in wanted if name not in found)
+        of_use = derivation.held_of(found) if stuck else found
+        of_use = {name: scaling for name, scaling in found.items() if name in of_use}
+        idle = tuple(name for name in found if name not in of_use)
+        return cls(spec, of_use, {name: known[name].map for name in wanted}, stuck, idle)
 
     def folded(self, states: Sequence[Mapping[str, Tensor]]) -> list[Folded]:
         """Models of one architecture, folded alike: a weight that one of them cannot fold stays in all."""
-        zeros = [name for name in self.elements if any(bool((state[name] == 0).any()) for state in states)]
+        zeros = [
+            name for name in self.elements if any(bool((self.maps[name](state[name]) == 0).any()) for state in states)
+        ]
         return [self._folded(state, zeros) for state in states]
 
     def _folded(self, state: Mapping[str, Tensor], zeros: Collection[str]) -> Folded:
         element, report = self._element(state, zeros)
         ones = [name for name, readers in report.items() if not isinstance(readers, str)]
         moved = self.spec.applied(element, self._apart(state))
-        if isinstance(moved, LazyState):
-            moved = moved.replaced({name: torch.ones_like(moved[name]) for name in ones})
-        else:
-            moved = {**moved, **{name: torch.ones_like(moved[name]) for name in ones}}
+        neutral = {name: torch.full_like(moved[name], self.maps[name].neutral) for name in ones}
+        moved = moved.replaced(neutral) if isinstance(moved, LazyState) else {**moved, **neutral}
         return Folded(moved, report, self.untied, spec=self.spec, element=element)
 
     def _apart(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -164,16 +179,17 @@ class Foldable:
             if name in zeros:
                 report[name] = ZEROS
                 continue
-            weight = state[name].double().cpu().numpy()
+            weight = self.maps[name](state[name]).reshape(-1).cpu().numpy()
             part = element[move.group]
             scale = part.scale.copy()
             here = cell.coordinates()
             rows = tuple(cell.ravel(here, key) for key in (*move.keys, move.leaves))
-            scale[rows] = weight[cell.positions(0, here)] ** (-1 / move.power)
+            along = max(range(state[name].dim()), key=lambda dim: state[name].shape[dim])
+            scale[rows] = weight[cell.positions(along, here)] ** (-1 / move.power)
             element[move.group] = Monomial(part.index, scale)
             axes = self.spec[move.group].axes
-            report[name] = tuple(key for key, _ in axes if key != name and len(self.spec.shapes[key]) > 1)
-        report |= dict.fromkeys(self.stuck, TIED if self.may_untie else NO_READER)
+            report[name] = tuple(key for key, _ in axes if key != name and not is_vector(self.spec.shapes[key]))
+        report |= dict.fromkeys(self.stuck, TIED if self.may_untie else NO_READER) | dict.fromkeys(self.idle, IDLE)
         return element, report
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import takewhile
 
@@ -49,7 +49,7 @@ class Grouping:
     trace: Trace
     resolution: Resolution
     kinds: str = "permutation"
-    uniform: tuple[str, ...] = ()
+    uniform: Mapping[str, Iterable[str]] = field(default_factory=dict)
 
     @cached_property
     def changes(self) -> Changes:
@@ -95,10 +95,11 @@ class Grouping:
 
     @cached_property
     def _stored(self) -> dict[Occurrence, list[Occurrence]]:
-        """Class -> its occurrences on parameters and buffers."""
-        kinds = {name: value.kind for name, value in self.trace.values.items()}
+        """Class -> its occurrences on parameters and buffers, without those in cells that are part of others now."""
+        layouts = self.resolution.layouts
+        stored = {name for name, value in self.trace.values.items() if value.kind in ("parameter", "buffer")}
         found = {
-            kind: [o for o in members if kinds[o.tensor] in ("parameter", "buffer")]
+            kind: [o for o in members if o.tensor in stored and o.cell not in layouts[o.tensor].absorbed]
             for kind, members in self.resolution.factors.classes.items()
         }
         return {kind: members for kind, members in found.items() if members}

@@ -108,9 +108,13 @@ class _Ancestry:
         bit = {name: 1 << k for k, name in enumerate(trace.values)}
         reach: dict[str, int] = {}
         for relation in trace.relations:
-            *inputs, output = (operand.value.name for operand in relation.operands)
-            for name in inputs:
-                reach[output] = reach.get(output, 0) | bit[name] | reach.get(name, 0)
+            names = [operand.value.name for operand in relation.operands]
+            made = [name for name in names if name in (relation.made or ())]
+            outputs = made if 0 < len(made) < len(names) else names[-1:]  # a slice is given before what it is cut from
+            sources = [name for name in names if name not in outputs]
+            for output in outputs:
+                for name in sources:
+                    reach[output] = reach.get(output, 0) | bit[name] | reach.get(name, 0)
         parameters = sum(bit[name] for name, value in trace.values.items() if value.kind == "parameter")
         given = sum(bit[name] for name, value in trace.values.items() if value.kind == "input")
         return cls(bit, reach, parameters, given)

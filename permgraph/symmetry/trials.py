@@ -77,7 +77,7 @@ class Trial:
     def parameter(self, name: str, seed: int, rows: Tensor | None = None) -> Tensor:
         """A parameter or buffer in float64, or these rows of one."""
         tensor = generic(name, self.state[name], seed, self.noise, rows)
-        return tensor[:1].abs().add(0.1).expand_as(tensor) if name in self.spec.held else tensor
+        return tensor.flatten()[:1].abs().add(0.1).expand_as(tensor) if name in self.spec.held else tensor
 
     def moved(self, element: Permutations) -> Change:
         """The change that an element makes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -141,7 +141,7 @@ class Ascent:
         return [
             site
             for site in self.sites
-            if names & site.names and all(n in names or n in known for n in site.names if n in mine)
+            if _once(site, names) and all(n in names or n in known for n in site.names if n in mine)
         ]
 
     def _weight(self, family: Family, here: Sequence[Site]) -> float:
@@ -195,6 +195,11 @@ class Ascent:
     def _products(self, place: Place) -> Any:
         one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
         return (one * other).sum((1, 2)).cpu().numpy()
+
+
+def _once(site: Site, names: Set[str]) -> bool:
+    """Whether these groups act on one axis alone, so that the site tells of them without another guess."""
+    return sum(not names.isdisjoint(action.axes) for action in site.actions) == 1
 
 
 def _inner(a: Tensor, b: Tensor) -> float:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, VerificationError
-from permgraph.symmetry.derivation import Derivation, uniform_vectors
+from permgraph.symmetry.affine import uniform_among
+from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.capture import Program, capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
@@ -81,7 +82,8 @@ def canonical(
         return _canonical(module.state_dict(), spec)
     program = capture(module, *example)
     if spec is None:
-        spec = Derivation(program, "fixed", tie_of(model), "all", uniform_vectors(module)).spec
+        uniform = uniform_among(program, [dict(module.named_parameters())])
+        spec = Derivation(program, "fixed", tie_of(model), "all", uniform).spec
     state = module.state_dict()
     found = _canonical(state, spec)
     if spec.outputs == "fixed":
