@@ -42,23 +42,23 @@ class Layout:
         """How many elements some group moves."""
         return sum(cell.size for cell in self.cells if cell.moves)
 
-    def apply(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
+    def apply(self, element: Mapping[str, Any], tensor: Tensor, least: torch.dtype = torch.float64) -> Tensor:
         """The moved tensor; a new one, of the same dtype and device. Groups that the element lacks stay as they are.
 
-        A tensor of another shape is moved as `sized` says.
+        Products are computed in `least` or wider. A tensor of another shape is moved as `sized` says.
         """
         if tuple(tensor.shape) != self.shape:
-            return self.sized(tuple(tensor.shape)).apply(element, tensor)
+            return self.sized(tuple(tensor.shape)).apply(element, tensor, least)
         if tensor.numel() > AT_ONCE and len(self.cells) == 1 and not self.cells[0].touches({0}):
             some = tensor.chunk(-(-tensor.numel() // AT_ONCE))
             if len(some) > 1:
-                return torch.cat([self.apply(element, rows) for rows in some])
+                return torch.cat([self.apply(element, rows, least) for rows in some])
         parts = {name: element[name] for name in self.groups if name in element}
         tables = {name: index_of(part) for name, part in parts.items() if not isinstance(part, Matrix)}
         moved = self._permuted(tables, tensor) if tables else tensor.clone()
         if all(isinstance(part, np.ndarray) for part in parts.values()):
             return moved
-        return self._transformed(parts, moved)
+        return self._transformed(parts, moved, torch.promote_types(tensor.dtype, least))
 
     def _permuted(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
         per_axis = self.axis_permutations(tables)
@@ -105,9 +105,8 @@ class Layout:
             result[new] = tensor[old]
         return result
 
-    def _transformed(self, element: Mapping[str, Any], tensor: Tensor) -> Tensor:
-        """Signs, scales and matrices, cell by cell; real tensors are computed in float64."""
-        wide = torch.promote_types(tensor.dtype, torch.float64)
+    def _transformed(self, element: Mapping[str, Any], tensor: Tensor, wide: torch.dtype) -> Tensor:
+        """Signs, scales and matrices, cell by cell."""
         result = tensor.to(wide)
         for cell in self.cells:
             block = cell.transformed(element, cell.block(result))

@@ -189,10 +189,12 @@ class PermutationSpec(PutToUse):
 
         return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name]), rows)
 
-    def apply_one(self, tables: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:
-        """One entry of a state dict under tables for all groups; always a new tensor."""
+    def apply_one(
+        self, tables: Mapping[str, Any], name: str, tensor: Tensor, least: torch.dtype = torch.float64
+    ) -> Tensor:
+        """One entry of a state dict under tables for all groups; always a new tensor, computed in `least` or wider."""
         layout = self.layouts.get(name)
-        return tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach())
+        return tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach(), least)
 
     def check(self, state_dict: Mapping[str, Tensor], what: str = "the state dict") -> None:
         """Raise SpecMismatchError, naming keys and shapes of both sides, unless `state_dict` fits the model."""

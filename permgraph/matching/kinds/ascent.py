@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from permgraph.checkpoints.lazy_state import LazyState, rows_of
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, further_sign, places
-from permgraph.matching.weights.effort import SIZES
+from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Action, Family, Site, families, sites
 from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
@@ -25,6 +26,7 @@ from permgraph.symmetry.spec import PermutationSpec
 
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
 WORTHWHILE = 5e-3  # a round that gains less than this share of the objective is the last: barriers fall no further
+NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it the models are one model moved, and the last digits are worth a round
 Report = Callable[[str, int, int | None], None]
 
 
@@ -34,21 +36,23 @@ class Ascent:
 
     A family's first element is found from the places where all else is known: at the start those beside pinned axes
     (embeddings, positions, a head), then those beside what was solved. The start matters more than anything else.
-    A family is solved again when others have moved the tensors that it acts on. Inner products are computed in
-    float32; maps that mix units are found once more from those in float64 at the end.
+    A family is solved again when others have moved the tensors that it acts on. All products are computed in float32;
+    where the models are found to be one model moved, maps that mix units are found once more in float64 at the end.
+    In large models the families that cost most wait until the others stand still.
     """
 
     spec: PermutationSpec
     groups: Sequence[PermutationGroup]
     a: Mapping[str, Tensor]
     b: Mapping[str, Tensor]
-    element: Permutations
     report: Report | None = None
     rounds: int = ROUNDS
-    moved: Mapping[str, Tensor] = field(default_factory=dict)
+    element: Permutations = field(init=False)
+    moved: Mapping[str, Tensor] = field(init=False)
     dtype: torch.dtype = torch.float32
     moves: Counter[str] = field(default_factory=Counter)
     settled: dict[Family, dict[str, int]] = field(default_factory=dict)
+    skipped: Set[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
@@ -56,7 +60,8 @@ class Ascent:
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
-        self.moved = self.spec.applied(self.element, self.b)
+        self.element, self.moved = self.spec.identity(), self.b
+        self.is_hurried = sum(site.cell.size for site in self.sites) > EFFORT.hurried_above
 
     def settle(self, found: Mapping[str, Any]) -> None:
         """Move B by parts of groups that are found already, with all that depends on them."""
@@ -83,20 +88,43 @@ class Ascent:
         """The element of B. Groups that are `known` are where they should be at the start, those `held` stay there."""
         self.families = [f for f in self.families if any(group.name not in held for group in f)]
         start, identity = self.value(), (self.element, self.moved)
-        self._grow(set(known))
+        known = set(known)
+        if large := [family for family in self.families if self._is_large(family)]:
+            self._go_ahead(large, known)
+        self._grow(self.families, known)
+        self._rise(self.families)
+        if self.value() > NEAR * self.bound():
+            self._finish()
+        if self.value() < start:
+            self.element, self.moved = identity
+        return self.element
+
+    def _is_large(self, family: Family) -> bool:
+        units = max(prod(group.table_shape) for group in family)
+        return self.is_hurried and units > EFFORT.averaged_above and not isinstance(self.b, LazyState)
+
+    def _go_ahead(self, large: Sequence[Family], known: set[str]) -> None:
+        """Solve the other families from the tensors on which no large one acts, until they stand still."""
+        names, every = {group.name for family in large for group in family}, self.sites
+        self.sites = [site for site in every if not names & site.names]
+        self.skipped = {site.name for site in every} - {site.name for site in self.sites}
+        first = [family for family in self.families if self._sites_of(family)]
+        self._grow(first, known)
+        self._rise(first)
+        late = {name: self.spec.apply_one(self.element, name, self.b[name], self.dtype) for name in self.skipped}
+        self.sites, self.skipped, self.settled, self.moved = every, frozenset(), {}, {**self.moved, **late}
+
+    def _rise(self, families: Sequence[Family]) -> None:
+        """Solve families in turn until a round gains little."""
         value = self.value()
         for number in range(self.rounds):
             if self.report is not None:
                 self.report("weights, all kinds", number, self.rounds)
-            self._solve_all(self.families)
+            self._solve_all(families)
             reached = self.value()
-            if reached <= value + WORTHWHILE * abs(value):
+            if reached <= value + (EFFORT.worthwhile if self.is_hurried else WORTHWHILE) * abs(value):
                 break
             value = reached
-        self._finish()
-        if self.value() < start:
-            self.element, self.moved = identity
-        return self.element
 
     def _solve_all(self, families: Sequence[Family]) -> None:
         for family in families:
@@ -105,7 +133,7 @@ class Ascent:
         self._sign()
 
     def _finish(self) -> None:
-        self.dtype, self.settled = torch.float64, {}
+        self.dtype, self.settled, self.moved = torch.float64, {}, self.spec.applied(self.element, self.b)
         self._solve_all([family for family in self.families if any(Kind(group.kind).mixes for group in family)])
 
     def _moves(self, family: Family) -> dict[str, int]:
@@ -123,9 +151,14 @@ class Ascent:
         )
         return sum(_inner(self.a[name], self.moved[name]) for name in names)
 
-    def _grow(self, known: set[str]) -> None:
+    def bound(self) -> float:
+        """Σ |θ_A| |θ_B| over these: no element gives more."""
+        pairs = ((self.a[name], self.moved[name]) for name in dict.fromkeys(site.name for site in self.sites))
+        return sum(math.sqrt(_inner(a, a) * _inner(b, b)) for a, b in pairs)
+
+    def _grow(self, families: Sequence[Family], known: set[str]) -> None:
         """Solve each family once, next the one of which the known places hold the largest share of its weights."""
-        left = [family for family in self.families if not known.issuperset(group.name for group in family)]
+        left = [family for family in families if not known.issuperset(group.name for group in family)]
         while left:
             usable = [self._usable(family, known) for family in left]
             shares = [self._weight(family, here) for family, here in zip(left, usable, strict=True)]
@@ -161,12 +194,14 @@ class Ascent:
 
     def _apply(self, found: Mapping[str, Any]) -> None:
         self.element = followed(self.spec.groups, self.element, found)
-        changed = [n for n, layout in self.spec.layouts.items() if not found.keys().isdisjoint(layout.groups)]
+        layouts = self.spec.layouts.items()
+        changed = [n for n, one in layouts if n not in self.skipped and not found.keys().isdisjoint(one.groups)]
         self.moves.update(changed)
         if isinstance(self.b, LazyState):
             self.moved = self.spec.on_demand(self.element.tables, self.b)
             return
-        self.moved = {**self.moved, **{name: self.spec.apply_one(found, name, self.moved[name]) for name in changed}}
+        moved = {name: self.spec.apply_one(found, name, self.moved[name], self.dtype) for name in changed}
+        self.moved = {**self.moved, **moved}
 
     def _cross(self, site: Site, action: Action) -> Cross:
         """Inner products of the units of an action, A against B as it is moved now, over all else at the site."""
@@ -184,6 +219,8 @@ class Ascent:
     def _sign(self) -> None:
         """Each further sign of a unit is that of the inner product where it acts."""
         for group in self.further:
+            if any(place.name in self.skipped for place in self.where[group.name]):
+                continue
             total: Any = np.zeros(group.count)
             for place in self.where[group.name]:
                 if place.move.power % 2:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.matching.kinds.places import Place, places
 from permgraph.symmetry.parts import Matrix, Monomial, Numbers
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
@@ -39,7 +40,11 @@ def balance(
     where = places(spec, [group.name for group in groups])
     for members in _meeting(groups, where):
         element = _settled(spec, state, members, where, element)
-    return element, spec.applied(element, state)
+    found = {group.name: element[group.name] for group in groups}
+    if isinstance(state, LazyState):
+        return element, spec.on_demand(found, state)
+    moved = {place.name for group in groups for place in where[group.name]}
+    return element, {**state, **{name: spec.apply_one(found, name, state[name]) for name in moved}}
 
 
 def _meeting(
@@ -67,6 +72,7 @@ def _settled(
     touched = dict.fromkeys(place.name for group in groups for place in where[group.name])
     moved = {name: state[name].double() for name in touched}
     pending = {group.name: group for group in groups}
+    alone = len(groups) == 1 and _is_once(where[groups[0].name])  # one step is the minimum
     for _ in range(SWEEPS):
         changed: set[str] = set()
         for group in list(pending.values()):
@@ -78,9 +84,14 @@ def _settled(
                     moved[name] = spec.apply_one(step, name, moved[name])
                     changed.add(name)
         pending = {g.name: g for g in groups if any(place.name in changed for place in where[g.name])}
-        if not pending:
+        if not pending or alone:
             break
     return element
+
+
+def _is_once(here: Sequence[Place]) -> bool:
+    """Whether no element is moved at two places."""
+    return len({(place.name, place.cell) for place in here}) == len(here)
 
 
 def _step(group: PermutationGroup, here: Sequence[Place], state: Mapping[str, Tensor]) -> tuple[Any, float]:

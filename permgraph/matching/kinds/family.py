@@ -6,7 +6,7 @@ and meet in no term; where two meet side by side, a small one is enumerated, els
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from permgraph.algebra.kinds import Kind
-from permgraph.matching.kinds.one import Similarity, best
+from permgraph.matching.kinds.one import Similarity, best, nuclear
 from permgraph.symmetry import parts
 from permgraph.symmetry.parts import Matrix, Monomial, Numbers
 from permgraph.symmetry.permutations import PermutationGroup
@@ -147,43 +147,43 @@ def _nested(root: Node, children: list[Node], terms: list[Cross]) -> Found:
     own = [term for term in terms if term.names == (root.name,)]
     below = [term for term in terms if term.names != (root.name,)]
     inside = [child.without(root.name) for child in children]
-    blocks = _blocks(root, inside, below)
-    values = np.array([[value for value, _ in row] for row in blocks])
+    values, parts_at = _blocks(root, inside, below)
     further = Similarity(values, odd=False)
     part, value = best(root.kind, root.size, [*(_similarity(root, term) for term in own), further])
     index = parts.index_of(part)
-    chosen = [blocks[a][int(b)][1] for a, b in enumerate(index)]
+    chosen = [parts_at(a, int(b)) for a, b in enumerate(index)]
     found = {c.name: stack([one[c.name] for one in chosen], c.depends_on.index(root.name)) for c in children}
     return float(value), {root.name: part, **found}
 
 
-def _blocks(root: Node, inside: list[Node], terms: list[Cross]) -> list[list[Found]]:
-    """For each pair of outer units the best of what they hold; all pairs at once where nothing there meets."""
+def _blocks(root: Node, inside: list[Node], terms: list[Cross]) -> tuple[Numbers, Callable[[int, int], dict[str, Any]]]:
+    """For each pair of outer units the best of what they hold, its value and its parts; all pairs at once where
+    nothing there meets.
+    """
     units = range(root.size)
     if any(node.depends_on for node in inside) or any(len(term.names) != 2 for term in terms):
-        return [[_solve(inside, [term.at(root.name, a, b) for term in terms]) for b in units] for a in units]
+        each = [[_solve(inside, [term.at(root.name, a, b) for term in terms]) for b in units] for a in units]
+        return np.array([[value for value, _ in row] for row in each]), lambda a, b: each[a][b][1]
+    if not inside:
+        return np.zeros((root.size, root.size)), lambda a, b: {}
     solved = {node.name: _all_pairs(root, node, [t for t in terms if node.name in t.names]) for node in inside}
-    return [
-        [
-            (
-                float(sum(values[a, b] for _, values in solved.values())),
-                {name: at(part, (a, b)) for name, (part, _) in solved.items()},
-            )
-            for b in units
-        ]
-        for a in units
-    ]
+    values = sum(values for _, values in solved.values())
+    return np.asarray(values), lambda a, b: {name: part(a, b) for name, (part, _) in solved.items()}
 
 
-def _all_pairs(root: Node, node: Node, terms: Sequence[Cross]) -> tuple[Any, Numbers]:
-    """The best parts of a group below a root for each pair of its units, and their values."""
+def _all_pairs(root: Node, node: Node, terms: Sequence[Cross]) -> tuple[Callable[[int, int], Any], Numbers]:
+    """The best part of a group below a root for each pair of its units, and their values."""
     here = []
     for term in terms:
         k = term.names.index(root.name)
         here.append(_similarity(node, replace(term, matrix=np.moveaxis(term.matrix, (k, k + 2), (0, 1)))))
     if not here:
         here = [Similarity(np.zeros((root.size, root.size, node.size, node.size)))]
-    return best(node.kind, node.size, here)
+    if Kind(node.kind) in (Kind.ORTHOGONAL, Kind.INVERTIBLE):
+        total = np.sum([one.matrix for one in here], axis=0)
+        return lambda a, b: best(node.kind, node.size, [Similarity(total[a, b])])[0], nuclear(total)
+    found, values = best(node.kind, node.size, here)
+    return lambda a, b: at(found, (a, b)), values
 
 
 def _side_by_side(nodes: list[Node], terms: list[Cross]) -> Found:

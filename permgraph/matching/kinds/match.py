@@ -36,7 +36,7 @@ def match_kinds(task: Task, points: Sequence[Point] | None = None, rounds: int =
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
         reference, own = _mean(placed), balanced[number][1]
-        ascent = Ascent(spec, task.groups, reference, own, spec.identity(), _report(task), rounds)
+        ascent = Ascent(spec, task.groups, reference, own, _report(task), rounds)
         if points is None:
             element = ascent.run()
         else:

@@ -51,6 +51,14 @@ def best(kind: str, size: int, given: Sequence[Similarity]) -> tuple[Any, Number
     return Monomial(table, scale), values
 
 
+def nuclear(matrices: Numbers) -> Numbers:
+    """Σ of the singular values of each matrix, from the eigenvalues of Sᵀ S: to half of all digits."""
+    wide = matrices.astype(np.float64, copy=False)
+    values = np.linalg.eigvalsh(np.swapaxes(wide, -1, -2) @ wide)
+    found: Numbers = np.sqrt(np.maximum(values, 0)).sum(-1)
+    return found
+
+
 def _sum(matrices: Sequence[Numbers], size: int) -> Numbers:
     """A new array, of the widest dtype among them."""
     if not matrices:
@@ -80,6 +88,9 @@ def _signed(stacks: Sequence[Similarity], size: int, *, has_signs: bool) -> tupl
     A further sign is chosen for each pair, given that of the group: |even + sign · odd| where it acts.
     """
     names = dict.fromkeys(one.further for one in stacks)
+    if not (has_signs or any(names)):
+        gain = _sum([one.matrix for one in stacks], size)
+        return gain, np.broadcast_to(1.0, gain.shape)
     parts = {
         name: [_sum([s.matrix for s in stacks if s.further == name and s.odd is odd], size) for odd in (False, True)]
         for name in names
