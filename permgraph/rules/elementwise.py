@@ -42,7 +42,7 @@ SCALARS = (
 """Numbers that a pointwise operation takes for all elements alike."""
 
 COPIED = Law(((1,),))  # what the first held is not read
-FILLED = Law(((),))  # one number everywhere
+FILLED = Law(((),), within={0: Kind.CENTRED})  # one number everywhere
 
 WIDE = (None, torch.int32, torch.int64, torch.float32, torch.float64)
 """Types that hold the number of any unit."""
