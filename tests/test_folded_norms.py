@@ -23,8 +23,8 @@ class Scaled(nn.Module):
         self.weight, self.last = nn.Parameter(torch.rand(shape) + 0.1), nn.Parameter(torch.rand(8) + 0.1)
         self.out = nn.Linear(8, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.a(input)
         h = self.b(normalised(x) * self.scale(self.weight))
         return self.out(normalised(x + (normalised(h) * self.last if self.after else h)))
 

@@ -71,6 +71,7 @@ def through_images(program: Program, found: Mapping[str, Image]) -> Program:
             copies[node] = places[inner[node.name]]
             continue
         copies[node] = graph.node_copy(node, copies.__getitem__)
+        copies[node].name = node.name  # a copy of `input` would have another
         if node.op == "placeholder" and node.name in program.feeds:
             places.setdefault(program.feeds[node.name].name, copies[node])
     return replace(program, graph=fx.GraphModule(program.graph, graph))
