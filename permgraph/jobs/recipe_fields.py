@@ -44,6 +44,8 @@ def _parsed(path: Path) -> dict[str, Any]:
             raise OSError(f"it has more than {MOST_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else _yaml(path, text)
+    except OptionError:
+        raise
     except RecursionError:
         raise OptionError(f"{path}: cannot be read as a recipe: it is nested too deep. Correct it.") from None
     except (OSError, ValueError) as error:  # also bytes that are no UTF-8 and text that is no TOML

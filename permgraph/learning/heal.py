@@ -47,6 +47,9 @@ def heal(
         loss: "logits" or "features" where the outputs are not what they look like; or loss(outputs, batch).
         progress: called as progress(stage, done, total).
 
+    Returns:
+        A new state dict with the names, shapes and dtypes of `state_dict`.
+
     Raises:
         SpecMismatchError: the models and the state dict are not of one architecture.
         CheckpointError: a weight is not finite.

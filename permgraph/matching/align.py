@@ -222,6 +222,9 @@ def align(
         progress: called as progress(stage, done, total).
         options: what else the method takes, by name.
 
+    Returns:
+        The element that moves B, with its proof, and B's weights moved (`state_dict`).
+
     Raises:
         SpecMismatchError: the models differ in architecture, or `groups` names nothing.
         OptionError: `method`, `mix`, `point_weights` or another option is not what it can be.

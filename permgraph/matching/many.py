@@ -62,6 +62,9 @@ def match_many(
     can be read only once; see `permgraph.matching.universe` for memory, and `align` for the arguments. With a mix, the
     correlations of all pairs are held at once. Each element has the `gains` and the `certificate` of its model.
 
+    Returns:
+        An element for each model, in their order; the first is the identity.
+
     Raises:
         SpecMismatchError: fewer than two models, models that differ in architecture, or `groups` that name nothing.
         NonFiniteError: a weight is not finite.

@@ -90,6 +90,9 @@ def barrier(
         borders: of models that were fitted to each other; those of the alignment by default.
         options: the method's own, by name.
 
+    Returns:
+        A's shares with the losses, and the accuracies where `judge` gives them; `height` is the barrier.
+
     Raises:
         OptionError: fewer than 3 points, a weight outside [0, 1], or a loss that is not finite at an end.
         PermgraphError: what `merge` raises.

@@ -42,6 +42,9 @@ def merge_many(
         base: as in `merge`.
         options: the method's own, by name.
 
+    Returns:
+        A new state dict with the first model's names, shapes and dtypes.
+
     Raises:
         SpecMismatchError: models that differ in architecture, or permutations that do not fit them.
         NonFiniteError: a weight is not finite.

@@ -104,6 +104,9 @@ def merge(
     Computed in float32 or wider, and returned in A's dtypes; what is not floating point (counters, index tables) is
     A's. Tied weights stay tied.
 
+    Returns:
+        A new state dict with A's names, shapes and dtypes.
+
     Raises:
         SpecMismatchError: the models are not of one architecture, or `weight` names no group.
         NonFiniteError: a weight is not finite.

@@ -58,6 +58,9 @@ def derive(
             maps too. With "all" a weight that multiplies a norm's result, alone or as 1 + w, and whose elements are
             all equal, as `fold` leaves it, is held: the group is that of models in which it stays so.
 
+    Returns:
+        The specification of the group: `groups`, `pinned`, `unreached`, and what moves with what.
+
     Raises:
         CaptureError: the model cannot be traced; the message says what to change.
 

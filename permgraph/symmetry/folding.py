@@ -65,6 +65,9 @@ def fold(
         untie: whether a reader that shares its weight with what writes the stream (the head of a language model) may
             get a weight of its own.
 
+    Returns:
+        A new state dict (`state_dict`), and for each norm the readers of its weight, or why it stays (`report`).
+
     Raises:
         CaptureError: the model cannot be traced.
 

@@ -145,7 +145,12 @@ class PermutationSpec(PutToUse):
         return moving_elements(self.groups, seed, at_least, most)
 
     def compose(self, p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
-        """`apply(compose(p, q), s) == apply(p, apply(q, s))`."""
+        """`apply(compose(p, q), s) == apply(p, apply(q, s))`.
+
+        Returns:
+            The element that applies q first, then p.
+
+        """
         return elements.compose(self.groups, p, q)
 
     def invert(self, p: Mapping[str, Any]) -> Permutations:
@@ -157,6 +162,10 @@ class PermutationSpec(PutToUse):
 
         Keys that shared one tensor share one again. Raises SpecMismatchError where names or shapes differ from the
         model that the specification was derived for.
+
+        Returns:
+            A new state dict of the same names, shapes, dtypes and devices.
+
         """
         self.check(like(state_dict))
         tables = elements.checked(self.groups, permutations)

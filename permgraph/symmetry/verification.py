@@ -98,6 +98,17 @@ def verify(
     fails, every group is tried alone. Where the model takes inputs that are a quarter longer, or half as long, one
     trial is made with them. What `load` returned is a model with inputs of its own.
 
+    Args:
+        model: in eval mode, on a real device; it is not changed. Or what `load` returned.
+        args: example positional inputs.
+        kwargs: example keyword inputs.
+        spec: the group to prove; derived with free outputs by default.
+        trials: how many random parameters are tried.
+        seed: of everything random.
+
+    Returns:
+        The record of the proof; true as a truth value if every trial stayed within the tolerance.
+
     Raises:
         CaptureError: the model cannot be traced.
         SpecMismatchError: `spec` belongs to another model.

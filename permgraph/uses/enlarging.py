@@ -78,6 +78,9 @@ def enlarge(
         args: example inputs, as for `derive`.
         kwargs: example keyword inputs.
 
+    Returns:
+        B at A's sizes, where its layers are placed, and how many units it has.
+
     Raises:
         SpecMismatchError: a size that no group of A explains, as that of a residual stream; or B is the larger one.
         VerificationError: the enlarged model does not compute what B does, as after norms behind the sum (post-norm).

@@ -43,6 +43,9 @@ def shrink(
         remove: units to remove by group, as for `PermutationSpec.remove`; mostly of every layer as many.
         spec: derived by default.
 
+    Returns:
+        A new model of the same class with the units that are left.
+
     Raises:
         OptionError: the model has no configuration.
         SpecMismatchError: units that cannot be removed, or no change of a few numbers in the configuration fits.

@@ -65,6 +65,9 @@ def canonical(
             scaled, rotated, permuted or changed signs is seen through. Norms that were folded are another model for
             it: fold both before.
 
+    Returns:
+        A state dict in the dtypes of the model, with the group (`spec`), `ties` and `unique`.
+
     Raises:
         CaptureError: the model cannot be traced.
         SpecMismatchError: `spec` belongs to another model.

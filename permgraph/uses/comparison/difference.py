@@ -70,6 +70,9 @@ def diff(
         kinds: what may move, as for `compare`.
         asked: `args`, `kwargs`, `outputs`, `seed` and `progress`, as for `compare`.
 
+    Returns:
+        Tensor name -> difference, for every tensor in which the two differ.
+
     Raises:
         SpecMismatchError: the models differ in architecture.
         CalibrationError: the data is empty, not finite, constant or too short.
