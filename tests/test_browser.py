@@ -137,6 +137,17 @@ def _expected(spec, one, other, group):
     )[1:]
 
 
+def test_a_group_says_what_its_uses_would_touch(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
+    group = next(group for group in spec.groups if group.role == "feed_forward")
+    select(page, group.axes[0])
+    page.find_element(By.CSS_SELECTOR, ".uses summary").click()
+    told = dict(zip(texts(page, ".uses dt"), texts(page, ".uses dd"), strict=True))
+    assert told["units"] == f"{group.size} units, each {len(spec.units(group)[0])} slices in 3 tensors"
+    assert told["reorder"].startswith(f"{len(group.axes)} axes")
+    assert told["remove"] == f"{32 + 1 + 32} elements go with a unit"
+    assert told["canonical"].startswith("order, the same")
+
+
 def test_a_pinned_axis_says_by_what(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
     kernel = ("feature_extractor.conv_layers.3.conv.weight", 2)
     select(page, kernel)

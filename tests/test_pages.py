@@ -44,6 +44,21 @@ def test_the_page_carries_the_specification(name: str) -> None:
     assert acting == expected
 
 
+def test_the_page_says_what_each_use_would_touch() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)).eval()
+    spec, state = pg.derive(model, torch.randn(2, 3, 8, 8), kinds="all"), model.state_dict()
+    data = inspection_data(spec, "model")
+    elements = sum(tensor.numel() for tensor in state.values())
+    for group, slices, lost in zip(spec.groups, data["uses"]["slices"], data["uses"]["lost"], strict=True):
+        assert slices == len(spec.units(group)[0])
+        assert lost == elements - sum(tensor.numel() for tensor in spec.remove(state, group, [0]).values())
+    moves = [
+        (data["groups"][g]["name"], turns, data["names"][takes[0]]) for g, turns, takes, *_ in data["uses"]["moves"]
+    ]
+    assert moves == [(one.group, 0, one.takes[0][0]) for one in spec.mappings().scales]
+
+
 def test_the_page_names_the_kind_of_each_group() -> None:
     spec = pg.derive(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.randn(2, 5), kinds="all")
     assert [group["symbol"] for group in inspection_data(spec, "mlp")["groups"]] == ["R⁺ wr Sym(8)"]

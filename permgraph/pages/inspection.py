@@ -9,11 +9,12 @@ from typing import Any
 from permgraph.pages.blocks import fold_equal, folded_paths, kind_of, looks_of, module_tree, segments, to_data
 from permgraph.pages.colours import HUES
 from permgraph.pages.page import packed, page
+from permgraph.pages.uses import uses_of
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.report import headline, html_table, parts_unread, pinned_axes
 from permgraph.symmetry.spec import PermutationSpec
 
-SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "sorting.js", "tables.js", "inspector.js", "inspection.js")
+SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "sorting.js", "tables.js", "inspector.js", "uses.js", "inspection.js")
 
 
 def inspection_page(spec: PermutationSpec, title: str) -> str:
@@ -60,6 +61,7 @@ def inspection_data(spec: PermutationSpec, title: str) -> dict[str, Any]:
         "unread": parts_unread(spec),
         "tree": to_data(tree, index),
         "ties": _ties(spec, numbers, index),
+        "uses": uses_of(spec, numbers, index, folded_paths(tree)),
     }
 
 
@@ -70,6 +72,7 @@ def _groups(spec: PermutationSpec, numbers: Mapping[str, int], folded: set[str])
             "size": group.size,
             "count": group.count,
             "symbol": group.symbol_of_one,
+            "type": group.kind,
             "role": group.role,
             "on": [
                 [name, size, numbers.get(name, -1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,15 @@ def _mark(group: PermutationGroup, marks: Marks, given: Index) -> None:
 
 def _cut(name: str, layout: Layout, stay: Mapping[str, int], tensor: Tensor) -> Tensor:
     """A tensor without the units of each group from number `stay` on."""
+    for dim, kept in enumerate(_straight(name, layout, stay)):
+        if len(kept) < layout.shape[dim]:
+            tensor = tensor.index_select(dim, torch.from_numpy(kept).to(tensor.device))
+    return tensor
+
+
+def _straight(name: str, layout: Layout, stay: Mapping[str, int]) -> list[npt.NDArray[np.intp]]:
+    """The positions that stay on each dimension. Raises SpecMismatchError where a tensor would have holes."""
+    found = []
     for dim, size in enumerate(layout.shape):
         gone = np.zeros(size, dtype=bool)
         for group, count in stay.items():
@@ -105,9 +115,19 @@ def _cut(name: str, layout: Layout, stay: Mapping[str, int], tensor: Tensor) -> 
                     f"part of its dim {dim} than in another; set the slices of spec.units to 0 instead"
                 )
             gone |= here
-        if gone.any():
-            tensor = tensor.index_select(dim, torch.from_numpy(np.flatnonzero(~gone)).to(tensor.device))
-    return tensor
+        found.append(np.flatnonzero(~gone))
+    return found
+
+
+def elements_lost(spec: PermutationSpec, group: str) -> int:
+    """How many elements go with one unit of every row, tied tensors counted once.
+
+    Raises SpecMismatchError where `remove` does: the only unit of a row, and tensors that would have holes.
+    """
+    stay = kept_sizes(spec, {group: [0]})
+    acting = {n: layout for n, layout in spec.layouts.items() if group in layout.groups and n not in spec.ties.aliases}
+    kept = (prod(map(len, _straight(name, layout, stay))) for name, layout in acting.items())
+    return sum(prod(layout.shape) for layout in acting.values()) - sum(kept)
 
 
 def kept_positions(name: str, spec: PermutationSpec, stay: Mapping[str, int]) -> list[npt.NDArray[np.intp]]:

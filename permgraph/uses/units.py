@@ -57,14 +57,20 @@ def named(spec: PermutationSpec, group: str | PermutationGroup) -> PermutationGr
 def units(spec: PermutationSpec, group: str | PermutationGroup) -> tuple[Unit, ...]:
     """For each unit of a group, all (tensor name, index expression) that belong to it; see `PermutationSpec.units`."""
     one = named(spec, group)
-    slices: dict[tuple[int, ...], list[tuple[str, Slices]]] = {index: [] for index in np.ndindex(*one.table_shape)}
-    for name, layout in spec.layouts.items():
-        for cell in layout.cells:
-            for move in cell.moves:
-                if move.group == one.name:
-                    for index, here in slices.items():
-                        here += [(name, found) for found in _slices(cell, move, index, layout.shape)]
-    return tuple(Unit(one.name, index, tuple(found)) for index, found in slices.items())
+    return tuple(Unit(one.name, index, slices_of(spec, one, index)) for index in np.ndindex(*one.table_shape))
+
+
+def slices_of(spec: PermutationSpec, group: PermutationGroup, index: Sequence[int]) -> tuple[tuple[str, Slices], ...]:
+    """All that belongs to the unit at this place of a group's table."""
+    acting = ((name, layout) for name, layout in spec.layouts.items() if group.name in layout.groups)
+    return tuple(
+        (name, found)
+        for name, layout in acting
+        for cell in layout.cells
+        for move in cell.moves
+        if move.group == group.name
+        for found in _slices(cell, move, index, layout.shape)
+    )
 
 
 def _slices(cell: Cell, move: Move, index: Sequence[int], shape: Sequence[int]) -> Iterator[Slices]:

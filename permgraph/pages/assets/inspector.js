@@ -86,7 +86,7 @@ function describe({ axis, group, other }) {
     head.push(el("p", {}, "The forward pass does not reach it: it is left as it is."));
   const parts = [...head, ...groups.map((g) => groupCard(g, g === group, axis))];
   if (isStill(t, d) || !groups.length) parts.push(...pinCard(axis, groups.length > 0));
-  if (group !== null) parts.push(...togetherCard(axis, group, other));
+  if (group !== null) parts.push(usesCard(group), ...togetherCard(axis, group, other));
   return parts;
 }
 
