@@ -107,12 +107,14 @@ def prepare(
     data = None if given is None else Batches(given)
     example = (first.args, first.kwargs) if data is None else data.first
     progress("deriving", 0, 1)
-    derivation = found.derivation(example, first.outputs)
-    groups = select(derivation.spec, matching.groups)
-    progress("deriving", 1, 1)
+    found.program(example)
     options = matching.options
-    if matching.max_memory is not None:
-        options |= _within(session, derivation, groups, found, matching)
+    if matching.kinds == "permutation" or matching.groups is not None or matching.max_memory is not None:
+        derivation = found.derivation(example, first.outputs)
+        groups = select(derivation.spec, matching.groups)
+        if matching.max_memory is not None:
+            options |= _within(session, derivation, groups, found, matching)
+    progress("deriving", 1, 1)
     whole = data is not None and matching.max_memory is None
     inputs = {} if whole else {"args": first.args, "kwargs": first.kwargs}
     return found, inputs | {

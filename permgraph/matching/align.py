@@ -255,16 +255,17 @@ def align_trunks(
     """`align` for two models whose heads differ, see `permgraph.matching.trunks`."""
     found = match_trunks(model_a, model_b, data, **asked)
     moved = found.heads_b if heads == "both" else None
-    aligned = _alignment(found.matched)
+    aligned = alignment_of(found.matched)
     return replace(aligned, certificate=found.certificate, heads=heads, kept=found.kept, heads_b=moved)
 
 
 def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Alignment:
     """`align` for two models that are traced already; the arguments are those of `match_models`."""
-    return _alignment(match_models(models, data, **asked))
+    return alignment_of(match_models(models, data, **asked))
 
 
-def _alignment(found: Matched) -> Alignment:
+def alignment_of(found: Matched) -> Alignment:
+    """That of two models which are matched and proved."""
     match, certificate = found.matches[1], found.certificates[1]
     assert certificate is not None
     return Alignment(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from permgraph.checkpoints.lazy_state import like
@@ -44,6 +44,19 @@ class Matched:
     certificates: tuple[Certificate | None, ...]
     untied: tuple[str, ...] = ()
 
+    def proved(self, example: Batch, seed: int) -> Matched:
+        """The same with a certificate for each model that moved. Raises VerificationError where one changes."""
+        certificates: list[Certificate | None] = [None]
+        for number, element in enumerate(self.elements[1:], 1):
+            certificate = self.models.certificate(number, self.spec, element, example, seed)
+            if not certificate.ok:
+                raise VerificationError(
+                    f"the alignment of {self.models.name(number)} is refused: {certificate}; exclude those groups with "
+                    "groups=, and please report this model"
+                )
+            certificates.append(certificate)
+        return replace(self, certificates=tuple(certificates))
+
 
 def match_models(
     models: Models,
@@ -59,8 +72,12 @@ def match_models(
     seed: int = 0,
     progress: Progress | None = None,
     options: Mapping[str, Any] | None = None,
+    proved: bool = True,
 ) -> Matched:
-    """What `align` and `match_many` share; their arguments, and their errors. `options` are those of the method."""
+    """What `align` and `match_many` share; their arguments, and their errors. `options` are those of the method.
+
+    Elements that are not `proved` are for whoever finds better ones, and proves those.
+    """
     given = (as_args(args), dict(kwargs or {}))
     given = given if any(given) else models.example
     found, own = choose(method, data, options or {})
@@ -78,8 +95,8 @@ def match_models(
     task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
     matches = tuple(found.function(task, **own))
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)
-    certificates = _proved(task, elements, one_sample(given if any(given) else example))
-    return Matched(models, spec, found.name, matches, elements, certificates, untied)
+    matched = Matched(models, spec, found.name, matches, elements, (None,) * len(models), untied)
+    return matched.proved(one_sample(given if any(given) else example), seed) if proved else matched
 
 
 def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tuple[Registered[Matcher], dict[str, Any]]:
@@ -117,16 +134,3 @@ def _method_of_mix(method: str | None, options: dict[str, Any]) -> str:
         del options["mix"]
         return "correlation" if mix else "weights"
     return "mix"
-
-
-def _proved(task: Task, elements: Sequence[Permutations], example: Batch) -> tuple[Certificate | None, ...]:
-    certificates: list[Certificate | None] = [None]
-    for number, element in enumerate(elements[1:], 1):
-        certificate = task.models.certificate(number, task.spec, element, example, task.seed)
-        if not certificate.ok:
-            raise VerificationError(
-                f"the alignment of {task.models.name(number)} is refused: {certificate}; exclude those groups with "
-                "groups=, and please report this model"
-            )
-        certificates.append(certificate)
-    return tuple(certificates)

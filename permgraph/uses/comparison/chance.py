@@ -20,7 +20,7 @@ from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.comparison.similarity import Sums
 
-DRAWS = 999
+DRAWS, ENOUGH = 999, 50
 MOST = 1_000_000
 """Elements of the weights that are compared in each draw; of larger models a random part of the tensors."""
 TENSORS = 24
@@ -33,7 +33,8 @@ def p_value(spec: PermutationSpec, a: State, b: State, seed: int, draws: int = D
     """(1 + number of random permutations π with T(A, πB) ≥ T(A, B)) / (1 + number of draws), T the mean cosine.
 
     Where B was made independently of A, by a training that does not care how units are numbered, B and πB have one
-    distribution, and this is at most p with probability p. Tensors that are equal in A and B are left out, as tables
+    distribution, and this is at most p with probability p. After `ENOUGH` such π no more are drawn, and p is their
+    number by that of the draws (Besag and Clifford, 1991). Tensors that are equal in A and B are left out, as tables
     of sines are that no training changes. Source: arXiv 2502.12292.
     """
     generator = np.random.default_rng(seed)
@@ -49,7 +50,11 @@ def p_value(spec: PermutationSpec, a: State, b: State, seed: int, draws: int = D
         return 1.0
     still = {group.name: np.broadcast_to(np.arange(group.size), group.table_shape) for group in spec.groups}
     here = value(still)
-    above = sum(value(_tables(spec.groups, generator)) >= here for _ in range(draws))
+    above = 0
+    for number in range(1, draws + 1):
+        above += value(_tables(spec.groups, generator)) >= here
+        if above == ENOUGH:
+            return above / number
     return (1 + above) / (1 + draws)
 
 

@@ -11,8 +11,11 @@ from torch import nn
 
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.models import Models
-from permgraph.matching.align import Alignment, align_models
+from permgraph.errors import VerificationError
+from permgraph.matching.align import Alignment, alignment_of
 from permgraph.matching.match import Task
+from permgraph.matching.pipeline import Matched, match_models
+from permgraph.symmetry.permutations import Permutations
 from permgraph.tracing.capture import as_args
 from permgraph.tracing.loaded import Loaded
 from permgraph.tracing.run import one_sample
@@ -125,7 +128,7 @@ def compare(
 
 
 def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Comparison:
-    """`compare` for two models that are traced already; the arguments are those of `align_models`."""
+    """`compare` for two models that are traced already; the arguments are those of `match_models`."""
     batches = None if data is None else Batches.of(data)
     count = sum(tensor.numel() for tensor in models.states[0].values())
     look = {"options": {"rounds": 0}} if batches is None and count > LARGE and asked.get("method") is None else {}
@@ -135,10 +138,10 @@ def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: A
 
 
 def _compared(models: Models, batches: Batches | None, asked: Mapping[str, Any]) -> Comparison:
-    found = align_models(models, batches, **asked)
+    matched = match_models(models, batches, **asked, proved=False)
     example = batches.first if batches is not None else _example(models, asked)
     seed = asked.get("seed", 0)
-    found = _settled(found, example, seed)
+    found = alignment_of(_settled(matched, one_sample(example), seed))
     spec, (a, b) = found.spec, found.models.states
     measured = Measured.of(spec, a, b, found.state_dict)
     names = moving(spec, a)
@@ -163,10 +166,22 @@ def _example(models: Models, asked: Mapping[str, Any]) -> Batch:
     return given if any(given) else models.example
 
 
-def _settled(found: Alignment, example: Batch, seed: int) -> Alignment:
-    """The same with the element that `settled` finds, or that of canonical forms, where its proof holds."""
+def _settled(found: Matched, example: Batch, seed: int) -> Matched:
+    """Proved, with the element that `settled` finds, or that of canonical forms, where its proof holds."""
+    first, element = found.elements
+    closer = _closer(found)
+    if closer is not element:
+        try:
+            return replace(found, elements=(first, closer)).proved(example, seed)
+        except VerificationError:  # then the one that matching found stays
+            pass
+    return found.proved(example, seed)
+
+
+def _closer(found: Matched) -> Permutations:
+    """An element that brings B closer to A than that which matching found, or this one."""
     spec, (a, b) = found.spec, found.models.states
-    element = settled(spec, a, b, found.permutations)
+    element = settled(spec, a, b, found.elements[1])
     size = sum(float(t.double().square().sum()) for t in a.values() if t.is_floating_point())
     is_small = sum(tensor.numel() for tensor in a.values()) <= SMALL
     if (
@@ -176,10 +191,7 @@ def _settled(found: Alignment, example: Batch, seed: int) -> Alignment:
         other = by_forms(spec, a, b)
         if other is not None:
             element = min((element, other), key=lambda one: squared_distance(spec, a, b, one))
-    if element is found.permutations:
-        return found
-    certificate = found.models.certificate(1, found.spec, element, one_sample(example), seed)
-    return replace(found, permutations=element, certificate=certificate) if certificate.ok else found
+    return element
 
 
 def _judged(found: Comparison, task: Task) -> Comparison:
