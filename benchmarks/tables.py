@@ -23,6 +23,7 @@ from matching_tables import (
 )
 from scale_tables import assignments_section, streaming_section
 from table_cells import DASH, order, percent, seconds, table, yes
+from unit_tables import removal_section, sparsity_section
 from user_tables import first_steps_section, mergekit_section
 
 ROOT = Path(__file__).parents[1]
@@ -241,6 +242,8 @@ SECTIONS = {
     "large_pairs": large_pairs_section,
     "assignments": assignments_section,
     "streaming": streaming_section,
+    "removal": removal_section,
+    "sparsity": sparsity_section,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from kind_cases import KIND_CASES
+from safetensors.torch import save_file
 from test_zoo import derived, parameters
 from torch import nn
 from transformers import BertConfig, BertModel
@@ -159,6 +161,38 @@ def test_origins_are_told() -> None:
     assert set(here.layers) == {"embeddings", "pooler", "encoder.layer.0", "encoder.layer.1"}
 
 
+def protected(model: nn.Module) -> nn.Module:
+    """A copy as who hides where a model came from makes it: QK and VO rotated by head, feed-forward units shuffled."""
+    found = copy.deepcopy(model)
+    torch.manual_seed(11)
+    with torch.no_grad():
+        for layer in found.encoder.layer:
+            attention, out = layer.attention.self, layer.attention.output.dense
+            for h in range(4):
+                rows = slice(8 * h, 8 * h + 8)
+                turn, other = (torch.linalg.qr(torch.randn(8, 8)).Q for _ in range(2))
+                for one in (attention.query, attention.key):
+                    one.weight[rows], one.bias[rows] = turn @ one.weight[rows], turn @ one.bias[rows]
+                value = attention.value
+                value.weight[rows], value.bias[rows] = other @ value.weight[rows], other @ value.bias[rows]
+                out.weight[:, rows] = out.weight[:, rows] @ other.T
+            order = torch.randperm(64)
+            up, down = layer.intermediate.dense, layer.output.dense
+            up.weight.copy_(up.weight[order].clone())
+            up.bias.copy_(up.bias[order].clone())
+            down.weight.copy_(down.weight[:, order].clone())
+    return found
+
+
+def test_protections_are_seen_through() -> None:
+    model, hidden = bert(0), protected(bert(0))
+    torch.testing.assert_close(hidden(**IDS).last_hidden_state, model(**IDS).last_hidden_state)
+    assert pg.compare(model, hidden, kwargs=IDS).verdict == "same"
+    found = pg.compare(model, protected(disturbed(model, 0.01)), kwargs=IDS)
+    assert found.verdict == "related"
+    assert found.whole.unmoved < 0.9 < 0.99 < found.whole.aligned
+
+
 def test_permutations_alone_are_found_to_the_last_bit() -> None:
     a = bert(0).bfloat16()
     try:
@@ -191,8 +225,10 @@ def test_the_report_has_verdict_evidence_and_pictures() -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     root = tmp_path_factory.mktemp("berts")
-    for seed in (0, 1):
-        bert(seed).save_pretrained(root / f"b{seed}")
+    bert(0).save_pretrained(root / "b0")
+    shutil.copytree(root / "b0", root / "b1")
+    named = {f"_orig_mod.module.{name}": tensor for name, tensor in bert(0).state_dict().items()}
+    save_file(named, root / "b1" / "model.safetensors")
     return lambda seed: root / f"b{seed}"
 
 
@@ -207,4 +243,5 @@ def test_the_command(folders: Callable[[int], Path], tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     result = CliRunner().invoke(app, ["compare", str(folders(0)), str(folders(1))])
     assert result.exit_code == 0, result.output
+    assert "the same up to symmetry" in result.stdout, "with other names"
     assert "cosine by group" in result.stdout

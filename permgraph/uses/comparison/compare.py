@@ -29,8 +29,10 @@ RARE = 0.001
 """A p-value up to which models are related: none of 999 random elements came as close."""
 HALF = 0.5
 """The part of the way from chance to 1 from which on an aligned cosine says that models are related."""
+QUARTER = 0.25
 LARGE = 10_000_000
-"""Models of more elements are looked at in one round of matching, and matched to the end where that finds something."""
+"""Models of more elements are looked at in one round of matching, and matched to the end where that brings them by more
+than a quarter of the way from how they stand to 1."""
 SMALL = 2_000_000
 """Models of up to so many elements are compared by their canonical forms too, where matching leaves a distance."""
 ROUNDING = 0.5
@@ -133,7 +135,8 @@ def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: A
     count = sum(tensor.numel() for tensor in models.states[0].values())
     look = {"options": {"rounds": 0}} if batches is None and count > LARGE and asked.get("method") is None else {}
     found = _compared(models, batches, asked | look)
-    undecided = found.verdict == "independent" and found.moved > HALF * HALF
+    still = max(found.whole.unmoved, 0.0)  # norms of which the weights are alike are so in models of any origin
+    undecided = found.verdict == "independent" and found.moved > still + QUARTER * (1 - still)
     return _compared(models, batches, asked) if look and undecided else found
 
 
