@@ -190,7 +190,7 @@ def test_protections_are_seen_through() -> None:
     assert pg.compare(model, hidden, kwargs=IDS).verdict == "same"
     found = pg.compare(model, protected(disturbed(model, 0.01)), kwargs=IDS)
     assert found.verdict == "related"
-    assert found.whole.unmoved < 0.9 < 0.99 < found.whole.aligned
+    assert found.whole.unmoved < 0.97 < 0.9999 < found.whole.aligned
 
 
 def test_permutations_alone_are_found_to_the_last_bit() -> None:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 from benchmarks.units.models import ROWS, Row
 
 RESULT = Path(__file__).parents[1] / "results" / "removal.json"
@@ -107,7 +108,9 @@ def main() -> None:
     sys.path.append(str(options.peers))
     version = next(d.version for d in distributions(path=[str(options.peers)]) if d.metadata["Name"] == "torch-pruning")
     rows = [measured(row) for row in ROWS]
-    RESULT.write_text(json.dumps({"torch_pruning": version, "torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+    RESULT.write_text(
+        json.dumps({"torch_pruning": version, "measured": measured_with(), "rows": rows}, indent=1) + "\n"
+    )
     for row in rows:
         print(row["name"], row["permgraph"], row["torch_pruning"], row["same"], flush=True)
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import HubertModel
 
 import permgraph as pg
+from benchmarks.measured_with import measured_with
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "sparsity.json"
@@ -92,7 +93,7 @@ def main() -> None:
     spec = pg.derive(model, x)
     names = [name for name in model.state_dict() if name.endswith("feed_forward.output_dense.weight")]
     rows = [measured(spec, model, name, x) for name in names]
-    RESULT.write_text(json.dumps({"units": UNITS, "torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+    RESULT.write_text(json.dumps({"units": UNITS, "measured": measured_with(), "rows": rows}, indent=1) + "\n")
     for row in rows:
         print(row)
 
