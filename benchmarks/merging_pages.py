@@ -17,8 +17,8 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     found = {}
     if pairs:
         kinds = kinds_results(results)
-        cost = results.get("step_cost", {"rows": []})["rows"]
-        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds, cost))
+        others = {name: results.get(name, {"rows": []})["rows"] for name in ("step_cost", "objectives")}
+        found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds, others))
         found["how-to-choose.md"] = "\n".join(choosing_page(pairs, kinds, results.get("musicnn")))
     if "musicnn" in results:
         found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"]))

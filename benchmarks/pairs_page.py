@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kinds_page import beyond
+from objectives_page import objectives
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, order_of, shown
 from table_cells import DASH, seconds, table
 
@@ -30,14 +31,16 @@ model. *Similarity*: the cosine of all weights of A with those of B moved. torch
 
 
 def pairs_page(
-    pairs: dict[str, Any], curves: dict[str, Any], kinds: dict[str, Any], cost: list[dict[str, Any]]
+    pairs: dict[str, Any], curves: dict[str, Any], kinds: dict[str, Any], others: dict[str, list[Row]]
 ) -> Iterator[str]:
     """A section for each architecture, and a verdict."""
     settings = next(iter(pairs.values()))
     texts = {key: settings[name] // settings["text"] for key, name in (("text", "test"), ("texts", "calibration"))}
     yield PAIRS.format(**{**settings, **texts})
     if kinds:
-        yield from beyond(kinds, cost)
+        yield from beyond(kinds, others["step_cost"])
+    if others["objectives"]:
+        yield from objectives(others["objectives"])
     yield "## With permutations alone, is the best of ours at or below every peer?\n"
     yield VERDICT
     head = (

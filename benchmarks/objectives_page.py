@@ -1,0 +1,37 @@
+"""The section on other objectives and starts of matching by weights, for the page on pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pair_means import NAMES, Row, mean_of, order_of, shown
+from table_cells import table
+
+OBJECTIVES = """### By weights: another objective, another start
+
+    nice python -m benchmarks.pairs.objectives             # measures
+
+Matching by weights makes Σ <θ_A, g θ_B> as large as it can. Barriers when the tensors are weighed otherwise, and when
+the streams begin a random rotation away from where they came to (the angle, in radians, of a plane is about as large as
+given). *Reached*: the objective there, of what it is as it is, mean over pairs. Where nearly all of it is reached and
+the barrier differs, weights alone cannot tell which element is better.
+"""
+
+
+def objectives(rows: Sequence[Row]) -> Iterator[str]:
+    """A table: the barrier of each architecture, and how much of the objective is reached."""
+    yield OBJECTIVES
+    names = [name for name in NAMES if any(row["architecture"] == name for row in rows)]
+    head = ("", *(cell for name in names for cell in (f"{name}: barrier", "reached")))
+    lines = []
+    for what in order_of(rows, "what"):
+        line = [what]
+        for name in names:
+            own = [row for row in rows if (row["architecture"], row["what"]) == (name, what)]
+            plain = {
+                tuple(r["pair"]): r["value"] for r in rows if r["architecture"] == name and r["what"] == "as it is"
+            }
+            reached = sum(row["value"] / plain[tuple(row["pair"])] for row in own) / len(own)
+            line += [shown(mean_of(own, "height")), f"{reached:.3f}"]
+        lines.append(line)
+    yield table(head, lines)
