@@ -36,7 +36,7 @@ def earlier_answer(found: dict[str, Any], weight: float = 0.5) -> str:
     form = "{}: {:.0%} of speech, {:.0%} of the way"
     said = [form.format(title, *scores(found, tasks)) for title, tasks in points]
     return (
-        "The rows that learn further were not measured again on the new tasks; in an earlier run on fewer of them "
+        "An aligned merge that was then healed has not been measured on all of these tasks; in an earlier run on fewer "
         f"(below), at A's share {weight:g}: {'; '.join(said)}.\n"
     )
 

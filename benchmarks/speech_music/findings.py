@@ -70,20 +70,25 @@ def _reached(result: Result, row: dict[str, Any]) -> str:
 def _steps(result: Result) -> str:
     """Alignment without learning of weights, then each budget with an alignment and without."""
     parts = [f"Aligned and merged, without more: {_list(result, BY_ALIGNMENT)}"]
-    budgets = {
-        "refitted": "refitted layer after layer",
-        "healed": f"with {STEPS} steps of learning on unlabelled audio",
-    }
+    budgets = {"refitted": "refitted layer after layer", "healed": f"with {STEPS} steps of learning from both parents"}
     for family, title in budgets.items():
         said, without = (_list(result, names[family]) for names in (WITH, WITHOUT))
-        if said:
-            parts.append(f"{title}: {said}, and without an alignment: {without}")
-    return "; ".join(parts) + "."
+        if said or without:
+            parts.append(f"{title}: {', and without an alignment: '.join(filter(None, (said, without)))}")
+    return "; ".join(parts) + " (speech kept / way gone, each at its best weight)."
 
 
 def _list(result: Result, names: Sequence[str]) -> str:
     rows = [row for row in (row_of(result, name) for name in names) if row]
-    return ", ".join(f"{row['title']} {row['best']['transferred'][0] / 1000:.0%}" for row in rows)
+    return ", ".join(f"{row['title']} {_where(row)}" for row in rows)
+
+
+def _where(row: dict[str, Any]) -> str:
+    """Speech / way where the row goes farthest while keeping speech; where it never does, at its best average."""
+    best = row["best"]
+    point = at(row, best["weight"] if best["transferred_at"] is None else best["transferred_at"])
+    assert point is not None
+    return f"{point['speech'][0] / 1000:.0%} / {point['transfer'][0] / 1000:.0%}"
 
 
 def _bound(result: Result) -> str:

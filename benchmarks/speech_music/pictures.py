@@ -17,7 +17,9 @@ COLOURS = {
     "kinds": "#edae49",
     "learned": "#7b2d8b",
     "refit-as-is": "#a6cee3",
+    "refit": "#5fa2ce",
     "learned-refit": "#2e86ab",
+    "heal-random": "#cddc39",
     "heal-as-is": "#8bc34a",
     "heal": "#00796b",
 }
