@@ -109,6 +109,8 @@ class Trial:
         """The output leaves of each, in step. Raises VerificationError, naming the operation, where one fails."""
         found: list[list[Any]] = []
         try:
+            if any(runner.nests for runner in runners):
+                return [runner.outputs(self.inputs) for runner in runners]
             for together in zip(*(runner.steps(self.inputs) for runner in runners), strict=True):
                 if together[0][0].op == "output":
                     found = [list(value) for _, value in together]
@@ -141,8 +143,8 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | N
     if rows is not None:
         normal[0], tensor = normal[0][rows], tensor[rows.to(tensor.device)]
     if tensor.dim() > 1:
-        drawn = _noise(normal, noise * max(prod(tensor.shape[1:]), 1) ** -0.5)
-        return drawn if tensor.is_meta else drawn.add_(tensor)
+        drawn, deviation = _uniform(normal), noise * (3 / max(prod(tensor.shape[1:]), 1)) ** 0.5
+        return drawn.mul_(deviation) if tensor.is_meta else torch.add(tensor, drawn, alpha=deviation, out=drawn)
     values = torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_meta else tensor.double()
     drawn = normal[0] if normal else torch.randn((), generator=generator, dtype=torch.float64).to(device)
     if tensor.numel() and bool((values > 0).all()):
@@ -150,7 +152,10 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | N
     return values + 0.1 * drawn
 
 
-def _noise(vectors: Sequence[Tensor], deviation: float) -> Tensor:
-    """What is behind the point in the outer product of vectors times 1000: as good as independent, and made faster."""
+def _uniform(vectors: Sequence[Tensor]) -> Tensor:
+    """What is behind the point in the outer product of vectors times 1000, between -1 and 1.
+
+    It is as good as independent numbers, and made faster.
+    """
     product = functools.reduce(lambda left, right: left.unsqueeze(-1) * right, [1000 * vectors[0], *vectors[1:]])
-    return product.frac_().mul_(3**0.5 * deviation)
+    return product.frac_()

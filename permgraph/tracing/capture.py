@@ -18,6 +18,7 @@ from permgraph.errors import CaptureError, SpecMismatchError, described
 from permgraph.tracing.advice import advice, source_line
 from permgraph.tracing.exporting import export
 from permgraph.tracing.forwards import PREFIX, Forwards
+from permgraph.tracing.nesting import require_no_derivatives
 from permgraph.tracing.places import leaves_with_places
 from permgraph.tracing.plain_classes import called, register_classes
 from permgraph.tracing.quiet import quiet
@@ -94,6 +95,7 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     parameters = tuple(name for name, _ in owner.named_parameters(remove_duplicate=False) if name in names)
     _tell_apart(graph.graph, names)
     lifted = {k: v for k, v in exported.constants.items() if isinstance(v, Tensor)}
+    require_no_derivatives(graph.graph, lifted)
     constants = {k: real.get(k, v) if v.is_meta else v for k, v in lifted.items()}
     shared = {key(name): names[k] for name, k in aliases(lifted, state).items()}
     feeds = _feeds(exported, graph.graph, shared | names, parameters, key)

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from permgraph.tracing.capture import op_name
+from permgraph.tracing.nesting import unwrapped
 
 SAME_IN_EVAL = ("aten.alpha_dropout", "aten.dropout", "aten.feature_alpha_dropout", "aten.feature_dropout")
 """Operations whose result is their operand where they draw nothing; the trace of one makes a new tensor."""
@@ -98,7 +99,7 @@ def _storages(node: fx.Node) -> list[tuple[str, int]]:
     found = []
     for value in pytree.tree_leaves(node.meta.get("val")):
         if isinstance(value, Tensor) and value.layout is torch.strided:
-            found.append(("storage", value.untyped_storage()._cdata))
+            found.append(("storage", unwrapped(value).untyped_storage()._cdata))
     return found
 
 

@@ -16,6 +16,7 @@ from permgraph.errors import SpecMismatchError
 from permgraph.tracing.by_rows import TABLE, ByRows
 from permgraph.tracing.capture import Program, as_args, moved, op_name
 from permgraph.tracing.draws import Draws, is_random
+from permgraph.tracing.nesting import levels_left, nests
 
 Parameters = Callable[..., Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use. With an index vector, those rows of it."""
@@ -76,6 +77,7 @@ class Runner(fx.Interpreter):
         self.program, self.parameters, self.dtype, self.seed = program, parameters, dtype, seed
         self.gradients, self.by_rows = gradients, by_rows
         self.writes = any(_is_written(node) for node in program.graph.graph.nodes)
+        self.nests = nests(program.graph.graph)
         self.inputs: Mapping[str, Any] = {}
         self.current = next(iter(program.graph.graph.nodes))
 
@@ -90,17 +92,19 @@ class Runner(fx.Interpreter):
     def steps(self, inputs: Mapping[str, Any]) -> Iterator[tuple[fx.Node, Any]]:
         """Every node with its value, in order; a value is dropped once its last user has run.
 
-        A weight comes before its first user, so that not all of them are made at once; one without users does not.
+        A weight comes before its first user, so that not all of them are made at once; one without users does not. In
+        a program that nests, all come first, for what is made inside `vmap` is made for each of its rows.
         """
         self.inputs, self.env = inputs, {}
         draws = Draws(self.program.device, self.seed)
-        for node in self._in_order():
-            self.current = node
-            with torch.set_grad_enabled(self.gradients), draws if is_random(node.target) else nullcontext():
-                self.env[node] = self.run_node(node)
-            yield node, self.env[node]
-            for done in self.user_to_last_uses.get(node, ()):
-                del self.env[done]
+        with levels_left():
+            for node in self.program.graph.graph.nodes if self.nests else self._in_order():
+                self.current = node
+                with torch.set_grad_enabled(self.gradients), draws if is_random(node.target) else nullcontext():
+                    self.env[node] = self.run_node(node)
+                yield node, self.env[node]
+                for done in self.user_to_last_uses.get(node, ()):
+                    del self.env[done]
 
     def _in_order(self) -> Iterator[fx.Node]:
         """The nodes, each weight where it is first needed."""
