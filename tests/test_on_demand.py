@@ -77,7 +77,11 @@ def test_the_output_is_that_of_whole_models(pairs, tmp_path, command, name):
 
 @pytest.mark.parametrize(
     ("command", "name", "kinds"),
-    [("merge", "Llama, tied", "all"), ("align", "BERT", "all"), ("merge", "HuBERT", "signed")],
+    [
+        pytest.param("merge", "Llama, tied", "all", marks=pytest.mark.slow),
+        ("align", "BERT", "all"),
+        ("merge", "HuBERT", "signed"),
+    ],
 )
 def test_the_same_in_other_kinds(pairs, tmp_path, command, name, kinds):
     a, b = pairs / name / "a", pairs / name / "b"
