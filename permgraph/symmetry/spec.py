@@ -187,16 +187,19 @@ class PermutationSpec(PutToUse):
         self.check(state.like)
         return self.on_demand(elements.checked(self.groups, permutations), state)
 
-    def on_demand(self, tables: Mapping[str, Any], state: LazyState) -> LazyState:
-        """The same under tables that are known to fit; rows are moved alone where nothing moves them."""
+    def on_demand(self, tables: Mapping[str, Any], state: LazyState, least: torch.dtype = torch.float64) -> LazyState:
+        """The same under tables that are known to fit; rows are moved alone where nothing moves them.
+
+        Computed in `least` or wider.
+        """
 
         def rows(name: str, start: int, stop: int) -> Tensor:
             layout = self.layouts.get(name)
             if layout is not None and any(cell.touches({0}) for cell in layout.cells):
-                return self.apply_one(tables, name, state[name])[start:stop]
-            return self.apply_one(tables, name, state.rows(name, start, stop))
+                return self.apply_one(tables, name, state[name], least)[start:stop]
+            return self.apply_one(tables, name, state.rows(name, start, stop), least)
 
-        return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name]), rows)
+        return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name], least), rows)
 
     def apply_one(
         self, tables: Mapping[str, Any], name: str, tensor: Tensor, least: torch.dtype = torch.float64

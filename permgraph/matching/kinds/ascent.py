@@ -53,6 +53,8 @@ class Ascent:
     moves: Counter[str] = field(default_factory=Counter)
     settled: dict[Family, dict[str, int]] = field(default_factory=dict)
     skipped: Set[str] = frozenset()
+    solved: set[str] = field(default_factory=set)
+    inner: dict[str, tuple[tuple[int, torch.dtype], float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
@@ -113,6 +115,7 @@ class Ascent:
         self._rise(first)
         late = {name: self.spec.apply_one(self.element, name, self.b[name], self.dtype) for name in self.skipped}
         self.sites, self.skipped, self.settled, self.moved = every, frozenset(), {}, {**self.moved, **late}
+        self.inner.clear()
 
     def _rise(self, families: Sequence[Family]) -> None:
         """Solve families in turn until a round gains little."""
@@ -149,7 +152,14 @@ class Ascent:
         names = dict.fromkeys(
             [*(site.name for site in self.sites), *(p.name for g in self.further for p in self.where[g.name])]
         )
-        return sum(_inner(self.a[name], self.moved[name]) for name in names)
+        return sum(map(self._inner_of, names))
+
+    def _inner_of(self, name: str) -> float:
+        """<θ_A, g θ_B> of one tensor, computed again where it was moved since."""
+        now = self.moves[name], self.dtype
+        if self.inner.get(name, (None, 0.0))[0] != now:
+            self.inner[name] = now, _inner(self.a[name], self.moved[name])
+        return self.inner[name][1]
 
     def bound(self) -> float:
         """Σ |θ_A| |θ_B| over these: no element gives more."""
@@ -197,8 +207,10 @@ class Ascent:
         layouts = self.spec.layouts.items()
         changed = [n for n, one in layouts if n not in self.skipped and not found.keys().isdisjoint(one.groups)]
         self.moves.update(changed)
+        self.solved.update(found)
         if isinstance(self.b, LazyState):
-            self.moved = self.spec.on_demand(self.element.tables, self.b)
+            tables = {name: part for name, part in self.element.tables.items() if name in self.solved}
+            self.moved = self.spec.on_demand(tables, self.b, self.dtype)
             return
         moved = {name: self.spec.apply_one(found, name, self.moved[name], self.dtype) for name in changed}
         self.moved = {**self.moved, **moved}

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import LazyState
@@ -42,7 +43,7 @@ def balance(
         element = _settled(spec, state, members, where, element)
     found = {group.name: element[group.name] for group in groups}
     if isinstance(state, LazyState):
-        return element, spec.on_demand(found, state)
+        return element, spec.on_demand(found, state, torch.float32)
     moved = {place.name for group in groups for place in where[group.name]}
     return element, {**state, **{name: spec.apply_one(found, name, state[name]) for name in moved}}
 

@@ -18,7 +18,7 @@ from permgraph.matching.gains import Gain
 from permgraph.matching.kinds.ascent import ROUNDS, Ascent
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import Cross, solve
-from permgraph.matching.kinds.places import further_sign, places
+from permgraph.matching.kinds.places import Place, further_sign, places
 from permgraph.matching.match import Match, Task
 from permgraph.matching.weights.objective import slabs
 from permgraph.symmetry.spec import PermutationSpec
@@ -108,15 +108,17 @@ def weight_gains(
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
 ) -> dict[str, Gain]:
-    """Σ <θ_A, θ_B> over what a group acts on, unmoved and moved, and Σ |θ_A| |θ_B|."""
-    where = places(spec, [group.name for group in groups])
-    found = {}
-    for group in groups:
-        values = [0.0, 0.0, 0.0]
-        for place in where[group.name]:
-            a, b, moved = (place.units(state[place.name]).flatten(0, 1) for state in (reference, before, after))
-            values[0] += _dot(a, b)
-            values[1] += _dot(a, moved)
-            values[2] += (_dot(a, a) * _dot(b, b)) ** 0.5
-        found[group.name] = Gain(*values)
-    return found
+    """Σ <θ_A, θ_B> over what a group acts on, unmoved and moved, and Σ |θ_A| |θ_B|; each tensor is read once."""
+    by_tensor: dict[str, list[Place]] = {}
+    for here in places(spec, [group.name for group in groups]).values():
+        for place in here:
+            by_tensor.setdefault(place.name, []).append(place)
+    found = {group.name: [0.0, 0.0, 0.0] for group in groups}
+    for name, here in by_tensor.items():
+        sides = [state[name] for state in (reference, before, after)]
+        for place in here:
+            a, b, moved = (place.units(side).flatten(0, 1) for side in sides)
+            bound = (_dot(a, a) * _dot(b, b)) ** 0.5
+            sums = found[place.move.group]
+            sums[:] = [x + y for x, y in zip(sums, (_dot(a, b), _dot(a, moved), bound), strict=True)]
+    return {name: Gain(*sums) for name, sums in found.items()}
