@@ -37,14 +37,15 @@ ZOO = """# The zoo
 
     python benchmarks/zoo_table.py   # measures
     python benchmarks/tables.py      # writes this page
-
+"""
+ZOO_WORDS = """\
 Every model of `tests/zoo.py`. The *order* of a group G of permutations is given as log10 |G|; *expected* is the order
 worked out by hand from the architecture, never read off the program. *Moved* is the share of the parameter elements
-that some permutation moves; the last column says what holds most of the rest, with its share of all parameter elements.
-*Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random elements of the
-group. *Weights*, *correlation*: alignment by it brings back, to the last bit, a copy in which a random element was
-planted. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads} thread,
-after one export, measured once: single rows are noisy, `benchmarks/scaling.py` is not.
+that some permutation moves; the last column says what holds most of the rest, with its share of all parameter
+elements. *Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random
+elements of the group. *Weights*, *correlation*: alignment by it brings back, to the last bit, a copy in which a
+random element was planted. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads}
+thread, after one export, measured once: single rows are noisy, `benchmarks/scaling.py` is not.
 torch {torch}, transformers {transformers}.
 """
 
@@ -54,9 +55,11 @@ RECOVERED = ("weights", "correlation")
 
 def zoo_page(data: dict[str, Any]) -> Iterator[str]:
     """Summary, a table for each family, gaps."""
-    yield ZOO.format(**data)
+    yield ZOO
     families: dict[str, list[dict[str, Any]]] = data["families"]
     every = [row for rows in families.values() for row in rows]
+    yield _zoo_finding([row for row in every if "failure" not in row])
+    yield ZOO_WORDS.format(**data)
     head = ("family", "models", "whole group", "certified", "weights", "correlation", "largest error")
     head += ("export, s", "derive, s", "ratio")
     yield table(head, [_family(name, rows) for name, rows in [*families.items(), ("all", every)]])
@@ -80,6 +83,16 @@ def zoo_page(data: dict[str, Any]) -> Iterator[str]:
     yield "## Known gaps\n"
     gaps = [row for row in every if row.get("known_gap") or "failure" in row or not row["whole_group"]]
     yield "".join(f"- {_gap(row)}\n" for row in gaps) or "None.\n"
+
+
+def _zoo_finding(rows: list[dict[str, Any]]) -> str:
+    whole, certified = (sum(row[key] for row in rows) for key in ("whole_group", "certified"))
+    by = ", ".join(f"for {sum(row['recovered'][method] for row in rows)} by {method}" for method in RECOVERED)
+    return (
+        f"Of {len(rows)} models, {certified} keep their function under the derived group, and for {whole} it is the "
+        "whole group that was worked out by hand.\nAn alignment brings back, to the last bit, what was planted in a "
+        f"copy {by}.\n"
+    )
 
 
 def _family(name: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -264,8 +277,16 @@ def pages() -> dict[Path, str]:
     from merging_pages import merging_pages  # it draws its tables with ours
 
     found |= {ROOT / "docs" / name: text for name, text in merging_pages(results).items()}
-    found[ROOT / "README.md"] = readme(results)
-    return found
+    return {path: commands_last(text) for path, text in found.items()} | {ROOT / "README.md": readme(results)}
+
+
+def commands_last(page: str) -> str:
+    """The page with the commands that measure it, which stand below its title, at its end: the finding comes first."""
+    title, empty, rest = page.partition("\n\n")
+    commands, more, text = rest.partition("\n\n")
+    if not more or not all(line.startswith("    ") for line in commands.splitlines()):
+        return page
+    return f"{title}{empty}{text.rstrip()}\n\n## Measured by\n\n{commands}\n"
 
 
 def readme(results: dict[str, Any]) -> str:

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
 Table = Callable[[Sequence[str], list[list[str]]], str]
 OUTCOMES = ("certified", "unsound", "failed", "not traced", "timeout", "not built")
-PAGE = """# Architectures in no table of ours
+PAGE = """# Architectures beyond the zoo
 
     python benchmarks/sweep/run.py       # measures, goes on where it was broken off
     python benchmarks/tables.py          # writes this page
-
+"""
+WORDS = """\
 Models of transformers (made small by one recipe for all), timm and torchvision (as published, up to 100 million
 parameters, one to three of each module), with random weights and outputs held fixed. *Certified*: the eager model, in
 float64 with generic parameters, keeps its function under a random element of the group; where an operation exists in
-single precision alone, `verify` has the word. *Not traced*: `torch.export` refuses the model. *Timeout*: {seconds} s of
-processor time, building and checking included. *Not built*: no small model, or no inputs for it, could be made without
-writing code for it; these say nothing of permgraph. *Coverage* is the share of the parameter elements that some group
-moves.
+single precision alone, `verify` decides. *Not traced*: `torch.export` refuses the model. *Timeout*: {seconds} s of
+processor time, building and checking included. *Not built*: no small model, or no inputs for it, could be made
+without writing code for it; these say nothing of permgraph. *Coverage* is the share of the parameter elements that
+some group moves.
 """
 LEAST = 0.98
+TRACED = ("certified", "unsound", "failed", "timeout")
 
 
 def sweep_page(data: dict[str, Any], table: Table) -> Iterator[str]:
     """Counts by source, then every model that is not certified, or of which less than 98 % moves."""
     rows: dict[str, dict[str, Any]] = data["models"]
-    yield PAGE.format(**data)
+    yield PAGE
+    yield _finding(rows.values())
+    yield WORDS.format(**data)
     sources = sorted({key.partition(":")[0] for key in rows})
     head = ("source", "models", *OUTCOMES, "certified of traced", "median coverage", "median derive, s")
     yield table(head, [_summary(name, _of(rows, name)) for name in [*sources, "all"]])
@@ -43,6 +47,15 @@ def sweep_page(data: dict[str, Any], table: Table) -> Iterator[str]:
     yield ", ".join(key for key, row in rows.items() if row["outcome"] == "not built") + "\n"
 
 
+def _finding(rows: Iterable[dict[str, Any]]) -> str:
+    counts = Counter(row["outcome"] for row in rows)
+    traced = sum(counts[name] for name in TRACED)
+    return (
+        f"Of {traced:,} models that are built and traced, {counts['certified']:,} are certified and "
+        f"{counts['unsound']} lose their function; {counts['not traced']} are not traced by `torch.export`.\n"
+    )
+
+
 def _of(rows: dict[str, dict[str, Any]], source: str) -> list[dict[str, Any]]:
     return [row for key, row in rows.items() if source in ("all", key.partition(":")[0])]
 
@@ -50,7 +63,7 @@ def _of(rows: dict[str, dict[str, Any]], source: str) -> list[dict[str, Any]]:
 def _summary(source: str, rows: list[dict[str, Any]]) -> list[str]:
     counts = Counter(row["outcome"] for row in rows)
     derived = [row for row in rows if "coverage" in row]
-    traced = sum(counts[name] for name in ("certified", "unsound", "failed", "timeout"))
+    traced = sum(counts[name] for name in TRACED)
     return [
         source,
         str(len(rows)),

@@ -94,7 +94,7 @@ def _derived(pg: Any, case: Any) -> dict[str, Any]:
     }
     try:
         found = error(Case(model, args, kwargs), spec, 0)
-    except Exception as problem:  # some operations exist in single precision alone: `verify` has the word
+    except Exception as problem:  # some operations exist in single precision alone: `verify` decides
         found = float("inf")
         row |= {"judge": f"{type(problem).__name__}: {str(problem)[:200]}"}
     if not found < TOLERANCE and (found < SINGLE or "judge" in row):
