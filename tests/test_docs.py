@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from notebooks import load, run
 
+import permgraph as pg
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if "```python\n" in path.read_text(encoding="utf-8"))
 NOTEBOOKS = sorted(path.name for path in (DOCS / "notebooks").glob("*.ipynb"))
@@ -32,6 +34,18 @@ def test_there_are_pages_and_notebooks() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page: str) -> None:
     exec(compile(blocks(page), page, "exec"), {"__name__": page})
+
+
+def test_the_api_page_has_every_public_name_as_it_is_imported() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    names = [name for name in pg.__all__ if not name.endswith("Error")]
+    assert [name for name in names if f"\n::: permgraph.{name}\n" not in page] == []
+
+
+def test_measured_pages_do_not_begin_with_a_command() -> None:
+    for path in DOCS.glob("*.md"):
+        first = path.read_text(encoding="utf-8").split("\n\n")[1]
+        assert not first.startswith("    python"), path.name
 
 
 def test_the_derivation_is_short() -> None:
