@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModel, HubertModel
 
 import permgraph
+from permgraph.jobs import merge as merge_job
 from permgraph.matching.match import matcher
 from permgraph.merging import correction, layer_method, merge_method
 
@@ -169,8 +170,12 @@ def test_merge_by_least_squares_and_repair_with_shares_by_role(given, tmp_path):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["merge"]
     assert found == {"method": "pleas+repair", "weight": {"feed_forward": 0.25, "default": 0.75}}
-    assert "share by feed_forward 0.25, default 0.75" in (out / "README.md").read_text()
+    assert "A's shares: default 0.75, feed_forward 0.25" in (out / "README.md").read_text()
     AutoModel.from_pretrained(out)
+
+
+def test_shares_by_role_name_what_the_others_have():
+    assert merge_job._shares({"attention": 0.25}) == "{} with {}, A's shares: default 0.5, attention 0.25"
 
 
 def test_merge_with_shares_from_correlation_is_told(given, tmp_path):

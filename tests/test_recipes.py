@@ -33,6 +33,7 @@ def test_a_recipe_makes_the_same_bytes(given, tmp_path, suffix):
     run("merge", given / "a", given / "b", *words, "--groups", "attention,feed_forward", "--out", tmp_path / "out")
     recipe = tmp_path / "out" / "recipe.toml"
     assert str(given) not in recipe.read_text()
+    assert "\nweight = 0.75\n" in recipe.read_text()
     request = read_recipe(recipe)
     assert [Path(name).name for name in request.models] == ["a", "b"]
     assert (request.weight, request.limit, request.seed) == ("0.75", 20, 3)

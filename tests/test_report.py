@@ -12,7 +12,7 @@ from browser import browser, needs_browser, requests
 from pairs import hubert, mlp, plant, vectors
 
 import permgraph as pg
-from permgraph.pages.charts import Line, line_chart, picture, ticks
+from permgraph.pages.charts import Line, line_chart, picture, range_bar, ticks
 from permgraph.pages.many import many_page
 from permgraph.pages.report import report_page
 
@@ -63,6 +63,10 @@ def test_a_picture_is_a_png_of_the_matrix() -> None:
 )
 def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_a_range_says_its_figures() -> None:
+    assert "<title>from 0.150 to 0.500</title>" in range_bar([0.1, 0.2], [0.5], "red", 0.0, 1.0)
 
 
 def test_a_flat_line_can_be_drawn() -> None:

@@ -17,6 +17,7 @@ from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
 from permgraph.merging.merge import Merges
 from permgraph.merging.methods.batch_norm import running_statistics
+from permgraph.merging.shares import DEFAULT, EQUAL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,5 +83,7 @@ def _shares(weight: Weight) -> str:
     """What A and B contribute, with places for their names."""
     if isinstance(weight, float):
         return f"{weight:g} · {{}} + {1 - weight:g} · {{}}"
-    by = weight if isinstance(weight, str) else ", ".join(f"{name} {share:g}" for name, share in weight.items())
-    return f"{{}} with {{}}, the first one's share by {by}"
+    if isinstance(weight, str):
+        return f"{{}} with {{}}, A's share by {weight}"
+    shares = ", ".join(f"{name} {share:g}" for name, share in ({DEFAULT: EQUAL} | dict(weight)).items())
+    return f"{{}} with {{}}, A's shares: {shares}"

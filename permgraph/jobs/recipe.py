@@ -86,11 +86,20 @@ def recipe_text(request: Request, folder: Path) -> str:
     values = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in APART}
     values |= {"models": models, "data": request.data and _seen_from(folder, request.data)}
     values["base"] = request.base and _seen_from(folder, request.base)
+    values["weight"] = _number(request.weight)
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
     lines += [f"options.{json.dumps(name)} = {json.dumps(value)}" for name, value in (request.options or {}).items()]
     for name, files in hashes.items():
         lines += ["", f"[sha256.{json.dumps(name)}]", *(f"{json.dumps(f)} = {json.dumps(h)}" for f, h in files.items())]
     return HEAD + "\n".join(lines) + "\n"
+
+
+def _number(weight: str | None) -> float | str | None:
+    """A share as a number where it is one, and not shares by role."""
+    try:
+        return None if weight is None else float(weight)
+    except ValueError:
+        return weight
 
 
 def _beside(recipe: Path, name: str) -> str:

@@ -95,7 +95,7 @@ def range_bar(before: Sequence[float], after: Sequence[float], colour: str, low:
     at = [6 + (value - low) / ((high - low) or 1) * (width - 12) for value in (*before, *after)]
     early, late = at[: len(before)], at[len(before) :]
     a, b = float(np.mean(early)), float(np.mean(late))
-    words = f"from {a:.3f} to {b:.3f}"
+    words = f"from {np.mean(before):.3f} to {np.mean(after):.3f}"
     bands = "".join(
         f'<path class="band" style="stroke:{tint}" d="M{min(part):.1f} {height / 2}H{max(part):.1f}"/>'
         for part, tint in ((early, "var(--still)"), (late, colour))
