@@ -112,6 +112,35 @@ def test_norms_hand_over_scales_whatever_their_weights_are() -> None:
         assert bool(spec.mappings().rotations) == rotates
 
 
+class OnePlus(nn.Module):
+    """An RMS norm that scales by 1 + w, as Gemma's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
+
+
+@pytest.mark.parametrize("start", [True, False], ids=["w = 0", "any w"])
+def test_norms_that_scale_by_one_plus_their_weight_hand_over_scales(start: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), OnePlus(), nn.Linear(8, 3)).double().eval()
+    x = torch.randn(4, 5).double()
+    with torch.no_grad():
+        model[1].weight *= not start
+    spec = pg.derive(model, (x,), kinds="all")
+    found = spec.mappings()
+    (scale,) = found.scales
+    assert ((scale.source, scale.readers), scale.plain, found.added) == (("1", ("2",)), True, {"1.weight": 1.0})
+    assert pg.PermutationSpec.from_json(spec.to_json()).mappings() == found
+    assert bool(found.rotations) == start
+    s, state = torch.rand(8).double() + 0.5, model.state_dict()
+    state = state | {"1.weight": s * (1 + state["1.weight"]) - 1, "2.weight": state["2.weight"] / s}
+    torch.testing.assert_close(torch.func.functional_call(model, state, x), model(x))
+
+
 def test_queries_and_keys_are_no_pair_of_layers() -> None:
     """Both write: a tool that divides the columns of the keys would change the function."""
     found = transfers(ROW["BertModel"]).mappings()

@@ -57,6 +57,8 @@ CHANGES = {
         ("layouts", "2.bias"), [[3], [[[0], [[0, 2, 1]], []], [[1], [[0, 1, 1]], []]]], "do not cover it"
     ),
     "another shape": (("shapes", "2.bias"), [4], "the layout of 2.bias is not of its shape"),
+    "a number added as text": (("transfers",), lambda t: t | {"added": {"0.weight": "1"}}, "a finite number is needed"),
+    "a number added to nothing": (("transfers",), lambda t: t | {"added": {"9.weight": 1}}, "adds to a tensor that"),
     "a parameter more": (("parameters",), lambda p: [*p, "9.weight"], "names a tensor that it does not have"),
     "a tie of no node": (("ties", "ties"), [[0, 99, 0]], "a tie of no node"),
     "a pin of no node": (("ties", "pins"), [[99, "x"]], "a pin of no node"),

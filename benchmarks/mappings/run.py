@@ -1,6 +1,6 @@
 """Do tables of smooth and balance layers, written by hand for each architecture, agree with what is derived?
 
-    python -m benchmarks.mappings.run [--wheel FILE] [--only TEXT] [--again]
+    python -m benchmarks.mappings.run [--wheel FILE] [--only PATTERN] [--again]
 
 Reads the AWQ and SmoothQuant tables of llm-compressor out of its wheel (fetched by pip, without its dependencies), as
 syntax. For each model class of transformers that the tables name, and each causal language model, for which the tool
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
 import time
@@ -71,6 +72,7 @@ def measure(kind: type[nn.Module], tables: dict[str, Patterns]) -> dict[str, Any
             "ours more": len(own) - shared,
             "missed": missed,
             "wrong ones": wrong,
+            "more ones": sorted(f"{source} → {', '.join(sorted(readers))}" for source, readers in own - named),
         }
     return row
 
@@ -109,7 +111,7 @@ def _too_long(*_: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheel", type=Path, help="a wheel of llm-compressor that is here already")
-    parser.add_argument("--only", default="", help="classes with this in their names")
+    parser.add_argument("--only", default="", help="classes whose names match this pattern")
     parser.add_argument("--again", action="store_true", help="measure also what is measured")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -123,11 +125,11 @@ def main() -> None:
         "classes": len(classes(registries)),
         "models": {},
     }
-    if RESULT.exists() and not options.again:
+    if RESULT.exists():
         data["models"] = json.loads(RESULT.read_text())["models"]
     signal.signal(signal.SIGALRM, _too_long)
     for name in classes(registries):
-        if options.only not in name or name in data["models"]:
+        if not re.search(options.only, name) or (name in data["models"] and not options.again):
             continue
         tables = {
             tool: patterns(registries[tool].get(name) or modules[tool][fallback])

@@ -18,7 +18,7 @@ from permgraph.algebra.shifts import Shifts
 from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
-from permgraph.symmetry.affine import Image, images, uniform_among
+from permgraph.symmetry.affine import Image, images, through_images, uniform_among
 from permgraph.symmetry.changes import LARGEST
 from permgraph.symmetry.flow import Flow
 from permgraph.symmetry.groups import Grouping
@@ -160,13 +160,16 @@ class Derivation:
         """What may move between layers; scales of norms also where these are held."""
         if self.kinds != "all":
             return Mappings()
-        held = {key for name in self.grouping.changes.held for key in self.aliases[name]}
         turning = scaling = self.grouping.groups(self.aliases), _reached(layouts, self.program.names)
-        if held:
-            free = self._grouping(())
-            keyed = {key: free.layout(name) for key, name in self.program.names.items() if key in layouts}
-            scaling = free.groups(self.aliases), _reached(keyed, self.program.names)
-        return mappings(scaling, turning, Flow(self.program))
+        added = {name: image for name, image in self._images.items() if image.map.offset}
+        if self.grouping.changes.held or added:
+            program = through_images(self.program, added) if added else self.program
+            whole = Derivation(program, self.outputs, self.tie, self.kinds) if added else self
+            free = whole._grouping(())
+            keyed = {key: free.layout(name) for key, name in program.names.items() if key in layouts}
+            scaling = free.groups(whole.aliases), _reached(keyed, program.names)
+        numbers = {key: added[name].map.offset / added[name].map.slope for name in added for key in self.aliases[name]}
+        return mappings(scaling, turning, Flow(self.program), numbers)
 
     def _limits(self) -> dict[str, tuple[str, ...]]:
         """Free group -> why its kind is no larger."""

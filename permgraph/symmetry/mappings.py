@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -84,16 +84,20 @@ class Mappings:
     Attributes:
         scales: from a layer to others; where a group allows any invertible map, its scales are among them.
         rotations: orthogonal or any invertible maps, and where their inverse goes.
+        added: parameter -> c of those that the model reads as c + w, as norms that scale by 1 + w: a scale multiplies
+            or divides c + w.
 
     """
 
     scales: tuple[Transfer, ...] = ()
     rotations: tuple[Transfer, ...] = ()
+    added: Mapping[str, float] = field(default_factory=dict)
 
     def layers(self) -> list[dict[str, Any]]:
         """The plain scales as `{"smooth_layer": name, "balance_layers": [names]}`, for tools that smooth activations.
 
-        The names are exact, not patterns. AWQ and SmoothQuant recipes of llm-compressor take such pairs.
+        The names are exact, not patterns. AWQ and SmoothQuant recipes of llm-compressor take such pairs. Of a norm
+        in `added` a tool has to scale what the norm multiplies with, as llm-compressor does for 1 + w.
         """
         return [{"smooth_layer": one.source, "balance_layers": list(one.readers)} for one in self.scales if one.plain]
 
@@ -102,11 +106,15 @@ class Mappings:
         return "\n".join(lines) or "nothing moves between layers"
 
 
-def mappings(scaling: Group, turning: Group, flow: Flow) -> Mappings:
-    """All of a group: `turning` is the one in which norms are held, `scaling` the one without that."""
+def mappings(scaling: Group, turning: Group, flow: Flow, added: Mapping[str, float]) -> Mappings:
+    """All of a group: `turning` is the one in which norms are held, `scaling` the one without that.
+
+    In `scaling` the parameters of `added` stand for c + w.
+    """
     scales = _transfers(*scaling, flow, lambda kind: kind.has_scales)
     rotations = _transfers(*turning, flow, lambda kind: kind.mixes)
-    return Mappings(tuple(scales), tuple(rotations))
+    moved = {name for one in scales for name, _, _ in (*one.takes, *one.gives)}
+    return Mappings(tuple(scales), tuple(rotations), {name: c for name, c in added.items() if name in moved})
 
 
 def _transfers(

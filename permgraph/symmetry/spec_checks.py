@@ -44,6 +44,7 @@ def require_coherent(spec: PermutationSpec) -> None:
         for name, dim, _ in (*one.takes, *one.gives):
             _require(dim < len(spec.shapes.get(name, ())), f"{one.group} is moved along an axis that is not there")
         _require(bool(one.takes and one.gives), f"{one.group} moves from no layer, or into none")
+    _require(all(name in spec.shapes for name in spec.transfers.added), "it adds to a tensor that it does not have")
     _require_ties(spec, groups)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from permgraph.errors import SpecMismatchError
@@ -63,7 +64,8 @@ def _to_data(spec: PermutationSpec) -> dict[str, Any]:
         "inputs": spec.inputs,
         "streams": [[stream.places, _layout_data(stream.layout)] for stream in spec.streams],
         "unread": dict(spec.unread),
-        "transfers": {kind: [_transfer_data(one) for one in getattr(spec.transfers, kind)] for kind in TRANSFERS},
+        "transfers": {kind: [_transfer_data(one) for one in getattr(spec.transfers, kind)] for kind in TRANSFERS}
+        | {"added": dict(spec.transfers.added)},
         "limits": dict(spec.limits),
         "shifts": [[s.tensor, s.part, s.dimension, s.along, s.reasons] for s in spec.shifts],
     }
@@ -108,13 +110,18 @@ def _from_data(data: dict[str, Any]) -> PermutationSpec:
             name: tuple(tuple(tuple((start, stop) for start, stop in runs) for runs in block) for block in blocks)
             for name, blocks in data.get("unread", {}).items()
         },
-        transfers=Mappings(*(tuple(map(_transfer, data.get("transfers", {}).get(kind, ()))) for kind in TRANSFERS)),
+        transfers=_mappings(data.get("transfers", {})),
         limits={name: tuple(reasons) for name, reasons in data.get("limits", {}).items()},
         shifts=tuple(
             Shift(name, part, dimension, tuple(along), tuple(reasons))
             for name, part, dimension, along, reasons in data.get("shifts", ())
         ),
     )
+
+
+def _mappings(data: Mapping[str, Any]) -> Mappings:
+    scales, rotations = (tuple(map(_transfer, data.get(kind, ()))) for kind in TRANSFERS)
+    return Mappings(scales, rotations, dict(data.get("added", {})))
 
 
 def _transfer(item: list[Any]) -> Transfer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from permgraph.errors import SpecMismatchError
@@ -37,6 +38,12 @@ def number(value: Any, where: str) -> None:
     """A small whole number of either sign."""
     if type(value) is not int or not -8 <= value <= 8:
         raise _wrong(where, "a small whole number is needed")
+
+
+def real(value: Any, where: str) -> None:
+    """A finite number."""
+    if type(value) not in (int, float) or not isfinite(value):
+        raise _wrong(where, "a finite number is needed")
 
 
 def one_of(*allowed: Any) -> Check:
@@ -138,7 +145,7 @@ SPECIFICATION = fields(
     inputs=many(row(text, SHAPE)),
     streams=many(row(many(text), LAYOUT)),
     unread=named(many(many(many(row(count, count))))),
-    transfers=fields(scales=TRANSFERS, rotations=TRANSFERS),
+    transfers=fields(scales=TRANSFERS, rotations=TRANSFERS, added=named(real), optional=("added",)),
     limits=named(many(text)),
     shifts=many(row(text, text, count, many(count), many(text))),
     optional=("held", "inputs", "limits", "shifts", "streams", "transfers", "unread"),
