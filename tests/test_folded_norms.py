@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.symmetry.folding import IDLE, NO_READER
+from permgraph.symmetry.folding import NO_READER
 
 
 class Scaled(nn.Module):
@@ -94,5 +95,32 @@ def test_other_functions_of_a_weight_stay(scale: Callable[[Tensor], Tensor]) -> 
     assert not pg.fold(built(scale), INPUTS).folded
 
 
-def test_nothing_is_folded_where_the_stream_would_not_mix_all_the_same() -> None:
-    assert pg.fold(built(lambda w: 1 + w, after=True), INPUTS).report == {"weight": IDLE, "last": NO_READER}
+def test_a_norm_after_a_block_keeps_its_weight() -> None:
+    report = pg.fold(built(lambda w: 1 + w, after=True), INPUTS).report
+    assert report == {"weight": ("b.weight",), "last": NO_READER}
+
+
+class Tied(nn.Module):
+    """A stream that is read by what writes it; with a norm on its way, untying lets it not rotate all the same."""
+
+    def __init__(self, *, after: bool) -> None:
+        super().__init__()
+        self.inner = Scaled(lambda w: 1 + w, after=after)
+        self.inner.a, self.inner.out = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.inner.out.weight = self.inner.a.weight
+        self.norm = nn.Parameter(torch.rand(8) + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.inner
+        x = F.embedding(x, inner.a.weight)
+        h = inner.b(normalised(x) * inner.scale(inner.weight))
+        h = normalised(h) * inner.last if inner.after else h
+        return inner.out(normalised(x + h) * self.norm)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_tied_weight_comes_apart_only_where_the_stream_rotates_then(after: bool) -> None:
+    torch.manual_seed(0)
+    folded = pg.fold(Tied(after=after).eval(), (torch.arange(6)[None],), untie=True)
+    assert folded.untied == (() if after else ("inner.out.weight",))
+    assert ("norm" in folded.folded) is not after

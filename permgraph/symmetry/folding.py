@@ -20,7 +20,6 @@ from permgraph.tracing.capture import Program, as_args, capture
 
 ZEROS = "it has elements that are 0"
 NO_READER = "what it scales is not only read by weights that can take the scale"
-IDLE = "what it scales would not mix: another norm of the same stream keeps its weight"
 TIED = "it is read by a weight that is tied; untie=True gives the reader a weight of its own"
 
 
@@ -90,7 +89,7 @@ def foldable(
     if untie:
         apart = separated(model, shared)
         found = replace(Foldable.of(capture(apart, as_args(args), kwargs)), untied=shared)
-        if len(found.elements) > len(plain.elements):
+        if len(found.of_use) > len(plain.of_use):
             return found
     return replace(plain, may_untie=not untie)
 
@@ -122,7 +121,7 @@ def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
 class Foldable:
     """The weights of norms that are between streams which would mix without them, and the groups that scale them.
 
-    Those that are `stuck` scale what is read elsewhere too; with them in place folding the `idle` ones is of no use.
+    Those that are `stuck` scale what is read elsewhere too; with them in place, those `of_use` let a stream mix.
     `spec` is the group of the model whose parameters are the `maps` of these weights.
     """
 
@@ -130,7 +129,7 @@ class Foldable:
     elements: Mapping[str, tuple[Cell, Move]]
     maps: Mapping[str, Affine]
     stuck: tuple[str, ...]
-    idle: tuple[str, ...] = ()
+    of_use: frozenset[str]
     untied: tuple[str, ...] = ()
     may_untie: bool = False
 
@@ -143,10 +142,8 @@ class Foldable:
         spec = Derivation(through_images(program, {name: known[name] for name in wanted}), "fixed", {}, "all").spec
         found = {name: scaling for name in wanted if (scaling := _scaling(spec, name, wanted)) is not None}
         stuck = tuple(name for name in wanted if name not in found)
-        of_use = derivation.held_of(found) if stuck else found
-        of_use = {name: scaling for name, scaling in found.items() if name in of_use}
-        idle = tuple(name for name in found if name not in of_use)
-        return cls(spec, of_use, {name: known[name].map for name in wanted}, stuck, idle)
+        of_use = derivation.held_of(found) if stuck else frozenset(found)
+        return cls(spec, found, {name: known[name].map for name in wanted}, stuck, of_use)
 
     def folded(self, states: Sequence[Mapping[str, Tensor]]) -> list[Folded]:
         """Models of one architecture, folded alike: a weight that one of them cannot fold stays in all."""
@@ -192,7 +189,7 @@ class Foldable:
             element[move.group] = Monomial(part.index, scale)
             axes = self.spec[move.group].axes
             report[name] = tuple(key for key, _ in axes if key != name and not is_vector(self.spec.shapes[key]))
-        report |= dict.fromkeys(self.stuck, TIED if self.may_untie else NO_READER) | dict.fromkeys(self.idle, IDLE)
+        report |= dict.fromkeys(self.stuck, TIED if self.may_untie else NO_READER)
         return element, report
 
 
