@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from zoo_rows import Case
 
 from permgraph import PermutationSpec, derive
+from permgraph.algebra.kinds import Kind
 from permgraph.symmetry.cells import Cell, Leaf, Move
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.verification import certify
@@ -94,17 +95,28 @@ SLOW = (
 )
 
 
+KINDS = ("permutation", "signed", "all")
+QUICK_KINDS = {("residual mlp", "all"), ("attention near uniform", "all")}
+
+
 def models() -> Iterator[object]:
-    rows = {row.name: row.build for row in zoo.ROWS}
-    for name, build in [*OWN.items(), *((name, rows[name]) for name in QUICK)]:
-        yield pytest.param(build, id=name)
-    for name in SLOW:
-        yield pytest.param(rows[name], id=name, marks=pytest.mark.slow)
+    rows = {row.name: row.build for row in zoo.ROWS} | OWN
+    for name in (*OWN, *QUICK, *SLOW):
+        for kinds in KINDS:
+            quick = (kinds == KINDS[0] and name not in SLOW) or (name, kinds) in QUICK_KINDS
+            yield pytest.param(rows[name], kinds, id=f"{name}-{kinds}", marks=() if quick else pytest.mark.slow)
 
 
-def mutated(cell: Cell, groups: dict[str, int]) -> Iterator[tuple[Move, ...]]:
-    """The moves of a cell with one wrong: dropped, on another axis, of another group, or the same in every row."""
+def mutated(
+    cell: Cell, groups: Mapping[str, object], kinds: Mapping[str, Kind] | None = None
+) -> Iterator[tuple[Move, ...]]:
+    """The moves of a cell with one wrong.
+
+    It is dropped, on another axis, of another group of the same size and kind, the same in every row, or, in a group
+    that does more than permute, the inverse.
+    """
     for k, move in enumerate(cell.moves):
+        kind = (kinds or {}).get(move.group, Kind.PERMUTATION)
         before, after = cell.moves[:k], cell.moves[k + 1 :]
         yield (*before, *after)
         if len(move.leaves) == 1:
@@ -113,32 +125,35 @@ def mutated(cell: Cell, groups: dict[str, int]) -> Iterator[tuple[Move, ...]]:
             for other, leaf in enumerate(cell.leaves):
                 if other not in taken and leaf.size == size:
                     yield (*before, replace(move, leaves=(other,)), *after)
-        if move.keys:
+        if move.keys and not kind.mixes:
             yield (*before, replace(move, keys=tuple(() for _ in move.keys)), *after)
-        for name, size in groups.items():
-            if name != move.group and size == groups.get(move.group):
+        for name, alike in groups.items():
+            if name != move.group and alike == groups.get(move.group):
                 yield (*before, replace(move, group=name), *after)
+        if kind is not Kind.PERMUTATION:
+            yield (*before, replace(move, power=-move.power), *after)
 
 
 def mutants(spec: PermutationSpec, seed: int) -> list[tuple[str, PermutationSpec]]:
     """Specifications that differ from this one in one move on one tensor, drawn over all tensors."""
-    plain = {group.name: group.size for group in spec.groups if not group.depends_on}
+    plain = {group.name: (group.size, group.kind) for group in spec.groups if not group.depends_on}
+    kinds = {group.name: Kind(group.kind) for group in spec.groups}
     found = []
     for name, layout in spec.layouts.items():
         for k, cell in enumerate(layout.cells):
             fused = plain if all(move.group in plain for move in cell.moves) else {}
-            for moves in mutated(cell, fused):
+            for moves in mutated(cell, fused, kinds):
                 cells = (*layout.cells[:k], Cell(cell.offsets, cell.leaves, moves), *layout.cells[k + 1 :])
                 wrong = replace(spec, layouts={**spec.layouts, name: Layout(layout.shape, cells)})
                 found.append((f"{name}: {cell.moves} -> {moves}", wrong))
     return [found[k] for k in np.random.default_rng(seed).permutation(len(found))]
 
 
-@pytest.mark.parametrize("build", list(models()))
-def test_every_mutant_that_changes_the_function_is_caught(build: Callable[[], Case]) -> None:
+@pytest.mark.parametrize(("build", "kinds"), list(models()))
+def test_every_mutant_that_changes_the_function_is_caught(build: Callable[[], Case], kinds: str) -> None:
     case = build()
     judged = unfilled(case)
-    spec, program = derive(case.model, case.args, case.kwargs), capture(case.model, case.args, case.kwargs)
+    spec, program = derive(case.model, case.args, case.kwargs, kinds=kinds), capture(case.model, case.args, case.kwargs)
     inputs, state = bind(program, case.args, case.kwargs), case.model.state_dict()
     wrong = (one for one in mutants(spec, 0) if max(error(judged, one[1], seed) for seed in (0, 1)) > CLEAR)
     tried = list(islice(wrong, MOST))
@@ -150,7 +165,7 @@ def test_every_mutant_that_changes_the_function_is_caught(build: Callable[[], Ca
 def test_mutants_are_of_all_kinds() -> None:
     leaves = (Leaf(0, 4, 1), Leaf(1, 2, 2), Leaf(1, 2, 1), Leaf(2, 4, 1))
     cell = Cell((0, 0, 0), leaves, (Move("a", (0,)), Move("b", (2,), ((1,),))))
-    found = list(mutated(cell, {"a": 4, "c": 4}))
+    found = list(mutated(cell, {"a": 4, "c": 4}, {"b": Kind.SIGNED}))
     first, second = cell.moves
     assert found == [
         (second,),
@@ -158,4 +173,5 @@ def test_mutants_are_of_all_kinds() -> None:
         (Move("c", (0,)), second),
         (first,),
         (first, Move("b", (2,), ((),))),
+        (first, replace(second, power=-1)),
     ]
