@@ -103,7 +103,7 @@ def test_two_names_for_one_weight_are_refused_when_weights_are_read_as_needed(tm
     name = next(iter(state))
     save_file(state | {f"_orig_mod.{name}": state[name].clone()}, b / "model.safetensors", {"format": "pt"})
     told = run("merge", a, b, "--max-memory", "1GB", "--out", tmp_path / "out", code=1)
-    require_error(told, f"both stand for '{name}'")
+    require_error(told, f"are both names of '{name}'")
 
 
 class Shifted(nn.Module):
