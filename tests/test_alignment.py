@@ -220,7 +220,7 @@ REFUSED = {
     "an option that is misspelt": (
         lambda a, b: pg.align(a, b, vectors(), point_weight={}),
         pg.OptionError,
-        "has no option point_weight: it has point_weights; did you mean point_weights",
+        "has no option point_weight: it has point_weights, within; did you mean point_weights",
     ),
     "a mix without its share": (
         lambda a, b: pg.align(a, b, vectors(), method="mix"),
