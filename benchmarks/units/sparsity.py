@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from benchmarks.measured_with import measured_with
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "sparsity.json"
 ENCODER = ROOT / "permgraph" / "demo" / "assets" / "speech"
+SEARCH = "apex_permutation_search"
 UNITS = 24
 
 
@@ -47,12 +49,9 @@ def spread(weight: Tensor) -> Tensor:
 
 def searched(weight: Tensor) -> tuple[Tensor, float]:
     """The order of columns that NVIDIA's search finds, and its seconds."""
-    from apex_permutation_search.channel_swap import Channel_Swap
-    from apex_permutation_search.permutation_utilities import use_gpu
-
-    use_gpu(initial_override=False)
+    import_module(f"{SEARCH}.permutation_utilities").use_gpu(initial_override=False)
     start = time.process_time()
-    *_, order = Channel_Swap(weight.double().numpy().copy())
+    *_, order = import_module(f"{SEARCH}.channel_swap").Channel_Swap(weight.double().numpy().copy())
     return torch.tensor(np.array(order)), time.process_time() - start
 
 
