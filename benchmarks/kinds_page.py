@@ -102,11 +102,11 @@ def _own(data: Mapping[str, Any], key: str) -> list[Row]:
 
 def _whole(data: Mapping[str, Any], key: str) -> list[Row]:
     """A row of all pairs, so that means compare; of learning the one from weights, else [], where a pair is missing."""
-    for name in (key, f"{key}-from-weights"):
-        own = _own(data, name)
-        if len(own) == len(_own(data, "plain")):
-            return own
-    return []
+    return next((_own(data, name) for name in (key, f"{key}-from-weights") if _is_whole(data, name)), [])
+
+
+def _is_whole(data: Mapping[str, Any], key: str) -> bool:
+    return len(_own(data, key)) == len(_own(data, "plain"))
 
 
 def _row(name: str, data: Mapping[str, Any], key: str) -> list[str]:
@@ -184,7 +184,7 @@ def lowest(found: Results) -> str:
     """For each architecture the row of the lowest barrier without data, of those that only move B, and of all."""
     lines = []
     for name, data in found.items():
-        full = [key for key in _keys(data) if _whole(data, key)]
+        full = [key for key in _keys(data) if _is_whole(data, key)]
         linear = [key for key in full if _own(data, key)[0]["merged"] == "linear"]
         free = [key for key in linear if _inputs(_own(data, key)[0]) == "0"]
         said = [f"{what} {_said(data, keys)}" for what, keys in zip(WHAT, (free, linear, full), strict=True)]
