@@ -90,7 +90,7 @@ def _share(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError("text is needed")
     return value
 
