@@ -100,7 +100,7 @@ half way, means over pairs of models that were trained apart.
 | one model that matters more | `weight=0.9`, or `{"attention": 0.5, "default": 0.9}` | `--weight 0.9` |
 
 Convolutional networks and MLPs have no rotations: there `kinds="all"` finds what permutations find, and scales.
-`python examples/two_vits.py` does the first two rows on two small transformers.
+`python docs/examples/two_vits.py` does the first two rows on two small transformers.
 """
 TRANSFORMERS = """## Transformers
 

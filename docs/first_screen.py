@@ -1,11 +1,11 @@
-"""Runs `examples/two_vits.py` and writes what it prints into the README: python docs/first_screen.py"""
+"""Runs `docs/examples/two_vits.py` and writes what it prints into the README: python docs/first_screen.py"""
 
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMAND = "python examples/two_vits.py"
+COMMAND = "python docs/examples/two_vits.py"
 MARKS = "<!-- printed by docs/first_screen.py -->", "<!-- to here -->"
 
 

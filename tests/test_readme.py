@@ -47,9 +47,10 @@ def test_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_first_screen_is_what_the_example_prints() -> None:
-    shown = re.search(r"```\n\$ python examples/two_vits.py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    text = README.read_text(encoding="utf-8")
+    shown = re.search(r"```\n\$ python docs/examples/two_vits.py\n(.*?)```", text, re.DOTALL)
     assert shown is not None
-    example = runpy.run_path(str(README.parent / "examples" / "two_vits.py"))
+    example = runpy.run_path(str(README.parent / "docs" / "examples" / "two_vits.py"))
     assert_alike(list(example["lines"](example["STEPS"])), shown[1].splitlines(), "")
 
 

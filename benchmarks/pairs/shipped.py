@@ -1,4 +1,4 @@
-"""Writes `examples/vits`: the first two ViTs as ordinary checkpoints, and some images of Fashion-MNIST.
+"""Writes `docs/examples/vits`: the first two ViTs as ordinary checkpoints, and some images of Fashion-MNIST.
 
 python -m benchmarks.pairs.shipped      # after python -m benchmarks.pairs.train vit
 """
@@ -13,7 +13,7 @@ import torch
 from benchmarks.pairs.data import DEVIATION, MEAN, fashion
 from benchmarks.pairs.train import trained
 
-FOLDER = Path(__file__).parents[2] / "examples" / "vits"
+FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "vits"
 UNLABELLED, HELD_OUT = 512, 500
 
 

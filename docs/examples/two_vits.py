@@ -1,4 +1,4 @@
-"""Merges two vision transformers that were trained apart, and keeps what both can do: python examples/two_vits.py
+"""Merges two vision transformers that were trained apart, and keeps what both can do: python docs/examples/two_vits.py
 
 Two ViTs of 140,000 parameters, trained on Fashion-MNIST from different seeds, are in `vits` as ordinary checkpoints,
 with a few images: some without labels to learn from, and others to judge by.
