@@ -66,7 +66,8 @@ def test_the_picture_has_a_curve_for_each_and_is_written(tmp_path: Path) -> None
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(pg.OptionError, match=r"permgraph\[plot\]"):
         plot_barriers({})
 

@@ -164,6 +164,14 @@ def test_unets_of_pipelines_with_other_input_channels(tmp_path: Path) -> None:
     assert "input channels: the first 4 are the same in both and merged, the last 5 of B left out" in out
     assert kind.from_pretrained(tmp_path / "out").config.in_channels == 4
     assert "from diffusers import UNet2DConditionModel" in (tmp_path / "out" / "README.md").read_text()
+
+
+@quiet
+@needs_diffusers
+@pytest.mark.slow
+def test_a_moved_unet_with_other_input_channels_computes_what_it_did(tmp_path: Path) -> None:
+    kind = diffusers_beside.load().UNet2DConditionModel
+    a, b = unets(tmp_path, 4, 9)
     run("align", a, b, "--out", tmp_path / "moved")
     before, after = (kind.from_pretrained(folder).eval() for folder in (b, tmp_path / "moved"))
     given = torch.randn(1, 9, 16, 16), torch.tensor([3]), torch.randn(1, 5, 8)

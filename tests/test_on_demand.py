@@ -170,7 +170,9 @@ def test_sites_that_are_cut_give_the_same_sums(pairs, monkeypatch):
     assert one == two
 
 
-@pytest.mark.parametrize("name", ["Llama", pytest.param("BERT", marks=pytest.mark.slow), "ResNet"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("Llama", "BERT")), "ResNet"]
+)
 def test_a_proof_without_matrices_finds_every_wrong_layout(pairs, name):
     """The proof takes matrices at random, not from the files: a specification that leaves one out is refused."""
     a = load(str(pairs / name / "a"), on_demand=True)

@@ -78,7 +78,7 @@ def test_the_element_depends_on_neither_room_nor_batches_in_step(pair, batches, 
 def test_a_weight_is_read_once_for_all_batches_in_step(pair, batches, counted, room, in_step, most):
     """Beside the looks for values that are not finite and for relatives, and the proof, which read it once each."""
     a, b = (load(str(pair / side), on_demand=True) for side in "ab")
-    name = "encoder.layer.1.output.dense.weight"
+    name = "encoder.layer.0.output.dense.weight"
     pg.align(a, b, batches, groups=(), within=Within(room, in_step))
     others = counted[name]
     pg.align(a, b, batches, within=Within(room, in_step))

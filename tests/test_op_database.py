@@ -60,7 +60,8 @@ NOT_JUDGED = {
 
 def test_every_operation_with_a_rule_is_judged() -> None:
     judged = {example.op for example in (*EXAMPLES, *RARE)} | {name for entry in ENTRIES for name in names_of(entry)}
-    assert set(RULES) - judged == NOT_JUDGED.keys()
+    own = {name for name, found in RULES.items() if found.__module__.startswith("permgraph.rules.")}
+    assert own - judged == NOT_JUDGED.keys()
 
 
 def test_no_rule_of_a_rare_operation_claims_too_much() -> None:

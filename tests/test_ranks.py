@@ -39,6 +39,7 @@ def pair_of_processes(port, *words):
     return [started("-m", "permgraph", *words, RANK=str(k), LOCAL_RANK=str(k), **shared) for k in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_users_group_find_what_one_finds(tmp_path):
     processes = [started(in_ranks.__file__, rank, tmp_path / "store") for rank in range(2)]
     first, second = (process.communicate(timeout=120) for process in processes)
