@@ -24,8 +24,9 @@ SPARSITY = """## How much does an order of units keep under 2:4 sparsity?
 Feed-forward units of the speech encoder that the demo ships, in another order by `spec.reorder`; the share of the
 absolute sum of the output weights that the two largest of every four neighbours have. *Spread* is the order of
 [units](units.md): two of the larger and two of the smaller columns to each four. *Search* is NVIDIA's `Channel_Swap`;
-it is in no package on PyPI, and slow without its CUDA kernels, so it orders the first {units} units alone. *Outputs
-differ*: the largest gap between the outputs of the encoder as stored and reordered, in float32.
+it is in no package on PyPI, and slow without its CUDA kernels, so it orders the first {units} units alone. Its figures
+are those of its path for the CPU, written out again by hand, not of its own file. *Outputs differ*: the largest gap
+between the outputs of the encoder as stored and reordered, in float32.
 """
 
 
