@@ -51,7 +51,7 @@ def test_the_first_screen_is_what_the_example_prints() -> None:
     shown = re.search(r"```\n\$ python docs/examples/two_vits.py\n(.*?)```", text, re.DOTALL)
     assert shown is not None
     example = runpy.run_path(str(README.parent / "docs" / "examples" / "two_vits.py"))
-    assert_alike(list(example["lines"](example["STEPS"])), shown[1].splitlines(), "")
+    assert_alike(list(example["lines"](example["STEPS"])), shown[1].splitlines(), "out/merged")
 
 
 def assert_alike(lines: list[str], shown: list[str], out: str) -> None:
