@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-Table = Callable[[Sequence[str], list[list[str]]], str]
+from table_cells import table
+
 TOOLS = ("AWQ", "SmoothQuant")
 OPEN = ("skipped", "no weight", "not matched", "unused", "packed", "unclear")
 PAGE = """# Tables by hand, and what is derived
@@ -35,7 +36,7 @@ alone; where the input has no more tokens than it picks, as here, the proof does
 """
 
 
-def mappings_page(data: dict[str, Any], table: Table) -> Iterator[str]:
+def mappings_page(data: dict[str, Any]) -> Iterator[str]:
     """Sums, then what is wrong, what is missed, and every model."""
     rows: dict[str, dict[str, Any]] = {name: row for name, row in data["models"].items() if "failed" not in row}
     yield PAGE.format(**data, built=len(rows), named=sum(bool(row["named"]) for row in rows.values()))

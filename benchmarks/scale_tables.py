@@ -1,11 +1,36 @@
-"""Sections of the page of benchmarks: what size costs, in assignments and in models larger than memory."""
+"""Sections of the page of benchmarks: what size costs, in derivations, assignments and models larger than memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from table_cells import DASH, percent, seconds, table
+from table_cells import DASH, order, percent, seconds, table
+
+SCALING = """## What does a derivation add to `torch.export`, and how does it grow with depth and unrolled steps?
+
+    python benchmarks/scaling.py
+
+All on meta, {threads} thread, torch {torch}; each measurement in a process of its own, seconds of processor
+time, the least of {repeat} repetitions. *Before* is the peak of the process when the clock starts: interpreter and
+libraries.
+"""
+
+
+def scaling_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row for each model."""
+    yield SCALING.format(repeat=data["rows"][0]["repeat"], **data)
+    head = ("model", "parameters", "nodes", "groups", "order", "export, s", "derive, s", "ratio", "before, MB")
+    head = (*head, "peak of export, MB", "peak of derive, MB")
+    yield table(head, [_scaling_row(row) for row in data["rows"]])
+
+
+def _scaling_row(row: dict[str, Any]) -> list[str]:
+    integers = [f"{row[key]:,}" for key in ("parameters", "nodes", "groups")]
+    times = [seconds(row["export_seconds"]), seconds(row["derive_seconds"]), f"{row['ratio']:.2f}"]
+    sizes = [str(row[key]) for key in ("before_mb", "export_peak_mb", "derive_peak_mb")]
+    return [row["name"], *integers, order(row["log10_order"]), *times, *sizes]
+
 
 ASSIGNMENTS = """## How fast is one large assignment, and is it the optimum?
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-Table = Callable[[Sequence[str], list[list[str]]], str]
+from table_cells import table
 
 STEPS = """## What does a new user need, and how fast do the first commands answer?
 
@@ -27,7 +27,7 @@ in random order; *in A's order* is what mergekit makes of B before that. *Indepe
 """
 
 
-def first_steps_section(data: dict[str, Any], table: Table) -> Iterator[str]:
+def first_steps_section(data: dict[str, Any]) -> Iterator[str]:
     """The walk from the wheel to a merged folder, and the least times of single commands."""
     wheel = data["install"]
     yield STEPS.format(bytes=wheel["wheel_bytes"], load=data["load"], after=data["load_after"], cores=data["cores"])
@@ -36,7 +36,7 @@ def first_steps_section(data: dict[str, Any], table: Table) -> Iterator[str]:
     yield table(("typed", "clock, s", "processor, s"), cells)
 
 
-def mergekit_section(data: dict[str, Any], table: Table) -> Iterator[str]:
+def mergekit_section(data: dict[str, Any]) -> Iterator[str]:
     """Loss of what each method of mergekit made of each pair."""
     yield MERGEKIT.format(**data)
     for name, pair in data["pairs"].items():

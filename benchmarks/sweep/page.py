@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
-Table = Callable[[Sequence[str], list[list[str]]], str]
+from table_cells import table
+
 OUTCOMES = ("certified", "unsound", "failed", "not traced", "timeout", "not built")
 PAGE = """# Architectures beyond the zoo
 
@@ -27,7 +28,7 @@ LEAST = 0.98
 TRACED = ("certified", "unsound", "failed", "timeout")
 
 
-def sweep_page(data: dict[str, Any], table: Table) -> Iterator[str]:
+def sweep_page(data: dict[str, Any]) -> Iterator[str]:
     """Counts by source, then every model that is not certified, or of which less than 98 % moves."""
     rows: dict[str, dict[str, Any]] = data["models"]
     yield PAGE
