@@ -1,4 +1,4 @@
-"""Weights read as they are needed (--max-memory): the same output, little in memory, and what is refused."""
+"""Weights read as they are needed (`--max-memory`): the same output with little in memory."""
 
 import dataclasses
 import json
@@ -7,24 +7,19 @@ import pytest
 import torch
 from commands import run
 from folders import bert, checkpoint, hubert_ctc
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from test_storage import SMALL, layout, llama, stored
+from safetensors.torch import load_file
+from test_storage import layout, llama, stored
 from test_verification import without
-from torch import nn
 
 import permgraph as pg
 from permgraph.checkpoints import lazy_state
-from permgraph.checkpoints.lazy_state import LazyState, each_once, small_part
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.open_file import OpenFile
-from permgraph.checkpoints.safetensors_writing import write_safetensors
 from permgraph.comparing.models import Models
-from permgraph.errors import AdapterError, CheckpointError
 from permgraph.matching.weights import objective
 from permgraph.matching.weights.effort import IN_TURN, SIZES
 from permgraph.matching.weights.objective import Pairing
 from permgraph.models.loading import load
-from permgraph.models.transformers_models import hollow_model
 
 MODELS = {
     "Llama, tied": lambda folder, seed: llama(folder, seed, shard="20KB"),
@@ -149,9 +144,9 @@ def test_no_more_than_a_tensor_is_read_at_a_time(pairs, monkeypatch, tmp_path):
     largest = max(tensor.numel() for tensor in a.weights.like.values())
     monkeypatch.setattr(OpenFile, "read_into", watched)
     assert all(parameter.is_meta for parameter in a.model.parameters())
-    found = pg.align(a, b, effort=IN_TURN)
-    assert isinstance(found.state_dict, LazyState)
-    assert isinstance(found.reference, LazyState)
+    alignment = pg.align(a, b, effort=IN_TURN)
+    assert isinstance(alignment.state_dict, LazyState)
+    assert isinstance(alignment.reference, LazyState)
     assert most[0] <= largest * 2
 
 
@@ -185,125 +180,6 @@ def test_a_proof_without_matrices_finds_every_wrong_layout(pairs, name):
     # A key's bias adds the same to all scores of a query, which softmax does not see.
     moved = [name for name in moved if not name.endswith("key.bias") and name not in spec.ties.aliases]
     assert not [name for name in moved if models.certificate(0, without(spec, name), element, batch, 0).ok]
-
-
-def test_matrices_of_a_proof_are_not_read():
-    state = {"matrix": torch.ones(2, 2), "vector": torch.ones(2), "table": torch.ones(2, 2, dtype=torch.long)}
-    like = {name: tensor.to("meta") for name, tensor in state.items()}
-    part = small_part(LazyState(like, state.__getitem__))
-    assert {name: tensor.is_meta for name, tensor in part.items()} == {"matrix": True, "vector": False, "table": False}
-    assert small_part(state) is state
-
-
-def test_a_lazy_state_is_a_mapping_that_keeps_nothing():
-    made = []
-    like = {"x": torch.empty(3, device="meta")}
-    state = LazyState(like | {"y": like["x"]}, lambda name: made.append(name) or torch.arange(3.0))
-    assert (len(state), list(state), "x" in state, "z" in state) == (2, ["x", "y"], True, False)
-    assert state["x"] is not state["x"]
-    assert torch.equal(state.rows("x", 1, 3), torch.tensor([1.0, 2.0]))
-    with pytest.raises(KeyError):
-        state["z"]
-    assert torch.equal(each_once(state, lambda name: state[name] * 2)["y"], 2 * torch.arange(3.0))
-    assert made[-1] == "x"  # the first of two names of one tensor
-
-
-def test_files_written_are_those_of_safetensors(tmp_path):
-    state = {
-        "b": torch.randn(3, 5).T, "a": torch.randn(2, dtype=torch.float64), "c": torch.ones(3, dtype=torch.bool),
-        "ö": torch.randn(4).bfloat16(), "e": torch.empty(0, 3), "s": torch.tensor(2),
-    }  # fmt: skip
-    known = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
-    parts = {name: tensor.split(1) if tensor.dim() else [tensor] for name, tensor in state.items()}
-    write_safetensors(tmp_path / "x.safetensors", known, parts.__getitem__, {"also": "a"})
-    with safe_open(tmp_path / "x.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt", "also": "a"}
-    read = load_file(tmp_path / "x.safetensors")
-    assert read.keys() == state.keys()
-    assert all(torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in state.items())
-    with pytest.raises(CheckpointError, match="which safetensors cannot hold"):
-        write_safetensors(tmp_path / "y.safetensors", {"x": ((), torch.complex128)}, lambda name: [], {})
-
-
-def pickled(folder):
-    state = stored(folder)
-    for path in folder.glob("*.safetensors*"):
-        path.unlink()
-    torch.save(state, folder / "pytorch_model.bin")
-
-
-def renamed(folder):
-    state = stored(folder)
-    for path in folder.glob("*.safetensors*"):
-        path.unlink()
-    state["model.more.weight"] = state.pop("model.norm.weight")
-    state["model.layers.7.mlp.up_proj.weight"] = torch.ones(3)
-    state["lm_head.weight"] = state["lm_head.weight"][1:].clone()
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-REFUSED = {
-    "pickled weights": (pickled, ("2GB",), r"pytorch_model.bin can only be read as a whole"),
-    "other names": (renamed, ("2GB",), r"do not fit LlamaForCausalLM as they are stored: of another shape: lm_head"),
-    "too little memory": (None, ("1MB",), r"--max-memory 1 MB is too little"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(pairs, tmp_path, name):
-    change, more, expected = REFUSED[name]
-    llama(tmp_path / "b", 1, tied=False)
-    if change is not None:
-        change(tmp_path / "b")
-    result = run(
-        "merge", pairs / "Llama" / "a", tmp_path / "b", "--out", tmp_path / "out", "--max-memory", *more, code=1
-    )
-    assert expected.replace("\\", "") in result.stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("reference", ["python:pairs:mlp", "timm:resnet18"])
-def test_models_made_by_code_are_refused(reference):
-    with pytest.raises(CheckpointError, match="is made whole in memory"):
-        load(reference, on_demand=True)
-
-
-def test_a_folder_of_timm_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": {}}))
-    with pytest.raises(CheckpointError, match="timm's models are made whole in memory"):
-        load(str(tmp_path), on_demand=True)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--max-memory", "much"), "a size is a number"),
-        (("--max-memory", "2GB", "--data", ".", "--mix", "0.5"), "by weights or by correlation"),
-        (("--max-memory", "2GB", "--data", ".", "--kinds", "all"), "matches permutations by data"),
-        (("--max-memory", "2GB", "--data", ".", "--merge", "repair"), "runs merged models whole"),
-        (("--max-memory", "2GB", "--device", "cuda"), "computes on the CPU"),
-        (("--max-memory", "2GB", "--loss", "m:f"), "reads them in parts"),
-    ],
-)
-def test_usage(words, expected):
-    result = run("merge", "a", "b", "--out", "c", *words, code=2)
-    assert expected in " ".join(result.stderr.split())
-
-
-def test_a_hollow_model_has_its_buffers_and_no_weights():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    model = hollow_model(LlamaForCausalLM, LlamaConfig(**SMALL))
-    assert all(parameter.is_meta for parameter in model.parameters())
-    whole = LlamaForCausalLM(LlamaConfig(**SMALL))
-    for (name, buffer), (other, wanted) in zip(model.named_buffers(), whole.named_buffers(), strict=True):
-        assert name == other
-        assert torch.equal(buffer, wanted)
-    assert not nn.Linear(2, 2).weight.is_meta  # the hook is gone
-    config = LlamaConfig(**SMALL)
-    config.vocab_size = -1
-    with pytest.raises(AdapterError, match=r"cannot be built from config\.json"):
-        hollow_model(LlamaForCausalLM, config)
 
 
 def test_what_is_worked_on_by_rows_is_the_same(pairs, monkeypatch, tmp_path):
