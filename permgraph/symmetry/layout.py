@@ -66,7 +66,7 @@ class Layout:
             return self._gather(tables, tensor)
         for dim, index in enumerate(per_axis):
             if index is not None:
-                tensor = tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
+                tensor = _selected(tensor, dim, torch.from_numpy(index).to(tensor.device))
         return tensor if any(index is not None for index in per_axis) else tensor.clone()
 
     def axis_permutations(self, tables: Mapping[str, Index]) -> list[Index | None] | None:
@@ -138,3 +138,10 @@ class Layout:
             return False
         own = [k for k, leaf in enumerate(cell.leaves) if leaf.dim == dim]
         return not any(source.shape[k] > 1 for d, source in enumerate(sources) if d != dim for k in own)
+
+
+def _selected(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
+    """`index_select`, which is slow on the CPU where elements are picked one by one."""
+    if dim == tensor.dim() - 1 > 0:
+        return tensor.gather(dim, index.expand(tensor.shape))
+    return tensor.index_select(dim, index)

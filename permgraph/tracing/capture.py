@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -290,6 +291,7 @@ def source_of(node: fx.Node) -> Source:
     return Source(op_name(node.target), module, source_line(node.meta.get("stack_trace") or ""))
 
 
+@functools.cache
 def op_name(target: Any) -> str:
     """`aten.linear` for `torch.ops.aten.linear.default`."""
     if isinstance(target, torch._ops.OpOverload):

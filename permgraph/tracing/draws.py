@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return x * keep / (1 - p) if p < 1 else torch.zeros_like(x), keep
 
 
+@cache
 def is_random(target: Any) -> bool:
     """Whether an operation may draw random numbers."""
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())

@@ -120,6 +120,10 @@ class Runner(fx.Interpreter):
             if node not in waiting:
                 yield node
 
+    def run_node(self, n: fx.Node) -> Any:
+        """The value of a node, without the metadata for tracebacks that `fx.Interpreter` sets around each."""
+        return getattr(self, n.op)(n.target, *self.fetch_args_kwargs_from_env(n))
+
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The value of an input, parameter, buffer or constant."""
         feed = self.program.feeds[target]
@@ -155,8 +159,16 @@ class Runner(fx.Interpreter):
         if self.dtype is not None:
             if op_name(target) == "aten.view" and isinstance(args[1], torch.dtype) and args[0].dtype != args[1]:
                 raise TypeError(f"it reads the bits of {args[0].dtype} as {args[1]}, and {self.dtype} has others")
-            args, kwargs = pytree.tree_map_only(torch.dtype, lambda x: self.dtype if x in REAL else x, (args, kwargs))
-        return pytree.tree_map_only(Tensor, self._in_dtype, super().call_function(target, args, kwargs))
+            args = tuple(map(self._real, args))
+            kwargs = {name: self._real(value) for name, value in kwargs.items()}
+        value = super().call_function(target, args, kwargs)
+        if isinstance(value, Tensor):  # as nearly always, and a walk through a tree takes longer than many operations
+            return self._in_dtype(value)
+        return pytree.tree_map_only(Tensor, self._in_dtype, value)
+
+    def _real(self, value: Any) -> Any:
+        """An argument; where it names a real dtype, that of this run."""
+        return self.dtype if isinstance(value, torch.dtype) and value in REAL else value
 
     def _in_dtype(self, value: Tensor) -> Tensor:
         """What is made of no real tensor (`torch.zeros(3)`, a quotient of integers) has torch's default dtype."""
