@@ -38,6 +38,18 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3))
 
 
+class OneHot(nn.Module):
+    """Tokens, each as zeros and a one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.head = nn.Linear(ROWS, 6, bias=False), nn.Linear(6, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.inner(nn.functional.one_hot(ids, ROWS).float()))
+
+
 def cnn() -> nn.Module:
     torch.manual_seed(0)
     first = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
@@ -49,6 +61,7 @@ HIDING = {
     "ones": (mlp, torch.ones(4, 5)),
     "black images": (cnn, torch.zeros(2, 3, 8, 8)),
     "one token": (Attending, torch.full((2, 5), 3)),
+    "one class": (OneHot, torch.full((2, 5), 3)),
     "token 0": (Attending, torch.zeros(2, 5, dtype=torch.long)),
 }
 

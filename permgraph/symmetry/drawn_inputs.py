@@ -14,6 +14,8 @@ from permgraph.tracing.capture import Program, op_name
 LARGE = 1e4  # in a mask that is added, or more
 INDEXED = {"aten.embedding": 1, "aten.embedding_bag": 1, "aten.index": 1, "aten.index_select": 2}
 """Operations that pick rows of a table, and which argument has their numbers."""
+COUNTED = ("aten.one_hot",)
+"""Operations that take numbers below their second argument."""
 PASSED_ON = (
     "aten._to_copy",
     "aten.alias",
@@ -99,8 +101,10 @@ def _used(node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
 
 
 def _rows(use: tuple[fx.Node, fx.Node]) -> int:
-    """How many rows has the table of which the numbers pick some; 0 where they pick none."""
+    """How many rows has the table of which the numbers pick some, or classes that they are of; 0 where neither."""
     numbers, user = use
+    if op_name(user.target) in COUNTED:
+        return int(user.args[1]) if len(user.args) > 1 and isinstance(user.args[1], int) else 0
     place = INDEXED.get(op_name(user.target))
     if place is None or len(user.args) <= place:
         return 0
