@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.rules.examples import EXAMPLES, Example
-from permgraph.rules.judging.one_call import OneCall, equal, is_free
+from permgraph.judging.one_call import OneCall, equal, is_free
+from permgraph.rules.example import Example
+from permgraph.rules.examples import EXAMPLES
 
 QUICK = 12
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from permgraph.errors import CaptureError
+from permgraph.judging import judge
+from permgraph.judging.op_database import calls, entries, names_of
 from permgraph.rules import RULES
 from permgraph.rules.examples import EXAMPLES, RARE
-from permgraph.rules.op_database import calls, entries, names_of
-from permgraph.rules.validate import judge
 
 ENTRIES = list(entries())
 QUICK = 12

@@ -112,7 +112,7 @@ def in_their_own_folder() -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "declared"),
     [
-        ("permgraph", USERS | {"expecttest"}),  # for `permgraph.rules.validate --samples`, which names it
+        ("permgraph", USERS | {"expecttest"}),  # for `permgraph.judging --samples`, which names it
         ("adapters", USERS),
         ("docs", DEVELOPERS),
         ("tests", DEVELOPERS),

@@ -1,5 +1,7 @@
 """Each operation judges its rule; a broken rule is noticed; the table has one rule for each operation."""
 
+import importlib
+
 import pytest
 import torch
 import zoo_attention_nets as attention_nets
@@ -10,10 +12,11 @@ from zoo_rows import Case
 
 from permgraph import derive
 from permgraph.algebra.laws import LINEAR
-from permgraph.rules import RULES, registry
+from permgraph.judging.__main__ import main
+from permgraph.judging.verdict import judge, missed_changes
+from permgraph.rules import RULES, Example, registry
 from permgraph.rules.examples import EXAMPLES
-from permgraph.rules.registry import EVERY_SCALAR, IGNORED
-from permgraph.rules.validate import judge, main, missed_changes
+from permgraph.rules.registry import EVERY_SCALAR, GIVEN, IGNORED
 
 EXAMPLE_IDS = [f"{example.op}-{k}" for k, example in enumerate(EXAMPLES)]
 UNREAD = "positions that are not read may change places with positions that are not read either"
@@ -99,6 +102,22 @@ def test_a_cell_with_a_rule_can_be_run_again(monkeypatch):
 def test_an_operation_without_a_call_is_an_error_of_the_command(capsys):
     assert main(["--op", "gated_sum"]) == 2
     assert "no call of gated_sum is known" in capsys.readouterr().err
+
+
+def test_the_call_that_a_rule_comes_with_judges_it(monkeypatch, capsys):
+    for table in (RULES, IGNORED, GIVEN):
+        monkeypatch.setitem(table, "aten.special_i1e", ())  # puts back what is there now
+    call = Example("aten.special_i1e", torch.special.i1e, ((2, 3),))
+    registry.rule("aten.special_i1e", example=call, replace=True)(lambda call: call.pin_all("for the test"))
+    assert main(["--op", "special_i1e"]) == 0
+    said = capsys.readouterr()
+    assert "missed  aten.special_i1e([2, 3]): p0[0]" in said.out
+    assert said.err.startswith("1 calls judged")
+
+
+def test_the_former_name_of_the_command_warns():
+    with pytest.warns(FutureWarning, match=r"permgraph\.rules\.validate is now called permgraph\.judging"):
+        assert importlib.import_module("permgraph.rules.validate").judge is judge
 
 
 def test_the_command_names_one_operation(capsys):

@@ -21,9 +21,9 @@ from permgraph.comparing.models import Models
 from permgraph.errors import AdapterError, CalibrationError, CheckpointError, OptionError
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.session import Session
+from permgraph.judging.op_database import database
 from permgraph.matching.match import Task
 from permgraph.models.loading import _example_inputs
-from permgraph.rules.op_database import database
 
 
 def test_a_file_whose_name_leads_in_a_circle_cannot_be_read(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import permgraph as pg
-from permgraph.rules.examples import EXAMPLES, Example
-from permgraph.rules.judging.one_call import OneCall
+from permgraph.judging.one_call import OneCall
+from permgraph.rules.example import Example
+from permgraph.rules.examples import EXAMPLES
 from permgraph.symmetry.shifts import Shift
 
 QUICK = 6

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from permgraph.rules.example import Example
 from permgraph.rules.rare_examples import rare_examples
 
 aten = torch.ops.aten
 POSITIVE = torch.tensor([[0.3, 1.2, 2.0], [0.7, 1.7, 3.1]], dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Example:
-    """A call of `op`: `function` on normal tensors of these shapes, or on the tensors given.
-
-    Floating operands are what the group of the call acts on. `note` says what the operands leave open.
-    """
-
-    op: str
-    function: Callable[..., Any]
-    operands: tuple[tuple[int, ...] | Tensor, ...]
-    note: str = ""
-
-    def __str__(self) -> str:
-        shapes = ", ".join(str(list(x.shape) if isinstance(x, Tensor) else list(x)) for x in self.operands)
-        return f"{self.op}({shapes})" + (f" {self.note}" if self.note else "")
 
 
 def _examples() -> Iterator[tuple[Any, ...]]:

@@ -16,17 +16,24 @@ import torch
 
 from permgraph.algebra.laws import Law
 from permgraph.algebra.relations import Relation, Source, Value, relate
+from permgraph.rules.example import Example
 
 Rule = Callable[["Call"], None]
 RULES: dict[str, Rule] = {}
 IGNORED: dict[str, frozenset[str]] = {}
 """Operation -> the arguments that its rule need not read, whatever their value."""
+GIVEN: dict[str, tuple[Example, ...]] = {}
+"""Operation -> the calls that its rule was registered with, beside those in the tables of this package."""
 DRAWS = "it draws random numbers, another for each position"
 EVERY_SCALAR = "every argument that is no tensor"
 
 
 def rule(
-    *ops: str, ignores: Collection[str] = (), newer: Collection[str] = (), replace: bool = False
+    *ops: str,
+    ignores: Collection[str] = (),
+    newer: Collection[str] = (),
+    example: Example | Sequence[Example] = (),
+    replace: bool = False,
 ) -> Callable[[Rule], Rule]:
     """Register a rule for operations such as `"aten.linear"`.
 
@@ -36,6 +43,7 @@ def rule(
             the results say already. Any other argument that the rule does not read pins the operation where it
             differs from its default.
         newer: further operations, which some versions of the package that defines them lack.
+        example: a small call of the operation, or several, by which `python -m permgraph.judging` judges the rule.
         replace: whether an operation that has a rule gets this one; a function of the same name and module replaces
             itself, so that a cell of a notebook can be run again.
 
@@ -45,6 +53,8 @@ def rule(
 
     """
 
+    examples = (example,) if isinstance(example, Example) else tuple(example)
+
     def register(function: Rule) -> Rule:
         for op in (*ops, *newer):
             if op in RULES and not (replace or _same(RULES[op], function)):
@@ -53,6 +63,7 @@ def rule(
                 _require_operation(op)
             RULES[op] = function
             IGNORED[op] = frozenset(ignores)
+            GIVEN[op] = tuple(given for given in examples if given.op == op)
         return function
 
     return register

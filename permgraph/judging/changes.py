@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.rules.judging.directions import directions, sign_masks
-from permgraph.rules.judging.one_call import Axis, OneCall, State, equal, subsets
+from permgraph.judging.directions import directions, sign_masks
+from permgraph.judging.one_call import Axis, OneCall, State, equal, subsets
 from permgraph.symmetry.parts import complement_of_ones
 from permgraph.symmetry.spec import PermutationSpec
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.rules.judging.one_call import State
+from permgraph.judging.one_call import State
 from permgraph.symmetry.parts import Matrix, Monomial, Numbers, complement_of_ones
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from permgraph.rules.examples import Example
+from permgraph.rules.example import Example
 
 TOLERANCE = 1e-9
 Axis = tuple[str, int]

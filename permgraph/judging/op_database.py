@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph.errors import OptionError
 from permgraph.rules.applying import find_rule
-from permgraph.rules.examples import Example
+from permgraph.rules.example import Example
 
 MOST_ELEMENTS = 4096  # of a call: larger ones say nothing that small ones do not
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.rules.judging.one_call import Axis, OneCall, State, equal, subsets
+from permgraph.judging.one_call import Axis, OneCall, State, equal, subsets
 from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import Permutations

@@ -1,1 +1,0 @@
-"""How an operation judges what its rule claims, and what the rule leaves out."""
