@@ -10,12 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from kind_cases import KIND_CASES
 from safetensors.torch import save_file
 from test_zoo import derived, parameters
-from torch import nn
+from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 from zoo import ROWS, Row
@@ -24,6 +25,7 @@ import permgraph as pg
 from permgraph.cli.app import app
 from permgraph.pages.comparison import comparison_page
 from permgraph.uses.comparison import report
+from permgraph.uses.comparison.chance import p_value
 
 FAST = [row for row in ROWS if row.order and not row.slow and row.name != "more than 8192 units"]
 NAMED = (
@@ -161,36 +163,95 @@ def test_origins_are_told() -> None:
     assert set(here.layers) == {"embeddings", "pooler", "encoder.layer.0", "encoder.layer.1"}
 
 
-def protected(model: nn.Module) -> nn.Module:
-    """A copy as who hides where a model came from makes it: QK and VO rotated by head, feed-forward units shuffled."""
+def halves(layer: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """(query, key) and (value, output): what is multiplied in the one and divided in the other."""
+    own = layer.attention.self
+    return [(own.query, own.key), (own.value, layer.attention.output.dense)]
+
+
+def locked(layer: nn.Module) -> None:
+    """Invertible maps of queries against keys and of values against the output, by head: arXiv 2509.01548."""
+    for one, other in halves(layer):
+        for h in range(4):
+            rows, map_ = slice(8 * h, 8 * h + 8), torch.eye(8) + 0.3 * torch.randn(8, 8)
+            one.weight[rows], one.bias[rows] = map_ @ one.weight[rows], map_ @ one.bias[rows]
+            inverse = torch.linalg.inv(map_)
+            if other is layer.attention.output.dense:
+                other.weight[:, rows] = other.weight[:, rows] @ inverse
+            else:
+                other.weight[rows], other.bias[rows] = inverse.T @ other.weight[rows], inverse.T @ other.bias[rows]
+
+
+def rearranged(layer: nn.Module) -> None:
+    """Feed-forward units in another order, and heads that are scaled: arXiv 2503.07661."""
+    order, up, down = torch.randperm(64), layer.intermediate.dense, layer.output.dense
+    up.weight.copy_(up.weight[order].clone())
+    up.bias.copy_(up.bias[order].clone())
+    down.weight.copy_(down.weight[:, order].clone())
+    for one, other in halves(layer):
+        scale = (torch.rand(4) + 0.5).repeat_interleave(8)
+        one.weight.mul_(scale[:, None])
+        one.bias.mul_(scale)
+        if other is layer.attention.output.dense:
+            other.weight.div_(scale)
+        else:
+            other.weight.div_(scale[:, None])
+            other.bias.div_(scale)
+
+
+def protected(model: nn.Module, how: Callable[[nn.Module], None]) -> nn.Module:
+    """A copy that computes the same and cannot be averaged with the model."""
     found = copy.deepcopy(model)
     torch.manual_seed(11)
     with torch.no_grad():
         for layer in found.encoder.layer:
-            attention, out = layer.attention.self, layer.attention.output.dense
-            for h in range(4):
-                rows = slice(8 * h, 8 * h + 8)
-                turn, other = (torch.linalg.qr(torch.randn(8, 8)).Q for _ in range(2))
-                for one in (attention.query, attention.key):
-                    one.weight[rows], one.bias[rows] = turn @ one.weight[rows], turn @ one.bias[rows]
-                value = attention.value
-                value.weight[rows], value.bias[rows] = other @ value.weight[rows], other @ value.bias[rows]
-                out.weight[:, rows] = out.weight[:, rows] @ other.T
-            order = torch.randperm(64)
-            up, down = layer.intermediate.dense, layer.output.dense
-            up.weight.copy_(up.weight[order].clone())
-            up.bias.copy_(up.bias[order].clone())
-            down.weight.copy_(down.weight[:, order].clone())
+            how(layer)
     return found
 
 
-def test_protections_are_seen_through() -> None:
-    model, hidden = bert(0), protected(bert(0))
-    torch.testing.assert_close(hidden(**IDS).last_hidden_state, model(**IDS).last_hidden_state)
-    assert pg.compare(model, hidden, kwargs=IDS).verdict == "same"
-    found = pg.compare(model, protected(disturbed(model, 0.01)), kwargs=IDS)
+@pytest.mark.parametrize("how", [locked, rearranged])
+def test_protections_are_seen_through_and_undone(how: Callable[[nn.Module], None]) -> None:
+    """The merge of A with a protected relative is that with the relative itself."""
+    model, other = bert(0), disturbed(bert(0), 0.01)
+    hidden = protected(other, how)
+    found = pg.compare(model, hidden, kwargs=IDS)
     assert found.verdict == "related"
-    assert found.whole.unmoved < 0.97 < 0.9999 < found.whole.aligned
+    assert found.whole.unmoved < 0.98 < 0.9999 < found.whole.aligned
+    states = (other.state_dict(), hidden.state_dict(), *(pg.merge(model, one) for one in (other, hidden)))
+    states += (pg.merge(model, hidden, alignment=found.alignment),)
+    one, same, expected, broken, merged = (outputs_of(model, state) for state in states)
+    torch.testing.assert_close(same, one, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+    assert (broken - expected).abs().max() > 1e-3
+
+
+def outputs_of(model: nn.Module, state: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return torch.func.functional_call(model, state, (), IDS).last_hidden_state
+
+
+@pytest.mark.slow
+def test_the_p_value_is_uniform_where_models_are_independent() -> None:
+    """P(p ≤ α) = α, for networks trained from seeds of their own on one task."""
+    x, batch = torch.randn(64, 4), torch.randn(2, 4)
+    spec = pg.derive(task_net(0, x), batch)
+    states = [task_net(seed, x).state_dict() for seed in range(600)]
+    found = [p_value(spec, *states[k : k + 2], seed=k, draws=99) for k in range(0, len(states), 2)]
+    for level in (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9):
+        share, error = np.mean(np.array(found) <= level), (level * (1 - level) / len(found)) ** 0.5
+        assert abs(share - level) < 3.5 * error, level
+
+
+def task_net(seed: int, x: Tensor) -> nn.Module:
+    """A few steps towards one function, from a seed."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (model(x) - x[:, :3].sin()).square().mean().backward()
+        optimizer.step()
+    return model.eval()
 
 
 def test_permutations_alone_are_found_to_the_last_bit() -> None:

@@ -1,6 +1,8 @@
 """The docs do what they say: their code runs, their notebooks give the outputs they show, their pictures are drawn."""
 
+import ast
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from notebooks import load, run
 
 import permgraph as pg
+from permgraph.symmetry.put_to_use import PutToUse
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if "```python\n" in path.read_text(encoding="utf-8"))
@@ -40,6 +43,27 @@ def test_the_api_page_has_every_public_name_as_it_is_imported() -> None:
     page = (DOCS / "api.md").read_text(encoding="utf-8")
     names = [name for name in pg.__all__ if not name.endswith("Error")]
     assert [name for name in names if f"\n::: permgraph.{name}\n" not in page] == []
+
+
+def called(page: str) -> set[str]:
+    """The names of what the Python of a page calls."""
+    calls = (node.func for node in ast.walk(ast.parse(blocks(page))) if isinstance(node, ast.Call))
+    return {f.attr if isinstance(f, ast.Attribute) else f.id for f in calls if isinstance(f, ast.Attribute | ast.Name)}
+
+
+def test_every_public_function_is_called_on_a_page() -> None:
+    anywhere = set().union(*map(called, PAGES))
+    functions = {name for name in pg.__all__ if inspect.isfunction(getattr(pg, name))}
+    assert functions - anywhere == set()
+
+
+def test_every_use_is_called_on_the_page_that_the_api_names() -> None:
+    rows = re.findall(r"\| `([^`]+)` \| \[[^]]+\]\(([^)#]+)", (DOCS / "api.md").read_text(encoding="utf-8"))
+    missing = [(name, page) for name, page in rows if name.rpartition(".")[2] not in called(page)]
+    assert missing == []
+    uses = [name for name, member in vars(PutToUse).items() if inspect.isfunction(member) and name[0] != "_"]
+    listed = {name for name, _ in rows}
+    assert {f"spec.{name}" for name in uses} | {"alignment.apply", "alignment.stream", "pg.compare"} <= listed
 
 
 def test_measured_pages_do_not_begin_with_a_command() -> None:
