@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -150,6 +150,21 @@ def test_a_stream_is_read_as_far_as_the_steps_go() -> None:
 def test_a_loss_that_is_not_finite_is_told_of() -> None:
     with pytest.raises(pg.CalibrationError, match="the loss is nan at step 1 of learning: try a lower rate"):
         planted().learned(steps=1, loss=lambda outputs, batch: outputs.sum() * float("nan"))
+
+
+def test_a_loss_without_gradient_is_told_of() -> None:
+    with pytest.raises(pg.OptionError, match="learning follows the gradient of the loss, which cannot be computed"):
+        planted().learned(steps=1, loss=lambda outputs, batch: outputs.detach().sum())
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d, lambda n: nn.InstanceNorm2d(n, affine=True, track_running_stats=True)]
+)
+def test_running_statistics_are_scaled_with_the_channels(norm: Callable[[int], nn.Module]) -> None:
+    a, b = (nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval() for _ in range(2))
+    found = pg.align(a, b, [torch.randn(8, 3, 6, 6)], kinds="all", method="learned", steps=2)
+    assert found.certificate
+    assert "scaled" in {group.kind for group in found.spec.groups}
 
 
 def test_a_loss_of_the_user_sees_outputs_and_batch() -> None:

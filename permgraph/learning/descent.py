@@ -11,7 +11,7 @@ from torch import Tensor
 
 from permgraph.comparing.batches import Batch, as_batch
 from permgraph.comparing.calibration import Calibration
-from permgraph.errors import CalibrationError, OptionError
+from permgraph.errors import CalibrationError, OptionError, described
 
 HELD_OUT = 10  # from so many batches on, the last is held out
 CHECKS = 20  # how often it is looked at
@@ -45,8 +45,8 @@ def descend(
     Of a sequence of HELD_OUT batches or more the last is held out and judges: the x of least loss there is the one
     returned, and the descent ends early where PATIENCE of CHECKS looks in a row find none better.
 
-    Raises OptionError for fewer than 1 step or a rate that is not above 0, CalibrationError where the data ends too
-    early or the loss is not finite.
+    Raises OptionError for fewer than 1 step, a rate that is not above 0 or a loss without gradient, CalibrationError
+    where the data ends too early or the loss is not finite.
     """
     if steps < 1:
         raise OptionError(f"steps, the number of batches to learn from, must be at least 1, not {steps}")
@@ -62,7 +62,7 @@ def descend(
         with torch.enable_grad():
             loss = value(batch, torch.rand((), generator=generator).item())
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            _backward(loss)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise CalibrationError(
@@ -74,6 +74,18 @@ def descend(
             calibration.progress(stage, step + 1, steps)
     judge.look(len(losses))
     return Descent(judge.best, tuple(losses), tuple(judge.seen))
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise OptionError(
+            f"learning follows the gradient of the loss, which cannot be computed here: {described(error)}; "
+            "give a loss that can be differentiated, or align without learning"
+        ) from error
 
 
 @dataclass

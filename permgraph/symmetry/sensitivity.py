@@ -102,8 +102,6 @@ class _Tracked(Runner):
         """One operation; gradients pass through what cuts them off, and stop where there is no derivative."""
         if op_name(target) in SAME:
             return args[0]
-        if op_name(target) == "aten.batch_norm" and not args[5]:
-            return _normalised(args[:5], args[7])
         try:
             return super().call_function(target, args, kwargs)
         except RuntimeError:
@@ -129,12 +127,3 @@ class _Tracked(Runner):
 
         with torch.enable_grad(), saved_tensors_hooks(kept, made):
             yield
-
-
-def _normalised(operands: Sequence[Any], eps: float) -> Tensor:
-    """Batch normalisation by running statistics, which torch does not differentiate by."""
-    x, weight, bias, mean, variance = operands
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    y: Tensor = (x - mean.view(shape)) / (variance.view(shape) + eps).sqrt()
-    y = y if weight is None else y * weight.view(shape)
-    return y if bias is None else y + bias.view(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -21,6 +21,8 @@ from permgraph.tracing.nesting import levels_left, nests
 Parameters = Callable[..., Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use. With an index vector, those rows of it."""
 
+STATISTICS = ("aten.batch_norm", "aten.instance_norm")
+"""Normalisations by running statistics, which torch does not differentiate by."""
 REAL = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -161,6 +163,8 @@ class Runner(fx.Interpreter):
                 raise TypeError(f"it reads the bits of {args[0].dtype} as {args[1]}, and {self.dtype} has others")
             args = tuple(map(self._real, args))
             kwargs = {name: self._real(value) for name, value in kwargs.items()}
+        if self.gradients and op_name(target) in STATISTICS and not args[5]:
+            return _normalised(args[:5], args[7])
         value = super().call_function(target, args, kwargs)
         if isinstance(value, Tensor):  # as nearly always, and a walk through a tree takes longer than many operations
             return self._in_dtype(value)
@@ -183,3 +187,12 @@ def _is_written(node: fx.Node) -> bool:
 def _off_meta(device: torch.device) -> torch.device:
     """A program that was traced on meta runs where its inputs are."""
     return torch.device("cpu") if device.type == "meta" else device
+
+
+def _normalised(operands: Sequence[Any], eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) · weight + bias, by running statistics."""
+    x, weight, bias, mean, variance = operands
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    y: Tensor = (x - mean.view(shape)) / (variance.view(shape) + eps).sqrt()
+    y = y if weight is None else y * weight.view(shape)
+    return y if bias is None else y + bias.view(shape)
