@@ -23,7 +23,7 @@ from permgraph.symmetry.verification import certify
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
 
-CLEAR = 1e-7  # an error of the model itself that is no rounding
+CLEAR = 1e-7  # an error of the model itself that is no rounding, in double precision
 MOST = 12  # mutants of one model
 LOWEST = float(torch.finfo(torch.float32).min)
 
@@ -149,13 +149,18 @@ def mutants(spec: PermutationSpec, seed: int) -> list[tuple[str, PermutationSpec
     return [found[k] for k in np.random.default_rng(seed).permutation(len(found))]
 
 
+def judge_error(case: Case, spec: PermutationSpec) -> float:
+    return max(error(case, spec, seed) for seed in (0, 1))
+
+
 @pytest.mark.parametrize(("build", "kinds"), list(models()))
 def test_every_mutant_that_changes_the_function_is_caught(build: Callable[[], Case], kinds: str) -> None:
     case = build()
     judged = unfilled(case)
     spec, program = derive(case.model, case.args, case.kwargs, kinds=kinds), capture(case.model, case.args, case.kwargs)
     inputs, state = bind(program, case.args, case.kwargs), case.model.state_dict()
-    wrong = (one for one in mutants(spec, 0) if max(error(judged, one[1], seed) for seed in (0, 1)) > CLEAR)
+    clear = max(CLEAR, 10 * judge_error(judged, spec))  # some models compute in single precision whatever is asked for
+    wrong = (one for one in mutants(spec, 0) if judge_error(judged, one[1]) > clear)
     tried = list(islice(wrong, MOST))
     assert len(tried) > 5
     missed = [what for what, mutant in tried if certify(program, mutant, state, inputs)]
