@@ -93,9 +93,11 @@ def test_it_merges_two_checkpoints(installed):
     (name,) = [name for name in report["groups"] if len(report["permutations"][name]) == 8]
     order = report["permutations"][name]
     assert order != sorted(order)
+    assert report["tensors"]["baseline"] == "moved"
     for key in ("baseline", "norm.running_var", "read.bias"):
         assert torch.allclose(merged[key], 0.75 * a[f"net.{key}"] + 0.25 * b[f"net.{key}"][order], atol=1e-6)
     assert json.loads((installed / "merged" / "config.json").read_text())["architectures"] == ["PulseNet"]
+    assert "from pulsenet import PulseNet\n" in (installed / "merged" / "README.md").read_text()
 
 
 def test_its_refusals_are_told(installed):

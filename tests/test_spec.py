@@ -119,6 +119,8 @@ def test_a_tie_by_name_moves_an_unreached_parameter() -> None:
     state["masked_spec_embed"] = state["encoder.layer_norm.weight"].clone()
     moved = spec.apply(p, state)
     assert torch.equal(moved["masked_spec_embed"], moved["encoder.layer_norm.weight"])
+    assert spec.left_alone == ()
+    assert "not reached" not in str(spec)
 
 
 BAD_STATES = {

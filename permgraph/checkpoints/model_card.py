@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 LOADING = {
-    "transformers": "from transformers import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
+    "transformers": "from {home} import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
     "": (
         "from safetensors.torch import load_model\n\n"
         "load_model(model, {title!r} + '/model.safetensors')  # a model made by the code of the first one"
@@ -35,12 +35,14 @@ def model_card(
     *,
     library: str = "",
     architecture: str = "",
+    home: str = "transformers",
     licence: Mapping[str, str] | None = None,
     summary: str = "",
 ) -> str:
     """Markdown with the hub's front matter: `base_model` and its relation, `tags`, `library_name`, `license`.
 
-    Of a base model given by folder only the folder's name is written, never its place.
+    Of a base model given by folder only the folder's name is written, never its place. `home` is the module that
+    `architecture` is imported from, "" where there is none.
     """
     names = [public_name(model) for model in base_models]
     known = [name for name in names if not name.startswith(MADE)]
@@ -49,7 +51,8 @@ def model_card(
     fields += [f"library_name: {library}"] if library else []
     front = ["---", *base, "tags:", "- merge", "- permgraph", *fields, "---"]
     origin = f"Merged from {', '.join(f'`{name}`' for name in names)} with permgraph.\n\n" if names else ""
-    load = f"```python\n{LOADING[library].format(title=title, kind=architecture or 'AutoModel')}\n```\n\n"
+    code = LOADING[library if home else ""].format(title=title, kind=architecture or "AutoModel", home=home)
+    load = f"```python\n{code}\n```\n\n"
     return (
         "\n".join(front)
         + f"\n\n# {title}\n\n{origin}"
@@ -58,6 +61,12 @@ def model_card(
         + "`permgraph.json` has the permutations, the method, the seeds, the hashes of the inputs and the proof that\n"
         "every permutation left the function of the model unchanged.\n"
     )
+
+
+def home_of(kind: type) -> str:
+    """The module to import a model's class from: transformers for its own; "" for a class of the script that runs."""
+    module = kind.__module__
+    return "" if module == "__main__" else "transformers" if module.startswith("transformers.") else module
 
 
 def second_section(title: str, library: str) -> str:

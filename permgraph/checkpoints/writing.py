@@ -59,6 +59,7 @@ def write_merged(
     report: Mapping[str, Any],
     config: Any = None,
     architecture: str | None = None,
+    home: str = "transformers",
     source: Path | str | None = None,
     base_models: Sequence[str] = (),
     summary: str = "",
@@ -73,11 +74,12 @@ def write_merged(
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
 
     `config` is a transformers config (None for a model without one, timm's fields as they are), `architecture` its
-    class name, `source` the folder of A whose processor and tokenizer files are copied, `report` the contents of
-    `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids or folders (only a folder's own
-    name is written), `summary` Markdown for the model card, `licence` what it says of the licence, `pages` the text
-    of more files by name, `inputs` what the output must not touch, `storage` the dtype and file of each
-    tensor, `second` another head for the same trunk, `finish` what is to be done to the processor's copied files.
+    class name, `home` the module of that class, `source` the folder of A whose processor and tokenizer files are
+    copied, `report` the contents of `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids
+    or folders (only a folder's own name is written), `summary` Markdown for the model card, `licence` what it says of
+    the licence, `pages` the text of more files by name, `inputs` what the output must not touch, `storage` the dtype
+    and file of each tensor, `second` another head for the same trunk, `finish` what is to be done to the processor's
+    copied files.
     Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
     """
     with whole_folder(folder, force=force, inputs=inputs) as partial:
@@ -94,8 +96,15 @@ def write_merged(
         _write_json(partial / "permgraph.json", _numbers_finite(report))
         library = _library(config)
         title = Path(folder).resolve().name
-        kind = architecture or ""
-        card = model_card(title, base_models, library=library, architecture=kind, licence=licence, summary=summary)
+        card = model_card(
+            title,
+            base_models,
+            library=library,
+            architecture=architecture or "",
+            home=home,
+            licence=licence,
+            summary=summary,
+        )
         card += "" if second is None else second_section(title, library)
         for name, text in {"README.md": card, **(pages or {})}.items():
             (partial / name).write_text(text, encoding="utf-8")

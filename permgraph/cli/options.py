@@ -44,7 +44,8 @@ Loss = Annotated[
         "--loss",
         metavar="LOSS",
         help="Draw the loss between A and B in the report: python:module:function, called with a model; or 'own', a "
-        "causal language model's own loss on the texts of --data.",
+        "causal language model's own loss on the texts of --data. The merge is made at every point of two curves: "
+        "with +refit and the like that takes long.",
     ),
 ]
 Groups = Annotated[

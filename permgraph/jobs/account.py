@@ -101,11 +101,11 @@ def account(
         part = inner.get(name)
         if part is None or name in heads.names:
             names[name] = "kept" if merged else "moved" if heads.carried else "taken"
+        elif part in moving:
+            names[name] = "moved"
         elif part in spec.unreached:
             how = "averaged as they are" if merged else "left as it is"
             names[name], reasons[name] = "unreached", f"the forward pass does not read it; {how}"
-        elif part in moving:
-            names[name] = "moved"
         else:
             names[name] = ("merged" if tensor.is_floating_point() else "kept") if merged else "taken"
     outer = {part: name for name, part in inner.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from permgraph.checkpoints.folders import require_space
-from permgraph.checkpoints.model_card import shared_licence
+from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.sharding import Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.aligned import Aligned
@@ -102,6 +102,7 @@ def write(
         report=report,
         config=_config(like.config, aligned.alignment),
         architecture=like.architecture,
+        home=home_of(type(like.model)),
         source=like.folder,
         base_models=[model.reference for model in models],
         summary=summary(

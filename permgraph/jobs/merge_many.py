@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from permgraph.checkpoints.folders import require_free
-from permgraph.checkpoints.model_card import shared_licence
+from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import account
 from permgraph.jobs.align import prepare
@@ -139,6 +139,7 @@ def _write(
         report=report,
         config=first.config,
         architecture=first.architecture,
+        home=home_of(type(first.model)),
         source=first.folder,
         base_models=[model.reference for model in placed.models],
         summary=f"{card} The others' units were moved to match the first's.\n\nCertificate: {placed.certificate}.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from permgraph.checkpoints.model_card import shared_licence
+from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
 from permgraph.errors import SpecMismatchError, shortened
@@ -61,6 +61,7 @@ def save(
         report=_report(loaded, alignment),
         config=config if isinstance(config, Mapping) or hasattr(config, "to_json_string") else None,
         architecture=type(module).__name__,
+        home=home_of(type(module)),
         source=None if loaded is None else loaded.folder,
         base_models=[] if loaded is None else [loaded.reference],
         licence=shared_licence([None if loaded is None else loaded.folder]),

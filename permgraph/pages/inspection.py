@@ -57,7 +57,7 @@ def inspection_data(spec: PermutationSpec, title: str) -> dict[str, Any]:
         "aliases": [[index[key], index[name]] for key, name in spec.ties.aliases.items()],
         "pinned": [[index[name], dim, why] for (name, dim), why in spec.pinned.items()],
         "pins": [{"why": why, "axes": axes} for why, axes in pinned_axes(spec).items()],
-        "unreached": [index[name] for name in spec.unreached],
+        "unreached": [index[name] for name in spec.left_alone],
         "unread": parts_unread(spec),
         "tree": to_data(tree, index),
         "ties": _ties(spec, numbers, index),
@@ -90,7 +90,7 @@ def _tensor(spec: PermutationSpec, name: str, numbers: Mapping[str, int]) -> dic
     """Shape, segments of each axis, and what it is: a parameter, a buffer, or one that nothing reaches."""
     layout = spec.layouts.get(name)
     shape = spec.shapes[name]
-    kind = "unreached" if name in spec.unreached or layout is None else "parameter"
+    kind = "unreached" if name in spec.left_alone or layout is None else "parameter"
     kind = kind if name in spec.parameters else "buffer"
     axes = [] if layout is None else [segments(layout, dim, numbers) for dim in range(len(shape))]
     return {"shape": shape, "kind": kind, "axes": axes}

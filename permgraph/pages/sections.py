@@ -59,7 +59,7 @@ def still(spec: PermutationSpec, matched: Iterable[str], elements: Sequence[Perm
     ]
     for why, axes in pinned_axes(spec).items():
         parts += _list(f"pinned: {why}", axes)
-    parts += _list("not reached by the forward pass", [p for p, _ in fold(spec.unreached)])
+    parts += _list("not reached by the forward pass", [p for p, _ in fold(spec.left_alone)])
     parts += _list("not read by the forward pass at these shapes", parts_unread(spec))
     return section("What stayed at the identity", *(parts or ['<p class="quiet">Nothing did.</p>']))
 

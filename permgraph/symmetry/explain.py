@@ -127,7 +127,7 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
     name, dim = axis
     groups = _acting(spec, axis)
     size = spec.shapes[name][dim]
-    if name not in spec.layouts or (name in spec.unreached and not spec.layouts[name].groups):
+    if name not in spec.layouts or name in spec.left_alone:
         text = f"{_label(axis)} is not reached by the forward pass and stays as it is; `tie` can join it to an axis"
         return Explanation(axis, None, "unreached", (), (), text)
     lines = [f"{_label(axis)}, {size} units"]

@@ -58,8 +58,8 @@ def summary(spec: PermutationSpec) -> str:
     for why, axes in pinned_axes(spec).items():
         lines += ["", f"pinned, {why}:", *(f"  {axis}" for axis in axes[:MOST_PINS])]
         lines += [f"  and {len(axes) - MOST_PINS} more"] * (len(axes) > MOST_PINS)
-    if spec.unreached:
-        lines += ["", f"not reached by the forward pass: {', '.join(name for name, _ in fold(spec.unreached))}"]
+    if spec.left_alone:
+        lines += ["", f"not reached by the forward pass: {', '.join(name for name, _ in fold(spec.left_alone))}"]
     if spec.shifts:
         names = [name for name, _ in fold(shift.tensor for shift in spec.shifts)]
         count = sum(shift.dimension for shift in spec.shifts)

@@ -240,6 +240,11 @@ class PermutationSpec(PutToUse):
         ]
         return pytree.tree_unflatten(moved, tree)
 
+    @property
+    def left_alone(self) -> tuple[str, ...]:
+        """Parameters that the forward pass does not reach and that no tie moves with others."""
+        return tuple(name for name in self.unreached if name not in self.layouts or not self.layouts[name].groups)
+
     def to_json(self) -> str:
         """The whole specification, ties included, as JSON with a version and a stable order."""
         from permgraph.symmetry.spec_json import written
