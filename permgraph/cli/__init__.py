@@ -1,4 +1,4 @@
-"""The command line: `permgraph COMMAND`; PyTorch is imported inside the commands, so that `--help` answers at once."""
+"""The command line: `permgraph COMMAND`. Only commands import PyTorch, so `--help` answers at once."""
 
 
 def main() -> None:

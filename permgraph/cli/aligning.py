@@ -1,4 +1,4 @@
-"""`align`: B with its units moved to the places of A's."""
+"""`align`: moves B's units to match A's."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -52,14 +52,16 @@ def align(
     enlarge: Enlarge = False,
     carry: Carry = None,
 ) -> None:
-    """Move the units of B to the places of A's.
+    """Move B's units to match A's.
 
     The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
     base models are matched, and B's own head is permuted with its base model.
     """
     require_sizes(dtype, max_shard_size, max_memory)
     if carry and enlarge:
-        raise UsageError("--carry moves adapters of B as it is: leave out --enlarge, or merge the adapter into B first")
+        raise UsageError(
+            "--carry moves adapters of B at its own size: leave out --enlarge, or merge the adapter into B first"
+        )
     matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads, steps), max_memory)
     from permgraph.jobs.align import carried, load_and_align
     from permgraph.jobs.carrying import Carried

@@ -1,4 +1,4 @@
-"""How two models are to be matched, from the options of a command; what contradicts itself is refused."""
+"""How two models are matched, from the options of a command; options that contradict each other are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def matching_of(
     heads: str | None = None,
     steps: int | None = None,
 ) -> Matching:
-    """What was asked for, or a UsageError."""
+    """How to match, as the options say. Raises UsageError if they contradict each other."""
     roles = None if groups is None else [role.strip() for role in groups.split(",") if role.strip()]
     if roles == []:
         raise UsageError("--groups names no role; omit it to move all groups")
@@ -49,7 +49,7 @@ def matching_of(
 
 
 def within_memory(session: Session, matching: Matching, max_memory: str | None) -> Matching:
-    """The same within so much memory: on the CPU, by weights, or of permutations by correlation."""
+    """`matching` within a limit on memory: on the CPU, by weights, or permutations by correlation."""
     if max_memory is None:
         return matching
     from permgraph.checkpoints.sharding import bytes_of
@@ -57,7 +57,9 @@ def within_memory(session: Session, matching: Matching, max_memory: str | None) 
     if matching.mix is not None or matching.method not in (None, "weights", "correlation"):
         raise UsageError("--max-memory matches by weights or by correlation: leave out --mix and any other --method")
     if matching.data is not None and matching.kinds != "permutation":
-        raise UsageError(f"--max-memory matches permutations by data: leave out --data or --kinds {matching.kinds}")
+        raise UsageError(
+            f"--max-memory matches only permutations by data: leave out --data or --kinds {matching.kinds}"
+        )
     if session.device != "cpu":
         raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
     return replace(matching, max_memory=bytes_of(max_memory))

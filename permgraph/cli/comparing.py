@@ -13,7 +13,7 @@ from permgraph.jobs.session import Session
 def compare(
     session: Session,
     a: A,
-    b: Annotated[str, typer.Argument(metavar="B", help="The model that is compared with it.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")],
     *,
     data: Data = None,
     method: MethodOption = None,

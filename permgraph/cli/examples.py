@@ -1,4 +1,4 @@
-"""What `permgraph COMMAND --help` shows at its end; every line is parsed by the tests."""
+"""The examples at the end of `permgraph COMMAND --help`; the tests parse every line."""
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "inspect": (

@@ -1,4 +1,4 @@
-"""`inspect`, `explain` and `verify`: what permutes in one model, why, and the proof."""
+"""`inspect`, `explain` and `verify`: the symmetry groups of one model, their reasons, and the proof."""
 
 import enum
 import re
@@ -21,7 +21,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id,
 
 
 class Outputs(enum.StrEnum):
-    """Whether the model's outputs keep their basis."""
+    """Whether the model's outputs are fixed or may be permuted."""
 
     fixed = "fixed"
     free = "free"
@@ -70,7 +70,7 @@ def inspect(
 ) -> None:
     """Show the symmetry groups of a model.
 
-    Its weights are not read, unless it cannot be traced without them, or for --kinds all, which looks at its norms.
+    The weights are read only if the model cannot be traced without them, or with --kinds all, which folds its norms.
     """
     from permgraph.checkpoints.model_card import public_name
     from permgraph.jobs import files
@@ -137,9 +137,9 @@ def verify(
 def _derive(
     session: Session, model: str, outputs: Outputs | None, kinds: Kinds, *, weights: bool
 ) -> "tuple[LoadedModel, PermutationSpec, str]":
-    """The model, its specification and mode; with its weights where asked for, or where it is not traced without.
+    """The model, its specification and mode; with weights if asked for, or if it cannot be traced without them.
 
-    A model that looks at the values of its inputs has none to look at before it is loaded.
+    A model whose control flow depends on the values of its inputs has no values before its weights are loaded.
     """
     from permgraph.errors import CaptureError, PermgraphError
 
@@ -176,7 +176,7 @@ def _derived(
 
 
 def _fold(session: Session, loaded: "LoadedModel") -> None:
-    """Fold the norms of a model that was loaded for this job, and say what is left of them."""
+    """Fold the norms of a model that was loaded for this job, and print which were folded, and why others were not."""
     from permgraph.symmetry.folded_names import fold as together
     from permgraph.symmetry.folding import fold
 

@@ -39,7 +39,7 @@ def _families() -> Iterator[dict[str, Any]]:
 
 
 def _others() -> Iterator[dict[str, Any]]:
-    """What other packages add. PyTorch is loaded only where there is something."""
+    """What other packages add. PyTorch is imported only if there is something."""
     from permgraph.plugins import plugins
 
     if plugins("permgraph.rules"):

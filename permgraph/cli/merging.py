@@ -1,4 +1,4 @@
-"""`merge`: B moved to A, and the two, or more, made one."""
+"""`merge`: moves B to A and merges the two; more than two models are moved into one space."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +136,7 @@ def merge(
 
 
 def _prepared(session: Session, typed: "Request", config: Path | None, allow_code: bool) -> "tuple[Session, Request]":
-    """The request with what the recipe adds to it, and the session with its seed and device."""
+    """The request completed by the recipe, and the session with the recipe's seed and device."""
     if config is None:
         return session, typed
     from permgraph.jobs.recipe import read_recipe

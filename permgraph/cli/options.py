@@ -106,7 +106,7 @@ Enlarge = Annotated[
     bool,
     typer.Option(
         "--enlarge",
-        help="B may have fewer hidden units, heads and layers than A: units and layers without effect are added to it.",
+        help="B may have fewer hidden units, heads and layers than A: it is padded with ones that have no effect.",
     ),
 ]
 Carry = Annotated[
@@ -114,7 +114,7 @@ Carry = Annotated[
     typer.Option(
         "--carry",
         metavar="ADAPTER",
-        help="A PEFT adapter of B, a folder: it is moved with B and written into a folder of its name in the output. "
+        help="The folder of a PEFT adapter of B: it is moved with B and written to a folder of its name in the output. "
         "May be repeated.",
     ),
 ]

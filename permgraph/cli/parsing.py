@@ -1,4 +1,4 @@
-"""Options whose text has a form of its own, as values: shares, sizes, NAME=VALUE."""
+"""Parses the text of options: shares, sizes, NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def require_sizes(dtype: str | None, *sizes: str | None) -> None:
-    """Raise UsageError for a dtype or a size that is none."""
+    """Raise UsageError for text that is not a dtype or a size."""
     from permgraph.checkpoints.sharding import bytes_of, dtype_of
     from permgraph.errors import OptionError
 
@@ -24,7 +24,7 @@ def require_sizes(dtype: str | None, *sizes: str | None) -> None:
 
 
 def options_of(given: Sequence[str]) -> dict[str, Any]:
-    """`density=0.2` as {"density": 0.2}: JSON where it is, else text."""
+    """`density=0.2` as {"density": 0.2}: values are read as JSON if possible, else as text."""
     found: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")

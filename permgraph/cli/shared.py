@@ -1,4 +1,4 @@
-"""What every command has: the shared options, before or after its name, and one way to fail."""
+"""What every command has: the shared options, before or after its name, and how errors end it."""
 
 import inspect
 import os

@@ -196,7 +196,7 @@ def keep(
     """Write the folder `out`: the merged checkpoint, the figures, the picture; all of it or nothing."""
     state = merge(aligned.a.model, aligned.b.model, alignment=aligned.alignment, weight=KEPT)
     with whole_folder(out, force=session.force) as folder:
-        what = f"linear merge, {KEPT:g} · A + {1 - KEPT:g} · B, B's units moved to the places of A's."
+        what = f"linear merge, {KEPT:g} · A + {1 - KEPT:g} · B, B's units moved to match A's."
         how = {"method": "linear", "weight": KEPT}
         write(
             session,

@@ -1,4 +1,4 @@
-"""What became of every tensor of every model: for the record, and in a few lines for people."""
+"""What happened to every tensor of every model, for the record and as a few lines for people."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Account:
-    """What became of every tensor.
+    """What happened to every tensor.
 
     `tensors`: name -> one of `WORDS`, for every tensor of every model, in the output and in the files; `reasons`: name
-    -> why, for the last two; `sizes`: name -> numbers, for those in the output.
+    -> why, for the last two words; `sizes`: name -> number of elements, for the tensors in the output.
     """
 
     tensors: Mapping[str, str]
@@ -66,7 +66,7 @@ class Account:
 
     @property
     def warning(self) -> str:
-        """A sentence where much of the models is not reached, naming the largest tensors; else nothing."""
+        """A sentence that names the largest unreached tensors if much of the models is not reached, else ""."""
         total = sum(self.sizes.values()) or 1
         names = [name for name, word in self.tensors.items() if word == "unreached"]
         share = sum(self.sizes.get(name, 0) for name in names) / total
@@ -88,9 +88,9 @@ def account(
     *,
     merged: bool = True,
 ) -> Account:
-    """What became of the tensors of `models`, whose common `parts` have the groups `chosen` of `spec` moved.
+    """The account of `models`, whose common `parts` were matched by the groups `chosen` of `spec`.
 
-    `merged`: all were made one, by the first model's names; else the second was moved to the first.
+    `merged`: whether the models were merged, under the first model's names, or only the second moved to the first.
     """
     written = 0 if merged else 1
     names, reasons, sizes = dict[str, str](), dict[str, str](), dict[str, int]()
@@ -115,7 +115,7 @@ def account(
 
 
 def _part_names(model: LoadedModel, part: LoadedModel) -> dict[str, str]:
-    """Name in the model -> name in its common part; what shares memory with a tensor of it has that one's."""
+    """Name in the model -> name in its common part; a tensor that shares memory with one of the part has its name."""
     state, own = like(model.weights), like(part.weights)
     prefix = base_prefix(model.model) + "." if len(own) < len(state) and base_prefix(model.model) else ""
     found = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Two models that were loaded are aligned: the parts they share, their heads, their borders."""
+"""Aligns two loaded models: the part that both have, their heads, their borders."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching, like: str | None = None) -> Aligned:
-    """The models that `a` and `b` name, aligned; `out` is looked at first. Raises PermgraphError of every kind."""
+    """The models that `a` and `b` name, aligned; `out` is checked first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with joined(session, shares=matching.shares) as session, session.progress() as progress:
         whole = matching.max_memory is None
@@ -73,7 +73,7 @@ def align_loaded(
 def _trunks_aligned(
     session: Session, pair: FittedPair, matching: Matching, progress: Progress, *base: LoadedModel
 ) -> Aligned:
-    """The same for models that code makes and that differ in the shapes of their heads."""
+    """The same for models that code makes and whose heads differ in shape."""
     if base:
         raise OptionError("task vectors need models of the base's shapes: leave out --base where heads differ")
     a, b = pair.a, pair.b
@@ -100,7 +100,7 @@ def with_second_head(session: Session, aligned: Aligned) -> Aligned:
 def prepare(
     session: Session, models: Sequence[LoadedModel], matching: Matching, progress: Progress
 ) -> tuple[Models, dict[str, Any]]:
-    """The models, and what `align_models` and `place_models` take; what can be refused before the work starts, is."""
+    """The models and the arguments of `align_models` and `place_models`; bad requests are refused before the work."""
     first = models[0]
     found = Models.of(models, first.tie)
     given = calibration(session, first, matching)
@@ -126,7 +126,7 @@ def prepare(
 def _within(
     session: Session, derivation: Derivation, groups: Sequence[PermutationGroup], models: Models, matching: Matching
 ) -> dict[str, Any]:
-    """The options of a matcher that keeps to so much memory; says the plan. Raises OptionError where it cannot."""
+    """The options of a matcher that stays within `max_memory`; prints the plan. Raises OptionError if it cannot."""
     most = matching.max_memory or 0
     if matching.data is not None and matching.method != "weights":
         plan = planned_with_data(derivation, groups, most)
@@ -137,7 +137,7 @@ def _within(
 
 
 def calibration(session: Session, model: LoadedModel, matching: Matching) -> Iterable[Any] | None:
-    """The batches that `model`'s processor makes of the data, None where there is none."""
+    """The batches that `model`'s processor makes of the data; None without data."""
     if matching.data is None:
         return None
     batches = model.calibration(matching.data, seed=session.seed, limit=matching.limit)
@@ -153,9 +153,9 @@ def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed
 
 
 def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, Tensor]]:
-    """B as a whole, moved as its base model was: for heads of its own, where only base models were matched.
+    """The whole of B, with its own head, moved as its base model was if only base models were matched.
 
-    Raises VerificationError where that would change B's function.
+    Raises VerificationError if that would change B's function.
     """
     b, found = aligned.models[1], aligned.alignment
     if found.spec.kinds != "permutation":

@@ -1,4 +1,4 @@
-"""Two loaded models and their alignment, with what becomes of each one's heads, borders and tensors."""
+"""Two loaded models and their alignment, and what happens to their heads, borders and tensors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from permgraph.uses.enlarging import Enlarged
 class Aligned:
     """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
 
-    `base` is that part of the model that they were fine-tuned from, where one was given; `second` the head of the
-    second model, moved, where it is written too; `pair` says at which borders the models were fitted to each other,
-    `read` how much of the data was, and `notes` what its reader says of it; `carried` has B's adapters, moved with
-    it, and `apply` moves what goes with the whole of B, where only a part of it was matched.
+    `base`: the same part of the model that both were fine-tuned from, if one was given. `second`: the moved head of the
+    second model, if it is written too. `pair`: at which borders the models were fitted to each other. `read`: how much
+    of the data was read, and `notes`: remarks of its reader. `carried`: B's adapters, moved with it. `apply`: moves
+    tensors along with the whole of B, if only a part of it was matched.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -45,7 +45,7 @@ class Aligned:
     carried: Carried = field(default_factory=Carried)
 
     def account(self, *, merged: bool) -> Account:
-        """What became of every tensor of both models, merged or B moved to A alone."""
+        """What happened to every tensor of both models: merged, or B only moved to A."""
         found = self.alignment
         told = account(self.models, (self.a, self.b), self.heads, found.spec, list(found.gains), merged=merged)
         return told.with_reasons(self.borders.reasons) if merged else told
@@ -67,7 +67,7 @@ class Aligned:
         return None if self.pair is None else self.pair.enlarged
 
     def borders_text(self, *, merged: bool) -> str:
-        """What became of those axes, or of fewer units and layers, a line each."""
+        """What happened at those axes, and how B was enlarged, one line each."""
         if self.enlarged is not None:
             return f"B was enlarged to A's sizes: {self.enlarged}"
         if merged or not self.borders:

@@ -1,4 +1,4 @@
-"""`align --carry`: adapters of B that move with it and are written into its folder."""
+"""`align --carry`: adapters of B that are moved with B and written into its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Carried:
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Carried:
-        """Those in `folders`. Raises CheckpointError for one that is none, OptionError for two of one name."""
+        """The adapters in `folders`. Raises CheckpointError if one has none, OptionError if two have the same name."""
         found = tuple(AdapterFolder.read(folder) for folder in folders)
         again = [name for name, count in Counter(one.name for one in found).items() if count > 1]
         if again:
@@ -33,7 +33,7 @@ class Carried:
         return Carried(tuple(one.moved(apply(one.tensors), str(out)) for one in self.adapters))
 
     def write(self, folder: Path) -> None:
-        """Each into a folder of its name in `folder`."""
+        """Write each adapter into a subfolder of its name."""
         for one in self.adapters:
             one.write(folder)
 

@@ -1,4 +1,4 @@
-"""`compare`: two models loaded, the part that both have compared, and what came of it as text, JSON and a page."""
+"""`compare`: loads two models, compares the part that both have, and writes the result as text, JSON and a page."""
 
 from __future__ import annotations
 

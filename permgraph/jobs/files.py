@@ -1,4 +1,4 @@
-"""Single files that a command writes: whole or not at all, and never over another without --force."""
+"""Single files that a command writes: completely or not at all, and never over another file without --force."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PINNED = "#bbbbbb"
 
 
 def require_writable(path: Path, *, force: bool = False, inputs: Iterable[str] = ()) -> None:
-    """`path` can be written and, without `force`, holds nothing yet. Raises CheckpointError for what is in the way.
+    """Check that `path` can be written and, without `force`, is empty. Raises CheckpointError for what is in the way.
 
     A file inside one of `inputs` is never replaced.
     """
@@ -73,7 +73,7 @@ def write(path: Path, text: str, *, force: bool = False) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    """stdout, a device or a pipe; also where such a name leads to a plain file."""
+    """Whether `path` is stdout, a device or a pipe, even if that is redirected to a plain file."""
     return str(path) == STDOUT or path.parts[:2] == ("/", "dev") or path.is_fifo() or path.is_char_device()
 
 

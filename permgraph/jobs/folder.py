@@ -43,9 +43,9 @@ def recipe_of(session: Session, request: Request, out: Path, report: Mapping[str
 
 
 def storage_of(model: LoadedModel, dtype: str | None, max_shard_size: str | None) -> Storage:
-    """How what is written is stored: as the files of `model` are, unless another dtype or size of files is given.
+    """How the output is stored: like the files of `model`, unless another dtype or file size is given.
 
-    Raises OptionError for a dtype or size that is none.
+    Raises OptionError for text that is not a dtype or a size.
     """
     return model.stored.storage(
         None if dtype is None else dtype_of(dtype), None if max_shard_size is None else bytes_of(max_shard_size)
@@ -53,13 +53,13 @@ def storage_of(model: LoadedModel, dtype: str | None, max_shard_size: str | None
 
 
 def require_room(out: Path, model: LoadedModel, dtype: str | None = None) -> None:
-    """There is space for weights like those of `model` where `out` is to appear. Raises CheckpointError."""
+    """Raise CheckpointError if there is no space for weights like those of `model` where `out` will be."""
     storage, state = storage_of(model, dtype, None), model.model.state_dict()
     require_space(out, sum(storage.size(name, tensor) for name, tensor in state.items()))
 
 
 def say_dtypes(session: Session, models: Sequence[LoadedModel], storage: Storage) -> None:
-    """A warning where a model is stored as another dtype than what is written."""
+    """Warn if a model is stored in another dtype than the output."""
     written = storage.default
     for model in models:
         if model.stored.dtype != written:
@@ -126,7 +126,7 @@ def _finish(aligned: Aligned, merged: bool, folder: Path) -> None:
 
 
 def _config(config: Any, alignment: Alignment) -> Any:
-    """The config of what is written: its embeddings are not tied any more where they came apart."""
+    """The config of the output, in which embeddings that were untied are no longer marked as tied."""
     if not alignment.untied or not hasattr(config, "tie_word_embeddings"):
         return config
     apart = copy.deepcopy(config)
@@ -140,7 +140,7 @@ def _sentences(aligned: Aligned, *, merged: bool) -> list[str]:
 
 
 def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any], what: str) -> None:
-    """Certificate, gains and place of what was written; the record without its permutations as JSON."""
+    """Print the certificate, the gains and where the output is; with JSON, the record without its permutations."""
     alignment = aligned.alignment
     names = list(alignment.gains)
     share = moved_share(alignment.permutations, names)

@@ -1,4 +1,4 @@
-"""The models that a command names, loaded and compared with the first; two of them fitted to each other."""
+"""Loads the models that a command names, compares them with the first, and fits two of them to each other."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def load_all(
     on_demand: bool = False,
     fitted: bool = True,
 ) -> list[LoadedModel]:
-    """The models of these names, with a warning where one expects other inputs than the first.
+    """The models of these names, with a warning if one expects other inputs than the first.
 
-    `like` makes the model that all of them are weights of. With `on_demand` no weights are read yet. `fitted`: whether
-    the second must have the borders of the first.
+    `like`: the model for which all of them are weights. `on_demand`: read no weights yet. `fitted`: whether the second
+    must have the borders of the first.
 
-    Raises PermgraphError where one cannot be matched with the first, whatever its weights.
+    Raises PermgraphError if one cannot be matched with the first, whatever its weights are.
     """
     device, models = device_of(session.device), list[LoadedModel]()
     for done, reference in enumerate(references):
         progress("loading", done, len(references))
         models.append(load(reference, model=like, on_demand=on_demand).on(device))
-        _ = models[-1].hashes  # now: what was read is what is cited, whatever happens to the files later
+        _ = models[-1].hashes  # now, so that the record cites the bytes that were read
         for difference in require_alike(models[0], models[-1], fitted=fitted or len(models) > 2):
             session.warn(difference)
     progress("loading", len(references), len(references))
@@ -50,9 +50,9 @@ def load_pair(
     on_demand: bool = False,
     enlarge: bool = False,
 ) -> tuple[FittedPair, list[LoadedModel]]:
-    """The first two models, fitted to each other where their borders differ, and the others, as `load_all` has them.
+    """The models as from `load_all`, the first two fitted to each other if their borders differ.
 
-    With `enlarge` the second may have fewer units and layers. Raises OptionError where more than the two are given and
+    With `enlarge` the second may have fewer units and layers. Raises OptionError if more than two models are given and
     borders or sizes differ.
     """
     a, b, *others = load_all(session, references, progress, like, on_demand=on_demand, fitted=False)

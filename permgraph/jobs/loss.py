@@ -1,4 +1,4 @@
-"""The loss on the way between two models, which `merge --loss` asks for: of the report's curves, and of one line."""
+"""The loss between two models for `merge --loss`: the curves of the report, and a line of text."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Curves = Mapping[str, Barrier]
 
 OWN = "own"
 MOST_BATCHES = 32
-"""Of the data, for a model's own loss: it is computed at every point of two curves."""
+"""Batches of the data for a model's own loss, which is computed at every point of two curves."""
 
 
 def judge_of(loss: str, models: Sequence[LoadedModel], batches: Callable[[], Iterable[Any]]) -> Judge:
     """A model -> its loss: `own`, that of a causal language model on the batches, or a `python:module:function`.
 
-    What it judges is what is merged: of models whose heads differ, the base models. Raises OptionError for a model
-    without a loss of its own, and where the function fails on the first model or does not return numbers.
+    It judges what is merged: the base models, if heads differ. Raises OptionError for a model without a loss of its
+    own, and for a function that fails on the first model or does not return numbers.
     """
     part = common_part(models)[0][0].model
     judge = _own(part, batches) if loss == OWN else _by_function(loss)
-    judge(part)  # now rather than after the models are matched: there is a loss
+    judge(part)  # fails now rather than after the models are matched
     return judge
 
 
@@ -71,7 +71,7 @@ def curves_of(
 
 
 def sentence(found: Curves) -> str:
-    """The losses of the ends, and the height of each barrier between them."""
+    """The losses of A and B, and the height of each barrier between them."""
     first = next(iter(found.values()))
     between = "; ".join(f"{name}, {barrier_words(one)}" for name, one in found.items())
     return f"loss: {first.losses[-1]:.4g} of A, {first.losses[0]:.4g} of B; {between}"

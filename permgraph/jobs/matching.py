@@ -1,4 +1,4 @@
-"""How B is to be matched with A: what a command line or a recipe asks for."""
+"""How to match B with A, as a command line or a recipe asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from permgraph.errors import CalibrationError
 
 @dataclass(frozen=True)
 class Matching:
-    """How B is to be matched with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
+    """How to match B with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
 
     `steps`: how many batches are learned from. `max_memory`: bytes of memory to stay within; weights are then read from
     their files as they are needed. `enlarge`: B may have fewer hidden units, heads and layers than A. `carry`: folders
@@ -53,7 +53,7 @@ class Matching:
         return self.data is not None and self.method in (None, "correlation", "mix")
 
     def inputs(self, models: Iterable[str]) -> tuple[str, ...]:
-        """What an output must not touch: the models that are folders or files, the data and the adapters."""
+        """Paths that an output must not overwrite: the models that are folders or files, the data and the adapters."""
         return (*models, *map(str, (*([] if self.data is None else [self.data]), *self.carry)))
 
 

@@ -1,4 +1,4 @@
-"""`merge A B`: B moved to A's places, and the two made one."""
+"""`merge A B`: moves B's units to match A's, and merges the two."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _merged(
 
 
 def _shares(weight: Weight) -> str:
-    """What A and B contribute, with places for their names."""
+    """What A and B contribute, as a template with placeholders for their names."""
     if isinstance(weight, float):
         return f"{weight:g} · {{}} + {1 - weight:g} · {{}}"
     if isinstance(weight, str):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placed:
-    """Models, the parts that are merged, their weights, the element that moves each, and the worst proof."""
+    """Models, the parts that are merged, their weights, the element that moves each, and the worst certificate."""
 
     models: Sequence[LoadedModel]
     parts: Sequence[LoadedModel]
@@ -171,4 +171,4 @@ def _moved_table(groups: Sequence[PermutationGroup], found: Sequence[Permutation
         (pattern, *(f"{moved_share(element, names):.1%}" for element in found[1:]))
         for pattern, names in fold(group.name for group in groups)
     ]
-    return table(("group", *(Path(name).name for name in references[1:])), rows, title="Units moved to A's places")
+    return table(("group", *(Path(name).name for name in references[1:])), rows, title="Units moved to match A's")

@@ -1,4 +1,4 @@
-"""What a job that reads weights as it needs them will read and hold, said before the work starts."""
+"""Estimates what a job with `--max-memory` will read and hold, before the work starts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.by_rows import AT_ONCE
 
 PASSES = 7
-"""Over all files: hashes; finite; bounds and identity; families; streams again; objective; what is written."""
+"""Passes over all files: hashes; finiteness; bounds and identity; families; streams again; objective; output."""
 PASSES_OF_KINDS = 14
-"""The same, with two rounds of all families, their values, and sizes brought into balance."""
+"""The same with other kinds: two rounds over all families, their values, and balancing scales."""
 SITE_BYTES, PROOF_BYTES = 4 * 4, 8 * 4
-"""For each element: A, B, B moved and a part of them in float32; noise, its like moved and two steps in float64."""
+"""For each element: A, B, the moved B and a temporary in float32; noise, moved noise and two temporaries in float64."""
 MIXED_BYTES = 2 * 8 * 4
-"""For each element in other kinds: two tensors that are brought into balance, in float64 with what comes of a step."""
+"""For each element with other kinds: two tensors whose scales are balanced, and temporaries, in float64."""
 ASSIGNED_BYTES = 4 + 12
-"""For each pair of units: their similarity, and what the solver makes of it."""
+"""For each pair of units: their similarity, and the solver's memory."""
 SIGNED_BYTES = 6 * 4 + 12
-"""The same where each pair has a sign: two parts, their sums and differences."""
+"""The same if each pair has a sign: two parts, their sums and differences, and the solver's memory."""
 AT_LEAST = 600_000_000
-"""Python, PyTorch and what was traced."""
+"""Python, PyTorch and the traced programs."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Plan:
 def planned(
     spec: PermutationSpec, states: Sequence[Mapping[str, Tensor]], most: int, kinds: str = "permutation"
 ) -> Plan:
-    """The plan for these weights, whose permutations `spec` has, matched in these kinds.
+    """The plan for matching these weights by the groups of `spec`, in these kinds.
 
-    Raises OptionError where more than `most` bytes would be needed.
+    Raises OptionError if more than `most` bytes would be needed.
     """
     groups = spec.groups
     found = [site for site in sites(spec, groups) for site in site.cut(SIZES.whole)]
@@ -62,7 +62,7 @@ def planned(
     alone = kinds == "permutation"
     square = (ASSIGNED_BYTES if alone else SIGNED_BYTES) * largest**2
     work = square + (SITE_BYTES if alone else MIXED_BYTES) * max((site.cell.size for site in found), default=0)
-    # What meets itself on a site is searched with all of these sites in memory.
+    # A family that acts twice on a site is searched with all such sites in memory.
     for family in families(groups):
         mine = {group.name for group in family}
         own = [s for s in found if sum(not mine.isdisjoint(action.axes) for action in s.actions) > 1]
@@ -78,7 +78,7 @@ def planned(
 
 
 def _at_once(spec: PermutationSpec, name: str, tensor: Tensor) -> int:
-    """Elements of a tensor that a proof makes at once: some rows where none of them moves."""
+    """Elements of a tensor that a proof draws at once: only some rows, if its rows do not move."""
     layout = spec.layouts.get(name)
     still = layout is not None and tensor.dim() == 2 and not any(cell.touches({0}) for cell in layout.cells)
     return min(tensor.numel(), AT_ONCE) if still else tensor.numel()
@@ -90,7 +90,7 @@ def size_of(count: int) -> str:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has held at most so far."""
+    """Peak memory of this process so far, in bytes; 0 if the system does not tell."""
     try:
         import resource
     except ImportError:  # no such figures on this system

@@ -1,4 +1,4 @@
-"""What a job will read and hold that compares activations while the weights stay in their files."""
+"""Estimates what a job with `--max-memory` and `--data` will read and hold, before the work starts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from permgraph.tracing.by_rows import AT_ONCE, by_rows
 from permgraph.tracing.capture import Program
 
 WEIGHT_BYTES = 2 * 4 + 2
-"""For each element of a weight: of both models in float32, and of one as it is stored."""
+"""For each element of a weight: both models in float32, and one as stored."""
 MOST_IN_STEP = 64
-"""Batches that go through the models together at most."""
+"""The most batches that go through the models together."""
 
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Readings of the data, how much is held at once in each, and an estimate of the memory at the peak."""
+    """How often the data is read, how much each reading holds, and an estimate of the peak memory in bytes."""
 
     readings: int
     within: Within
@@ -44,10 +44,10 @@ class DataPlan:
 
 
 def planned_with_data(derivation: Derivation, groups: Sequence[PermutationGroup], most: int) -> DataPlan:
-    """The plan for matching `groups` by activations of batches like that which was traced.
+    """The plan for matching `groups` by activations, for batches like the traced one.
 
-    Half of what is left beside the largest group's moments is for activations of batches in step, the rest for more
-    moments. Raises OptionError where more than `most` bytes would be needed.
+    After the moments of the largest group, half of the remaining memory is for the activations of batches in step, and
+    half for more moments. Raises OptionError if more than `most` bytes would be needed.
     """
     program = derivation.program
     points = find_points(derivation, [group.name for group in groups if group.size > 1])
@@ -72,7 +72,7 @@ def planned_with_data(derivation: Derivation, groups: Sequence[PermutationGroup]
 
 
 def _alive(program: Program, points: Sequence[Point]) -> int:
-    """Bytes of the activations of one model that are alive together, up to the last of the points."""
+    """The most bytes of activations of one model that are alive at the same time, up to the last of the points."""
     wanted = {point.node for point in points}
     nodes = list(program.graph.graph.nodes)
     end = max((k for k, node in enumerate(nodes) if node.name in wanted), default=0)

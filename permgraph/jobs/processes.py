@@ -1,4 +1,4 @@
-"""One command in several processes, as torchrun starts them: each gathers its share, the first alone writes."""
+"""One command in several processes, as torchrun starts them: each collects its share, only the first writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = timedelta(hours=12)
 
 
 def rank_of_torchrun() -> int:
-    """The number of this process among those that torchrun started, 0 where it was started alone."""
+    """The rank of this process among those that torchrun started; 0 without torchrun."""
     return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
@@ -25,8 +25,8 @@ def rank_of_torchrun() -> int:
 def joined(session: Session, *, shares: bool) -> Iterator[Session]:
     """The processes that torchrun started as one group, on GPU number LOCAL_RANK each where the device is `cuda`.
 
-    Where the job `shares` nothing the first does all. The others end here: they have nothing to write.
-    Raises RankError where a process does not join.
+    Unless the job `shares` work, the first process does it all and the others exit here.
+    Raises RankError if a process does not join.
     """
     count = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if count > 1 and shares:

@@ -1,4 +1,4 @@
-"""Recipes: all that a merge was asked for, in TOML or YAML, so that it can be run again, bit for bit on one machine."""
+"""Recipes: all options of a merge in TOML or YAML, to run it again, bit for bit on the same machine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HEAD = f"# Runs this merge again: permgraph merge --config {FILE} --out DIR\n# F
 
 @dataclass(frozen=True)
 class Request:
-    """What `merge` was asked for, as typed; None where nothing was said.
+    """The options of `merge` as typed; None for options that were not given.
 
-    `threads` is how many PyTorch computes with, which decides the order of sums. `sha256` maps a model or the data to
-    its files' hashes. `origin` is the recipe that it was read from.
+    `threads`: PyTorch's number of threads, which decides the order of sums. `sha256`: a model or the data -> the hashes
+    of its files. `origin`: the recipe that the request was read from.
     """
 
     models: tuple[str, ...] = ()
@@ -57,11 +57,11 @@ class Request:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What an output must not touch: models that are folders or files, the data, the recipe."""
+        """Paths that an output must not overwrite: models that are folders or files, the data, the recipe."""
         return (*self.references, *filter(None, (self.data, self.origin)))
 
     def over(self, other: Request) -> Request:
-        """This request, and what `other` says where this one says nothing."""
+        """This request, completed by `other` where this one gives nothing."""
         said = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) not in (None, ())}
         return replace(other, **said)
 
@@ -95,7 +95,7 @@ def recipe_text(request: Request, folder: Path) -> str:
 
 
 def _number(weight: str | None) -> float | str | None:
-    """A share as a number where it is one, and not shares by role."""
+    """A share as a number; shares by role stay text."""
     try:
         return None if weight is None else float(weight)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The fields of a recipe: what each may be, read from TOML or YAML."""
+"""The fields of a recipe and their types, read from TOML or YAML."""
 
 from __future__ import annotations
 

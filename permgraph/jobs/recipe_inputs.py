@@ -1,4 +1,4 @@
-"""What a recipe may name: inputs that are as they were, and nothing that its author could not know of."""
+"""Checks the inputs of a recipe: their bytes are unchanged, and they are nothing that its author should not reach."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MADE = (CODE, "timm:")
 
 
 def require_trusted(request: Request, typed: Request) -> None:
-    """Refuse what a recipe that others wrote could do harm with, unless it was typed too: a recipe is data.
+    """Refuse what a recipe from someone else could do harm with, unless it was also typed: a recipe is only data.
 
-    It names no code, writes nowhere outside of its folder, and reads nothing outside that it does not list the SHA-256
-    of: who wrote it has read that. Raises OptionError naming the field.
+    It may not name code or write outside its folder. It may read files outside only if it lists their SHA-256, which
+    shows that its author has read them. Raises OptionError naming the field.
     """
     home = Path(str(request.origin)).resolve().parent
     own = {name: value for name in NAMES if (value := getattr(request, name)) and not getattr(typed, name)}
@@ -58,7 +58,7 @@ def require_unchanged(recipe: Path, request: Request) -> None:
 
 
 def require_read(request: Request, hashes: Sequence[Mapping[str, str]]) -> None:
-    """The same for the models as they were read, whose `hashes` come in the order of the request."""
+    """The same for models that were read already; `hashes` are in the order of the request."""
     for name, found in zip(request.references, hashes, strict=True):
         listed = (request.sha256 or {}).get(name)
         wrong = [] if listed is None else [file for file, sha256 in found.items() if listed.get(file) != sha256]
@@ -70,6 +70,6 @@ def require_read(request: Request, hashes: Sequence[Mapping[str, str]]) -> None:
 
 
 def local_hashes(names: Sequence[str], found: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """The hashes of what was read of each model or folder; what a hub has under an id may change."""
+    """The hashes of what was read from each local model or folder; a hub id is left out, as its files may change."""
     known = [name for name in names if Path(name).exists() or name.startswith(MADE)]
     return {name: dict(files) for name, files in zip(names, found, strict=True) if files and name in known}

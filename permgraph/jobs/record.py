@@ -1,4 +1,4 @@
-"""What a merge leaves behind: the contents of `permgraph.json`, and the same in words."""
+"""The record of a merge: the contents of `permgraph.json`, and the same as text."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def record(
     data: Path | None,
     merge: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The contents of `permgraph.json`: how the output was made, from what, with which permutations and what proof.
+    """The contents of `permgraph.json`: inputs, options, permutations and proof.
 
     `new = old[perm]` for every permutation; a group that depends on others has one for every index of theirs. Signs,
-    scales and matrices are float64 in base64, in the order of their shape.
+    scales and matrices are float64 in base64, in row-major order.
     """
     found = origin(session, models, alignment.spec, data) | {"merge": None if merge is None else dict(merge)}
     return found | certified(alignment)
@@ -60,14 +60,14 @@ def certified(alignment: Alignment) -> dict[str, Any]:
 
 
 def gains_of(element: Permutations, gains: Mapping[str, Gain]) -> dict[str, dict[str, float]]:
-    """Group -> its objective unmoved and moved, the bound, and the share of its units that moved."""
+    """Group -> its objective before and after moving, the bound, and the share of its units that moved."""
     return {name: asdict(gain) | {"moved": element.moved[name]} for name, gain in gains.items()}
 
 
 def origin(
     session: Session, models: Sequence[LoadedModel], spec: PermutationSpec | None, data: Path | None
 ) -> dict[str, Any]:
-    """What any output comes from: versions, command, seed, hashes of the inputs and of the specification."""
+    """The origin of an output: versions, command, seed, hashes of the inputs and of the specification."""
     found = {
         "permgraph": version("permgraph"),
         "versions": {"python": platform.python_version()} | _versions(),
@@ -98,7 +98,7 @@ def base_and_options(asked: Request, base: LoadedModel | None) -> dict[str, Any]
 
 
 def facts(record: Mapping[str, Any]) -> dict[str, str]:
-    """What the record says of its origin, name by name, for people."""
+    """The origin in a record as name -> text, for people."""
     inputs, search = record["inputs"], record.get("search")
     data = inputs["data"]
     found = {f"model {chr(65 + k)}": model["model"] for k, model in enumerate(inputs["models"])}
@@ -119,7 +119,7 @@ def _short(value: Any) -> str:
 
 
 def gain_table(alignment: Alignment) -> Any:
-    """What every group gained, layers folded, as a rich table."""
+    """What every group gained, as a rich table; similar layers share a row."""
     return table(HEAD, gain_rows(alignment), title=f"What alignment gained: {unit_of(alignment)}", left=2)
 
 
@@ -153,7 +153,7 @@ def _data_hashes(data: Path) -> dict[str, str]:
 
 
 def _public(word: str) -> str:
-    """A word of the command without its place on this machine."""
+    """A word of the command, without paths of this machine."""
     name, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
     path = Path(value)
     shown = path.name if path.is_absolute() or value.startswith(("~", "..")) else value

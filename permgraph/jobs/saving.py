@@ -32,7 +32,7 @@ def save(
     """load(save(folder, state_dict, like)) computes what `like` computes with the weights `state_dict`.
 
     The folder has the weights as safetensors, the config of `like`, its processor files where it was loaded from a
-    folder, a model card and `permgraph.json`. It appears as a whole or not at all.
+    folder, a model card and `permgraph.json`. It is written completely or not at all.
 
     Args:
         folder: where to write; absent or empty.
@@ -46,7 +46,7 @@ def save(
     Raises:
         SpecMismatchError: `state_dict` has other names or shapes than `like`.
         CheckpointError: something is in the way, or the place cannot be written.
-        OptionError: a dtype or size that is none.
+        OptionError: text that is not a dtype or a size.
 
     """
     module, loaded = (like.model, like) if isinstance(like, LoadedModel) else (like, None)

@@ -1,4 +1,4 @@
-"""What one run of the command line was asked for, and where its words go."""
+"""The shared options of one run of the command line, and its output: results, progress, warnings."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int | None], None]
 WIDTH = 120
 PATIENCE = 2.0
-"""Seconds after which a job shows how far it is."""
+"""Seconds after which a job shows its progress."""
 PATIENCE_OF_A_LOG, PAUSE_OF_A_LOG = 60.0, 60.0
 """Seconds after which it does so in a log, and between two lines of one stage."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """The options that all commands share, and the three ways to speak.
+    """The options that all commands share, and the three kinds of output.
 
-    Results for people go to stdout, or to stderr where `json` keeps stdout for the one object of `emit`; progress and
-    warnings go to stderr. `piped`: stdout is taken by a file that was asked for there. `quiet` leaves results,
-    warnings and errors. `command` is what was typed, as a list, and `given` names the shared options in it. `rank`: of
-    several processes that do one job, which this is; those but the first say nothing.
+    Results for people go to stdout, or to stderr if `json` reserves stdout for the one object of `emit`; progress and
+    warnings go to stderr. `piped`: an output file was asked for on stdout. `quiet`: print only results, warnings and
+    errors. `command`: what was typed, as a list; `given`: the shared options in it. `rank`: the number of this process
+    among several that do one job; only the first prints.
     """
 
     json: bool = False
@@ -63,12 +63,12 @@ class Session:
                 self.console.print(result)
 
     def warn(self, text: str) -> None:
-        """Something that did not stop the job, and that a user should know."""
+        """Print a problem that did not stop the job."""
         if not self.rank:
             print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def emit(self, value: Mapping[str, Any]) -> None:
-        """The one JSON object on stdout, where it was asked for."""
+        """Print the one JSON object on stdout, if it was asked for."""
         self.emit_text(json.dumps(plain(value), allow_nan=False))
 
     def emit_text(self, text: str) -> None:
@@ -79,9 +79,9 @@ class Session:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A function (stage, done, total) that shows how far a job is and how long it still takes.
+        """A function (stage, done, total) that shows how far a job is and the time left.
 
-        It appears after two seconds. Where stderr is no terminal it is a line for each stage, and one now and then.
+        It appears after two seconds. If stderr is no terminal, it prints a line for each stage, and some in between.
         """
         console = _console(stderr=True)
         if self.rank or self.quiet:
@@ -122,14 +122,14 @@ class Session:
 
 
 class _Log:
-    """Progress in a file or a pipe: nothing of a short job, else a line for each stage, and more of a long one."""
+    """Progress in a file or a pipe: nothing for a short job, else a line for each stage, and more for a long stage."""
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
         self._stage = ""
 
     def show(self, stage: str, done: int, total: int | None) -> None:
-        """One line, where it is time for one."""
+        """Print a line, if it is time for one."""
         now = time.monotonic()
         if now - self._start < PATIENCE_OF_A_LOG or (stage == self._stage and now - self._last < PAUSE_OF_A_LOG):
             return
@@ -158,7 +158,7 @@ def _written() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python fails once more when it flushes at its end
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else Python fails again when it flushes stdout at exit
         raise CheckpointError(
             f"the terminal, file or pipe that stdout leads to cannot be written: {reason(error)}. The "
             "command's other outputs were written."
@@ -166,7 +166,7 @@ def _written() -> Iterator[None]:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: tuples are lists, and a number that is not finite is null."""
+    """`value` as JSON: tuples become lists, and numbers that are not finite null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -178,5 +178,5 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # Nothing that a model is called may be read as markup; a file or a pipe has no width of its own.
+    # Names of models must not be read as markup; a file or a pipe has no width.
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if stream.isatty() else WIDTH)

@@ -35,24 +35,24 @@ class Alignment:
     """B moved to A.
 
     Attributes:
-        permutations: the element of the symmetry group that moves B's units to A's places, new = old[perm].
+        permutations: the element of the symmetry group that moves B's units to match A's, new = old[perm].
         spec: the group.
         gains: group -> its objective at the identity and at the solution.
         certificate: the proof that this element leaves B's function unchanged.
         method: "correlation", "weights", "mix" or another matcher's name.
-        models: A and B, with what was traced of them.
+        models: A and B, with their traced programs.
         exact: groups whose assignment is a proven optimum of its objective.
         search: with weights or a mix, how the search ended: objective, bound, gap, whether at a fixed point.
         partners: with correlation or a mix, what each unit correlates with, unmoved and moved, point by point.
-        untied: names of tensors that share no memory any more, () where nothing was untied. A model that takes the
-            state dict must have parameters of its own there.
+        untied: names of tensors that were tied and no longer are, () if none. A model that loads the state dict must
+            have a separate parameter for each.
         descent: with "learned", the loss at each step.
-        heads: what happened to tensors of other shapes: "merge" where there are none, "first" or "both".
-        kept: names of A's head, where heads differ: a merge keeps it. `state_dict` has it in place of B's.
+        heads: how tensors of different shapes were treated: "merge" if there are none, "first" or "both".
+        kept: names of A's head, if heads differ: a merge keeps it. `state_dict` has it in place of B's.
         heads_b: with "both", B's head by B's names, moved into the order of the trunk: `{**merged, **heads_b}` is a
             state dict of B's class.
-        borders: axes at which the models differ without being heads, as rows of tokens, and what became of them.
-            `state_dict` has B on the axes of the output, zero where it has nothing; `state_of_b` on its own.
+        borders: other axes at which the models differ, such as rows of tokens, and how they were treated. `state_dict`
+            has B on the axes of the output, with zeros where B has no entry; `state_of_b` has it on its own axes.
 
     """
 
@@ -86,22 +86,22 @@ class Alignment:
 
     @property
     def reference(self) -> Mapping[str, Tensor]:
-        """A's weights as a merge takes them: with its norms folded where the kinds ask for it, else A's own."""
+        """A's weights as a merge takes them: with norms folded if the kinds require it, else unchanged."""
         state = self.models.states[0]
         return state if isinstance(state, LazyState) else dict(state)
 
     @cached_property
     def state_dict(self) -> Mapping[str, Tensor]:
-        """B's weights, moved; computed on first use, or each when asked for where the weights are read so."""
+        """B's weights, moved; computed on first use, or tensor by tensor if the weights are read on demand."""
         return self.spec.applied(self.permutations, self.models.states[1])
 
     def moved(self, name: str) -> Tensor:
-        """One entry of `state_dict`, without making the others."""
+        """One entry of `state_dict`, without computing the others."""
         return self.spec.apply_one(self.permutations.tables, name, self.models.states[1][name])
 
     @cached_property
     def related(self) -> Related | None:
-        """Whether A and B were relatives before B moved, as fine-tunes of one base are; None where not."""
+        """The evidence that A and the unmoved B are relatives, such as fine-tunes of one base; None if they are not."""
         from permgraph.uses.comparison.relatives import related
 
         a, b = self.models.states
@@ -109,7 +109,7 @@ class Alignment:
 
     @property
     def state_of_b(self) -> dict[str, Tensor]:
-        """B's weights, moved, with its own borders, and its own head where `heads` is "both": of B's class."""
+        """B's weights, moved, for B's class: with its own borders and, if `heads` is "both", its own head."""
         lost = () if self.heads_b is None else self.kept
         whole = {n: t for n, t in self.state_dict.items() if n not in lost} | dict(self.heads_b or {})
         return whole | self.borders.own(self.given_b or {}, self._stages)
@@ -121,7 +121,7 @@ class Alignment:
 
     @property
     def _stages(self) -> list[tuple[PermutationSpec, Mapping[str, Any]]]:
-        """What B goes through: its norms are folded where the kinds ask for it, then it is moved."""
+        """The groups and elements applied to B, in order: folding its norms if the kinds require it, then moving it."""
         folds = [(fold.spec, fold.element) for fold in self.models.folds[1:2]]
         return [*folds, (self.spec, self.permutations)]
 
@@ -131,12 +131,12 @@ class Alignment:
         """apply(θ_B' - θ_B) = moved θ_B' - moved θ_B: tensors with the names and axes of B's weights, moved as B is.
 
         Args:
-            tensors: any of the model's tensors by name, as task vectors, averages and masks of weights; or an
-                adapter's, named as PEFT names them: low-rank factors A and B of B @ A, and whole tensors.
-            what: "weights", for what is added to them; "gradients", for gradients and their averages, which take the
-                inverse of a scale and of an invertible map; or "squares", for averages of squared gradients.
-            transposed: whether the weights of factors are stored as (in, out), with True and False for all of them;
-                found out from the modules by default.
+            tensors: tensors by the model's names, such as task vectors, averages and masks of weights; or an adapter's
+                by PEFT's names: low-rank factors A and B of B @ A, and whole tensors.
+            what: "weights", for tensors that transform as weights do; "gradients", for gradients and their averages,
+                which take the inverse of scales and invertible maps; or "squares", for averages of squared gradients.
+            transposed: whether the weights of factors are stored as (in, out), for all of them; by default it is read
+                off the modules.
 
         Raises:
             SpecMismatchError: a name or a shape that the model does not have, a factor of a weight whose two axes move
@@ -154,7 +154,7 @@ class Alignment:
 
         Args:
             vector: steering vectors, directions that a dictionary writes, means of activations.
-            at: a module that adds to the stream, or a group that moves it, where there are several of this size.
+            at: a module that adds to the stream, or a group that moves it; needed if there are several of this size.
             read: whether the vectors are read from the stream by inner products, as the encoder of a dictionary or a
                 probe does; it differs for invertible maps and scales.
 
@@ -199,31 +199,31 @@ def align(
         model_b: the model to move; neither is changed.
         data: batches for both models: a tensor, a tuple of args or a dict of kwargs each. Batches of one shape are
             fastest, since every new shape is traced anew.
-        args: example inputs, for tracing without data and for the proof, which is the faster the smaller they are;
-            the first sample of the first batch by default.
+        args: example inputs, for tracing without data and for the proof, which is faster for smaller inputs; the first
+            sample of the first batch by default.
         kwargs: example keyword inputs.
         spec: the groups; derived with `outputs` by default.
         method: "correlation" (default with data), "weights" (default without), or "learned": by gradient on unlabelled
             data, with the options `start` (an alignment), `steps`, `rate` and `loss` of `learn`.
-        mix: instead of a method, the share of activations in what is maximised: 1 is correlation, 0 is weights, between
-            them (1 - mix) F / F_max + mix C / C_max, both at most 1 (MuDSC, arXiv 2403.01753).
+        mix: instead of a method, the share of activations in the objective: 1 is correlation, 0 is weights; in between
+            it is (1 - mix) F / F_max + mix C / C_max, both at most 1 (MuDSC, arXiv 2403.01753).
         point_weights: role or name of a group -> a weight for each of the points where its activations are compared,
             first to last; 0 leaves a point out. All 1 by default.
         groups: roles or names of the groups to move, or one of them ("attention" covers all roles that begin with it);
             the others stay at the identity. All by default.
         outputs: whether the model's outputs may be permuted, as in `derive`; ignored when `spec` is given.
-        kinds: "permutation"; "signed", with signs; or "all": scales, rotations and invertible maps too. For "all" the
-            weights of norms are folded into what reads them, in both models, and a head that is tied to what writes
-            the stream comes apart from it: see `fold`, `Alignment.reference` and `Alignment.untied`.
-        heads: "merge": the models have the same tensors, and others are refused. "first" and "both": tensors of other
-            shapes, or in one model alone, are heads; the trunk is matched, and a merge keeps A's head. With "both",
+        kinds: "permutation"; "signed", with signs; or "all": scales, rotations and invertible maps too. With "all", the
+            weights of norms are folded into the layers that read them, in both models, and a head that is tied to the
+            embedding is untied: see `fold`, `Alignment.reference` and `Alignment.untied`.
+        heads: "merge": the models must have the same tensors. "first" and "both": tensors that differ in shape, or that
+            only one model has, are heads; the trunk is matched, and a merge keeps A's head. With "both",
             `Alignment.heads_b` has B's.
         seed: of the verification, and of further starts with weights.
         progress: called as progress(stage, done, total).
-        options: what else the method takes, by name.
+        options: further options of the method, by name.
 
     Returns:
-        The element that moves B, with its proof, and B's weights moved (`state_dict`).
+        The element that moves B, its proof, and the moved weights of B (`state_dict`).
 
     Raises:
         SpecMismatchError: the models differ in architecture, or `groups` names nothing.
@@ -265,7 +265,7 @@ def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any
 
 
 def alignment_of(found: Matched) -> Alignment:
-    """That of two models which are matched and proved."""
+    """The alignment of two models that were matched and proved."""
     match, certificate = found.matches[1], found.certificates[1]
     assert certificate is not None
     return Alignment(

@@ -1,8 +1,8 @@
-"""Axes at the border of two models that differ: how B's entries are placed on A's axis, and who owns which.
+"""Borders: axes at which two models differ; where B's entries are on A's axis, and which entries belong to one model.
 
 A border is an axis that no group moves: the rows of a token table, the channels of an input, the rows of a table of
-positions. B is laid on A's axis with zeros where it has nothing, and is matched so. What only one model has is that
-model's own in a merge; B moved by itself keeps its own axis.
+positions. For matching, B is written on A's axis, with zeros where it has no entry. In a merge, an entry that only one
+model has is that model's; a moved B that is written alone keeps its own axis.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Border:
     """One axis of the output, and where its entries are in A and in B.
 
     Attributes:
-        what: what it is an axis of, in words.
-        rule: what becomes of its entries, in words.
+        what: what the axis is, in words.
+        rule: how its entries are merged, in words.
         axes: tensor of A -> dimension; `axes_b`: the same for B's names.
         a: for each entry of the output its place in A, -1 where A has none; `b`: the same in B.
         size_a: entries of A; `size_b`: of B.
-        grey: B has one entry for all of A's, or A one for all of B's: the sum of colours is the weight of grey.
+        grey: one model has colours and the other grey: the sum over colours is the weight of grey.
 
     """
 
@@ -61,7 +61,7 @@ class Border:
         return len(self.a)
 
     def fitted(self, tensor: Tensor, dim: int, *, of_b: bool) -> Tensor:
-        """A tensor of A or B on the axis of the output, zero where it has nothing."""
+        """A tensor of A or B on the axis of the output, zero where it has no entry."""
         if of_b and self.grey:
             whole = tensor.sum(dim, keepdim=True)
             return whole if self.size == 1 else (whole / self.size).repeat_interleave(self.size, dim)
@@ -73,7 +73,7 @@ class Border:
         return torch.where(absent, torch.zeros((), dtype=tensor.dtype, device=tensor.device), taken)
 
     def kept(self, merged: Tensor, a: Tensor, b: Tensor, dim: int) -> Tensor:
-        """A merge with the entries that only one model has as that one has them; `a` and `b` are fitted."""
+        """A merge in which entries that only one model has are copied from it; `a` and `b` are fitted."""
         for places, owner in ((self.b, a), (self.a, b)):
             absent = (places < 0).to(merged.device)
             if not self.grey and bool(absent.any()):
@@ -96,7 +96,7 @@ class Borders:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Tensor of the output -> what became of it at its border."""
+        """Tensor of the output -> how it was merged at its border."""
         found: dict[str, list[str]] = {}
         for border in self.borders:
             for name in border.axes:
@@ -113,7 +113,7 @@ class Borders:
         return Borders(tuple(border for border in inner if border.axes))
 
     def fitted(self, state: State, *, of_b: bool = False) -> dict[str, Tensor]:
-        """The tensors that are not as the output has them, fitted; none of the others."""
+        """The tensors whose axes differ from the output's, fitted; no others."""
         found: dict[str, Tensor] = {}
         for border in self.borders:
             for name, dim in (border.axes_b if of_b else border.axes).items():
@@ -124,7 +124,7 @@ class Borders:
         return found
 
     def kept(self, merged: State, a: Read, b: Read) -> Mapping[str, Tensor]:
-        """A merge in which what only one model has is as it is there; `a` and `b` give the fitted tensor of a name."""
+        """A merge with the entries that only one model has copied from it; `a`, `b`: name -> fitted tensor."""
         result = dict(merged)
         done: dict[tuple[int, int], Tensor] = {}
         for border in self.borders:
@@ -146,7 +146,7 @@ class Borders:
                 )
 
     def own(self, state: State, stages: Sequence[Stage]) -> dict[str, Tensor]:
-        """The tensors of B that have a border, on their own axes, moved: in pieces, entry by entry alike."""
+        """The tensors of B that have a border, moved, on its own axes; each is moved in pieces of the output's length."""
         found: dict[str, Tensor] = {}
         done: list[tuple[Any, Tensor]] = []
         for name in dict.fromkeys(name for border in self.borders for name in border.axes_b):
@@ -201,7 +201,7 @@ def resized(model: nn.Module, tensors: State, sizes: Mapping[int, int]) -> nn.Mo
 def resize_fields(holder: Any, sizes: Mapping[int, int]) -> None:
     """Set the attributes of a module or config that say how long a border is, old length -> new length."""
     for attribute in SIZES:
-        own = isinstance(holder, nn.Module)  # one may warn of what it finds in its config
+        own = isinstance(holder, nn.Module)  # a module may warn about attributes of its config
         length = vars(holder).get(attribute) if own else getattr(holder, attribute, None)
         if isinstance(length, int) and sizes.get(length, length) != length:
             setattr(holder, attribute, sizes[length])

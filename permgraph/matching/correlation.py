@@ -1,4 +1,4 @@
-"""Correlations of units: what two models, or every two of several, do on the same data."""
+"""Correlations of the units of two models, or of every two of several, on the same data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from permgraph.tracing.run import Runner, bind
 
 @dataclass(frozen=True)
 class Within:
-    """How much is held at once while activations are compared; it changes nothing but time and memory.
+    """How much is held at once while activations are compared; it changes only time and memory.
 
     Attributes:
         room: bytes of the moments of two models; the data is read again for those that do not fit. None: no bound.
@@ -52,12 +52,12 @@ def correlation_terms(
     progress: Progress | None = None,
     in_step: int = 1,
 ) -> list[Term]:
-    """One term a point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
+    """One term for each point: the signed Pearson correlation of every unit of A with every unit of B, over all frames.
 
     Both models see the same batches in lockstep, and each activation is reduced to sums as soon as both have it, so
-    that nothing is kept but one set of moments. Several points of one group add up, each times its
-    weight; one that no input reaches (a class token before the first layer) says nothing where others do.
-    `once`: nobody reads the data again, so batches of a generator are not kept.
+    that only one set of moments is kept. Several points of one group add up, each times its weight; a point that no
+    input reaches (a class token before the first layer) is left out if the group has others.
+    `once`: the data is not read again, so batches of a generator are not kept.
 
     Source: Li et al. (arXiv 1511.07543); arXiv 2506.11403 with correlations signed.
     Raises CalibrationError for no batches, values that are not finite, constant activations, too few frames, or more
@@ -76,10 +76,10 @@ def moments_of(
     progress: Progress | None = None,
     in_step: int = 1,
 ) -> dict[int, CrossMoments]:
-    """The moments of both models' activations at each point, over all batches, of all processes where there are some.
+    """The moments of both models' activations at each point, over all batches and all processes.
 
-    A sum over frames is the sum of the sums of the processes, each of which reads its own share of the batches. They
-    are added in the order of the batches, however many go `in_step`.
+    Each process reads its share of the batches, and the sums of all processes are added. Batches are added in their
+    order, however many run `in_step`.
     """
     pair.require_one_device()
     require_memory(points)
@@ -88,9 +88,9 @@ def moments_of(
     total = None if batches.total is None else -(-batches.total // ranks.count())
     count = 0
     with ranks.together():
-        while some := list(islice(mine, in_step)):
-            observe(pair, some, points, moments)
-            count += len(some)
+        while chunk := list(islice(mine, in_step)):
+            observe(pair, chunk, points, moments)
+            count += len(chunk)
             if progress is not None:
                 progress("calibration", count, total)
     for moment in moments.values():
@@ -101,7 +101,7 @@ def moments_of(
 def observe(
     pair: Models, batches: Sequence[Batch], points: Sequence[Point], moments: Mapping[int, CrossMoments]
 ) -> None:
-    """Run both models on batches, all in step, up to the last of `points`, and add what they do there to `moments`."""
+    """Run both models on batches in step, up to the last of `points`, and add their activations there to `moments`."""
     here: dict[str, list[int]] = {}
     for k, point in enumerate(points):
         here.setdefault(point.node, []).append(k)
@@ -130,8 +130,9 @@ def correlations(
 ) -> dict[tuple[int, int], list[Term]]:
     """The correlations of every pair of models at these points.
 
-    Of two models in float64, by one reading of the data. Of more in float32, since all pairs are held at once, by one
-    reading a pair. `part` of `parts` is how much of all the work this is; with several parts the data is read again.
+    For two models in float64, by one reading of the data. For more models in float32, since all pairs are held at once,
+    by one reading for each pair. This is number `part` of `parts` calls, for progress; with several the data is read
+    again.
     """
     if len(models) == 2:
         once = parts == 1
@@ -158,7 +159,7 @@ def require_memory(points: Sequence[Point]) -> None:
 
 
 def machine_memory() -> float:
-    """Bytes of memory of this machine; infinite where the system does not say."""
+    """Bytes of memory of this machine; infinite if the system does not tell."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else inf
 
 
@@ -172,8 +173,8 @@ def chosen_points(points: Sequence[Point], moments: Mapping[int, CrossMoments]) 
 
 
 def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Term]:
-    """A term a point; one with too few frames, or where all is constant, is left out if each of its groups is told
-    apart at another. What is in reserve is for groups that no other point tells apart.
+    """A term for each point. A point with too few frames or only constant activations is left out if each of its groups
+    has another point. Points in reserve are used for groups that have no other point.
     """
     chosen = chosen_points(points, moments)
     for k, point in enumerate(points):

@@ -1,4 +1,4 @@
-"""Finds, in the graph of A, the axes at which B may be of another length: channels of an input, rows of positions."""
+"""Finds in the graph of A the axes whose length may differ in B: channels of an input, rows of positions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def differing(a: Shapes, b: Shapes, names: Mapping[str, str]) -> tuple[Differing
 
 
 def borders_in(program: Program, found: tuple[Differing, ...]) -> tuple[Border, ...]:
-    """The borders among axes that differ; what is none stays as it is, for the match to refuse."""
+    """The borders among the axes that differ; other axes are left for the match to refuse."""
     kinds = {axis: kind for axis in found if (kind := _kind(program, axis))}
     groups: dict[tuple[str, int, int], list[Differing]] = {}
     for axis, kind in kinds.items():
@@ -100,7 +100,7 @@ def _kind(program: Program, axis: Differing) -> str:
 
 
 def _reads_input(user: fx.Node, weight: fx.Node, dim: int, program: Program) -> bool:
-    """Whether this is the convolution of what no parameter has changed with a weight, seen along its input channels."""
+    """Whether `user` is a convolution that reads an input before any parameter acts on it, along its channels."""
     if op_name(user.target) not in CONVOLUTIONS or dim != 1 or user.args[1] is not weight:
         return False
     return not any(program.feeds[node.name].kind in ("parameter", "buffer") for node in _behind(user.args[0], program))

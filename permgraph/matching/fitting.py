@@ -1,4 +1,4 @@
-"""Two models whose borders differ, given the shapes of one."""
+"""Gives two models whose borders differ the same shapes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Fitted:
 
 
 def fit(model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, example: Callable[[], Batch]) -> Fitted:
-    """The two models on the axes of the output; themselves where no border differs.
+    """The two models on the axes of the output; unchanged if no border differs.
 
-    `example` gives inputs of A, where they are needed. Raises SpecMismatchError for vocabularies that cannot be told
-    apart, OptionError for weights that are read from their files as they are needed.
+    `example` gives inputs of A, if they are needed. Raises SpecMismatchError for vocabularies that differ in a way that
+    cannot be determined, OptionError for weights that are read on demand.
     """
     for model in (model_a, model_b):
         require_plain(module_of(model))
@@ -60,7 +60,7 @@ def fit(model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, example: Calla
 
 
 def example_of(model: nn.Module | Loaded, data: Any, args: Any, kwargs: Mapping[str, Any] | None) -> Batch:
-    """Inputs to trace a model with: those that are given, or its own, or the first batch of the data."""
+    """Inputs to trace a model with: the given ones, else its own, else the first batch of the data."""
     given = (as_args(args), dict(kwargs or {})) if args or kwargs else inputs_of(model)
     return given if any(given) or data is None else Batches.of(data).first
 
@@ -79,7 +79,7 @@ def _fitted(model: Any, tensors: Mapping[str, Tensor], sizes: Mapping[int, int])
 
 
 def _computed(a: nn.Module, b: nn.Module) -> dict[str, Tensor]:
-    """Buffers that B computes longer or shorter than A does, and equal as far as both go: name in B -> A's."""
+    """Buffers of B that differ from A's only in length: name in B -> A's buffer."""
     mine = {name.removeprefix(_prefix(a)): buffer for name, buffer in a.named_buffers()}
     found = {}
     for name, buffer in b.named_buffers():

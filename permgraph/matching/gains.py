@@ -1,4 +1,4 @@
-"""What each group gained: its objective at the identity, at the solution, and what no element exceeds."""
+"""What each group gained: its objective at the identity and at the solution, and its upper bound."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from permgraph.symmetry.permutations import PermutationGroup
 
 @dataclass(frozen=True)
 class Gain:
-    """The objective of one group, summed over the places where it was compared.
+    """The objective of one group, at the identity and at the solution, summed over all points or weights compared.
 
-    With correlation: the sum of matched signed correlations, divided by the number of pairs that were matched, so
-    that 1 is the same function in another order; for groups that no activation carries, the share of the bound by
-    weights. With weights: the sum of inner products of matched weights, at the
-    identity of the group's family with all others at the solution. With a mix: the mixed objective of the group as a
-    share of its bound, likewise. `bound`: no element of the group reaches more.
+    With correlation: the mean signed correlation of matched units, 1 for the same function in another order; for groups
+    that occur in no activation, the inner product of weights as a share of its bound. With weights: the sum of inner
+    products of matched weights; at the identity only the group's family is at the identity and the others at the
+    solution. With a mix: the mixed objective of the group as a share of its bound, likewise. `bound`: no element of the
+    group exceeds it.
     """
 
     identity: float
@@ -41,7 +41,7 @@ class Gain:
 def correlation_gains(
     groups: Sequence[PermutationGroup], terms: Sequence[Term], found: Mapping[str, Any]
 ) -> dict[str, Gain]:
-    """Mean signed correlation of matched units, weighted as the terms are; none for groups compared nowhere."""
+    """Mean signed correlation of matched units, weighted as the terms are; groups without a term have no gain."""
     identity = {group.name: group.identity() for group in groups}
     before, after = breakdown(groups, terms, identity), breakdown(groups, terms, found)
     pairs = {g.name: sum(_pairs(term) for term in terms if g.name in term.groups) for g in groups}

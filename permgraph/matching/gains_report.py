@@ -1,4 +1,4 @@
-"""An alignment in words: what each group gained, equal layers folded into one line."""
+"""An alignment as text: what each group gained, with similar layers in one line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Row = tuple[str, str, str, str, str, str]
 
 
 def unit_of(alignment: Alignment) -> str:
-    """What the figures of its gains are."""
+    """The unit of the gains' figures, in words."""
     return UNITS.get(alignment.method, OTHER_UNIT)
 
 
 def figures_of(alignment: Alignment, group: str) -> tuple[float, float]:
-    """What a group has unmoved and moved, in that unit."""
+    """The figures of a group before and after moving, in that unit."""
     gain = alignment.gains[group]
     return (gain.identity, gain.solution) if alignment.method == "correlation" else gain.shares
 
@@ -58,5 +58,5 @@ def text(alignment: Alignment) -> str:
 
 
 def notes(alignment: Alignment) -> list[str]:
-    """What is to be known before the figures are read: how the models were fitted, and that they are relatives."""
+    """Remarks to read before the figures: how the models were fitted, and whether they are relatives."""
     return [*str(alignment.borders).splitlines(), *([] if alignment.related is None else [str(alignment.related)])]

@@ -1,4 +1,4 @@
-"""Which groups of a specification a caller means, and whether the specification is that of a model."""
+"""Selects groups of a specification by name or role, and checks that a specification belongs to a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from permgraph.symmetry.spec import PermutationSpec
 
 
 def select(spec: PermutationSpec, wanted: Sequence[str] | str | None) -> list[PermutationGroup]:
-    """The groups of the given names or roles, or of one; a role covers those that it begins, at a dot."""
+    """The groups of the given name or names or roles; a role also covers roles below it, as "attention" does
+    "attention.heads".
+    """
     if wanted is None:
         return list(spec.groups)
     wanted = [wanted] if isinstance(wanted, str) else wanted
@@ -27,7 +29,7 @@ def _covers(wanted: str, group: PermutationGroup) -> bool:
 
 
 def covering(spec: PermutationSpec) -> Callable[[str, str], bool]:
-    """Whether a name or role covers the group of a name; nothing covers a pinned factor."""
+    """A function (wanted, name): whether a name or role covers the group called `name`; never for a pinned factor."""
     groups = {group.name: group for group in spec.groups}
     return lambda wanted, name: name in groups and _covers(wanted, groups[name])
 

@@ -24,7 +24,7 @@ class Placement(Permutations):
 
     Attributes:
         spec: the group.
-        gains: as of an `Alignment`, with the mean of all other models, moved, in place of A; none for the first model.
+        gains: as in an `Alignment`, with the mean of all other moved models in place of A; none for the first model.
         certificate: the proof that the element leaves its model's function unchanged; None for the first model, which
             does not move.
         method: the name of the matcher.
@@ -54,13 +54,13 @@ def match_many(
     progress: Progress | None = None,
     **options: Any,
 ) -> tuple[Placement, ...]:
-    """One element P_m a model, into a common space: `spec.apply(P_m, state_m)` lines all of them up.
+    """One element P_m for each model: `spec.apply(P_m, state_m)` moves all models into a common space.
 
     The map from b to a is P_ab = compose(invert(P_a), P_b), so every cycle closes by construction. The first model is
-    the reference and its P the identity, which loses nothing: the objective does not change when all are moved alike.
-    Every moved model is proved to compute what it did. Data is read once for every pair of models, and kept if it
-    can be read only once; see `permgraph.matching.universe` for memory, and `align` for the arguments. With a mix, the
-    correlations of all pairs are held at once. Each element has the `gains` and the `certificate` of its model.
+    the reference and its P the identity; this loses nothing, as moving all models by one element does not change the
+    objective. Every moved model is proved to keep its function. Data is read once for every pair of models, and kept if
+    it can be read only once; see `permgraph.matching.universe` for memory, and `align` for the arguments. With a mix,
+    the correlations of all pairs are held at once. Each element has the `gains` and the `certificate` of its model.
 
     Returns:
         An element for each model, in their order; the first is the identity.

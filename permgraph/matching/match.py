@@ -1,4 +1,4 @@
-"""What a matcher is given, what it returns, and where its name is found.
+"""The interface of matchers: what they take, what they return, and the registry of their names.
 
 A matcher is a function that finds, for each of several models, the element of the symmetry group that moves it into a
 common space:
@@ -9,11 +9,11 @@ common space:
         parts = ...  # for each group of task.groups, which unit of the other model goes to each place
         return [task.unmoved(), *(Match(parts, gains) for parts in ...)]
 
-It takes one `Task` and returns one `Match` a model, in their order; that of the first model, the reference, is the
-identity, `task.unmoved()`. Two models are the case n = 2. Its keyword-only parameters are its options:
-`align(a, b, method="mine", steps=5)` passes them on, and refuses what is not among them. What every
-matcher needs is done for it: models, data and specification are checked before, and each element that it returns is
-proved to leave its model's function unchanged before a caller sees it.
+It takes one `Task` and returns one `Match` for each model, in their order; that of the first model, the reference, is
+the identity, `task.unmoved()`. Two models are the case n = 2. Its keyword-only parameters are its options:
+`align(a, b, method="mine", steps=5)` passes them on, and refuses unknown ones. The caller does the rest: it checks
+models, data and specification before, and afterwards proves that each returned element leaves its model's function
+unchanged.
 
 A matcher of this package is a file in `permgraph/matching/methods`. A distribution adds one by an entry point:
 
@@ -48,16 +48,16 @@ from permgraph.symmetry.spec import PermutationSpec
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Models to be matched, and what a matcher may ask about them.
+    """The models to match, and what a matcher can ask about them.
 
     Attributes:
         models: two or more of one architecture; the first is the reference. They are traced once for each shape.
         spec: their symmetry group.
         groups: the groups that may move; all others stay at the identity.
-        example: example inputs, (args, kwargs): the first batch where there is data.
-        batches: the calibration data, None where there is none; see `data`.
+        example: example inputs, (args, kwargs); with data, the first batch.
+        batches: the calibration data, or None; see `data`.
         seed: of everything random.
-        progress: to be called as progress(stage, done, total).
+        progress: call it as progress(stage, done, total).
 
     """
 
@@ -76,7 +76,7 @@ class Task:
 
     @property
     def data(self) -> Batches:
-        """The calibration data, which can be read again and again. Raises CalibrationError where there is none."""
+        """The calibration data, which can be read any number of times. Raises CalibrationError if there is none."""
         if self.batches is None:
             raise CalibrationError("matching by activations needs data: give it calibration batches")
         return self.batches
@@ -95,7 +95,7 @@ class Task:
         return weigh(points, weights or {}, covering(self.spec))
 
     def unmoved(self) -> Match:
-        """The match of a model that stays where it is, as the reference does."""
+        """The match of a model that does not move, such as the reference."""
         return Match({group.name: group.identity() for group in self.groups})
 
 
@@ -106,12 +106,12 @@ class Match:
     Attributes:
         element: the part of each group that may move, as in `permgraph.symmetry.parts`: of a permutation the table,
             new = old[table].
-        gains: group -> its objective at the identity and at the solution; of the other models' mean where there are
-            more than two.
+        gains: group -> its objective at the identity and at the solution; with more than two models, against the mean
+            of the others.
         exact: the groups whose tables are a proven optimum.
-        search: how a search ended, where there was one.
+        search: how the search ended, if there was one.
         partners: what each unit was compared with, point by point.
-        descent: how the element was learned, where it was.
+        descent: how the element was learned, if it was.
 
     """
 
@@ -126,7 +126,7 @@ class Match:
 def with_partners(
     found: Sequence[Match], groups: Sequence[PermutationGroup], correlations: Mapping[tuple[int, int], Sequence[Term]]
 ) -> list[Match]:
-    """The same, with what each unit of the second of two models correlates with; of more models nothing is kept."""
+    """The matches of two models, the second with what each unit correlates with; more models are returned unchanged."""
     if len(found) != 2:
         return list(found)
     first, second = found

@@ -18,7 +18,7 @@ PICTURE = 96
 
 @dataclass(frozen=True, eq=False)
 class Partners:
-    """Units of A and B at one point of the graph, those of all its groups counted through, the last the fastest.
+    """Units of A and B at one point of the graph, in row-major order over all its groups.
 
     Attributes:
         groups: the groups, and the pinned factors, whose units meet there, outer to inner.

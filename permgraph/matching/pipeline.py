@@ -1,4 +1,4 @@
-"""Models matched: method and groups chosen, one matcher asked, and every element that it returns proved."""
+"""Matches models: chooses method and groups, calls one matcher, and proves every element that it returns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from permgraph.tracing.run import one_sample
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Models with the element that moves each of them; those of all but the first are proved.
+    """Models, the element that moves each of them, and the proofs.
 
     Attributes:
         models: the models, with norms folded where the kinds ask for it.
@@ -32,7 +32,7 @@ class Matched:
         matches: what it returned, one for each model.
         elements: the same as elements of the whole group.
         certificates: the proofs; None for the reference, which does not move.
-        untied: names of weights that came apart for folding.
+        untied: names of weights that were untied so that norms could be folded.
 
     """
 
@@ -45,7 +45,7 @@ class Matched:
     untied: tuple[str, ...] = ()
 
     def proved(self, example: Batch, seed: int) -> Matched:
-        """The same with a certificate for each model that moved. Raises VerificationError where one changes."""
+        """The same with a certificate for each moved model. Raises VerificationError if a function changes."""
         certificates: list[Certificate | None] = [None]
         for number, element in enumerate(self.elements[1:], 1):
             certificate = self.models.certificate(number, self.spec, element, example, seed)
@@ -74,9 +74,9 @@ def match_models(
     options: Mapping[str, Any] | None = None,
     proved: bool = True,
 ) -> Matched:
-    """What `align` and `match_many` share; their arguments, and their errors. `options` are those of the method.
+    """The common part of `align` and `match_many`, with their arguments and errors. `options` are those of the method.
 
-    Elements that are not `proved` are for whoever finds better ones, and proves those.
+    With `proved=False`, the caller improves the elements and proves the result itself.
     """
     given = (as_args(args), dict(kwargs or {}))
     given = given if any(given) else models.example
@@ -100,9 +100,9 @@ def match_models(
 
 
 def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tuple[Registered[Matcher], dict[str, Any]]:
-    """The matcher asked for, correlation with data and weights without by default, and the options that are not None.
+    """The matcher (by default correlation with data, weights without), and its options that are not None.
 
-    Raises OptionError for a name or an option that there is not, CalibrationError where there should be data.
+    Raises OptionError for an unknown name or option, CalibrationError if data is needed and there is none.
     """
     own = {name: value for name, value in options.items() if value is not None}
     if own.get("mix") is not None and method in (None, "weights", "correlation", "mix"):
@@ -124,7 +124,7 @@ def find_matcher(name: str) -> Registered[Matcher]:
 
 
 def _method_of_mix(method: str | None, options: dict[str, Any]) -> str:
-    """The method that a mix is: at its ends it has no share to give."""
+    """The method that `mix` means: at 0 and 1 it is weights or correlation alone."""
     mix = options["mix"]
     if not 0 <= mix <= 1:
         raise OptionError(f"mix is the share of activations, from 0 (weights alone) to 1 (correlation), not {mix}")

@@ -1,9 +1,9 @@
-"""Two models whose heads differ: the trunk that they share is matched, and each keeps a head of its own.
+"""Two models whose heads differ: the trunk that they share is matched, and each model keeps its own head.
 
-The rule. A tensor belongs to a head if its shape differs, if only one model has it, or if all that reads it computes
-with what such a tensor has changed. All other tensors are the trunk's. The trunk is matched without the heads: they
-count as zero. Then B is moved as a whole, by the element of its own group that does to the trunk what was found, and
-it is B that the certificate is about.
+The rule. A tensor belongs to a head if its shape differs, if only one model has it, or if all operations that read it
+depend on such a tensor. All other tensors belong to the trunk. The trunk is matched with all heads set to zero. Then
+the whole of B is moved, by the element of its own group that acts on the trunk in the same way, and the certificate is
+about the whole of B.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Trunks:
-    """What was found: B on A's shapes with A's head, the proof that B keeps its function, and B's head, moved.
+    """The matched trunk: B on A's shapes with A's head, the proof that B keeps its function, and B's moved head.
 
     `kept`: names of A's head; `heads_b`: name in B -> B's tensor, moved into the order of the trunk.
     """
@@ -47,12 +47,12 @@ class Trunks:
 
 
 def differ(a: State, b: State) -> bool:
-    """Whether a tensor is of another shape in the other model, or is not there."""
+    """Whether some tensor has another shape in the other model, or is missing there."""
     return bool(_border(a, b))
 
 
 def require_heads(heads: str) -> None:
-    """Raise OptionError unless `heads` is a word for what happens to heads."""
+    """Raise OptionError unless `heads` is one of `HEADS`."""
     if heads not in HEADS:
         raise OptionError(f"heads is one of {', '.join(HEADS)}, not {heads!r}")
 
@@ -73,7 +73,7 @@ def match_trunks(
 ) -> Trunks:
     """The trunk of B matched to that of A; the arguments are those of `match_models`.
 
-    Raises SpecMismatchError where the models share nothing that moves, OptionError for other kinds, and what
+    Raises SpecMismatchError if the models share no group, OptionError for kinds other than permutations, and what
     `match_models` raises.
     """
     if kinds != "permutation":

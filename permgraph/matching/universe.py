@@ -1,9 +1,9 @@
 """Many models into one space: an element P_m for each, so that P_ab = P_a P_b⁻¹ and every cycle of maps closes.
 
 The objective is Σ over pairs of <P_a x_a, P_b x_b>, of weights or of standardised activations. Moving all models by one
-more element leaves it alone, so the first model is the reference and its P the identity. Each other model is matched to
+element does not change it, so the first model is the reference and its P the identity. Each other model is matched to
 the sum of those already placed, then to the sum of all others in turn until none gains: block coordinate ascent. Two
-models are settled by the first step.
+models need only the first step.
 Source: C2M3 (arXiv 2405.17897), which optimises all P_m by Frank-Wolfe at once.
 """
 
@@ -62,10 +62,10 @@ def match_states(
 ) -> list[Match]:
     """By weights: Frank-Wolfe to the mean of those placed, descent to the mean of the others.
 
-    With a share `mix` of `correlations`, of every pair of models, in what is maximised. The weights of more than two
-    models are then divided by the mean bound of two, |θ_a| |θ_b|, which no element changes, so that all models climb
-    one objective. Memory: the models, a moved copy of each where there are more than two, one mean, and the
-    correlations.
+    The objective has a share `mix` of the `correlations` of every pair of models. The part of the weights is then, for
+    more than two models, divided by the mean of the pairs' bounds |θ_a| |θ_b|, which no element changes, so that all
+    models maximise one objective. Memory: the models, a moved copy of each if there are more than two, one mean, and
+    the correlations.
     """
     count, everything = len(task.models), task.spec.identity()
     moved: list[Mapping[str, Tensor]] = [task.states[0]]
@@ -94,7 +94,7 @@ def match_states(
 
 
 def _match(match: WeightMatch, *, alone: bool) -> Match:
-    """What one search found; of the mean of several models it proves nothing."""
+    """The match from one search; against the mean of several models nothing is proven optimal."""
     exact = tuple(match.tables) if alone and match.search.proven else ()
     return Match(match.tables, exact=exact, search=match.search if alone else None)
 
@@ -108,9 +108,10 @@ def _reporting(progress: Progress | None, count: int) -> Callable[[int], None]:
 
 
 def with_unseen(found: Sequence[Match], task: Task) -> list[Match]:
-    """The same, where groups that no activation carries are matched by weights, the others being where they are.
+    """The matches, with groups that occur in no activation matched by weights while the others are held.
 
-    DeBERTa's table of relative positions has such a width: it meets weights alone. Gains are then shares of the bound.
+    The width of DeBERTa's table of relative positions is such a group: it is contracted with weights alone. Gains are
+    then shares of the bound.
     """
     unseen = [group for group in task.groups if not any(group.name in match.gains for match in found)]
     if not unseen:
@@ -144,7 +145,7 @@ def mean_bound(
 
 
 def mean_state(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """The mean of the floating-point entries; of the others the first."""
+    """The mean of the floating-point entries; other entries are the first model's."""
 
     def mean(name: str) -> Tensor:
         first = states[0][name].detach()

@@ -1,8 +1,8 @@
-"""The token tables of two models, laid on one axis by token.
+"""The token tables of two models, brought to one axis by token.
 
-The rule. A token that both tokenizers have is merged, wherever its row is. Rows of A alone, padding among them, are
-kept from A. Of the tokens of B alone, those that were added to its tokenizer (special ones above all) are taken with
-their rows and added to A's; the other pieces of B's tokenizer are left out, since A's never writes them.
+The rule. A token that both tokenizers have is merged, whatever its rows are. Rows that only A has, including padding,
+are kept from A. Among the tokens that only B has, those that were added to its tokenizer (mostly special tokens) are
+taken with their rows and added to A's; the other pieces of B's tokenizer are left out, since A's never produces them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Vocabulary:
         tokens: token -> row; None where there is no tokenizer.
         added: tokens that were added to the tokenizer's own.
         axes: finds, for every tensor that has an entry for each token, the dimension.
-        files: what tells one tokenizer from another without loading it.
+        files: identifies the tokenizer without loading it.
 
     """
 
@@ -41,10 +41,10 @@ class Vocabulary:
 
 
 def vocabulary_border(a: Vocabulary | None, b: Vocabulary | None) -> tuple[Border, tuple[str, ...]] | None:
-    """The border of two token tables, and the tokens that are added to A's; None where all rows mean the same.
+    """The border of two token tables, and the tokens that are added to A's; None if all rows mean the same.
 
-    Two models without tokenizers and with as many rows are taken to have the same tokens. Raises SpecMismatchError
-    where a tokenizer is missing, or no token is in both.
+    Two models without tokenizers and with the same number of rows are assumed to have the same tokens. Raises
+    SpecMismatchError if a tokenizer is missing, or no token is in both.
     """
     if a is None or b is None or (a.rows == b.rows and a.files is not None and a.files == b.files):
         return None

@@ -1,1 +1,1 @@
-"""Matching in all kinds: scales are balanced away, then orders, signs and rotations are found by closed forms."""
+"""Matching in all kinds: scales are balanced, then permutations, signs and rotations are found by closed forms."""

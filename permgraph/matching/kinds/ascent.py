@@ -25,20 +25,20 @@ from permgraph.symmetry.permutations import PermutationGroup, Permutations, foll
 from permgraph.symmetry.spec import PermutationSpec
 
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
-WORTHWHILE = 5e-3  # a round that gains less than this share of the objective is the last: barriers fall no further
-NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it the models are one model moved, and the last digits are worth a round
+WORTHWHILE = 5e-3  # a round that gains a smaller share of the objective is the last: barriers fall no further
+NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it B is A moved, and one more round gains the last digits
 Report = Callable[[str, int, int | None], None]
 
 
 @dataclass
 class Ascent:
-    """Block coordinate ascent of Σ <θ_A, g θ_B> over orders, signs and rotations.
+    """Block coordinate ascent of Σ <θ_A, g θ_B> over permutations, signs and rotations.
 
-    A family's first element is found from the places where all else is known: at the start those beside pinned axes
-    (embeddings, positions, a head), then those beside what was solved. The start matters more than anything else.
-    A family is solved again when others have moved the tensors that it acts on. All products are computed in float32;
-    where the models are found to be one model moved, maps that mix units are found once more in float64 at the end.
-    In large models the families that cost most wait until the others stand still.
+    A family's first element is computed from the places at which every other axis is known: at the start those with
+    pinned axes (embeddings, positions, a head), then those with axes of families solved before. The start matters more
+    than anything else. A family is solved again when others have moved the tensors that it acts on. All products are
+    computed in float32; if B turns out to be A moved, maps that mix units are computed again in float64 at the end. In
+    large models, the most expensive families wait until the others no longer change.
     """
 
     spec: PermutationSpec
@@ -66,13 +66,13 @@ class Ascent:
         self.is_hurried = sum(site.cell.size for site in self.sites) > EFFORT.hurried_above
 
     def settle(self, found: Mapping[str, Any]) -> None:
-        """Move B by parts of groups that are found already, with all that depends on them."""
+        """Move B by parts of groups that are already known."""
         depending = [g.name for g in self.main if found.keys() & set(g.depends_on) and g.name not in found]
         identity = {group.name: group.identity() for group in self.main if group.name in depending}
         self._apply({**identity, **found})
 
     def sign_again(self, names: Container[str]) -> None:
-        """Choose the signs of units of groups anew, by weights, with those further ones that go with them."""
+        """Choose the signs of the units of these groups anew, by weights, with the further signs of these units."""
         for group in self.main:
             if group.name in names and group.kind in ("signed", "monomial"):
                 given = [self._sign_of(place) for place in self.where[group.name]]
@@ -87,7 +87,7 @@ class Ascent:
         return Similarity(products, bool(place.move.power % 2), place.further)
 
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
-        """The element of B. Groups that are `known` are where they should be at the start, those `held` stay there."""
+        """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
         self.families = [f for f in self.families if any(group.name not in held for group in f)]
         start, identity = self.value(), (self.element, self.moved)
         known = set(known)
@@ -106,7 +106,7 @@ class Ascent:
         return self.is_hurried and units > EFFORT.averaged_above and not isinstance(self.b, LazyState)
 
     def _go_ahead(self, large: Sequence[Family], known: set[str]) -> None:
-        """Solve the other families from the tensors on which no large one acts, until they stand still."""
+        """Solve the other families from the tensors on which no large family acts, until they no longer change."""
         names, every = {group.name for family in large for group in family}, self.sites
         self.sites = [site for site in every if not names & site.names]
         self.skipped = {site.name for site in every} - {site.name for site in self.sites}
@@ -155,7 +155,7 @@ class Ascent:
         return sum(map(self._inner_of, names))
 
     def _inner_of(self, name: str) -> float:
-        """<θ_A, g θ_B> of one tensor, computed again where it was moved since."""
+        """<θ_A, g θ_B> of one tensor, computed again if it has moved since."""
         now = self.moves[name], self.dtype
         if self.inner.get(name, (None, 0.0))[0] != now:
             self.inner[name] = now, _inner(self.a[name], self.moved[name])
@@ -167,7 +167,7 @@ class Ascent:
         return sum(math.sqrt(_inner(a, a) * _inner(b, b)) for a, b in pairs)
 
     def _grow(self, families: Sequence[Family], known: set[str]) -> None:
-        """Solve each family once, next the one of which the known places hold the largest share of its weights."""
+        """Solve each family once; next comes the one with the largest share of its weights at known places."""
         left = [family for family in families if not known.issuperset(group.name for group in family)]
         while left:
             usable = [self._usable(family, known) for family in left]
@@ -247,7 +247,7 @@ class Ascent:
 
 
 def _once(site: Site, names: Set[str]) -> bool:
-    """Whether these groups act on one axis alone, so that the site tells of them without another guess."""
+    """Whether these groups act on only one axis, so that the site determines them without another unknown."""
     return sum(not names.isdisjoint(action.axes) for action in site.actions) == 1
 
 
@@ -268,7 +268,7 @@ def _signs(site: Site, action: Action) -> tuple[frozenset[str], dict[str, str]]:
 
 
 def _joined(terms: Iterable[Cross]) -> list[Cross]:
-    """Terms of one form added up, each as soon as it is there."""
+    """Terms of the same form added up, each as soon as it is computed."""
     found: dict[Any, Cross] = {}
     for term in terms:
         key = term.names, term.odd, tuple(sorted((term.further or {}).items()))

@@ -1,8 +1,8 @@
-"""The representative of smallest norm: what is left of the symmetry then is orders, signs and rotations.
+"""The representative of smallest norm: the remaining symmetry is permutations, signs and rotations.
 
 Scales and invertible maps have no largest inner product: |θ| grows without bound along them. In the orbit of θ under
 them the points of smallest norm form one orbit of the orthogonal maps (Kempf and Ness, 1979). So both models are
-brought there, matched there by closed forms, and B then goes to where A was.
+moved to such points and matched there by closed forms; then B is moved by the inverse of A's map.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FLOOR = 1e-6  # of the largest singular value of the product of two sides: direc
 def balance(
     spec: PermutationSpec, state: Mapping[str, Tensor], names: Collection[str]
 ) -> tuple[Permutations, Mapping[str, Tensor]]:
-    """argmin over scales and invertible maps g of Σ |g θ|², and g θ; orders, signs and groups not in `names` stay.
+    """argmin over scales and invertible maps g of Σ |g θ|², and g θ; groups not in `names` do not move.
 
     For an invertible map with Gram matrices G (side 1) and H (side -1) the minimum is C = X^½ with X G X = H; for
-    scales with exponents ±1 it is s⁴ = |θ₋|² / |θ₊|². Groups that meet on a tensor are swept until they settle; of
-    weights that are read on demand no others are held then, and g θ is made on demand.
+    scales with exponents ±1 it is s⁴ = |θ₋|² / |θ₊|². Groups that act on one tensor are solved in turn until they
+    converge. If weights are read on demand, only the tensors of one such set are held, and g θ is computed on demand.
     """
     groups = [g for g in spec.groups if g.name in names and g.kind in ("scaled", "monomial", "invertible")]
     element: Permutations = spec.identity()
@@ -69,7 +69,7 @@ def _settled(
     where: Mapping[str, Sequence[Place]],
     element: Permutations,
 ) -> Permutations:
-    """The element followed by what balances these groups."""
+    """The element, followed by the maps that balance these groups."""
     touched = dict.fromkeys(place.name for group in groups for place in where[group.name])
     moved = {name: state[name].double() for name in touched}
     pending = {group.name: group for group in groups}

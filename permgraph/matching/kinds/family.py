@@ -1,7 +1,7 @@
-"""The best element of a family of nested groups: sending one outer unit to another is worth what the two hold.
+"""The best element of a family of nested groups: the value of matching two outer units is that of the units in them.
 
-As in `permgraph.assignment`, with another solver for each kind. Exact where the groups below a root depend on it alone
-and meet in no term; where two meet side by side, a small one is enumerated, else they are solved in turn.
+As in `permgraph.assignment`, with a solver for each kind. Exact if the groups below a root depend only on it and no two
+of them occur in one term; if two do, a small one is enumerated, else they are solved in turn.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Cross:
 
 @dataclass(frozen=True)
 class Node:
-    """A group in the part of a family that is left: its kind, its size, and what it still depends on."""
+    """A group in the remaining part of a family: its kind, its size, and the groups that it still depends on."""
 
     name: str
     kind: str
@@ -143,7 +143,7 @@ def _each(nodes: list[Node], terms: list[Cross], shared: str) -> Found:
 
 
 def _nested(root: Node, children: list[Node], terms: list[Cross]) -> Found:
-    """Sends each outer unit where what it holds, and itself, is worth most."""
+    """Match outer units by the value of the units in them and their own."""
     own = [term for term in terms if term.names == (root.name,)]
     below = [term for term in terms if term.names != (root.name,)]
     inside = [child.without(root.name) for child in children]
@@ -157,8 +157,8 @@ def _nested(root: Node, children: list[Node], terms: list[Cross]) -> Found:
 
 
 def _blocks(root: Node, inside: list[Node], terms: list[Cross]) -> tuple[Numbers, Callable[[int, int], dict[str, Any]]]:
-    """For each pair of outer units the best of what they hold, its value and its parts; all pairs at once where
-    nothing there meets.
+    """For each pair of outer units the best match of the units in them: its value and its parts; for all pairs at once
+    if no two groups in them occur in one term.
     """
     units = range(root.size)
     if any(node.depends_on for node in inside) or any(len(term.names) != 2 for term in terms):
@@ -187,7 +187,7 @@ def _all_pairs(root: Node, node: Node, terms: Sequence[Cross]) -> tuple[Callable
 
 
 def _side_by_side(nodes: list[Node], terms: list[Cross]) -> Found:
-    """Groups that meet in a term and do not nest: a small one is tried order by order, else each is solved in turn."""
+    """Groups that occur in one term and do not nest: a small one is enumerated, else they are solved in turn."""
     needed = {name for node in nodes for name in node.depends_on}
     small = [n for n in nodes if n.size <= ENUMERATED and not (n.depends_on or n.name in needed or Kind(n.kind).mixes)]
     if small and len(nodes) > 1:

@@ -1,4 +1,4 @@
-"""Models matched in all kinds: balanced, matched by activations or weights, brought to where the reference is."""
+"""Matching in all kinds: models are balanced, matched by activations or weights, and moved to the reference."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from permgraph.symmetry.spec import PermutationSpec
 def match_kinds(task: Task, points: Sequence[Point] | None = None, rounds: int = ROUNDS) -> list[Match]:
     """P_m = c_A⁻¹ g c_m: c brings a model to its smallest norm, g matches it there to those already placed.
 
-    With `points`, orders, signs and rotations are those of activations, at these points of the first model and each
-    other one; groups that no activation carries, and what signs are left, are matched by weights.
+    With `points`, permutations, signs and rotations are matched by activations, at these points of the first model and
+    each other one; groups that occur in no activation, and the remaining signs, are matched by weights.
     """
     spec, names = task.spec, [group.name for group in task.groups]
     balanced = [balance(spec, state, names) for state in task.states]
@@ -71,9 +71,9 @@ def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
 def _by_activations(
     task: Task, points: Sequence[Point], states: tuple[Mapping[str, Tensor], ...], number: int
 ) -> tuple[dict[str, Any], set[str]]:
-    """The best parts of the groups that activations tell apart, and those of which they do not tell the signs.
+    """The best parts of the groups that activations determine, and the groups whose signs they do not determine.
 
-    Both models are balanced, so that sizes compare.
+    Both models are balanced, so that their scales are comparable.
     """
     pair = task.models.pair(0, number).with_states(*states)
     moments = moments_of(pair, points, task.data, progress=task.progress)
@@ -108,7 +108,7 @@ def weight_gains(
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
 ) -> dict[str, Gain]:
-    """Σ <θ_A, θ_B> over what a group acts on, unmoved and moved, and Σ |θ_A| |θ_B|; each tensor is read once."""
+    """Σ <θ_A, θ_B> over the tensors of a group, unmoved and moved, and Σ |θ_A| |θ_B|; each tensor is read once."""
     by_tensor: dict[str, list[Place]] = {}
     for here in places(spec, [group.name for group in groups]).values():
         for place in here:

@@ -13,7 +13,7 @@ from permgraph.assignment.flat import assign_each
 from permgraph.symmetry.parts import Index, Matrix, Monomial, Numbers, complement_of_ones
 
 STILL = 1e-9
-"""What the identity earns, relative to the largest entry of the data: directions that nothing tells apart stay."""
+"""Added to the identity's similarity, relative to the largest entry, so that undetermined directions do not move."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def _polar(kind: str, total: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _signed(stacks: Sequence[Similarity], size: int, *, has_signs: bool) -> tuple[Numbers, Numbers]:
-    """What each pair of units is worth with its best signs, and the sign of the group itself for it.
+    """The value of each pair of units with its best signs, and the group's own sign for it.
 
     A further sign is chosen for each pair, given that of the group: |even + sign · odd| where it acts.
     """

@@ -30,9 +30,9 @@ def by_correlation(
 ) -> list[Match]:
     """Maximise the sum of signed correlations of matched units, at each point where a group is contracted.
 
-    Groups that share no point are settled apart, as many at once as their correlations fit into what `within` says,
-    of more than two models those of all pairs into MEMORY; the data is read once a pair and part. Groups that no
-    activation carries are matched by weights afterwards.
+    Groups that share no point are solved separately, as many at a time as their correlations fit into the limit of
+    `within`, or for more than two models those of all pairs into MEMORY; the data is read once for each pair and part.
+    Groups that occur in no activation are matched by weights afterwards.
     """
     points = task.points(point_weights)
     if task.spec.kinds != "permutation":
@@ -72,7 +72,7 @@ def _settled(task: Task, groups: Sequence[PermutationGroup], terms: Correlations
 
 
 def _joined(one: Match, other: Match) -> Match:
-    """Two matches of one model, of other groups each."""
+    """Two matches of one model, by different groups, as one."""
     return Match(
         {**one.element, **other.element},
         {**one.gains, **other.gains},
@@ -84,9 +84,9 @@ def _joined(one: Match, other: Match) -> Match:
 def portions(
     groups: Sequence[PermutationGroup], points: Sequence[Point], models: int = 2, room: int | None = None
 ) -> list[Portion]:
-    """Groups with their points, in portions that fit into `room`, or of more than two models into MEMORY.
+    """Groups with their points, in portions that fit into `room`, or for more than two models into MEMORY.
 
-    What shares a point stays together. Two models with all the room are one portion.
+    Groups that share a point stay together. Two models without a limit are one portion.
     """
     if models > 2:
         room = MEMORY if room is None else min(MEMORY, room)
@@ -116,9 +116,9 @@ def _clusters(groups: Sequence[PermutationGroup], points: Sequence[Point]) -> It
 
 
 def held(points: Sequence[Point], models: int = 2) -> int:
-    """Bytes of what these points are compared by: correlations in float32 of every pair, or sums of two models.
+    """Bytes for comparing these points: correlations in float32 of every pair of models, or the sums of two models.
 
-    These are in float64, beside the frames that wait; then come the sum over points, and what the solver makes of it.
+    The sums are in float64, with a buffer of frames; added are the sum over points and the solver's memory.
     """
     units = [prod(point.sizes) for point in points]
     if models > 2:

@@ -25,9 +25,9 @@ def by_learning(
 ) -> list[Match]:
     """Minimise the loss of λ A + (1 - λ) B' over scales, rotations and invertible maps; see `permgraph.learning`.
 
-    Begun at `start`, an alignment or an element of the same group. Without one, at what matching by weights finds, or
-    at what matching by activations finds on the first STARTING batches, whichever has the lower loss half way on them:
-    orders and signs stay as they are there. Each model but the first is learned against the first alone.
+    It begins at `start`, an alignment or an element of the same group; by default at the result of matching by weights
+    or by activations on the first STARTING batches, whichever has the lower loss half way on them. Permutations and
+    signs stay those of the start. Each model but the first is learned against the first alone.
     """
     if not any(group.dimension for group in task.groups):
         raise OptionError(
@@ -59,7 +59,7 @@ def _starts(task: Task) -> list[list[Mapping[str, Any]]]:
     by_weights = match_kinds(task)
     points, few = task.points(), replace(task, batches=task.data.beginning(STARTING))
     found = [by_weights]
-    with suppress(CalibrationError):  # the first batches may be too few to compare, and enough to learn from
+    with suppress(CalibrationError):  # the first batches can be too few for correlations, and enough to learn from
         found.append(match_kinds(few, points))
     return [[match.element for match in matches] for matches in zip(*found, strict=True)]
 

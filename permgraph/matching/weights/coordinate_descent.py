@@ -1,4 +1,4 @@
-"""Coordinate descent: one family of nested groups after the other is assigned, the rest held, until none gains."""
+"""Coordinate descent: the families of nested groups are assigned in turn, all others held, until none gains."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class Descent:
         settled: Collection[int] = (),
         known: Mapping[str, tuple[float, float]] | None = None,
     ) -> Descended:
-        """From `tables`; families with a group in `first` go first, and one is assigned anew only if a neighbour moved.
-        One that meets itself, and so has to be searched, waits until the others have settled. Those numbered in
-        `settled` are best at `tables`, with gains that are `known`.
+        """Descend from `tables`. Families with a group in `first` go first, and a family is assigned again only if a
+        neighbour moved. A family that acts twice on a site must be searched, and waits until the others have converged.
+        Families numbered in `settled` are optimal at `tables`, with gains that are `known`.
 
         Each assignment is the exact best response where the family acts once on every site, so F never falls.
         Git Re-Basin (arXiv 2209.04836), algorithm 1, with nested assignment in place of a flat one.
@@ -104,7 +104,7 @@ class Descent:
         )
 
     def _searched(self, k: int) -> bool:
-        """Whether family k meets itself on a site."""
+        """Whether family k acts twice on a site."""
         mine = {group.name for group in self.families[k]}
         return any(sum(not mine.isdisjoint(action.axes) for action in site.actions) > 1 for site in self.near[k])
 
@@ -128,8 +128,9 @@ def improved(
 ) -> dict[str, Index] | None:
     """Tables for the groups of a problem that are better by more than `enough` of F; None if there are none.
 
-    `again`: not the first visit, so that a family that meets itself is improved from where it is alone. Nothing is
-    assigned where the tables reach the problem's ceiling: on a true match every row's maximum is its match.
+    `again`: this is not the first visit, so a family that acts twice on a site is improved only from its present
+    tables. If the tables reach the problem's ceiling nothing is assigned: on a true match every row's maximum is its
+    match.
     """
     now = {group.name: tables[group.name] for group in problem.groups}
     before = problem.at(problem.flat(now))
@@ -153,9 +154,9 @@ def group_gains(problem: Relaxation, tables: Mapping[str, Index]) -> dict[str, t
 def _candidates(
     problem: Relaxation, now: Mapping[str, Index], effort: Effort, again: bool
 ) -> Iterator[dict[str, Index]]:
-    """The assignment; where the family meets itself on a site, Frank-Wolfe from here and, at first, the barycentre.
+    """The assignment; for a family that acts twice on a site, Frank-Wolfe from here and, at first, the barycentre.
 
-    A group of at most `effort.enumerated` units that meets itself has all its elements tried.
+    For such a group of at most `effort.enumerated` units, all elements are tried.
     """
     if not problem.factors:
         yield dict(problem.best(problem.linear, now))

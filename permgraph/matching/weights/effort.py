@@ -1,4 +1,4 @@
-"""How hard the search by weights tries, and how it cuts up its arrays: every number that it has, in two values."""
+"""All constants of the search by weights, in two values: its effort, and the sizes of its arrays."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """What decides where a search by weights starts and when it ends. "Share of F" is of the objective's magnitude.
+    """Where a search by weights starts and when it ends. A "share of F" is relative to the objective's magnitude.
 
     Attributes:
         double_below: models with fewer moved elements are matched in float64, and from all `starts`.
         hurried_above: models with more moved elements stop at `worthwhile` and `enough_if_hurried`.
-        starts: how many starts there are at most: the barycentre, then points near it.
-        near: the share of a random element in a further start; with half of it the search ends where it began.
+        starts: the most starts: the barycentre, then points near it.
+        near: the share of a random element in a further start; with half of it, the search ends where it began.
         averaged_above: a family of more units is averaged during Frank-Wolfe if there are smaller ones.
         optimal: a solution within this share of the bound ends the search.
         steps: of Frank-Wolfe, at most.
@@ -22,10 +22,10 @@ class Effort:
         worthwhile: above `hurried_above`, a step that gains a smaller share of F is the last: each costs a sweep.
         reached: an element within this share of the bound is left to coordinate descent.
         sweeps: of coordinate descent, at most.
-        enough: a family that gains less than this share of its own objective stays as it is.
+        enough: a family that would gain less than this share of its own objective is not changed.
         enough_if_hurried: the same above `hurried_above`; one misplaced pair among 8192 true ones still gains more.
-        enumerated: a group of at most so many units that meets itself has all its elements tried.
-        room: what kept similarities may take, as a share of the moved parameters of A and B together.
+        enumerated: for a group of at most this many units that acts twice on a site, all elements are tried.
+        room: the memory for cached similarities, as a share of the moved parameters of A and B together.
         room_at_least: bytes of similarities that may always be kept.
         in_turn: whether families are placed one after the other, so that one tensor of each model is read at a time,
             instead of all at once by Frank-Wolfe; see `permgraph.matching.weights.in_turn`.
@@ -54,18 +54,18 @@ class Effort:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How arrays are cut up; but for `sketched_above` and `negligible` they change nothing but time and memory.
+    """How arrays are cut up. Except for `sketched_above` and `negligible`, these change only time and memory.
 
     Attributes:
         slab: elements of a site that are worked on at once, so that no second copy of a large one is made.
-        freed_above: elements of a tensor from which its temporaries are handed back to the system.
+        freed_above: for tensors of this many elements or more, freed temporaries are returned to the system.
         dense_above: a mixture of more permutations acts as a dense matrix.
         negligible: a permutation with a smaller weight is left out of a mixture.
         sketched_above: on sites of `sketched_from` elements where actions share leaves, the axis that nothing moves is
             projected to this many random directions; the products would otherwise cost (number of blocks) times as
             much as on other sites.
         sketched_from: elements.
-        whole: elements of a site above which it is cut along an axis that nothing moves, as that of the tokens.
+        whole: a site of more elements is cut along an axis that nothing moves, such as that of the tokens.
 
     """
 
@@ -80,5 +80,5 @@ class Sizes:
 
 EFFORT = Effort()
 IN_TURN = Effort(in_turn=True, room=0.0, room_at_least=0)
-"""For models that do not fit into memory: nothing is kept from visit to visit."""
+"""For models that do not fit into memory: no similarity is cached."""
 SIZES = Sizes()

@@ -18,7 +18,7 @@ from permgraph.symmetry.parts import Index
 class Relaxed:
     """Where Frank-Wolfe stopped: F, the gap max_S <F'(X), S - X>, the steps, and the element it is rounded to.
 
-    `gap` is None where an element so near the bound was met that no gradient was worth taking there.
+    `gap` is None if an element so near the bound was reached that its gradient was not computed.
     """
 
     tables: dict[str, Index]

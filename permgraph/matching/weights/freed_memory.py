@@ -1,4 +1,4 @@
-"""Freed memory handed back to the system, which C libraries do late or never."""
+"""Returns freed memory to the system, which C libraries do late or never."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cache
 
 
 def return_freed() -> None:
-    """Give the pages of freed blocks back to the system where the C library can (glibc's malloc_trim); else nothing.
+    """Return the pages of freed blocks to the system if the C library can (glibc's malloc_trim); else do nothing.
 
-    glibc takes blocks below 32 MB from one heap, where a small one that lives on keeps what was freed around it: the
-    matrices of a search come and go in sizes that do not fit into each other's holes, and without this the process
-    grows by more than twice what is alive at once. A few milliseconds a call.
+    glibc takes blocks below 32 MB from one heap, in which a small live block keeps freed memory around it from being
+    returned. The matrices of a search have many sizes that do not fit into each other's gaps, and without this call the
+    process grows to more than twice the live memory. A call takes a few milliseconds.
     """
     if (trim := _trim()) is not None:
         trim(0)

@@ -1,9 +1,9 @@
 """A start for descent that needs one tensor of each model at a time: families are placed one after the other.
 
-Frank-Wolfe holds all sites at once. Here the family of which most is known comes next: that whose sites run over the
-most coordinates for each of its units, counting the axes that nothing moves (tokens, pixels, labels) and the families
-that are placed. Those that are not yet placed are at their barycentre. A residual stream is thus placed by its
-embedding, then each layer's units by the stream, with every tensor read twice.
+Frank-Wolfe holds all sites at once. Here the family with the most evidence comes next: the one whose sites have the
+most coordinates for each of its units, counting the axes that nothing moves (tokens, pixels, labels) and those of
+placed families. Families that are not yet placed are at their barycentre. So a residual stream is placed by its
+embedding, then the units of each layer by the stream, and every tensor is read twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from permgraph.symmetry.parts import Index
 
 @dataclass(frozen=True)
 class Placed:
-    """Tables of all groups; `settled`: the families with nothing beside them that was placed later, with gains."""
+    """Tables of all groups; `settled`: families none of whose neighbours was placed later, with their gains."""
 
     tables: dict[str, Index]
     gains: dict[str, tuple[float, float]]
@@ -30,7 +30,7 @@ class Placed:
 def in_turn(
     descent: Descent, identity: Mapping[str, Index], progress: Callable[[int, int], None] | None = None
 ) -> Placed:
-    """Each family assigned once, the best known first, those before it held and those after it averaged."""
+    """Assign each family once, those with the most evidence first; placed families are held, later ones averaged."""
     pairing, tables, gains = descent.pairing, dict(identity), dict[str, tuple[float, float]]()
     waiting, settled = list(range(len(descent.families))), list[int]()
     while waiting:
@@ -51,7 +51,7 @@ def in_turn(
 
 
 def known(family: Family, near: Collection[Site], unplaced: Set[str]) -> float:
-    """Coordinates over which the units of a family are seen, those of `unplaced` families left out, for each unit."""
+    """The number of coordinates that compare a unit of the family, without those of `unplaced` families."""
     mine = {group.name for group in family}
     seen = sum(_seen(site, mine, unplaced) for site in near)
     return seen / max(group.size * group.count for group in family)

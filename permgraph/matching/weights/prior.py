@@ -1,4 +1,4 @@
-"""What activations say in addition to the weights: a term of the objective that is linear in each family."""
+"""The part of activations in the objective of weight matching: terms that are linear in each family."""
 
 from __future__ import annotations
 

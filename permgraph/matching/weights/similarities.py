@@ -1,4 +1,4 @@
-"""Similarities of a family's units, all else held: kept from visit to visit, and changed by what moved in between."""
+"""Similarities of a family's units with all other families held: cached, and updated by what moved since."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Similarities:
 
     @classmethod
     def of(cls, pairing: Pairing) -> Similarities:
-        """Room for what matters: the largest matrices change least often, and cost most."""
+        """The similarities of a pairing, with room to cache small matrices: the largest rarely change and cost most."""
         size = pairing.dtype.itemsize
         effort = pairing.effort
         room = max(effort.room_at_least, int(2 * effort.room * size * pairing.size))
