@@ -2,7 +2,7 @@
 
 An `Axis` of size n is a whole, an ordered **product** of axes (768 seen as 12 heads of 64), or a **sum** of
 consecutive segments (a fused projection seen as its thirds). `cutting` cuts axes into segments, `tying` splits them
-into factors and makes two of them one. Only geometry is here; `ties` decides which permutations are allowed.
+into factors and ties two of them. This module has only the geometry; `ties` decides which permutations are allowed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Literal
 class Axis:
     """A node of a union-find over index sets of one size; `root()` is its representative.
 
-    `frozen` says why nothing in the axis may move, or is empty. A frozen axis is not refined on request: a split or
-    a cut of it gives fresh frozen axes, because the parts of what cannot move need no names.
+    `frozen` says why nothing in the axis may move, or is empty. A frozen axis is not refined: a split or a cut of it
+    returns fresh frozen axes, because parts of an axis that cannot move need not be distinguished.
     """
 
     __slots__ = ("_parent", "_starts", "cut_by", "form", "frozen", "parts", "size")
@@ -40,7 +40,7 @@ class Axis:
         return axis
 
     def refine(self, form: Literal["product", "sum"], parts: Iterable[Axis]) -> None:
-        """Give a whole axis its parts; of a frozen axis the parts are frozen too."""
+        """Give a whole axis its parts; the parts of a frozen axis are frozen too."""
         self.form, self.parts, self._starts = form, tuple(parts), []
         if self.frozen:
             for part in self.parts:
@@ -53,7 +53,7 @@ class Axis:
         return self._starts
 
     def open_parts(self, opened: Sequence[int]) -> None:
-        """Put in place of the segments `opened`, which are sums by now, their segments: a sum is not in a sum."""
+        """Replace the segments `opened`, which have become sums, by their segments: a sum does not contain sums."""
         parts, done = list[Axis](), 0
         for k in opened:
             part = self.parts[k].root()
@@ -72,7 +72,7 @@ def freeze(axis: Axis, reason: str) -> None:
 
 
 def settle(axis: Axis) -> None:
-    """Freeze a sum of which every segment is frozen, so that later cuts of it make no cells."""
+    """Freeze a sum whose segments are all frozen, so that later cuts of it make no cells."""
     root = axis.root()
     if root.form == "sum" and not root.frozen and all(part.root().frozen for part in root.parts):
         root.frozen = root.parts[0].root().frozen

@@ -1,8 +1,8 @@
 """Which changes of basis, beyond permutations, the operations of a trace allow.
 
-Where a law links two occurrences of a factor, they change by one matrix M, or by M and M⁻ᵀ: the two *sides* of a basis.
-The links make classes of occurrences inside a factor, the bases, each with a bound in the lattice of kinds. Products
-relate bases of one factor: there only signs and scales are left, and those multiply.
+If a law links two occurrences of a factor, they change by one matrix M, or by M and M⁻ᵀ: the two *sides* of a basis.
+The links form classes of occurrences inside a factor, the bases, each with a bound in the lattice of kinds. Products
+relate bases of one factor: these may only have signs and scales, which multiply.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Equation = dict[Occurrence, int]
 
 @dataclass(frozen=True)
 class Limit:
-    """What bounds a basis: the kind that is left, the operation, and what about it."""
+    """What bounds a basis: the remaining kind, the operation, and the reason."""
 
     kind: Kind
     source: Source | None
@@ -49,11 +49,11 @@ class Bases:
     _equations: dict[int, list[Equation]] = field(default_factory=lambda: {0: [], 2: []})
 
     def __contains__(self, occurrence: Occurrence) -> bool:
-        """Whether some law speaks of the occurrence."""
+        """Whether some law mentions the occurrence."""
         return occurrence in self._parent
 
     def find(self, occurrence: Occurrence) -> tuple[Occurrence, int]:
-        """The representative of the basis, and the side: 1 where the occurrence moves like it, -1 for M⁻ᵀ."""
+        """The representative of the basis, and the side of the occurrence: 1 if it changes alike, -1 for M⁻ᵀ."""
         parent = self._parent
         path, root, side = [], occurrence, 1
         if root not in parent:
@@ -71,7 +71,7 @@ class Bases:
         return self._bound[self.find(occurrence)[0]]
 
     def limits(self, occurrence: Occurrence) -> list[Limit]:
-        """What bounds the basis of an occurrence; without any of it the bound might be larger."""
+        """What bounds the basis of an occurrence: without any of these, the bound might be larger."""
         bound, found = self.largest, list[Limit]()
         for limit in self._why.get(self.find(occurrence)[0], ()):
             if (lower := bound.meet(limit.kind)) is not bound:
@@ -80,7 +80,7 @@ class Bases:
         return found
 
     def limit(self, occurrence: Occurrence, kind: Kind, what: str, source: Source | None = None) -> None:
-        """Bound the basis of an occurrence; `what` about `source` does it."""
+        """Bound the basis of an occurrence; `what` is the reason, about the operation `source`."""
         root, _ = self.find(occurrence)
         bound = self._bound[root].meet(kind)
         if bound is not self._bound[root]:
@@ -88,7 +88,7 @@ class Bases:
             self._why.setdefault(root, []).append(Limit(kind, source, what))
 
     def link(self, a: Occurrence, b: Occurrence, side: int, source: Source | None = None) -> None:
-        """Let `a` and `b` change by one matrix, on one side (1) or on two (-1); both at once makes it orthogonal."""
+        """Let `a` and `b` change by one matrix, on one side (1) or opposite sides (-1); both make it orthogonal."""
         (root_a, side_a), (root_b, side_b) = self.find(a), self.find(b)
         if root_a == root_b:
             if side_a * side_b != side:
@@ -124,7 +124,7 @@ class Bases:
 
     @property
     def occurrences(self) -> Iterable[Occurrence]:
-        """All that some law speaks of, in first-seen order."""
+        """All occurrences that laws mention, in first-seen order."""
         return self._parent
 
     def equations(self, modulus: int) -> list[Equation]:
@@ -140,7 +140,7 @@ class Bases:
 
 
 def bases(resolution: Resolution, largest: Kind, held: Set[str]) -> Bases:
-    """The bases of a trace, none larger than `largest`; `held` names vectors that stay uniform, and so commute."""
+    """The bases of a trace, none larger than `largest`; `held` names vectors that stay uniform and bound nothing."""
     found = Bases(largest)
     segments: dict[Segment, Occurrence] = {}
     for instance in resolution.instances:
@@ -159,9 +159,9 @@ def bases(resolution: Resolution, largest: Kind, held: Set[str]) -> Bases:
 
 
 def multipliers(resolution: Resolution, images: Mapping[str, Iterable[str]]) -> frozenset[str]:
-    """Those of the named tensors that every operation reads as a factor of a product with another tensor.
+    """The named tensors that every operation reads as a factor of a product with another tensor.
 
-    `images` gives for each the tensors that are made of it element by element, and are read in its place.
+    `images`: tensor -> the tensors computed from it element by element, which are read in its place.
     """
     owner = {one: name for name, made in images.items() for one in (name, *made)}
     left = set(images)
@@ -198,7 +198,7 @@ def _read(instance: Instance, found: Bases, held: Set[str]) -> None:
 
 
 def _join(instance: Instance, found: Bases, segments: dict[Segment, Occurrence]) -> None:
-    """Let an operand change alike in all segments of other indices, where a law takes statistics over these."""
+    """Let an operand change alike in all segments of other indices if a law takes statistics over these."""
     relation = instance.relation
     whole = {name: k for k, name in enumerate(relation.variables) if (law := relation.laws.get(name)) and law.whole}
     for place, operand in zip(instance.places, instance.operands, strict=True) if whole else ():
@@ -227,7 +227,7 @@ def _limit_all(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], kind:
 
 
 def _same(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], present: set[int], source: Source) -> None:
-    """All tensors hold the same elements; one that is constant along the variable fixes the vector of ones."""
+    """All tensors have the same elements; one that is constant along the variable fixes the vector of ones."""
     first, *others = [occurrence for occurrences in by_place.values() for occurrence in occurrences]
     found.find(first)
     for other in others:
@@ -238,7 +238,7 @@ def _same(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], present: s
 
 @dataclass(frozen=True)
 class _Reading:
-    """A law read for one slot: which operand carries it where."""
+    """Applies a law at one slot, given the occurrences that carry it."""
 
     found: Bases
     law: Law

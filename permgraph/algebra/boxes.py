@@ -1,4 +1,4 @@
-"""An axis as boxes: what is left of it when one segment is chosen at every sum in it."""
+"""An axis as boxes: each is the part of the axis for one choice of a segment at every sum in it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Box:
 
 
 class Partition:
-    """All boxes of an axis in a fixed order, and lookups of them by place that do not walk through all."""
+    """All boxes of an axis in a fixed order, with fast lookups by position."""
 
     def __init__(self, boxes: tuple[Box, ...]) -> None:
         self.boxes = boxes
@@ -79,7 +79,7 @@ class Partition:
 
 
 class Partitions:
-    """The partition of every axis, once for all axes that are tied; none of them may change any more."""
+    """The partition of every axis, computed once for tied axes; the axes must not change any more."""
 
     def __init__(self) -> None:
         self._found: dict[Axis, Partition] = {}

@@ -1,7 +1,7 @@
 """The cells of a tensor: one box on each dimension, and an occurrence for each leaf of each box.
 
-Cells start as a grid. Where parts of a cut axis turn out to be one (`coarsening`), a cell absorbs those that
-continue it.
+Cells start as a grid. If parts of a cut axis turn out to be one (`coarsening`), a cell absorbs the cells that continue
+it.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class TensorLayout:
         return self._box(occurrence).offset
 
     def next(self, occurrence: Occurrence, *, in_turn: bool) -> Occurrence | None:
-        """The occurrence that goes on with this one (`goes_on`), all else in the cell being alike."""
+        """The occurrence that continues this one (`goes_on`), in a cell that is otherwise the same."""
         dim, cell = occurrence.dim, occurrence.cell
         k = next_box(self.partitions[dim], cell[dim], occurrence.position, in_turn=in_turn)
         return None if k is None else occurrence._replace(cell=(*cell[:dim], k, *cell[dim + 1 :]))
 
 
 def next_box(partition: Partition, current: int, position: int, *, in_turn: bool) -> int | None:
-    """The index of the nearest box that goes on with the leaf `position` of the current one."""
+    """The index of the nearest box that continues the leaf `position` of the current one."""
     first = partition.boxes[current]
     size, stride = first.shape[position]
     start, stop = (
@@ -86,9 +86,9 @@ def next_box(partition: Partition, current: int, position: int, *, in_turn: bool
 
 
 def goes_on(first: Box, second: Box, position: int, *, in_turn: bool) -> bool:
-    """Whether `second` differs from `first` only in where the units of the leaf `position` are.
+    """Whether `second` differs from `first` only in the positions of the units of the leaf `position`.
 
-    They begin where those of `first` end, or, `in_turn`, lie between them, as odd positions between even ones.
+    They begin where those of `first` end or, with `in_turn`, alternate with them, as odd with even positions.
     """
     size, stride = first.shape[position]
     step = second.offset - first.offset

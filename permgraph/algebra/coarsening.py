@@ -1,9 +1,9 @@
-"""Parts of a cut axis that nothing tells apart are one again.
+"""Joins parts of a cut axis that no operation distinguishes.
 
-An axis is cut everywhere when one operation on one tensor asks for it: rotation cuts the queries of a fused view in
-halves, or in even and odd positions, and with them the values in the same view. Where two parts that follow
-each other belong to different free factors F and G, and every place and every operation that has F has G in the same
-way, all permutations of F and G together are allowed, not only those that keep the cut.
+An axis is cut everywhere if one operation on one tensor requires it: rotary embeddings cut the queries of a fused view
+into halves, or into even and odd positions, and with them the values in the same view. If two consecutive parts belong
+to different free factors F and G, and every place and every operation with F has G in the same way, all permutations of
+F and G together are allowed, not only those that keep the cut.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNCUT = Source("parts that nothing tells apart")
 
 
 def coarsen(resolution: Resolution) -> Resolution:
-    """The same factors, with those that continue each other alike everywhere made one."""
+    """The same factors, with factors joined that continue each other in the same way everywhere."""
     classes, layouts = dict(resolution.factors.classes), resolution.layouts
     chains = _chains(_Parts(resolution))
     if not chains:
@@ -47,7 +47,7 @@ def coarsen(resolution: Resolution) -> Resolution:
 
 
 def _chains(parts: _Parts) -> list[tuple[list[Occurrence], bool]]:
-    """Lists of factors each of which goes on with the one before, end to end or in turn; no factor is in two."""
+    """Lists of factors each of which continues the one before, end to end or in turn; no factor is in two lists."""
     found: list[tuple[list[Occurrence], bool]] = []
     for in_turn in (False, True):
         taken = {kind for chain, _ in found for kind in chain}
@@ -70,7 +70,7 @@ class _Parts:
         self.instances, self.partitions, self.in_turn = resolution.instances, resolution.partitions, False
 
     def pairs(self, *, in_turn: bool) -> Iterator[tuple[Occurrence, Occurrence]]:
-        """(F, G) where G goes on with F, everywhere alike."""
+        """(F, G) where G continues F in the same way everywhere."""
         self.in_turn = in_turn
         tried: set[tuple[Occurrence, Occurrence]] = set()
         left, right = set[Occurrence](), set[Occurrence]()
@@ -84,7 +84,7 @@ class _Parts:
                 yield pair
 
     def fill(self, chain: Sequence[Occurrence]) -> bool:
-        """Whether the units of factors in turn, put together, are evenly spaced wherever they occur."""
+        """Whether the units of alternating factors together are evenly spaced wherever they occur."""
         for occurrence in self.classes[chain[0]]:
             layout, place, offsets = self.layouts[occurrence.tensor], occurrence, [0]
             while len(offsets) < len(chain) and (after := layout.next(place, in_turn=True)) is not None:

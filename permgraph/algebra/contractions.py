@@ -1,7 +1,7 @@
-"""A product that is only summed is a contraction: `(x * y).sum(-1)` and `x.pow(2).mean(-1)` as inner products.
+"""Recognises a product that is only summed as a contraction: `(x * y).sum(-1)`, `x.pow(2).mean(-1)`.
 
-So a norm is known by what it computes, however a model spells it: x.pow(2).mean(-1) allows every orthogonal map of x,
-though pow alone allows signs.
+So a norm is recognised by what it computes, however a model writes it: x.pow(2).mean(-1) allows every orthogonal map of
+x, although pow alone allows only signs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def contract_summed_products(relations: Sequence[Relation], kept: set[str]) -> N
 
 
 def _summed(product: Relation, reader: Relation, out: Value) -> list[tuple[str, str]]:
-    """(variable of the product, variable of the sum) for each axis of the product that the sum takes away."""
+    """(variable of the product, variable of the sum) for each axis of the product that is summed over."""
     if reader.given != 1 or reader.operands[0].value is not out:
         return []
     pairs = zip(product.operands[-1].dims, reader.operands[0].dims, strict=True)

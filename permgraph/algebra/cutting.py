@@ -1,4 +1,4 @@
-"""Axes as sums: an axis is cut into segments, and segments are taken out of it."""
+"""Axes as sums: cuts an axis into segments, and takes segments out of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SEGMENTS = 4096  # a finer cut than this is refused, and the axis pinned
 
 
 def cut(axis: Axis, points: Iterable[int], reason: str) -> None:
-    """Cut `axis` into segments at `points`; what cannot be cut there is frozen."""
+    """Cut `axis` into segments at `points`; a part that cannot be cut there is frozen."""
     root = axis.root()
     inside = sorted({point for point in points if 0 < point < root.size})
     if not inside or root.frozen:

@@ -1,9 +1,9 @@
-"""Which factor's permutation may differ with the index of which other factor, and which factors are really one.
+"""Which factor's permutation may depend on the index of which other factor, and which factors are really one.
 
-The permutation of F may depend on the index of h exactly when F never occurs without h, in any tensor and in no
-operation: then permuting F differently for every index of h is a change of variables of the pair (h, F). Where h
-stands twice on a tensor, one copy is meant, and every operation must agree on it. Two factors that each occur only
-with the other are one index set, and the group is Sym of their product.
+The permutation of F may depend on the index of h exactly when F never occurs without h, in any tensor or operation:
+then permuting F differently for every index of h is a change of variables of the pair (h, F). If h occurs twice on a
+tensor, one copy selects, and all operations must agree on which. Two factors that each occur only with the other are
+one index set, and the group is Sym of their product.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Options = dict[Occurrence, dict[Occurrence, list[Occurrence]]]
 def partners(resolution: Resolution, *, pinned: bool = False) -> Partners:
     """For each occurrence that may move: class -> the occurrence of that class that may select its permutation.
 
-    With `pinned`, for those too whose order is pinned and which may take signs and scales. It is in the same cell.
-    If the class is there more than once, it is a copy that all operations agree on: of several the one on the
-    same dimension, then the first.
+    With `pinned`, also for occurrences whose order is pinned and which may take signs and scales. The selecting
+    occurrence is in the same cell. If the class occurs there more than once, it is a copy that all operations agree on:
+    preferably one on the same dimension, else the first.
     """
     options = _options(resolution, pinned=pinned)
     doubtful = [(o, kind) for o, kinds in options.items() for kind, members in kinds.items() if len(members) > 1]
@@ -36,7 +36,7 @@ def partners(resolution: Resolution, *, pinned: bool = False) -> Partners:
 
 
 def _options(resolution: Resolution, *, pinned: bool) -> Options:
-    """For each occurrence that may move: class -> its occurrences in the cell, those of one dimension with it first."""
+    """For each occurrence that may move: class -> its occurrences in the cell, those on the same dimension first."""
     factors = resolution.factors
     found: Options = {}
     for layout in resolution.layouts.values():
@@ -72,7 +72,7 @@ class _Choice:
         self._narrow(pending)
 
     def choose(self, occurrence: Occurrence, kind: Occurrence) -> None:
-        """The first of the options that are left, and what follows from it for the others."""
+        """Choose the first remaining option, and narrow the other options accordingly."""
         if len(self.options[occurrence][kind]) > 1:
             del self.options[occurrence][kind][1:]
             self._narrow(self._touching[occurrence])
@@ -84,7 +84,7 @@ class _Choice:
                 queue += self._touching[occurrence]
 
     def _agreed(self, instance: Instance) -> Iterator[Occurrence]:
-        """The occurrences of an operation for which fewer options are left, now that its operands agree."""
+        """The occurrences of an operation whose options become fewer because its operands must agree."""
         carriers: defaultdict[Slot, list[tuple[Occurrence, dict[Occurrence, Slot]]]] = defaultdict(list)
         for operand in instance.operands:
             slot_of = {occurrence: slot for slot, occurrence in operand.items()}
@@ -113,7 +113,7 @@ def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, s
     allowed: dict[Occurrence, set[Occurrence]] = {}
     for instance in resolution.instances:
         if instance.relation.made is not None and not resolution.unread.isdisjoint(instance.cells):
-            continue  # it contributes to no output, and what it computes may occur without its partner
+            continue  # it contributes to no output, so its results may occur without the partner
         for own, classes in _common(instance, beside, factors.find):
             allowed[own] = allowed[own] & classes if own in allowed else classes
     for own, kinds in allowed.items():
@@ -129,7 +129,7 @@ def selecting(
     find: Callable[[Occurrence], Occurrence],
     beside: Partners,
 ) -> set[Occurrence]:
-    """The classes whose index may select the signs and scales of a class that change `support` alone."""
+    """The classes whose index may select the signs and scales of a class that change only `support`."""
     allowed: set[Occurrence] | None = None
     here = {occurrence: kinds for occurrence, kinds in beside.items() if occurrence in support}
     for instance in instances:
@@ -173,7 +173,7 @@ def _common(
 def fused(
     resolution: Resolution, allowed: Mapping[Occurrence, set[Occurrence]], beside: Partners, free: Iterable[Occurrence]
 ) -> list[tuple[Occurrence, ...]]:
-    """The free classes, those that always occur together put into one tuple."""
+    """The free classes, in tuples of classes that always occur together."""
     order = list(free)
     rest = dict.fromkeys(order)
     classes = resolution.factors.classes
@@ -205,5 +205,5 @@ def _leads_back(
     """Whether the partner of each occurrence of a class has the class as its partner: copies do not share a partner."""
     if other not in allowed.get(own, ()):
         return False
-    seen = (member for member in members if member in beside)  # not those that a cell has absorbed
+    seen = (member for member in members if member in beside)  # without those in absorbed cells
     return all(beside.get(beside[m].get(other, m), {}).get(own) == m for m in seen)

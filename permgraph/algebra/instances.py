@@ -43,7 +43,7 @@ class Instance:
 class _Placed:
     """The cells of an operand for some boxes of its variables, each with slot -> occurrence.
 
-    There are none where a range leaves the operand out. `blurred` are the variables whose structure does not fit.
+    There are none if a range excludes the operand. `blurred` are the variables whose structure does not fit.
     """
 
     cells: Sequence[tuple[Cell, dict[Slot, Occurrence]]]
@@ -52,7 +52,7 @@ class _Placed:
 
 @dataclass
 class Reader:
-    """Reads one relation. What is found for some boxes serves all joint cells that have these boxes."""
+    """Reads one relation. Results for some boxes are reused for all joint cells with these boxes."""
 
     joint: JointCells
     layouts: Mapping[str, TensorLayout]
@@ -68,7 +68,7 @@ class Reader:
         return self.joint.relation
 
     def read(self) -> list[Instance]:
-        """Tie and pin what the relation says, and return it joint cell by joint cell."""
+        """Make the ties and pins of the relation, and return its instances, one for each joint cell."""
         if self.joint.count > MAX_JOINT_CELLS:
             return [self._refused()]
         return [self._instance(choice, present) for choice, present in self.joint]
@@ -132,7 +132,7 @@ class Reader:
                     self._pin(occurrence, why, rigid=rigid)
 
     def _tie_hidden(self, instance: Instance, chosen: Mapping[str, Box]) -> None:
-        """A tensor that the operation forms inside itself is one over all segments of what it does not carry."""
+        """Tie tensors that the operation forms internally across all segments of variables that they do not carry."""
         if not instance.inner:
             return
         carriers = {slot: occurrence for operand in instance.operands for slot, occurrence in operand.items()}

@@ -17,10 +17,10 @@ Choice = tuple[int, ...]
 
 @dataclass
 class JointCells:
-    """The joint cells of `relation` that say something.
+    """The joint cells of `relation` that tie something.
 
-    A tensor of which an operation reads a part is alone in the rest. Where that says nothing, the cells of the
-    rest are left out: T operations that take one of T positions each have T joint cells, not T².
+    In joint cells outside the part of a tensor that an operation reads, the tensor is the only operand. If these cells
+    tie nothing they are left out: T operations that each read one of T positions have T joint cells, not T².
     """
 
     relation: Relation
@@ -56,7 +56,7 @@ class JointCells:
         ]
 
     def _is_mute(self, variable: str) -> bool:
-        """Whether a joint cell says nothing where no operand that has a part of this variable has positions."""
+        """Whether joint cells without any operand that has a part of this variable tie nothing."""
         relation = self.relation
         if variable not in self._met or relation.limits or relation.told_apart or relation.inner:
             return False
@@ -65,12 +65,12 @@ class JointCells:
         return len(self._rest(variable)) <= 1
 
     def _rest(self, variable: str) -> list[int]:
-        """The operands that have no part of a variable: all of it, or nothing."""
+        """The operands that have all of a variable, or nothing of it."""
         return [k for k, ranges in enumerate(self._ranges) if variable not in ranges]
 
     @cached_property
     def _ranges(self) -> list[dict[str, Atom]]:
-        """For each operand the variables of which it has a part, with that part."""
+        """For each operand: variable -> the part of it that the operand has."""
         sizes = {name: axis.size for name, axis in self.relation.variables.items()}
         return [
             {atom.variable: atom for dim in operand.dims for atom in dim if atom.size != sizes[atom.variable]}
@@ -79,7 +79,7 @@ class JointCells:
 
     @cached_property
     def _met(self) -> dict[str, dict[int, list[int]]]:
-        """For each variable of which some operand has a part: box -> the parts that meet it."""
+        """For each variable of which some operand has a part: box -> the parts that overlap with it."""
         found: dict[str, dict[int, list[int]]] = {}
         for k, ranges in enumerate(self._ranges):
             for name, atom in ranges.items():

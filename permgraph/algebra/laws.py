@@ -1,7 +1,7 @@
 """How a change of basis of one index passes through an operation.
 
-A rule gives a variable of its relation a `Law`. Without one, an operation allows what every function that treats all
-indices alike allows: the same permutation on each of its tensors.
+A rule gives a variable of its relation a `Law`. Without one, an operation allows only the same permutation on each of
+its tensors, as every function that treats all indices alike does.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from permgraph.algebra.kinds import Kind
 class Law:
     """result = Σ over `terms` of the product of the operands that the term names by position.
 
-    Let M be the change of basis of a variable. A term in which one operand has the variable gives the result the same
-    M. Two operands that have it without the result are contracted: their M are contragredient, M and M⁻ᵀ. Where more
-    tensors meet, M is monomial, and scales multiply. A term without the variable is constant along it: M leaves the
-    vector of ones where it is. `terms=()` means that all tensors have the same elements, in any direction.
+    Let M be the change of basis of a variable. If one operand of a term has the variable, the result gets the same M.
+    If two operands have it and the result does not, they are contracted: their changes are contragredient, M and M⁻ᵀ.
+    If more tensors have it, M is monomial, and scales multiply. A term without the variable is constant along it: M
+    must fix the vector of ones. `terms=()` means that all tensors have the same elements, in any direction.
 
     Attributes:
         terms: positions of operands, one tuple for each product.
@@ -28,11 +28,11 @@ class Law:
         within: bounds on the change of basis of single operands, by position.
         affine: a constant that is not 0 is added.
         even: the signs of an operand do not reach the result.
-        power: the result is |x|^power with the sign of x, where `even` is false and a sign may change at all.
-        unsized: operands whose scale does not reach the result, only their sign.
+        power: the result is |x|^power with the sign of x, if `even` is false and signs may change at all.
+        unsized: operands of which only the sign reaches the result, not the scale.
         whole: the result depends on statistics over other indices, so all segments of these change alike.
-        summed: the result is read by a sum along the variable alone: the term is a contraction.
-        loose: nothing is asked here; the product that is summed has said it.
+        summed: the result is only read by a sum along the variable: the term is a contraction.
+        loose: requires nothing; the law of the product that is summed covers it.
 
     """
 

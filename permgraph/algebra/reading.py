@@ -1,8 +1,8 @@
-"""Which cells of the stored tensors the traced pass reads, and what holds of those that it does not read.
+"""Which cells of the stored tensors the traced pass reads, and how the cells that it does not read may move.
 
-A pass reads `pos[:, :T]` of a table of positions and a second pass, on a longer input, reads more of it. The first one
-says nothing of the rest, so the rest must not move by itself: it moves only along dimensions on which the parts that
-are read move, and there as they do.
+A pass reads `pos[:, :T]` of a table of positions; another pass, on a longer input, reads more of it. The first pass
+does not constrain the rest, so the rest must not move by itself: it moves only along dimensions on which the parts that
+are read move, and in the same way.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Reading:
         self.tensors = {name for name, _ in self.places}
 
     def follow(self, steps: Sequence[tuple[Relation, Sequence[Place]]]) -> None:
-        """Add what is read to make what is read; a step is a relation and the cells of one joint cell of it.
+        """Follow operations backwards from the cells that are read; a step is a relation and the cells of a joint cell.
 
-        A relation that names no tensor that its operation makes counts as read where any of these is read.
+        A relation that names no result of its operation counts as read if any of the operation's results is read.
         """
         pending = [self._ends_of(relation, cells) for relation, cells in reversed(steps) if relation.made is not None]
         while True:
@@ -66,11 +66,11 @@ class Reading:
 def ties_of_unread(
     layout: TensorLayout, unread: Collection[Place], find: Callable[[Occurrence], Occurrence], moving: Set[Occurrence]
 ) -> Iterator[tuple[Occurrence, Sequence[Occurrence], tuple[Occurrence, ...]]]:
-    """(first, others, read): occurrences in cells of a tensor that are not read, and those that they move along with.
+    """(first, others, read): occurrences in unread cells of a tensor, and the occurrences that they move along with.
 
-    Along a dimension they move as the cells that are read at the same positions of that dimension do, if these all move
-    alike; else `read` is empty. `moving` are the classes on a stored tensor in a cell that is read; what an
-    operation has tied to one of them already is left alone.
+    Along a dimension, unread cells move as the read cells at the same positions of that dimension do, if these all move
+    alike; else `read` is empty. `moving` are the classes in read cells of stored tensors; occurrences that an operation
+    has already tied to one of them are left out.
     """
     read: dict[tuple[int, int, int], list[Occurrence]] = {}
     rest: dict[tuple[int, int, int], list[Occurrence]] = {}
@@ -101,7 +101,7 @@ def _positions(layout: TensorLayout, cell: tuple[int, ...], dim: int) -> frozens
 
 
 def _joined(found: Sequence[tuple[frozenset[int], ...]], dim: int) -> list[tuple[frozenset[int], ...]]:
-    """Blocks that differ on one dimension alone put together there."""
+    """Join blocks that differ only on one dimension."""
     together: dict[tuple[frozenset[int], ...], frozenset[int]] = {}
     for block in found:
         others = (*block[:dim], *block[dim + 1 :])

@@ -2,11 +2,11 @@
 
 `"... i, o i, o -> ... o"` is a linear layer. Letters are variables; one letter in two places is one index. The grammar:
 
-- `(g i)` is one dimension that is the product of `g` and `i`, outer to inner;
-- `v[2:5]` is the positions 2 to 5 of `v`; `v[2:3]` in a product marks a picked index;
-- `...` stands for leading dimensions, aligned from the right and broadcast;
-- behind `|` are tensors that the operation forms inside itself (the statistics of a norm, attention scores): a
-  factor that one of them has without another cannot depend on that other.
+- `(g i)` is one dimension that is the product of `g` and `i`, outer to inner; - `v[2:5]` is the positions 2 to 5 of
+`v`; `v[2:3]` in a product marks a picked index; - `...` stands for leading dimensions, aligned from the right and
+broadcast; - after `|` come tensors that the operation forms internally (the statistics of a norm, attention scores): if
+one of them
+  has a factor without another factor, the first cannot depend on the second.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Source:
 class Value:
     """A tensor of the trace, with an `Axis` for each dimension.
 
-    Along the dimensions in `uniform` all elements are equal, so that every permutation leaves the tensor alone; as an
-    operand it says nothing of them. `data` holds the elements of a constant of integers; `zero` says that all elements
-    are 0. `largest` bounds every change of basis: whole numbers, truth values, and a constant that is written to, are
-    only permuted. Where the elements are numbers of units, as those that `topk` returns, `picks` is the tensor with one
-    more axis that is 1 at the unit and else 0.
+    Along the dimensions in `uniform` all elements are equal, so that every permutation leaves the tensor unchanged; as
+    an operand it does not constrain them. `data` has the elements of a constant of integers; `zero`: all elements are
+    0. `largest` bounds every change of basis: integers, booleans, and a constant that is written to are only permuted.
+    If the elements are numbers of units, such as those that `topk` returns, `picks` is their one-hot tensor, with one
+    more axis.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Value:
 
     @classmethod
     def fresh(cls, name: str, kind: str, shape: Sequence[int], source: Source, frozen: str = "") -> Value:
-        """A value whose axes nothing is known of yet."""
+        """A value with fresh axes."""
         axes = tuple(Axis(size, frozen) for size in shape)
         return cls(name, kind, tuple(shape), axes, source)
 
@@ -101,15 +101,15 @@ class Operand:
 class Relation:
     """The index law of one operation: variables with their axes, and the operands that carry them.
 
-    `segmented` are the variables of which some operand is a part. `told_apart` are the parts that are uniform: their
-    operands carry no atom of them, and nothing else shows where they end. The first `given` operands are read, the
-    others are results. `laws` say how a change of basis of a variable passes through; one without a law allows
-    permutations. `unordered` maps a variable to one whose positions are some of its units in no order. `made` are the
-    names of all tensors that the operation makes or writes to; None if no operation made the relation.
+    `segmented`: variables of which some operand has only a part. `told_apart`: parts that are uniform; their operands
+    carry no atom of them, so only this shows where they end. `given`: this many operands are read, the others are
+    results. `laws`: how a change of basis of a variable passes through; a variable without a law allows permutations.
+    `unordered`: variable -> a variable whose positions are some of its units in no particular order. `made`: the names
+    of all tensors that the operation makes or writes to; None if no operation made the relation.
 
-    What is constant along the variables `ignored[k]` may be added to operand k; along `averaged[k]` the operand is
-    averaged with weights that sum to 1; along `steady` the result has one constant as its sum, as a softmax has. Of
-    operand k and operand `twins[k]`, which have the same indices, only the sum is read.
+    A tensor that is constant along the variables `ignored[k]` may be added to operand k. Along `averaged[k]`, operand k
+    is averaged with weights that sum to 1. Along `steady`, the sum of the result is one constant, as for a softmax.
+    Only the sum of operand k and operand `twins[k]`, which have the same indices, is read.
     """
 
     source: Source
@@ -131,7 +131,7 @@ class Relation:
     twins: dict[int, int] = field(default_factory=dict)
 
     def freeze(self) -> None:
-        """Freeze the pinned variables: of positions no part is ever told apart, so later cuts need make no cells."""
+        """Freeze the pinned variables: their parts need not be distinguished, so later cuts make no cells."""
         for name, (_, why) in self.limits.items():
             freeze(self.variables[name], f"{self.source}: {why}")
 
@@ -152,8 +152,8 @@ def relate(
 ) -> Relation:
     """Read `pattern` over `values` (inputs, then outputs), tie their axes accordingly, and return the relation.
 
-    `pin` maps a variable to the reason why it may not move; `sizes` gives sizes that the shapes leave open; `law` says
-    what more than permutations the variables allow, all of them or those that a mapping names.
+    `pin`: variable -> the reason why it may not move. `sizes`: sizes that the shapes do not determine. `law`: what the
+    variables allow in addition to permutations, for all of them or as a mapping.
     """
     visible, _, hidden = pattern.partition("|")
     written = [_parse(part) for side in visible.split("->") for part in side.split(",")]
@@ -171,7 +171,7 @@ def relate(
     )
     _tie_operands(operands, variables, known, str(source))
     segments = [atom for dims in written_out for dim in dims for atom in dim if atom.size != known[atom.variable]]
-    for atom in segments:  # also where a uniform operand says nothing: two constants together are not one
+    for atom in segments:  # even for a uniform operand: two different constants together are not uniform
         cut(variables[atom.variable], (atom.start, atom.stop), str(source))
     for axis in variables.values():
         settle(axis)
@@ -186,7 +186,7 @@ def relate(
     relation.laws = dict.fromkeys(variables, law) if isinstance(law, Law) else _laws(law or {}, variables)
     for name, why in (pin or {}).items():
         relation.allow(name, Kind.IDENTITY, why)
-        if inputs and name in outputs - inputs:  # an axis made here, of which nothing ever moves
+        if inputs and name in outputs - inputs:  # an axis made here, which never moves
             freeze(variables[name], f"{source}: {why}")
     return relation
 
@@ -262,7 +262,7 @@ def _dims(dims: Sequence[Sequence[str]], value: Value, known: Mapping[str, int])
 def _tie_operands(
     operands: Sequence[Operand], variables: Mapping[str, Axis], known: Mapping[str, int], reason: str
 ) -> None:
-    """Tie first what is whole, whose structure the parts then fit into; cut where the parts end once for all."""
+    """Tie whole operands first, so that parts fit into their structure; cut at the ends of all parts at once."""
     wholes, parts = list[Operand](), list[Operand]()
     points: dict[str, list[int]] = {}
     for operand in operands:

@@ -31,12 +31,13 @@ class Freedom:
 def freedoms(
     bounds: Mapping[Occurrence, Kind], equations: Mapping[int, Sequence[Equation]], stored: Collection[Occurrence]
 ) -> list[Freedom]:
-    """A basis of all signs and scales that bases with these bounds allow, told apart by what they do to `stored` ones.
+    """A basis of all signs and scales that bases with these bounds allow, distinguished by their effect on `stored`
+    ones.
 
     `equations` are those of scales (0) and of signs (2).
 
     A sign and a scale with the same exponents are one monomial freedom. The result of a product is expressed by its
-    operands, so that the freedom of a stream leaves the weights of its norms alone.
+    operands, so that the freedom of a stream does not change the weights of its norms.
     """
     scaled = [basis for basis, kind in bounds.items() if kind.has_scales]
     signed = [basis for basis, kind in bounds.items() if kind.has_signs]
@@ -82,7 +83,7 @@ def _solutions(unknowns: Sequence[Occurrence], equations: Iterable[Equation], *,
 
 
 def _reduced(row: Row, rows: Mapping[Any, Row], modulus: int) -> Row:
-    """The row less multiples of others, so that it has none of their pivots."""
+    """The row minus multiples of others, so that it has none of their pivots."""
     for pivot in [key for key in row if key in rows]:
         if pivot in row:
             row = _combined(row, rows[pivot], -row[pivot], modulus)

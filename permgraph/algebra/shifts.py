@@ -1,8 +1,9 @@
-"""Shifts: what may be added to a stored tensor because operations ignore it, or because a bias takes it back.
+"""Shifts: what may be added to a stored tensor because operations ignore it, or because a later bias compensates for
+it.
 
-Softmax ignores what is constant along its axis, so a key's bias may be anything; a norm ignores the mean of what it
-reads; a bias behind a linear layer takes back whatever is added to a bias before it. A shift is an additive freedom
-with no part in the group of the units: no kind expresses it, but it counts in the dimension of all symmetries.
+Softmax ignores a constant along its axis, so the bias of a key is arbitrary; a norm ignores the mean of its input; the
+bias of a linear layer compensates for what is added to a bias before it. A shift is an additive freedom that is not in
+the group of the units: no kind expresses it, but it counts in the dimension of all symmetries.
 
 For each cell of a tensor, an *option* is a set of occurrences: whatever is constant along them may be added. Options
 are found backwards through operations that are sums of products, as their laws say.
@@ -89,14 +90,14 @@ class Shifts:
         return {option: (f"{instance.relation.source} ignores it",)}
 
     def _shared(self, instance: Instance, twin: int) -> Options:
-        """Anything, where only the sum with a twin is read, and the twin is read nowhere else."""
+        """Anything may be added if only the sum with a twin is read, and the twin has no other reader."""
         entries = [k for k, place in enumerate(instance.places) if place == twin]
         if len(entries) != 1 or not self._is_bias(instance, entries[0]):
             return {}
         return {frozenset(): (f"{instance.cells[entries[0]][0]} takes it back",)}
 
     def _taken_back(self, instance: Instance, k: int, terms: Iterable[Term]) -> Options:
-        """What the last bias among the terms takes back, of an operand that is not that bias."""
+        """What the last bias among the terms can compensate for, for an operand that is not that bias."""
         alone = [term[0] for term in terms if len(term) == 1 and is_told(instance, term)]
         biases = [entry for entry in alone if self._is_bias(instance, entry)]
         if not biases or biases[-1] == k:
@@ -124,7 +125,9 @@ class Shifts:
     def _through(
         self, instance: Instance, k: int, terms: Iterable[Term], option: frozenset[Occurrence]
     ) -> frozenset[Occurrence] | None:
-        """Along what the operand must be constant, for the result to be so along `option`; None if nothing helps."""
+        """The occurrences along which the operand must be constant for the result to be constant along `option`; None
+            if
+        there are none."""
         wanted = {slot for slot, occurrence in self._result(instance).items() if occurrence in option}
         if is_uniform(self.resolution.layouts[instance.cells[k][0]].value):
             return None
@@ -179,6 +182,6 @@ def _both(a: Options, b: Options) -> Options:
 
 
 def _smallest(options: Options) -> Options:
-    """Without those that another contains; a few of them."""
+    """The options without those that contain another; at most a few."""
     kept = {one: why for one, why in options.items() if not any(other < one for other in options)}
     return dict(list(kept.items())[:MOST_OPTIONS])

@@ -1,4 +1,4 @@
-"""What an operation computes as far as shifts need it: sums of products, and sums that are the same everywhere."""
+"""What shifts need to know of operations: which are sums of products, and along which axes sums are constant."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Term = tuple[int, ...]
 
 
 def formula(instance: Instance, results: Sequence[Place], resolution: Resolution) -> list[Term] | None:
-    """The sum of products that an operation's one result is, as entries of the instance; None if it is no such sum."""
+    """An operation's single result as a sum of products of entries of the instance; None if it is not such a sum."""
     if len(results) != 1 or not _is_plain(instance, resolution):
         return None
     result = instance.operands[instance.cells.index(results[0])]
@@ -36,14 +36,14 @@ def formula(instance: Instance, results: Sequence[Place], resolution: Resolution
 
 
 def is_bent(instance: Instance, k: int) -> bool:
-    """Whether the result is no linear function of an entry: its terms have the entry normalised, or the like."""
+    """Whether the result is not linear in an entry, for example because the entry is normalised."""
     place, linear = instance.places[k], (Kind.INVERTIBLE, Kind.MONOMIAL)
     laws = instance.relation.laws.values()
     return any(place in law.inverse or law.within.get(place, Kind.INVERTIBLE) not in linear for law in laws)
 
 
 def is_told(instance: Instance, term: Term) -> bool:
-    """Whether a law speaks of every index of a term; of an index without one an operation may pick."""
+    """Whether every index of a term has a law; without one, the operation may select some positions of the index."""
     names = {name for k in term for name, _ in instance.operands[k]}
     return all((law := instance.relation.laws.get(name)) is not None and _is_sum(law) for name in names)
 
@@ -72,12 +72,12 @@ def carriers(instance: Instance) -> list[int]:
 
 
 def is_uniform(value: Value) -> bool:
-    """Whether a tensor is the same along some axis, of which no operation says anything."""
+    """Whether a tensor is uniform along some axis, which relations do not mention."""
     return any(value.shape[dim] > 1 for dim in value.uniform)
 
 
 def is_whole(resolution: Resolution, instance: Instance, variable: str) -> bool:
-    """Whether a variable is cut nowhere."""
+    """Whether a variable is not cut."""
     return len(resolution.partitions.of(instance.relation.variables[variable]).boxes) == 1
 
 

@@ -1,4 +1,4 @@
-"""From relations to factors: which leaves of which tensors move together, and on what each movement may depend.
+"""Turns relations into factors: which leaves of which tensors move together.
 
 A tensor is partitioned into cells: one box on each of its dimensions. In a cell every dimension is a product of
 leaves, and a leaf of a cell is an `Occurrence`. A relation, read for one choice of a box for each of its variables,
@@ -42,7 +42,7 @@ class Resolution:
 def resolve(values: Iterable[Value], relations: Sequence[Relation], ends: Iterable[str]) -> Resolution:
     """Tie the occurrences of `values` by all `relations`; frozen axes and limited variables are pinned.
 
-    What does not contribute to the tensors `ends` does not move by itself.
+    Cells that do not contribute to the tensors `ends` do not move by themselves.
     """
     factors = Factors()
     partitions = Partitions()
@@ -67,7 +67,7 @@ def resolve(values: Iterable[Value], relations: Sequence[Relation], ends: Iterab
 def _hold(
     factors: Factors, stored: Sequence[TensorLayout], unread: frozenset[Place]
 ) -> dict[Occurrence, tuple[Occurrence, ...]]:
-    """Tie the cells that nothing reads to those that are read, and pin what is left of them."""
+    """Tie unread cells to those that are read, and pin the others."""
     places = [
         (o, (layout.value.name, cell) in unread)
         for layout in stored

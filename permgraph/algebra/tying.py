@@ -1,4 +1,4 @@
-"""Axes as products, and two axes made one: both get the common refinement of their structures.
+"""Splits axes into products, and ties two axes: both get the common refinement of their structures.
 
 The two go together: to tie two structures is to split the coarser one, and to split a product is to tie its factors
 to the new ones.
@@ -35,7 +35,7 @@ def split(axis: Axis, sizes: Sequence[int], reason: str) -> list[Axis]:
 
 
 def _blocks_of_sum(root: Axis, sizes: Sequence[int], fresh: Sequence[Axis], reason: str) -> bool:
-    """Rewrite a sum as (sum of outer segments) × block; every block gets the same geometry, not the same movement."""
+    """Rewrite a sum as (sum of outer segments) × block; all blocks get the same geometry, but may move differently."""
     block = prod(sizes[1:])
     if not _blocks_nest(root, block):
         return False
@@ -122,7 +122,7 @@ def _tie_sums(a: Axis, b: Axis, reason: str) -> None:
 
 
 def _tie_chains(left: Sequence[Axis], right: Sequence[Axis], reason: str) -> None:
-    """Tie two products of one size from the inside out, splitting the larger link by the smaller."""
+    """Tie two products of the same size from the inside out, splitting the larger factor by the smaller."""
     a, b = list(left), list(right)
     while a and b:
         inner_a, inner_b = a.pop(), b.pop()
@@ -143,7 +143,7 @@ def _peel(large: Axis, small: Axis, reason: str) -> list[Axis]:
 
 
 def _tie_misaligned(a: list[Axis], b: list[Axis], inner_a: Axis, inner_b: Axis, reason: str) -> None:
-    """Keep the common divisor inside, freeze links on both sides until their products agree again."""
+    """Keep the common divisor inside, and freeze factors on both sides until their products agree again."""
     common = gcd(inner_a.size, inner_b.size)
     rest_a, keep_a = split(inner_a, [inner_a.size // common, common], reason)
     rest_b, keep_b = split(inner_b, [inner_b.size // common, common], reason)

@@ -1,9 +1,8 @@
-"""Results whose positions are in no order that is promised, as those of `topk(sorted=False)`.
+"""Results whose positions have no guaranteed order, such as those of `topk(sorted=False)`.
 
-The k largest units of each row are a set. An implementation returns them in an order that may depend on where the units
-stand, so moving the units moves the results of every row among themselves, each row in a way of its own. That is no
-harm where nothing tells these positions apart: where their factor is free, belongs to no weight, and occurs only
-beside the row. Anywhere else the units must stay.
+The k largest units of each row are a set. Their order may depend on the positions of the units, so moving the units can
+permute the results of every row differently. This is harmless if no operation distinguishes these positions: their
+factor is free, is on no weight, and occurs only together with the row. Otherwise the units are pinned.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ UNORDERED = "the largest values in no order that is promised"
 
 
 def hold_unordered(resolution: Resolution) -> None:
-    """Pin the units of which an operation returns some in no order, wherever that order matters."""
+    """Pin the units of which an operation returns some without a guaranteed order, wherever that order matters."""
     left = [instance for instance in resolution.instances if instance.relation.unordered]
     while left:
         seen = _Seen(resolution)
@@ -33,7 +32,7 @@ def hold_unordered(resolution: Resolution) -> None:
 
 
 class _Seen:
-    """What the factors are at the moment."""
+    """The present factors."""
 
     def __init__(self, resolution: Resolution) -> None:
         factors = resolution.factors
@@ -47,7 +46,7 @@ class _Seen:
         }
 
     def harmless(self, instance: Instance) -> bool:
-        """Whether the positions may change places in every row apart."""
+        """Whether the positions may be permuted separately in every row."""
         for unit, place in instance.relation.unordered.items():
             (*others, box) = self.partitions.of(instance.relation.variables[place]).boxes
             if others or len(box.leaves) > 1:

@@ -1,4 +1,4 @@
-"""What an assignment costs: minus what each pair is worth, less what decides ties; a few rows or entries at a time."""
+"""The costs of an assignment: minus the values of pairs, and terms that break ties; a few rows or entries at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Costs:
 
     def __iter__(self) -> Iterator[Numbers]:
         """All rows, ROWS at a time, float64."""
-        kept = self.size <= KEPT * ROWS  # more would only push each other out
+        kept = self.size <= KEPT * ROWS  # larger matrices would only evict each other
         preference = _preference if kept else _preference.__wrapped__
         for first in range(0, self.size, ROWS):
             rows: Numbers = np.divide(self.value[first : first + ROWS], -self.largest, dtype=np.float64, order="C")
@@ -47,7 +47,7 @@ class Costs:
             yield rows
 
     def rough(self) -> Iterator[npt.NDArray[np.float32]]:
-        """The same rows to the accuracy of float32, without what decides ties."""
+        """The same rows in float32, without the terms that break ties."""
         narrow = self.value.dtype == np.float32 and 1e-30 < self.largest < 1e30
         for first in range(0, self.size, ROWS):
             rows = self.value[first : first + ROWS]
@@ -57,7 +57,7 @@ class Costs:
                 yield np.divide(rows, -self.largest, dtype=np.float64, order="C").astype(np.float32)
 
     def at(self, rows: Index, columns: Index) -> Numbers:
-        """Single costs, to the last bit what the rows have."""
+        """Single costs, equal to those of the rows to the last bit."""
         found: Numbers = np.divide(self.value[rows, columns], -self.largest, dtype=np.float64)
         found -= np.float32(TOLERANCE / self.size) * _hashed(rows, columns)
         found[rows == columns] -= TOLERANCE

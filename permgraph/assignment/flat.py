@@ -1,4 +1,4 @@
-"""Linear assignment, exactly: ties decided, then by a dense solver, or for many units on a few entries of each row."""
+"""Exact linear assignment with ties broken: by a dense solver, or for many units on a few entries of each row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from permgraph.errors import CalibrationError
 
 BALANCED_ABOVE = 256  # units: below, the solver is faster than the balancing
 SPARSE_ABOVE = 1024  # units: below, the dense solver is as fast
-ROUNDS, ROUNDS_OF_SPARSE = 20, 12  # of balancing: the sparse solver is content with less
+ROUNDS, ROUNDS_OF_SPARSE = 20, 12  # of balancing: the sparse solver needs fewer
 
 
 def assign(value: np.ndarray) -> Index:
     """argmax over perm of Σ_i value[i, perm[i]], exactly; int64 [n].
 
-    Ties go to the units that stay, each of which earns TOLERANCE · max |value|, and beyond that to a fixed preference
-    that is worth less than one of these in all: no tie is left to the order of the solver's steps. Above SPARSE_ABOVE
-    units the sum is proved by duals to be within n · 1e-13 · max |value| of the largest.
+    Ties are broken in favour of units that stay, each of which earns TOLERANCE · max |value|, and then by a fixed
+    preference that is worth less than one of these in total: the order of the solver's steps decides no tie. Above
+    SPARSE_ABOVE units, duals prove that the sum is within n · 1e-13 · max |value| of the largest.
 
-    Memory: one float32 [n, n] in addition to `value`, and one float64 where many entries are worth nearly the same.
+    Memory: one float32 [n, n] in addition to `value`, and one float64 if many entries are nearly equal.
     Raises CalibrationError for values that are not finite.
     """
     size = len(value)
@@ -50,7 +50,7 @@ def assign(value: np.ndarray) -> Index:
 
 
 def assign_each(values: np.ndarray) -> Index:
-    """`assign` of every matrix in a stack [k, n, n], their costs prepared together; int64 [k, n]."""
+    """`assign` for every matrix in a stack [k, n, n], with their costs prepared together; int64 [k, n]."""
     count, size = values.shape[:2]
     if size > BALANCED_ABOVE:
         return np.array([assign(value) for value in values], np.int64).reshape(count, size)
@@ -66,7 +66,7 @@ def assign_each(values: np.ndarray) -> Index:
 
 
 def _nearest(costs: Costs) -> Index | None:
-    """The cheapest column of each row, where no two rows have the same."""
+    """The cheapest column of each row; None if two rows have the same."""
     taken, found = np.zeros(costs.size, bool), list[Index]()
     for rows in costs:
         nearest = rows.argmin(1)

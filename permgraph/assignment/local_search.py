@@ -1,4 +1,4 @@
-"""Local search where groups meet side by side, or one meets itself: enumeration if small, else coordinate ascent."""
+"""Local search for terms whose groups do not nest, or that have a group twice: enumeration, or coordinate ascent."""
 
 import itertools
 from collections.abc import Collection, Iterator
@@ -10,13 +10,13 @@ from permgraph.assignment.costs import TOLERANCE
 from permgraph.assignment.problem import Found, Problem, Solver, Tables, Term, freeze, moving_axes, value_of, with_outer
 
 ENUMERATED = 4
-"""The largest group tried element by element (4! = 24) rather than climbed when it meets another side by side."""
+"""The largest group whose elements are all tried (4! = 24) in place of coordinate ascent."""
 
 RANDOM_STARTS = 4
 
 
 def _fix(problem: Problem, fixed: Collection[str], tables: Tables) -> Problem:
-    """The problem that is left when the groups in `fixed` are held at `tables`."""
+    """The remaining problem when the groups in `fixed` are held at `tables`."""
     groups = {name: deps for name, deps in problem.groups.items() if name not in fixed}
     terms = []
     for term in problem.terms:
@@ -27,7 +27,7 @@ def _fix(problem: Problem, fixed: Collection[str], tables: Tables) -> Problem:
 
 
 def _linearise(problem: Problem, tables: Tables) -> Problem:
-    """Replaces each term that meets a group twice by its tangent at `tables`: one chain of axes moves at a time."""
+    """Replaces each term that has a group twice by its tangent at `tables`: one chain of axes moves at a time."""
     terms = []
     for term in problem.terms:
         moving = moving_axes(problem, term)
@@ -83,7 +83,7 @@ def climbed(part: Problem, solve: Solver) -> Found:
 
 
 def _ascend(part: Problem, families: list[list[str]], start: tuple[int, Tables], bonus: float, solve: Solver) -> Found:
-    """Solves one family after the other with the rest held, until none of them improves the objective."""
+    """Solves the families in turn with all others held, until none improves the objective."""
     turn, tables = start
     now, value, idle = dict(tables), value_of(part, tables), 0
     while idle < len(families):
@@ -100,7 +100,7 @@ def _ascend(part: Problem, families: list[list[str]], start: tuple[int, Tables],
 
 
 def _families(part: Problem) -> list[list[str]]:
-    """Each group without a moving dependence, with those that depend on it alone; the rest one by one."""
+    """Each group without a moving dependence, with the groups that depend only on it; all others separately."""
     roots = [name for name, deps in part.groups.items() if not any(d in part.groups for d in deps)]
     above = {name: [d for d in deps if d in roots] for name, deps in part.groups.items()}
     families = [[root, *(name for name in part.groups if above[name] == [root])] for root in roots]

@@ -10,7 +10,7 @@ from permgraph.assignment.problem import Found, Problem, Solver, Term, moving_ax
 
 
 def join(one: Found, other: Found) -> Found:
-    """Two parts as one."""
+    """The results of two parts as one."""
     return Found(one.value + other.value, one.tables | other.tables, one.exact and other.exact)
 
 
@@ -28,7 +28,7 @@ def parts_of(problem: Problem) -> Iterator[Problem]:
 
 
 def shared_axis(part: Problem) -> str | None:
-    """A factor that no longer moves and that all groups depend on: each of its indices is a problem apart."""
+    """A factor that no longer moves and that all groups depend on: each of its indices is a separate problem."""
     for name in next(iter(part.groups.values())):
         if (
             name not in part.groups
@@ -85,8 +85,8 @@ def split(part: Problem, name: str, solve: Solver) -> Found:
 def nest(part: Problem, root: str, solve: Solver) -> Found:
     """value[i, j] = the root's own terms + the best inner value of block (i, j); then one assignment over i and j.
 
-    A block is solved only once the best assignment has it at a bound of its value: one that has solved blocks alone
-    beats every other even at their bounds.
+    A block is only solved when the best assignment, with unsolved blocks at upper bounds of their values, uses it. When
+    all blocks that the best assignment uses are solved, it beats every other one even at their bounds.
     """
     size = part.sizes[root]
     own = _total([t.matrix for t in part.terms if t.groups == (root,)], size)
@@ -110,7 +110,7 @@ def nest(part: Problem, root: str, solve: Solver) -> Found:
 
 
 def _leaves(inner: Problem, root: str, blocks: Sequence[tuple[int, int]]) -> list[Found] | None:
-    """Each block at once, where the groups below the root depend on it alone and no two meet; None where they do not.
+    """All blocks at once, if the groups below the root depend only on it and no two occur in one term; else None.
 
     The same as `solve` of every `_at`, without its steps for each of the thousands of blocks of a large model.
     """
@@ -129,7 +129,7 @@ def _leaves(inner: Problem, root: str, blocks: Sequence[tuple[int, int]]) -> lis
 
 
 def _bounds(problem: Problem, term: Term, name: str) -> np.ndarray:
-    """[i, j]: what a term is worth at most with index i of `name` sent to j, if every place had its best source."""
+    """[i, j]: an upper bound of a term with index i of `name` sent to j, with the best source at every place."""
     axes, axis = len(term.groups), term.groups.index(name)
     here = axes + moving_axes(problem, term).index(axis)
     best = term.matrix.max(axis=tuple(k for k in range(axes, term.matrix.ndim) if k != here))

@@ -65,11 +65,11 @@ class Found:
 
 
 Solver = Callable[[Problem], Found]
-"""Solves what is left once a group is held: nesting and search call back."""
+"""Solves the remaining problem when a group is held; nesting and search call it."""
 
 
 def check_solvable(problem: Problem, terms: Sequence[Term]) -> None:
-    """Raises what `solve` raises for sizes that nothing tells, a start that does not fit, and values not finite."""
+    """Raises the errors of `solve` for unknown sizes, a start that does not fit, and values that are not finite."""
     absent = [d for outer in problem.groups.values() for d in outer if d not in problem.sizes]
     if absent:
         raise SpecMismatchError(f"no term tells the size of the pinned factor {absent[0]}; pass it in `pinned`")
@@ -90,7 +90,7 @@ def pose(
     start: Tables | None = None,
     pinned: Mapping[str, int] | None = None,
 ) -> Problem:
-    """Checks that everything fits, and gives the pinned axes of every term one coordinate in place of two."""
+    """Checks that everything fits, and gives the pinned axes of every term one coordinate instead of two."""
     deps = {g.name: g.depends_on for g in groups}
     sizes = dict(pinned or {}) | {g.name: g.size for g in groups}
     for name, outer in deps.items():

@@ -20,7 +20,7 @@ from permgraph.assignment.problem import Found, Group, Problem, Tables, Term, ch
 __all__ = ["Group", "Solution", "Tables", "Term", "breakdown", "objective", "solve"]
 
 THREADED_ABOVE = 2**18
-"""Entries of all terms below which starting threads costs more than it saves."""
+"""With fewer entries in all terms, starting threads costs more than it saves."""
 
 
 class Solution(dict[str, np.ndarray]):
@@ -63,18 +63,19 @@ def solve(
     """The tables that maximise `objective`.
 
     Exact where the groups of every term form a chain under `depends_on`: the value of sending outer unit i to j is the
-    sum over its inner groups of the best assignment on block (i, j), plus its own terms. Exact too where groups that
-    meet side by side come apart once a group of at most 4 units is held, by trying all its elements. Else coordinate
-    ascent (a term that meets a group twice is linearised) from the identity, `start`, a relaxation and four random
-    elements of fixed seed: a local maximum. `Solution.exact` names the groups of the first two kinds.
+    sum over its inner groups of the best assignment on block (i, j), plus its own terms. Also exact if groups that do
+    not nest separate once a group of at most 4 units is held: all its elements are tried. Otherwise coordinate ascent
+    (a term that has a group twice is linearised) from the identity, `start`, a relaxation and four random elements of
+    fixed
+    seed: a local maximum. `Solution.exact` names the groups of the first two kinds.
 
-    Ties go to the identity: every unit that stays where it is earns 1e-9 of the largest |entry| of its matrix. So dead
-    units stay, and, block by block, the identity wins wherever it is within size * 1e-9 * max |entry| of the best.
-    Ties beyond that go by fixed numbers, worth less than one such unit in all, and never by the solver's order.
+    Ties are broken in favour of the identity: every unit that stays earns 1e-9 of the largest |entry| of its matrix. So
+    dead units stay, and, block by block, the identity wins if it is within size * 1e-9 * max |entry| of the best.
+    Further ties are broken by fixed numbers, worth less than one such unit in total, and never by the solver's order.
 
-    Parts that share no term are solved side by side on `torch.get_num_threads()` threads. Memory: for each of these, 12
-    bytes an entry of its largest matrix in addition to the terms; 4 if `assign` needs no dense solver. With `shared`
-    the processes of a torch.distributed group, all of which call this with the same terms, share the parts out.
+    Parts that share no term are solved in parallel on `torch.get_num_threads()` threads. Memory for each of these: 12
+    bytes for each entry of its largest matrix in addition to the terms; 4 if `assign` needs no dense solver. With
+    `shared`, the processes of a torch.distributed group, which all call this with the same terms, share the parts.
 
     `pinned`: sizes of pinned factors that groups depend on and no term has. Raises CalibrationError when a matrix is
     not finite, SpecMismatchError when terms, groups, sizes and `start` disagree.
@@ -91,7 +92,7 @@ def solve(
 
 
 def _shared_out(parts: Sequence[Problem]) -> Iterable[Found]:
-    """Each part, in order; process r of n solves the r-th largest and each n-th after it."""
+    """The solution of each part, in order; process r of n solves the r-th largest and every n-th after it."""
     order = sorted(range(len(parts)), key=lambda k: -sum(term.matrix.size for term in parts[k].terms))
     hands = [order[rank :: ranks.count()] for rank in range(ranks.count())]
     solved = ranks.shared_out(lambda mine: list(_solved([parts[k] for k in mine])), hands)
@@ -100,8 +101,8 @@ def _shared_out(parts: Sequence[Problem]) -> Iterable[Found]:
 
 
 def _solved(parts: Sequence[Problem]) -> Iterable[Found]:
-    """Each part, in order. On all of torch's threads, the largest first, where that is worth it: scipy's solver and
-    numpy let go of the interpreter while they work, and no part sees another, so the result is that of one thread.
+    """The solution of each part, in order. Uses torch's number of threads, the largest part first, if that is worth it:
+    scipy's solver and numpy release the interpreter lock, and parts are independent, so the result does not change.
     """
     sizes = [sum(term.matrix.size for term in part.terms) for part in parts]
     threads = min(torch.get_num_threads(), len(parts))
@@ -114,7 +115,7 @@ def _solved(parts: Sequence[Problem]) -> Iterable[Found]:
 
 
 def _solve(problem: Problem) -> Found:
-    """Parts that share nothing, each by the first way that fits: split, nest, enumerate, climb."""
+    """Solve independent parts, each by the first method that applies: split, nest, enumerate, climb."""
     found = Found(0.0, {}, True)
     for part in parts_of(problem):
         if shared := shared_axis(part):

@@ -1,4 +1,4 @@
-"""Large assignments: solved on a few entries of each row; others are taken in where the duals do not cover them.
+"""Large assignments: solved on a few entries of each row; entries that the duals do not cover are added.
 
 An assignment π is optimal if there are duals u, v with u_i + v_j <= c_ij everywhere and equality where j = π(i): linear
 programming duality. Column generation: Volgenant, Linear and semi-assignment problems, a core oriented approach (1996).
@@ -40,15 +40,15 @@ class Edges:
     keys: Index = field(default_factory=lambda: np.empty(0, np.int64))
 
     def add(self, *keys: Index) -> None:
-        """Take in further entries; those that are there already stay."""
+        """Add further entries; entries that are present stay."""
         self.keys = np.unique(np.concatenate([self.keys, *keys]))
 
 
 def assign_sparse(costs: Costs, shift: Numbers) -> tuple[Index | None, Numbers]:
-    """argmin over perm of Σ_i c[i, perm[i]], int64 [n], and column duals; None where it is not found soon.
+    """argmin over perm of Σ_i c[i, perm[i]], int64 [n], and column duals; None if it is not found soon.
 
-    `shift` is near the columns' duals. The reduced costs of all entries are at least -COVERED when it is found, so that
-    no assignment is better by more than n · COVERED, the largest |cost| being 1. Memory: CANDIDATES n, a few times.
+    `shift` approximates the columns' duals. The reduced costs of all entries of the result are at least -COVERED, so no
+    assignment is better by more than n · COVERED, the largest |cost| being 1. Memory: a few times CANDIDATES · n.
     """
     edges, duals = _candidates(costs, shift), shift
     for _ in range(ROUNDS):
@@ -83,17 +83,17 @@ def _least(rows: npt.NDArray[np.floating], count: int) -> Index:
 
 
 def _solved(costs: Costs, edges: Edges, shift: Numbers) -> tuple[Index, Numbers | None]:
-    """The optimum among `edges`, and its column duals; None where they are not found soon.
+    """The optimum among `edges`, and its column duals; None if they are not found soon.
 
-    The solver's prices rise in steps as small as the differences of costs, so it is given multiples of STEP, and what
-    it finds is improved to the optimum.
+    The solver's prices rise in steps as small as the differences of costs, so its costs are rounded to multiples of
+    STEP, and its result is improved to the optimum afterwards.
     """
     size = edges.size
     rows, columns = np.divmod(edges.keys, size)
     starts = np.searchsorted(rows, np.arange(size + 1))
     weights = costs.at(rows, columns) - shift[columns]
     weights -= np.minimum.reduceat(weights, starts[:-1])[rows]
-    whole = np.rint(weights / STEP) + np.where(rows == columns, 1, 2)  # who may stay, stays
+    whole = np.rint(weights / STEP) + np.where(rows == columns, 1, 2)  # units stay if they can
     graph = csr_matrix((whole, columns.astype(np.int32), starts.astype(np.int32)), shape=(size, size))
     perm: Index = min_weight_full_bipartite_matching(graph)[1].astype(np.int64, copy=False)
     order = np.argsort(columns, kind="stable")
@@ -104,9 +104,9 @@ def _solved(costs: Costs, edges: Edges, shift: Numbers) -> tuple[Index, Numbers 
 def _improved(perm: Index, rows: Index, columns: Index, weights: Numbers) -> tuple[Index, Numbers | None]:
     """The optimum near an assignment, and p with p_j <= p_π(i) + w_ij - w_iπ(i) for all edges, in the order of j.
 
-    p are cheapest ways by Bellman and Ford's sweeps. They end unless there are cycles by which π improves: those are
-    taken as they appear among the last steps of the cheapest ways. None where that does not end soon, or where only
-    ties are left to decide, one after the other.
+    p are shortest paths by Bellman and Ford's sweeps. These end unless there are negative cycles, by which π improves:
+    such cycles are applied as they appear among the last edges of the shortest paths. None if that does not end soon,
+    or if only ties remain, to be decided one after the other.
     """
     size, idle = len(perm), 0
     starts, own, found = np.searchsorted(columns, np.arange(size)), np.empty(size), np.zeros(size)
@@ -125,7 +125,7 @@ def _improved(perm: Index, rows: Index, columns: Index, weights: Numbers) -> tup
         if idle > IDLE:
             break
         least = np.flatnonzero(ways == np.minimum.reduceat(ways, starts)[columns])
-        last = least[np.searchsorted(columns[least], np.arange(size))]  # the last edge of the cheapest way to each
+        last = least[np.searchsorted(columns[least], np.arange(size))]  # the last edge of the shortest path to each
         better = _cycles(sources[last], lengths[last])
         perm = perm.copy()
         perm[rows[last[better]]] = better

@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all, and that replace nothing but what permgraph wrote."""
+"""Output folders that are written completely or not at all, and replace only what permgraph wrote."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LAST = ("config.json", RECORD)
 
 
 def require_free(folder: Path | str, *, force: bool = False, inputs: Iterable[Path | str] = ()) -> None:
-    """`folder` may be written: it is absent or empty or, with `force`, one that permgraph wrote and nobody added to.
+    """Check that `folder` is absent, empty or, with `force`, contains only what permgraph wrote.
 
-    Call it before the work starts. It must not share a place with any of `inputs`. What a killed run left next to it is
-    removed. Raises CheckpointError saying what is in the way.
+    Call this before the work starts. The folder must not overlap with any of `inputs`. Leftovers of a killed run next
+    to it are removed. Raises CheckpointError saying what is in the way.
     """
     folder = Path(folder)
     with _said_of(folder):
@@ -52,7 +52,7 @@ def require_free(folder: Path | str, *, force: bool = False, inputs: Iterable[Pa
 
 
 def require_space(folder: Path | str, count: int) -> None:
-    """There is room for `count` bytes where `folder` is to appear. Raises CheckpointError with what there is."""
+    """Raise CheckpointError, with the free space, if there is no room for `count` bytes where `folder` will be."""
     target = Path(folder).resolve()
     place = next(path for path in (target, *target.parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -65,7 +65,7 @@ def require_space(folder: Path | str, count: int) -> None:
 
 @contextmanager
 def whole_folder(folder: Path | str, *, force: bool = False, inputs: Iterable[Path | str] = ()) -> Iterator[Path]:
-    """A temporary folder to write in; it becomes `folder` when the block ends, and is gone if it raises.
+    """A temporary folder to write in; it becomes `folder` when the block ends, and is removed if it raises.
 
     It is next to `folder`, or inside it if that exists and is empty (a mount, the working directory). An old folder
     is replaced only at the end, after `require_free` has looked again. Raises CheckpointError where the place cannot
@@ -139,7 +139,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _require_rights(folder: Path, target: Path) -> None:
-    """Something can be made in `target` if it is there and empty, else next to it, or where it is to be made."""
+    """Check that files can be created in `target` if it is an empty folder, else next to it."""
     empty = target.is_dir() and _is_empty(target)
     place = target if empty else next(parent for parent in target.parents if parent.exists())
     try:
@@ -153,7 +153,7 @@ def _require_rights(folder: Path, target: Path) -> None:
 
 
 def _seal(partial: Path) -> None:
-    """Add to the record which files were written, and have all of them on the disk."""
+    """Add the list of written files to the record, and flush all of them to the disk."""
     path = partial / RECORD
     known = read_json(path) if path.is_file() else {}
     files = sorted({*(name for name in _inside(partial) if not (partial / name).is_dir()), RECORD})
@@ -166,7 +166,7 @@ def _inside(folder: Path) -> list[str]:
 
 
 def _swap(partial: Path, target: Path, force: bool) -> None:
-    """Give `partial` the name `target`. What appeared there meanwhile stays, unless it may be replaced."""
+    """Rename `partial` to `target`. A folder that appeared there meanwhile is kept, unless it may be replaced."""
     if target.exists() and force:
         _require_ours(target, target)
         old = exchange(partial, target)
@@ -184,7 +184,7 @@ def _swap(partial: Path, target: Path, force: bool) -> None:
 
 
 def _move_out(partial: Path, target: Path, force: bool) -> None:
-    """Move what is in `partial` up into `target`, which must hold nothing else; `_undo` knows how to go back."""
+    """Move the contents of `partial` up into `target`, which must be otherwise empty; `_undo` reverts it."""
     if [path.name for path in target.iterdir()] != [partial.name]:
         raise _appeared(target)
     names = [path.name for path in partial.iterdir()]

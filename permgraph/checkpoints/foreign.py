@@ -1,4 +1,4 @@
-"""Folders that hold something else than one whole model of transformers: what they are, and what to give instead."""
+"""Recognises folders that are not one whole transformers model, and says what to give instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADAPTER, PIPELINE = "adapter_config.json", "model_index.json"
 def require_own_kind(folder: Path) -> None:
     """Raise CheckpointError for a PEFT adapter, a pipeline of diffusers, or weights of a format that is not read.
 
-    Nothing is said of a folder with the config of a model.
+    A folder with the config of a model is accepted.
     """
     fields = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if any(name in fields for name in ("model_type", "architecture", "_class_name")):

@@ -1,4 +1,4 @@
-"""JSON files, and what is wrong with a file that cannot be read; without PyTorch, so that it loads at once."""
+"""Reads JSON files, and explains why a file cannot be read; without PyTorch, so that importing it is fast."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def json_object(path: Path, raw: bytes) -> dict[str, Any]:
 
 
 def parse_json(text: str, *, once: bool = False) -> Any:
-    """The value of a JSON text. Raises ValueError, also for one nested too deep and, with `once`, for a name twice."""
+    """The value of a JSON text. Raises ValueError, also if it is nested too deep or, with `once`, repeats a name."""
     try:
         return json.loads(text, object_pairs_hook=_each_once if once else None)
     except RecursionError:

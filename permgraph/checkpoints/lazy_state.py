@@ -1,4 +1,4 @@
-"""State dicts whose tensors are made when they are asked for, and are not kept."""
+"""State dicts whose tensors are computed on access and not kept."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 Rows = Callable[[str, int, int], Tensor]
 
 AT_ONCE = 2**26
-"""Elements of a tensor above which it is worked on by rows, where they can be made alone."""
+"""A tensor of more elements is processed a few rows at a time, if rows can be computed separately."""
 
 
 @dataclass(frozen=True, eq=False)
 class LazyState(Mapping[str, Tensor]):
-    """`state[name]` is `make(name)`, made anew each time.
+    """`state[name]` is `make(name)`, computed anew each time.
 
     Attributes:
-        like: the same tensors on meta: what there is to know of them without making them. Tied ones share one memory.
+        like: the same tensors on meta, with shapes, dtypes and ties: tied tensors share one memory.
         make: the tensor of a name.
-        part: rows start to stop of the tensor of a name; None where it has to be made as a whole.
+        part: rows start to stop of the tensor of a name; None if tensors can only be computed as a whole.
 
     """
 
@@ -45,7 +45,7 @@ class LazyState(Mapping[str, Tensor]):
         return name in self.like
 
     def below(self, prefix: str, names: Iterable[str]) -> LazyState:
-        """Those of the names that begin with `prefix`, without it."""
+        """The tensors of the names that begin with `prefix`, by these names without it."""
         known = {name: self.like[f"{prefix}{name}"] for name in names}
         return LazyState(
             known, lambda name: self[f"{prefix}{name}"], lambda name, *rows: self.rows(prefix + name, *rows)
@@ -65,24 +65,24 @@ class LazyState(Mapping[str, Tensor]):
 
 
 def like(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Tensors of the names, shapes, dtypes and shared memory of these, of which none is made."""
+    """Tensors on meta with the names, shapes, dtypes and ties of a state dict, without computing any."""
     return state.like if isinstance(state, LazyState) else state
 
 
 def rows_of(state: Mapping[str, Tensor], name: str, rows: tuple[int, int]) -> Tensor:
-    """Rows of one tensor, without the others where that can be."""
+    """Rows of one tensor, without computing its other rows if possible."""
     return state.rows(name, *rows) if isinstance(state, LazyState) else state[name][slice(*rows)]
 
 
 def index_of(state: Mapping[str, Tensor], name: str, rows: Tensor) -> Tensor:
-    """Rows of one tensor by an index vector, without the others where that can be."""
+    """Rows of one tensor by an index vector, without computing its other rows if possible."""
     if not isinstance(state, LazyState) or state.part is None:
         return state[name][rows]
     return torch.cat([state.rows(name, row, row + 1) for row in rows.tolist()])
 
 
 def slabs_of(state: Mapping[str, Tensor], name: str) -> Iterator[Tensor]:
-    """A tensor in parts that follow each other, of about `AT_ONCE` elements, each made alone where that can be."""
+    """A tensor in consecutive parts of about `AT_ONCE` elements, each computed separately if possible."""
     known = like(state)[name]
     if not isinstance(state, LazyState) or state.part is None or known.numel() <= AT_ONCE:
         yield state[name]
@@ -95,9 +95,9 @@ def slabs_of(state: Mapping[str, Tensor], name: str) -> Iterator[Tensor]:
 def each_once(
     state: Mapping[str, Tensor], make: Callable[[str], Tensor], part: Rows | None = None
 ) -> Mapping[str, Tensor]:
-    """`make(name)` for every name, once for names that share one tensor; made when asked for where `state` is so.
+    """`make(name)` for every name, once for tied names; on access if `state` is lazy.
 
-    `part` makes rows alone, as in `LazyState`.
+    `part` computes rows separately, as in `LazyState`.
     """
     known = like(state)
     first: dict[Any, str] = {}
@@ -112,7 +112,7 @@ def each_once(
 
 
 def small_part(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The vectors and whole numbers of a state that is read on demand; its matrices on meta, as a proof takes them."""
+    """The vectors and integers of a lazy state, with its matrices on meta, as a proof takes them; others unchanged."""
     if not isinstance(state, LazyState):
         return state
     known = state.like
@@ -124,7 +124,7 @@ def small_part(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def memory_of(value: Any) -> Any:
-    """What is equal for two tensors that are one: `state_dict` gives a new object for every key of a tied weight."""
+    """A key that is equal for tied tensors: `state_dict` returns a new object for every name of a tied weight."""
     if not isinstance(value, Tensor) or value.is_meta or not value.numel():
         return id(value)
     return value.data_ptr(), value.shape, value.stride(), value.dtype

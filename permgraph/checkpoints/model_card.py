@@ -41,8 +41,8 @@ def model_card(
 ) -> str:
     """Markdown with the hub's front matter: `base_model` and its relation, `tags`, `library_name`, `license`.
 
-    Of a base model given by folder only the folder's name is written, never its place. `home` is the module that
-    `architecture` is imported from, "" where there is none.
+    For a base model given by a folder, only the folder's name is written, not its path. `home`: the module that
+    `architecture` is imported from, or "".
     """
     names = [public_name(model) for model in base_models]
     known = [name for name in names if not name.startswith(MADE)]
@@ -76,7 +76,7 @@ def second_section(title: str, library: str) -> str:
 
 
 def shared_licence(folders: Iterable[Path | None]) -> dict[str, str]:
-    """The licence fields of the cards in these folders, where all of them say the same; else nothing."""
+    """The licence fields of the cards in these folders if all of them agree, else nothing."""
     found = [_licence(folder) for folder in folders]
     return found[0] if found and found[0] and all(other == found[0] for other in found) else {}
 
@@ -95,7 +95,7 @@ def _licence(folder: Path | None) -> dict[str, str]:
 
 
 def public_name(reference: str) -> str:
-    """A reference without a place on this machine: a folder's own name, anything else as it is."""
+    """A reference without a path of this machine: the name of a folder, anything else unchanged."""
     path = Path(reference).expanduser()
     is_path = path.exists() or path.is_absolute() or reference.startswith(("./", "../", "~"))
     return path.resolve().name if is_path else reference

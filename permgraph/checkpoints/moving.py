@@ -1,4 +1,4 @@
-"""Folders put on the disk, and exchanged in one step."""
+"""Flushes folders to the disk, and exchanges two in one step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 def sync_tree(folder: Path) -> None:
-    """Everything in `folder` is on the disk, so that a power cut after the move leaves no empty files."""
+    """Flush everything in `folder` to the disk, so that a power cut after the move leaves no empty files."""
     for here, _, files in os.walk(folder, topdown=False):
         for name in files:
             sync(Path(here, name))
@@ -23,10 +23,10 @@ def sync_tree(folder: Path) -> None:
 
 
 def exchange(new: Path, target: Path) -> Path:
-    """`target` becomes `new`; returns the new place of what it was.
+    """Replace `target` by `new`; returns the path to which the old `target` was moved.
 
-    There is a `target` at every moment, where the system can exchange names. Elsewhere the old one is first renamed to
-    a name that ends in `.old`, which `clear_leftovers` finds again.
+    If the system can exchange names, `target` exists at every moment. Otherwise the old one is first renamed to a name
+    that ends in `.old`, which `clear_leftovers` finds again.
     """
     try:
         _rename_exchange(new, target)
@@ -64,7 +64,7 @@ def _rename_exchange(new: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """A file, or what a folder lists, is on the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     if path.is_dir() and os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)

@@ -15,7 +15,7 @@ CHUNK = 1 << 20
 
 
 class OpenFile:
-    """The bytes of `path` as they are now: the handle stays at this file, also if another gets its name.
+    """The bytes of `path` as they are now: the handle refers to this file even if another gets its name.
 
     A file that shrinks or changes in place is an error, not a signal: nothing is mapped into memory.
     Raises CheckpointError where the file is absent or cannot be read, and names it.

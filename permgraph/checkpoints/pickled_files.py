@@ -23,7 +23,7 @@ ZIP = b"PK\x03\x04"
 
 
 class Inert:
-    """Stands for every class or function that a file names and that is no part of a tensor: it does nothing."""
+    """Replaces every class or function that a file names and that is not part of a tensor: it does nothing."""
 
     def __new__(cls, *given: Any, **named: Any) -> Inert:
         """An empty object, whatever is given."""
@@ -38,7 +38,7 @@ class Inert:
 def read_pickled(file: OpenFile) -> WeightFile:
     """The state dict in a pickled file, which is read with `weights_only=True`; what is not a tensor is left out.
 
-    Of a training checkpoint the weights are taken, and its other parts are stand-ins that do nothing (`Inert`).
+    From a training checkpoint the weights are taken; its other parts are replaced by objects that do nothing (`Inert`).
     Raises CheckpointError for a file that is damaged, asks to run code, or holds no state dict.
     """
     tensors, left_out = _state_dict(file, _load(file))

@@ -1,4 +1,4 @@
-"""The files of tokenizers and processors that go from a checkpoint into what is written: known ones, data alone."""
+"""Copies the files of tokenizers and processors from a checkpoint into an output: known names, only data."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def weight_files(folder: Path | str) -> list[Path]:
 
 
 def _no_weights(folder: Path) -> CheckpointError:
-    """What a folder without weights has instead, and what to do."""
+    """The error for a folder without weights: what it has instead, and what to do."""
     if (folder / ADAPTER).is_file():
         return adapter_error(folder)
     known = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS)

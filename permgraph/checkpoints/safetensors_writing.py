@@ -23,7 +23,7 @@ def write_safetensors(
     make: Callable[[str], Iterable[Tensor]],
     metadata: Mapping[str, str],
 ) -> None:
-    """A file with `tensors`, name -> (shape, dtype); `make` gives each when its turn comes, in parts that follow on.
+    """Write a file with `tensors`, name -> (shape, dtype); `make` computes each in turn, in consecutive parts.
 
     The widest dtypes come first and names are in order, as `safetensors` writes them, so that all are aligned. Raises
     CheckpointError for a dtype that the format does not have.

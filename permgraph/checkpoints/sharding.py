@@ -37,16 +37,16 @@ class Storage:
     stem: str = "model"
 
     def dtype(self, name: str, tensor: Tensor) -> torch.dtype:
-        """As what a tensor is stored."""
+        """The dtype in which a tensor is stored."""
         wanted = self.dtypes.get(name, self.default or tensor.dtype)
         return wanted if tensor.is_floating_point() and wanted.is_floating_point else tensor.dtype
 
     def size(self, name: str, tensor: Tensor) -> int:
-        """The bytes that it takes."""
+        """The bytes that it takes in the file."""
         return tensor.numel() * self.dtype(name, tensor).itemsize
 
     def split(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """The tensors of each file. One whose file is not known goes where the one before it is."""
+        """The tensors of each file. A tensor whose file is not known goes into that of the tensor before it."""
         files: dict[str, dict[str, Tensor]] = {}
         here, size = "", 0
         for name, tensor in tensors.items():
@@ -98,7 +98,7 @@ def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Stora
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Storage | None = None) -> None:
-    """One safetensors file, of tensors that are no model; those that share memory are written once."""
+    """Write one safetensors file of tensors that are not a whole model; tied tensors are written once."""
     kept, aliases = _unshared(like(tensors))
     _save(path, kept, aliases, storage or Storage(), tensors)
 

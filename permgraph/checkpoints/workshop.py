@@ -1,4 +1,4 @@
-"""Where an output folder is made before it gets its name, and what runs that were killed left of such places."""
+"""The temporary folder in which an output is made, and the removal of those that killed runs left."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LONGEST = 200
 
 
 class Workshop:
-    """A folder under a temporary name, locked for as long as its process lives.
+    """A folder under a temporary name, locked while its process lives.
 
-    `name`, a number of its own, and `.partial`: whoever finds such a folder unlocked knows that its run was killed.
+    The name is `name`, a unique number, and `.partial`. If such a folder is not locked, its run was killed.
     """
 
     SUFFIXES = (".partial", ".old")

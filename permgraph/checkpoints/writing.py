@@ -21,7 +21,7 @@ SECOND_HEAD, SECOND_CONFIG = "second_head.safetensors", "second_config.json"
 
 @dataclass(frozen=True)
 class SecondHead:
-    """The head of the second model, moved into the order of the trunk, and what its config and class are."""
+    """The head of the second model, moved into the order of the trunk, with its config and class."""
 
     tensors: Mapping[str, Tensor]
     config: Any = None
@@ -73,14 +73,27 @@ def write_merged(
 ) -> Path:
     """`folder` with a model that `AutoModel.from_pretrained` loads; returns `folder`.
 
-    `config` is a transformers config (None for a model without one, timm's fields as they are), `architecture` its
-    class name, `home` the module of that class, `source` the folder of A whose processor and tokenizer files are
-    copied, `report` the contents of `permgraph.json` (a number that is not finite becomes null), `base_models` hub ids
-    or folders (only a folder's own name is written), `summary` Markdown for the model card, `licence` what it says of
-    the licence, `pages` the text of more files by name, `inputs` what the output must not touch, `storage` the dtype
-    and file of each tensor, `second` another head for the same trunk, `finish` what is to be done to the processor's
-    copied files.
-    Raises CheckpointError for a folder in the way, for weights that are not finite, or where writing fails.
+    Args:
+        folder: absent or empty, or with `force` one that permgraph wrote.
+        state_dict: the weights.
+        config: a transformers config, timm's fields, or None for a model without one.
+        architecture: its class name.
+        home: the module of that class.
+        source: the folder of A, whose processor and tokenizer files are copied.
+        report: the contents of `permgraph.json`; a number that is not finite becomes null.
+        base_models: hub ids or folders, for the model card; only the name of a folder is written.
+        summary: Markdown for the model card.
+        licence: the licence fields of the model card.
+        pages: further files, name -> text.
+        inputs: paths that the output must not overwrite.
+        storage: the dtype and file of each tensor.
+        second: another head for the same trunk.
+        finish: called with the folder to change the copied processor files.
+        force: whether to replace a folder that permgraph wrote.
+
+    Raises:
+        CheckpointError: a folder is in the way, a weight is not finite, or writing fails.
+
     """
     with whole_folder(folder, force=force, inputs=inputs) as partial:
         write_weights(partial, state_dict, storage)

@@ -1,4 +1,4 @@
-"""Calibration batches: what a caller gives, as arguments of a model, read as often as needed."""
+"""Calibration batches: converts what a caller gives to arguments of a model, and reads it as often as needed."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Reading:
 
 
 class Batches:
-    """Any iterable of batches; `first` is known before anything is read twice.
+    """Any iterable of batches, which can be read any number of times.
 
-    Iterating over it reads all batches, again and again: what can be read only once, such as a generator, is kept in
-    memory then. `stream` reads without keeping, and `dealt` what falls to one of several processes. Raises
-    CalibrationError where `data` is a single batch or empty, and, while it is read, for a batch that is none or has
+    Iterating over it reads all batches; batches that can be read only once, as from a generator, are then kept in
+    memory. `stream` reads without keeping, and `dealt` reads the share of one of several processes. Raises
+    CalibrationError if `data` is a single batch or empty, and, while it is read, for an item that is not a batch or has
     values that are not finite.
 
     Attributes:
         first: the first batch.
-        total: the number of batches, None where `data` does not say.
-        read: what the last whole reading gave; None before it.
+        total: the number of batches; None if `data` does not tell.
+        read: how much the last whole reading gave; None before it.
 
     """
 
@@ -84,12 +84,12 @@ class Batches:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of the data says of it, as files without anything in them."""
+        """Remarks of the reader, such as which files are empty."""
         return tuple(getattr(self._data, "notes", ()))
 
     @classmethod
     def of(cls, data: Iterable[Any] | Batches) -> Batches:
-        """`data` itself where it is `Batches` already."""
+        """`data` as `Batches`; unchanged if it is that already."""
         return data if isinstance(data, Batches) else cls(data)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -97,7 +97,7 @@ class Batches:
         return self.stream()
 
     def beginning(self, count: int) -> Batches:
-        """The first `count` batches; of what can be read only once, the first alone."""
+        """The first `count` batches; only the first if the data can be read only once."""
         return Batches([self._item] if self._once else list(islice(self._data, count)))
 
     def _keep(self) -> None:
@@ -105,10 +105,10 @@ class Batches:
             self._data, self._begun, self._once = list(self._begun), None, False
 
     def dealt(self, *, once: bool = False) -> Iterator[Batch]:
-        """The batches that fall to this process: rank r of n has those numbered r, r + n, …; without a group, all.
+        """The batches of this process: rank r of n gets numbers r, r + n, …; without a process group, all.
 
-        `once`: nobody reads the data again, so batches of a generator are not kept. Raises RankError where another
-        process was given other data.
+        `once`: the data is not read again, so batches of a generator are not kept. Raises RankError if another process
+        was given different data.
         """
         if ranks.count() > 1:
             ranks.require_same((_digest(self.first), self.total), "calibration data")
@@ -117,7 +117,7 @@ class Batches:
         return self.stream(ranks.number(), ranks.count())
 
     def stream(self, rank: int = 0, of: int = 1) -> Iterator[Batch]:
-        """All batches in order, or each `of`-th from number `rank`; none kept; of a generator, the last reading."""
+        """All batches in order, or every `of`-th from number `rank`; none is kept: a generator ends with it."""
         begun, self._begun = self._begun, None
         if begun is None:
             if self._once:
@@ -136,10 +136,10 @@ class Batches:
             raise CalibrationError(EMPTY)
 
     def drawn(self, steps: int, generator: torch.Generator, *, leave: int = 0) -> Iterator[Batch]:
-        """A batch for each step, none kept: a sequence is read in a new random order in each pass, without its last
-        `leave`, and anything else in its own order.
+        """A batch for each step; none is kept. A sequence is read in a new random order in each pass, without its last
+        `leave` batches, anything else in its own order.
 
-        Raises CalibrationError where the data ends before the steps do and cannot be read again.
+        Raises CalibrationError if the data ends before the steps do and cannot be read again.
         """
         done = 0
         while done < steps:
@@ -157,7 +157,7 @@ class Batches:
 
     @property
     def sequence(self) -> Sequence[Any] | None:
-        """The data where any of its batches can be had at once; None elsewhere."""
+        """The data if it has random access, else None."""
         return self._data if isinstance(self._data, Sequence) else None
 
     def _one_pass(self, generator: torch.Generator, leave: int) -> Iterator[Batch]:

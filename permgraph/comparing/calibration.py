@@ -1,4 +1,4 @@
-"""Models with calibration data: what they compute, batch by batch."""
+"""Models with calibration data: their activations, batch by batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass
 class Calibration:
-    """Models in one space, and the batches that they are observed on."""
+    """Models in one space, and the batches that they are run on."""
 
     models: Models
     batches: Batches
@@ -30,7 +30,7 @@ class Calibration:
     _known: dict[Callable[[Calibration], Any], Any] = field(default_factory=dict, repr=False)
 
     def once(self, compute: Callable[[Calibration], T]) -> T:
-        """`compute(self)`, kept: what does not depend on the share is observed once for all merges."""
+        """`compute(self)`, cached: what does not depend on the shares is computed once for all merges."""
         if compute not in self._known:
             self._known[compute] = compute(self)
         found: T = self._known[compute]
@@ -49,7 +49,7 @@ class Calibration:
 
     @cached_property
     def dtype(self) -> torch.dtype | None:
-        """What the models run in: float32 where they are stored in less."""
+        """The dtype that the models run in: float32 if they are stored in less."""
         kinds = {self.states[0][name].dtype for name in self.program.parameters}
         return torch.float32 if kinds & {torch.float16, torch.bfloat16} else None
 
@@ -76,7 +76,7 @@ class Calibration:
     ) -> Iterator[tuple[str, list[tuple[Stop, ...]]]]:
         """(node, for each batch a stop in each of the models with these weights), all batches at once.
 
-        What is done to the states and at the stops holds for what follows. Memory: the live activations of all batches.
+        Changes to the states and at the stops affect all later operations. Memory: the live activations of all batches.
         """
         runs = [
             Run(self.runner(program, state), inputs, masks)

@@ -18,9 +18,9 @@ from permgraph.symmetry.cells import Cell, Leaf
 class Point:
     """A cell of an activation: the groups on it, outer to inner, and the leaves that each of them indexes.
 
-    Leaves that no group names (batch, time, space) are frames, but for those in `averaged`, over which the mean is
-    taken. `weight` is what its correlations count. A point in `reserve` counts only where the others of a group have
-    too few frames, or do not change.
+    Leaves without a group (batch, time, space) are frames, except those in `averaged`, over which the mean is taken.
+    `weight` multiplies its correlations. A point in `reserve` is used only if the other points of a group have too few
+    frames or are constant.
     """
 
     node: str
@@ -49,11 +49,11 @@ class Point:
 
     @property
     def frame_count(self) -> int:
-        """How many frames the batch that was traced has here."""
+        """The number of frames here in the batch that was traced."""
         return prod(self.cell.leaves[k].size for k in self.frame_leaves)
 
     def resized(self, shape: Sequence[int]) -> Point:
-        """The same point on a batch of another shape: dimensions that are frames alone may differ."""
+        """The same point on a batch of another shape: only dimensions of frames may differ."""
         if tuple(shape) == self.shape:
             return self
         leaves, offsets = list(self.cell.leaves), list(self.cell.offsets)
@@ -77,7 +77,7 @@ class Point:
         return replace(self, shape=tuple(shape), cell=Cell(tuple(offsets), tuple(leaves), self.cell.moves))
 
     def frames(self, activation: Tensor) -> Tensor:
-        """[..., units]: the activation, its units in the order of `groups` behind the frames; a view if it can be."""
+        """[..., units]: the activation, frames first, then its units in the order of `groups`; a view if possible."""
         for dim in range(activation.dim()):
             here = [leaf for leaf in self.cell.leaves if leaf.dim == dim]
             count = prod(leaf.size for leaf in here)
@@ -92,10 +92,10 @@ class Point:
         return ordered.flatten(len(frames)) if frames else ordered.reshape(1, -1)
 
     def apart(self, dependencies: Mapping[str, tuple[str, ...]]) -> list[Point]:
-        """One point for each set of groups that depend on each other, the means over the units of the others.
+        """One point for each set of groups that depend on each other, with the mean over the units of all other groups.
 
-        No permutation of the others changes a mean over their units. A layer that mixes positions, of 256 hidden units
-        for each of 512 channels, would else be compared at 131072 places.
+        No permutation of the other groups changes a mean over their units. Otherwise a layer that mixes positions, with
+        256 hidden units for each of 512 channels, would be compared at 131072 units.
         """
         sets: list[set[str]] = []
         for name in self.groups:
@@ -112,7 +112,7 @@ class Point:
         return found
 
     def kept(self, mask: Tensor | None) -> Tensor | None:
-        """Which frames are no padding, given a mask [batch, positions] of the input; None keeps all.
+        """Which frames are not padding, given a mask [batch, positions] of the input; None keeps all.
 
         Position j of T' covers positions jT/T' to (j+1)T/T' of the input, and is kept if none of these is padding.
         Applies where the frames are positions of samples, and the samples those of the mask.
@@ -137,10 +137,10 @@ class Point:
 
 
 def _stretched(offset: int, size: int, old: int, new: int) -> tuple[int, int]:
-    """Offset and size, in a dimension of `new` places, of what has these in one of `old` places.
+    """Offset and size in a dimension of `new` positions of a segment that has these in one of `old` positions.
 
-    More than half of the places keep their distances from both ends (what follows a class token does); fewer keep their
-    number, and their distance from the nearer end (the class token itself).
+    A segment of more than half of the positions keeps its distances from both ends (what follows a class token); a
+    smaller one keeps its size and its distance from the nearer end (the class token itself).
     """
     after = old - offset - size
     if size > offset + after:

@@ -1,4 +1,4 @@
-"""Weights for several runs that go through one program in step: each is read once for all of them."""
+"""Weights for several runs of one program in step: each weight is read once for all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from permgraph.tracing.capture import Program
 
 @dataclass(eq=False)
 class InStep:
-    """The weights of a model for `count` runs: read for the first that asks, gone with the last."""
+    """The weights of a model for `count` runs: read when the first run needs it, freed after the last."""
 
     state: Mapping[str, Tensor]
     count: int
@@ -30,5 +30,5 @@ class InStep:
         return tensor
 
     def by_rows(self, program: Program) -> frozenset[str]:
-        """Names of the weights of which rows are read, where they are in files."""
+        """Names of the weights of which only rows are read, if the weights are in files."""
         return by_rows(program) if isinstance(self.state, LazyState) else frozenset()

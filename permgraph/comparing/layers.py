@@ -1,4 +1,4 @@
-"""The linear and convolution layers of a traced program, as matrices that act on rows of inputs."""
+"""The linear and convolution layers of a traced program, as matrices applied to rows of inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSPOSES = ("aten.t", "aten.transpose", "aten.permute", "aten.numpy_T", "aten.
 
 @dataclass(frozen=True)
 class Sliding:
-    """How a convolution slides: per spatial dimension, zeros before and after the input, stride, dilation, kernel."""
+    """Padding before and after the input, stride, dilation and kernel size of a convolution, per spatial dimension."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -87,14 +87,14 @@ class AffineLayer:
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers whose weights nothing else in the graph reads, by weight; `left` says why others are left alone."""
+    """The layers whose weights no other operation reads, by weight; `left` says why others are left out."""
 
     found: Mapping[str, tuple[AffineLayer, ...]]
     left: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def single(self) -> Iterator[AffineLayer]:
-        """Those whose weight and bias are used once."""
+        """The layers whose weight and bias are used once."""
         return (uses[0] for uses in self.found.values() if len(uses) == 1)
 
 
@@ -130,7 +130,7 @@ def find_layers(program: Program) -> Layers:
 
 
 def _readers(node: fx.Node) -> Iterator[fx.Node]:
-    """The operations that read a weight, past those that transpose it."""
+    """The operations that read a weight, directly or transposed."""
     for user in node.users:
         yield from _readers(user) if op_name(user.target) in TRANSPOSES else (user,)
 

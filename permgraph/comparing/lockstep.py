@@ -1,4 +1,4 @@
-"""The one loop in which models run together: every operation in all of them before the next in any."""
+"""The one loop that runs models together: each operation runs in all models before the next one does in any."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Stop:
-    """A run that has come to a node, and the mask of the padding there."""
+    """A run that stopped at a node, and the mask of the padding there."""
 
     runner: Runner
     node: fx.Node
@@ -33,21 +33,21 @@ class Stop:
 
     @property
     def value(self) -> Tensor:
-        """What the node gave."""
+        """The value of the node."""
         value: Tensor = self.runner.env[self.node]
         return value
 
     def input(self, name: str) -> Tensor:
-        """What one of the node's inputs gave."""
+        """The value of one of the node's inputs."""
         value: Tensor = next(self.runner.env[node] for node in self.node.all_input_nodes if node.name == name)
         return value
 
     def replace(self, value: Tensor) -> None:
-        """Go on with this value instead."""
+        """Continue with this value instead."""
         self.runner.env[self.node] = value
 
     def again(self) -> None:
-        """Run the node once more, with parameters as they are now."""
+        """Run the node again, with the present parameters."""
         for place in self.node.all_input_nodes:
             self._refresh(place)
         self.replace(self.runner.run_node(self.node))
@@ -64,8 +64,8 @@ class Stop:
 def lockstep(runs: Sequence[Run], wanted: Container[str]) -> Iterator[tuple[str, tuple[Stop, ...]]]:
     """(node, a stop in each run) for the nodes wanted, in the order of the graph.
 
-    No run goes on before all have stopped, so what is done at the stops holds for everything that follows; the programs
-    have the same nodes. Memory: the live activations of all runs.
+    No run continues before all have stopped, so changes at the stops affect all later operations; the programs have the
+    same nodes. Memory: the live activations of all runs.
     """
     steps = [_computed(run) for run in runs]
     for here in zip(*steps, strict=True):
@@ -78,7 +78,7 @@ def lockstep(runs: Sequence[Run], wanted: Container[str]) -> Iterator[tuple[str,
 
 
 def _computed(run: Run) -> Iterator[tuple[fx.Node, Any]]:
-    """The steps of a run. Raises CalibrationError where a batch has what the model cannot compute with."""
+    """The steps of a run. Raises CalibrationError if the model cannot compute with a batch."""
     try:
         yield from run.runner.steps(run.inputs)
     except RuntimeError as error:

@@ -31,14 +31,14 @@ KNOWN = ("_programs", "_alone", "_derivations")
 class Models:
     """Two models or more of one architecture, and the programs that all of them compute.
 
-    A program is traced for each shape of batch that is asked for, from every model once, and kept; so is what is
-    derived from it. `with_states` and `pair` share what is known.
+    A program is traced once from every model for each shape of batch, and cached with what is derived from it.
+    `with_states` and `pair` share the cache.
 
     Attributes:
         modules: the models, never changed; the first is the reference, A.
-        states: the state dict of each; those of other weights are given by `with_states`.
+        states: the state dict of each, or the weights given by `with_states`.
         tie: axes of parameters that the forward pass does not reach, as in `derive`.
-        folds: how the norms of each were folded; () where they were not.
+        folds: how the norms of each were folded; () if they were not.
         example: inputs that the reference was loaded with.
 
     """
@@ -54,7 +54,7 @@ class Models:
 
     @classmethod
     def of(cls, models: Sequence[nn.Module | Loaded], tie: AxisTies | None = None) -> Models:
-        """The models with their own weights; the first one's inputs and ties where they come from `load`.
+        """The models with their own weights; with the inputs and ties of the first if it comes from `load`.
 
         Raises SpecMismatchError for fewer than two, and for names or shapes that differ; NonFiniteError for weights
         that are not finite.
@@ -75,15 +75,15 @@ class Models:
         return len(self.modules)
 
     def name(self, number: int) -> str:
-        """What messages call a model: A and B where there are two, 1, 2, 3 where there are more."""
+        """The name of a model in messages: A and B if there are two, 1, 2, 3 … if there are more."""
         return f"model {'AB'[number] if len(self) == 2 else number + 1}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what was traced: a copy traces anew."""
+        """Without traced programs: a copy traces anew."""
         return self.__dict__ | {name: {} for name in KNOWN}
 
     def sharing(self, other: Models) -> Models:
-        """These models with what `other` knows, where they are the same ones with the same weights in place."""
+        """These models with the cache of `other`, if they are the same models with the same weights."""
         same = self.modules == other.modules and all(
             memory_of(here[name]) == memory_of(there.get(name))
             for here, there in zip(map(like, self.states), map(like, other.states), strict=True)
@@ -96,7 +96,7 @@ class Models:
         return replace(self, states=states)
 
     def folded(self, batch: Batch) -> tuple[Models, tuple[str, ...]]:
-        """The same models with norms that scale by 1 where all of them can, and the names of weights untied for it."""
+        """The same models with norms that scale by 1 where all models allow it, and the names of untied weights."""
         args, kwargs = batch
         found = foldable(self.modules[0], self.program(batch), untie=True, args=args, kwargs=kwargs)
         folds = tuple(found.folded(self.states))
@@ -130,7 +130,7 @@ class Models:
                 )
 
     def program(self, batch: Batch) -> Program:
-        """The program for batches of this shape. SpecMismatchError where two models compute differently."""
+        """The program for batches of this shape. Raises SpecMismatchError if two models compute differently."""
         key = _shape(batch)
         if key not in self._programs:
             found = capture(self.modules[0], *batch)
@@ -143,7 +143,7 @@ class Models:
         return self._programs[key]
 
     def derivation(self, batch: Batch, outputs: str, kinds: str = "permutation") -> Derivation:
-        """The symmetries of the program for batches of this shape, with vectors held that are uniform in all models."""
+        """The symmetries of the program for this shape of batch; vectors that are uniform in all models stay so."""
         uniform = uniform_among(self.program(batch), self.states) if kinds == "all" else ()
         key = _shape(batch), outputs, kinds, uniform
         if key not in self._derivations:
@@ -153,10 +153,10 @@ class Models:
     def certificate(
         self, number: int, spec: PermutationSpec, element: Mapping[str, Any], batch: Batch, seed: int
     ) -> Certificate:
-        """Whether an element of the group leaves the function of one model alone, by one trial on `batch`.
+        """Whether an element of the group leaves the function of one model unchanged, by one trial on `batch`.
 
-        Where the pass does not read all of the parameters, there is a second trial at another length, if the model
-        takes one.
+        If the pass does not read all of the parameters, there is a second trial at another length, if the model takes
+        one.
         """
         key = _shape(batch)
         program = self._programs.get(key) or self._alone.get(key)
@@ -179,7 +179,7 @@ class Models:
 
 
 def _require_weights(state: State, name: str) -> None:
-    """Raise CaptureError for weights that are not there, on meta."""
+    """Raise CaptureError for weights without values, on meta."""
     empty = [] if isinstance(state, LazyState) else [key for key, tensor in state.items() if tensor.is_meta]
     if empty:
         raise CaptureError(f"{name} has no weights, only shapes, as of {shorten(empty, 3)}: load them first")

@@ -11,7 +11,7 @@ from permgraph import ranks
 from permgraph.errors import CalibrationError
 
 CHUNK = 1024
-"""Frames gathered before a product: small batches then cost what large ones cost."""
+"""Frames collected before a product, so that small batches cost no more than large ones."""
 
 SLAB = 512
 """Channels of A a product covers at once: the float32 scratch stays [SLAB, n] instead of [n, n]."""
@@ -64,8 +64,8 @@ class CrossMoments:
 
     @torch.no_grad()
     def update(self, a: Tensor, b: Tensor, keep: Tensor | None = None) -> None:
-        """Adds frames: `a` and `b` are [..., n], frames row by row, of any float dtype and strides; nothing as large as
-        they are is made of them. `keep` is bool [frames], False on padding.
+        """Adds frames: `a` and `b` are [..., n], frames row by row, of any float dtype and strides; no copy of their
+        size is made. `keep` is bool [frames], False on padding.
 
         Raises CalibrationError when shapes disagree or a kept value is not finite; nothing was added then.
         """
@@ -79,7 +79,8 @@ class CrossMoments:
 
     @torch.no_grad()
     def add_up(self) -> None:
-        """Every process of a torch.distributed group gets the moments of all frames of all; alone, nothing is done.
+        """Give every process of a torch.distributed group the moments of the frames of all; without a group, do
+        nothing.
 
         c = Σ_r c_r + n_r (ā_r - ā)(b̄_r - b̄)ᵀ over the ranks r (Chan, Golub and LeVeque, 1983).
         """
@@ -133,7 +134,7 @@ class CrossMoments:
     def overlap(self) -> np.ndarray:
         """n Σ_t a_i b_j / sqrt(Σ_i Σ_t a² Σ_j Σ_t b²): float64 [n, n], for one map of all channels.
 
-        Where channels are mixed, their means and their sizes among each other matter as much as how they vary.
+        If channels can be mixed, their means and relative scales matter as much as their variation.
         Raises CalibrationError when there are fewer than 2 frames.
         """
         self.require_frames(2)
@@ -187,7 +188,7 @@ class CrossMoments:
             )
 
     def _check_finite(self, x: Tensor, model: str, keep: Tensor | None) -> None:
-        # The sum is one pass without a copy; finite values may overflow it, hence the second look.
+        # The sum is one pass without a copy; finite values may overflow it, hence the second check.
         if torch.isfinite(x.sum()) or torch.isfinite(x).all():
             return
         wrong = (~torch.isfinite(x)).reshape(-1, self.size).nonzero()
@@ -271,7 +272,7 @@ def advised_frames(size: int) -> int:
 def _centre(rows: Tensor) -> Tensor:
     """Subtracts from [2, frames, n], in place, the mean over frames, which it returns as float64 [2, n].
 
-    Twice: the first mean is off by an ulp or more of a huge mean, the second takes the rest away.
+    Twice: the first mean is off by an ulp or more of a huge mean, the second removes the rest.
     """
     first = rows.mean(1, keepdim=True)
     rows -= first

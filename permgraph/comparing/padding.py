@@ -1,4 +1,4 @@
-"""Which activations a mask of padding among a model's inputs speaks of."""
+"""Which activations a padding mask among a model's inputs applies to."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from permgraph.tracing.capture import Program
 
 MASK = "attention_mask"
-DECODER = "decoder_"  # what a decoder is given is not masked by the mask of its encoder
+DECODER = "decoder_"  # the encoder's mask does not apply to the inputs of the decoder
 
 
 def padding_masks(program: Program, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """Node -> bool [batch, positions], False on padding, for the nodes whose positions are those of a masked input.
 
-    A mask is an input called attention mask; it masks the inputs that begin as its name does and have its positions
-    along a dimension. A node that depends on several inputs has the positions of the one that fewest nodes depend on:
-    what a decoder computes has its own, not those of the encoder that it looks at, and the image tower beside a text
-    tower has none.
+    A mask is an input called attention mask; it masks the inputs whose names have the same beginning and that have its
+    positions along a dimension. A node that depends on several inputs has the positions of the one that the fewest
+    nodes depend on: activations of a decoder have its own positions, not those of the encoder that it attends to, and
+    those of an image tower next to a text tower have none.
     """
     masks = {p: v.bool() for p, v in inputs.items() if MASK in p and isinstance(v, Tensor) and v.dim() == 2}
     if not masks:
@@ -39,7 +39,7 @@ def padding_masks(program: Program, inputs: Mapping[str, Any]) -> dict[str, Tens
 
 
 def _mask_of(name: str, value: Tensor, masks: Mapping[str, Tensor]) -> Tensor | None:
-    """The mask whose name begins as this input's does, the longest beginning first, if it fits."""
+    """The mask whose name shares the longest beginning with this input's, if its shape fits."""
     beginnings = {mask: mask.partition(MASK)[0] for mask in masks}
     for mask in sorted(masks, key=lambda mask: -len(beginnings[mask])):
         if name.startswith(beginnings[mask]) and (beginnings[mask] or not name.startswith(DECODER)):

@@ -20,9 +20,9 @@ from permgraph.tracing.capture import op_name
 FEWEST_FRAMES = 0.1
 """Points with a smaller share of the frames of a group's widest point are left out: they would only add noise."""
 MOST_TOGETHER = 8192
-"""Groups that meet side by side at a point, none dependent on the other, are compared apart above so many places."""
+"""Groups that occur together at a point, none dependent on another, are compared separately above this many units."""
 MEMORY = ("aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty", "aten.new_empty_strided")
-"""Operations whose results hold whatever lay in memory until something is written there."""
+"""Operations whose results are uninitialised memory until they are written to."""
 LARGEST_FILL = 1e30
 MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly spread from first to last
 
@@ -30,11 +30,11 @@ MOST_POINTS = 4  # a group that occurs at more is compared at this many, evenly 
 def find_points(derivation: Derivation, wanted: Iterable[str], mixed: Container[str] = ()) -> list[Point]:
     """The points for the groups named: at most MOST_POINTS each, activations in which the group is contracted.
 
-    A map of all units has to suit every place where they are read, so the groups `mixed` are compared at all of them.
+    A map that mixes units must fit all readers, so the groups in `mixed` are compared at all their points.
 
-    A group that is contracted nowhere is compared at the last activation that carries it; one that is contracted only
-    where a sample is one frame (behind a pooling over space) has the last of the widest in reserve. What depends on the
-    weights alone (a transposed weight, say) is no activation.
+    A group that is never contracted is compared at the last activation in which it occurs; a group that is contracted
+    only where a sample is one frame (after pooling over space) has the last of its widest points in reserve. A tensor
+    that depends only on weights (such as a transposed weight) is not an activation.
     """
     compared = _activations(derivation)
     reading = _by_group(derivation, compared, _contracted(derivation, compared))
@@ -60,9 +60,9 @@ def find_points(derivation: Derivation, wanted: Iterable[str], mixed: Container[
 
 
 def _telling(points: list[Point]) -> list[Point]:
-    """Without points that say next to nothing compared with the others.
+    """The points without those that have little evidence compared with the others.
 
-    A model that picks out one position (the class token of BERT and ViT, for its pooler) cuts every activation in two:
+    A model that selects one position (the class token of BERT and ViT, for its pooler) splits every activation in two:
     that position, with one frame a sample, which before the first attention is the same in all samples; and the rest.
     """
     most = max(point.frame_count for point in points)
@@ -74,9 +74,9 @@ def weigh(
 ) -> list[Point]:
     """The points with the weights given for their groups, from the first point of a group to its last.
 
-    A key is what `covers(key, group)` takes: a name or a role. A point with two groups takes the later key's weight;
-    one of weight 0 is left out. Raises OptionError where a key covers no group, where a number is negative or not
-    finite, where there are not as many as a group has points, and where all weights of a group are 0.
+    A key is a name or a role, as `covers(key, group)` takes it. A point with two groups takes the later key's weight;
+    a point of weight 0 is left out. Raises OptionError if a key covers no group, if a number is negative or not finite,
+    if there are not as many as a group has points, or if all weights of a group are 0.
     """
     found = {point: point.weight for point in points}
     for key, values in weights.items():
@@ -152,7 +152,7 @@ def _activations(derivation: Derivation) -> dict[str, str]:
 
 
 def _tells_nothing(node: fx.Node) -> bool:
-    """Whether the elements of a result are not computed yet, or some are filled with a number that means none."""
+    """Whether a result is not computed yet, or partly filled with a constant that means "no value"."""
     fills = (argument for argument in node.args if isinstance(argument, float))
     return op_name(node.target) in MEMORY or any(abs(number) > LARGEST_FILL for number in fills)
 

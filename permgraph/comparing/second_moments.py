@@ -1,4 +1,4 @@
-"""Streamed second moments of what the layers of two models are given."""
+"""Streamed second moments of the inputs of the layers of two models."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of one file: `frames` from `start` at the file's own `rate`, which make `samples` at the model's."""
+    """A segment of one file: `frames` from `start` at the file's `rate`, which become `samples` at the model's rate."""
 
     path: Path
     rate: int
@@ -42,14 +42,14 @@ Window = tuple[Piece, ...]
 class AudioBatches:
     """Batches `{"input_values": float32 [batch_size, seconds * rate]}` of windows cut from a folder's recordings.
 
-    Every window is real audio from end to end, so nothing has to be left out of statistics and all batches share one
-    shape: a clip is cut into whole windows; what is left of it, and clips shorter than a window, are joined back to
-    back into further windows. Windows come in an order shuffled by `seed`, so that speech and music mix; `limit` keeps
-    the first so many. Windows that do not fill a last batch are dropped; with fewer windows than `batch_size` the
-    batch is smaller. A window without any signal is replaced by the next one that has some.
+    Every window is audio from end to end, so no frame has to be excluded from statistics, and all batches have one
+    shape. A clip is cut into whole windows; the remainders of clips, and clips shorter than a window, are joined into
+    further windows. Windows are shuffled by `seed`, so that speech and music mix; `limit` keeps the first `limit` of
+    them. Windows that do not fill a last batch are dropped; with fewer windows than `batch_size` the batch is smaller.
+    A window without signal is replaced by the next one that has some.
 
-    With `short`, where all clips together fill no window each is one by itself, shorter, for an extractor that adds
-    silence. `unit` says what a sample is, and `notes` names files without a sound and counts windows without signal.
+    With `short`, if all clips together do not fill a window, each clip is a sample, for an extractor that pads with
+    silence. `unit` says what a sample is; `notes` names files without sound and counts windows without signal.
 
     Files are found recursively, decoded when they are needed, mixed to mono and resampled to `rate`. `normalize` gives
     each window zero mean and unit variance, as `Wav2Vec2FeatureExtractor` does with `do_normalize`.
@@ -100,7 +100,7 @@ class AudioBatches:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was read and is not among the samples."""
+        """What was left out of the samples, and why."""
         silent = f"{self._folder}: {len(self._silent)} windows without signal were left out" if self._silent else ""
         return tuple(filter(None, (*self._empty, *self._other, silent)))
 

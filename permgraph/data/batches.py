@@ -18,9 +18,9 @@ Inputs = dict[str, Tensor]
 class Batches:
     """Batches `{name: tensor}` of `samples`, each made when it is needed; all have the same names and shapes.
 
-    What does not fill a last batch is dropped; with fewer samples than `batch_size` the batch is smaller.
-    `unit` is what one sample is, in the plural, and `notes` what a user should know of the data; a function where
-    reading finds it out. Raises CalibrationError, while iterating, for values that are not finite.
+    Samples that do not fill a last batch are dropped; with fewer samples than `batch_size` the batch is smaller. `unit`
+    is what one sample is, in the plural. `notes` are remarks about the data, or a function that returns them once it
+    was read. Raises CalibrationError, while iterating, for values that are not finite.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Batches:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the data, as files without anything in them."""
+        """Remarks about the data, such as which files are empty."""
         return tuple(self._notes())
 
     def __len__(self) -> int:

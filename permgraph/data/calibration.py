@@ -24,8 +24,8 @@ def read_batches(
     """Batches for the inputs of a transformers model, read from `data` by the processor in `folder`.
 
     Text is packed into rows of up to 128 tokens, without padding; images are resized by the image processor; audio is
-    cut into windows (see `permgraph.data.audio`) and turned into what the feature extractor makes of them. A decoder
-    is given the encoder's row of text, one place later; a model of text and images is given both, paired in order.
+    cut into windows (see `permgraph.data.audio`), to which the feature extractor is applied. A decoder gets the
+    encoder's row of text, shifted by one; a model of text and images gets both, paired in order.
     Raises CalibrationError for a model or a processor it cannot use, and for data that is absent or unreadable.
     """
     names = () if folder is None else needed_inputs(model)
@@ -54,7 +54,7 @@ def _text(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: 
 
 
 def shifted(ids: Tensor, start: int) -> Tensor:
-    """Token ids one place later, `start` before them: what a decoder is given that is to say `ids`."""
+    """Token ids shifted by one, beginning with `start`: the input of a decoder that should predict `ids`."""
     return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], dim=1)
 
 

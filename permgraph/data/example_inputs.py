@@ -30,20 +30,20 @@ def guess_inputs(model: nn.Module, *, seed: int = 0) -> tuple[tuple[Any, ...], d
 
 
 def needed_inputs(model: nn.Module) -> tuple[str, ...]:
-    """The names of the inputs that `model` cannot do without, its main input first."""
+    """The names of the inputs that `model` requires, its main input first."""
     main = _main_input(model)
     return tuple(name for name in dict.fromkeys([main, *_MAKERS]) if name == main or _is_needed(name, main, model))
 
 
 def _main_input(model: nn.Module) -> str:
-    """The input that the model names, or where it takes none of that name, the first that it does take."""
+    """The model's `main_input_name`, or its first input if it takes none of that name."""
     accepted = inspect.signature(model.forward).parameters
     named = str(getattr(model, "main_input_name", "input_ids"))
     return named if named in accepted else next((name for name in accepted if name in _MAKERS), named)
 
 
 def vocabulary(model: nn.Module) -> int:
-    """How many token ids the model knows."""
+    """The number of token ids of the model."""
     size = getattr(_part(model.config, "text_config"), "vocab_size", None)
     return int(size or model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 

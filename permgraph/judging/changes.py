@@ -1,4 +1,4 @@
-"""A unit changes its sign or scale, or two units mix, on some axes, and the result follows: is that in the group?
+"""Changes of signs, scales and mixtures that an operation follows: are they in the claimed group?
 
 A candidate is a one-parameter group exp(t X) on each of its axes, with an exponent there: its direction at the operands
 and results is compared with the directions of the group that the rule claims. Signs are compared as masks of 1 and -1.
@@ -21,7 +21,7 @@ from permgraph.judging.one_call import Axis, OneCall, State, equal, subsets
 from permgraph.symmetry.parts import complement_of_ones
 from permgraph.symmetry.spec import PermutationSpec
 
-TIME = 0.7  # t, far enough from 0 that the elements are no small change
+TIME = 0.7  # t, far enough from 0 that the change is not small
 SMALL = 1e-6
 
 

@@ -15,7 +15,7 @@ from permgraph.symmetry.parts import Matrix, Monomial, Numbers, complement_of_on
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 
-STEP = 1e-4  # what is differentiated is nearly linear
+STEP = 1e-4  # the differentiated functions are nearly linear
 
 
 def directions(spec: PermutationSpec, states: Sequence[State], results: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -92,7 +92,7 @@ def _algebra(kind: str, n: int) -> list[Numbers]:
 
 
 def _signs(group: PermutationGroup) -> Iterator[Any]:
-    """An element for each unit whose sign may change alone."""
+    """An element for each unit whose sign may change by itself."""
     shape = group.table_shape
     for place in np.ndindex(*shape):
         signs = np.ones(shape)

@@ -46,7 +46,7 @@ class OneCall(nn.Module):
         return tuple(o for o in self.example.operands if isinstance(o, Tensor) and not is_free(o))
 
     def results(self, state: dict[str, Tensor]) -> list[Tensor]:
-        """The output leaves for these parameters; what is drawn at random is drawn alike every time."""
+        """The output leaves for these parameters; random operations draw the same numbers every time."""
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
             copies = {name: value.clone() for name, value in state.items()}  # an operation may write to its operands

@@ -1,7 +1,7 @@
 """PyTorch's own database of calls of its operators, as examples: thousands with unusual shapes and arguments.
 
-It is what PyTorch tests its operators with, and not part of its public interface: it needs the packages of the `dev`
-extra, and changes with the version of PyTorch.
+PyTorch tests its operators with it. It is not public, needs the packages of the `dev` extra, and changes with the
+version of PyTorch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from permgraph.errors import OptionError
 from permgraph.rules.applying import find_rule
 from permgraph.rules.example import Example
 
-MOST_ELEMENTS = 4096  # of a call: larger ones say nothing that small ones do not
+MOST_ELEMENTS = 4096  # of a call: larger calls show nothing more
 
 
 def database() -> list[Any]:
@@ -54,9 +54,9 @@ def _has_rule(name: str) -> bool:
 
 
 def calls(entry: Any, most: int | None = None) -> Iterator[Example]:
-    """The sample calls of an entry, each also in place and with `out=` where it can; at most so many samples.
+    """The sample calls of an entry, each also in place and with `out=` if possible; at most `most` samples.
 
-    A few samples are taken from the whole list in equal steps, for neighbours are alike.
+    A few samples are taken from the whole list in equal steps, as neighbouring samples are similar.
     """
     torch.manual_seed(0)
     with warnings.catch_warnings():
@@ -84,7 +84,7 @@ def _forms(entry: Any, given: tuple[Any, ...]) -> Iterator[tuple[str, Callable[.
 
 
 def _runs(example: Example) -> bool:
-    """Whether the call has a result that is determined, and no other than dense tensors."""
+    """Whether the call has a deterministic result that consists of dense tensors."""
     with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         try:
@@ -108,7 +108,7 @@ def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _into(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The form that writes to views of tensors that are there."""
+    """The form with `out=`, which writes to views of existing tensors."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         results, tree = pytree.tree_flatten(function(*args, **kwargs))

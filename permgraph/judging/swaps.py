@@ -1,4 +1,4 @@
-"""Two positions change places on some axes, the result follows: is that in the group?"""
+"""Swaps of two positions on some axes that an operation follows: are they in the claimed group?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MOST_PAIRED = 6
 
 
 def missed_swaps(call: OneCall, spec: PermutationSpec, state: State) -> Iterator[tuple[Axis, ...]]:
-    """Sets of axes, inputs then outputs, on which two indices may change places though the claim forbids it.
+    """Sets of axes, inputs then outputs, on which two indices can be swapped although the claim forbids it.
 
-    Of one size at most `MOST_SETS` sets are tried, small ones first.
+    For each size of axes at most `MOST_SETS` sets are tried, small ones first.
     """
     others = [state, {name: value.detach() for name, value in OneCall(call.example, seed=1).named_parameters()}]
     results = [call.results(values) for values in others]
@@ -41,13 +41,13 @@ def missed_swaps(call: OneCall, spec: PermutationSpec, state: State) -> Iterator
 
 
 def _pairs(size: int) -> Iterator[tuple[int, int]]:
-    """All pairs of positions; of many positions only neighbours, which generate all swaps."""
+    """All pairs of positions; for many positions only neighbours, which generate all swaps."""
     return combinations(range(size), 2) if size <= MOST_PAIRED else pairwise(range(size))
 
 
 @dataclass(frozen=True)
 class _Swap:
-    """Positions `i` and `j` change places on some axes of operands and results."""
+    """Swaps positions `i` and `j` on some axes of operands and results."""
 
     axes: frozenset[Axis]
     i: int
@@ -61,7 +61,7 @@ class _Swap:
         return value
 
     def holds(self, call: OneCall, states: Sequence[State], results: Sequence[list[Tensor]]) -> bool:
-        """Whether the operation follows, for all of these operands."""
+        """Whether the operation follows the swap for all of these operands."""
         return all(
             equal(
                 [self(f"result {k}", value) for k, value in enumerate(before)],
@@ -71,7 +71,7 @@ class _Swap:
         )
 
     def is_in(self, spec: PermutationSpec, state: State, before: Sequence[Tensor]) -> bool:
-        """Whether the group has it: the only candidate is read off what it does to the position of every element."""
+        """Whether the swap is in the group: the only candidate element is read off the moved positions."""
         labels = {name: torch.arange(value.numel()).view(value.shape) for name, value in state.items()}
         wanted = {name: self(name, value) for name, value in labels.items()}
         tables = dict(spec.identity().tables)

@@ -1,4 +1,4 @@
-"""What an operation says of its rule: claims that are wrong, and freedom that is missed."""
+"""Judges a rule by its operation: claims that are wrong, and freedom that is missed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from permgraph.rules.example import Example
 from permgraph.symmetry.derivation import derive
 from permgraph.symmetry.spec import PermutationSpec
 
-STATES = 5  # operands on which a change must hold: with few of them a maximum, say, hides what is smaller
+STATES = 5  # operands for which a change must hold: with few, a maximum hides changes of smaller elements
 KINDS = ("permutation", "signed", "all")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an operation says of its rule.
+    """How the claim of a rule compares with the operation.
 
     Attributes:
         example: the call.

@@ -146,7 +146,7 @@ class Borders:
                 )
 
     def own(self, state: State, stages: Sequence[Stage]) -> dict[str, Tensor]:
-        """The tensors of B that have a border, moved, on its own axes; each is moved in pieces of the output's length."""
+        """The tensors of B that have a border, moved, on their own axes; in pieces as long as the output's axis."""
         found: dict[str, Tensor] = {}
         done: list[tuple[Any, Tensor]] = []
         for name in dict.fromkeys(name for border in self.borders for name in border.axes_b):

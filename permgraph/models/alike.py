@@ -1,4 +1,4 @@
-"""Whether two models can be matched at all, whatever their weights."""
+"""Checks whether two models can be matched at all, whatever their weights are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from permgraph.models.vocabulary import require_one_vocabulary, unsure_tokens
 
 
 def require_alike(a: LoadedModel, b: LoadedModel, *, fitted: bool = True) -> tuple[str, ...]:
-    """Refuse two models that cannot be matched whatever their weights; sentences of warning about what merely differs.
+    """Refuse two models that cannot be matched whatever their weights are; returns warnings about other differences.
 
-    `fitted`: whether their borders are those of one model already, see `fit_loaded`.
+    `fitted`: whether their borders are already the same, see `fit_loaded`.
     Raises SpecMismatchError naming the config field that changes the function, or the tokens that differ.
     """
     kinds = [type(model.config).__name__ for model in (a, b)]
@@ -38,7 +38,7 @@ def input_differences(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:
 
 
 def _sentence_differences(a: LoadedModel, b: LoadedModel) -> list[str]:
-    """What sentence-transformers does behind the transformers of `a` and `b`, where it differs or has weights."""
+    """Warnings about the modules after the transformers of sentence-transformers, if they differ or have weights."""
     pooled, told = [pooling_of(model.folder) for model in (a, b)], []
     if all(pooled) and pooled[0] != pooled[1]:
         told.append(

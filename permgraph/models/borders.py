@@ -1,4 +1,4 @@
-"""Loaded models whose borders differ, given the shapes of one: their configs, inputs and tokenizer too."""
+"""Gives loaded models whose borders differ the same shapes, with their configs, inputs and tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from permgraph.uses.enlarging import Enlarged, enlarge
 
 @dataclass(frozen=True)
 class FittedPair:
-    """Two models of one shape, what is to be done to the processor files that are written, and how B was enlarged."""
+    """Two models of one shape, how to change the processor files of the output, and how B was enlarged."""
 
     a: LoadedModel
     b: LoadedModel
@@ -40,7 +40,7 @@ class FittedPair:
 
 
 def fit_loaded(a: LoadedModel, b: LoadedModel) -> FittedPair:
-    """Two loaded models on the axes of the output, as `fit` has it; themselves where no border differs."""
+    """Two loaded models on the axes of the output, as by `fit`; unchanged if no border differs."""
     found = fit(a, b, lambda: (a.args, a.kwargs))
     if not found.borders:
         return FittedPair(a, b, found.borders)
@@ -52,7 +52,7 @@ def fit_loaded(a: LoadedModel, b: LoadedModel) -> FittedPair:
 
 
 def enlarge_loaded(a: LoadedModel, b: LoadedModel) -> FittedPair:
-    """A, and B as a model of A's sizes, as `enlarge` has it; themselves where all sizes are the same."""
+    """A, and B as a model of A's sizes, as by `enlarge`; unchanged if all sizes are the same."""
     shapes = [{name: tensor.shape for name, tensor in model.model.state_dict().items()} for model in (a, b)]
     if shapes[0] == shapes[1]:
         return FittedPair(a, b)

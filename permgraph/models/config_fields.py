@@ -1,4 +1,4 @@
-"""What a `config.json` may say, looked at before anything is built from it."""
+"""Checks the fields of a `config.json` before anything is built from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEPTHS = ("layers", "layer", "blocks", "depth", "depths")
 
 
 def require_fields(path: Path, fields: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for a field that no model has: a class that is no name, a number past any bound."""
+    """Raise CheckpointError for a field that no model can have: a class that is not a name, a number out of bounds."""
     if not isinstance(fields.get("model_type"), str):
         raise CheckpointError(f"{path}: has no `model_type`. Give a folder of a transformers model.")
     named = fields.get("architectures")

@@ -50,13 +50,13 @@ class MovedBatches:
             yield moved(batch, self.device)
 
     def dealt(self, rank: int, of: int) -> Iterator[Any]:
-        """Every `of`-th batch from number `rank`; the others are not made where the batches know how."""
+        """Every `of`-th batch from number `rank`; the others are not made if the batches support it."""
         deal = getattr(self.batches, "dealt", None)
         for batch in islice(self.batches, rank, None, of) if deal is None else deal(rank, of):
             yield moved(batch, self.device)
 
     def __len__(self) -> int:
-        """The number of batches, where they have one."""
+        """The number of batches, if it is known."""
         if isinstance(self.batches, Sized):
             return len(self.batches)
         raise TypeError("these batches have no length")

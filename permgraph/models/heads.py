@@ -1,10 +1,10 @@
-"""Checkpoints with heads: what all models share is matched and merged, everything else is the first model's own.
+"""Checkpoints with heads: the part that all models have is matched and merged, the rest is the first model's.
 
 The rule. The base models are always merged. A head (what is outside `base_model_prefix`: a classifier, a CTC layer, a
-language model's output; timm's classifier) is merged too where every model has the same class of head, of the same
-shapes and with the same labels; otherwise the first model keeps its head, and those of the others are left out. A
-pooler that only some base models have counts as a part of the head. `--heads` overrides the rule: "merge" refuses
-heads that differ, "first" keeps the first model's also where they agree, "both" keeps the second model's too.
+language model's output; timm's classifier) is merged too if every model has the same class of head, with the same
+shapes and labels; otherwise the first model keeps its head, and those of the others are left out. A pooler that only
+some base models have counts as a part of the head. `--heads` overrides the rule: "merge" refuses heads that differ,
+"first" keeps the first model's head even if they agree, "both" keeps the second model's too.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ POOLER = "pooler"
 
 @dataclass(frozen=True)
 class Heads:
-    """Which modules outside the common part were merged, which the first model kept, and what was left out of others.
+    """Which modules outside the common part were merged, which the first model kept, and which were left out.
 
-    `prefix` is that of the common part in the first model's state dict. `reason` says why heads were not merged.
-    `carried`: nothing was merged, and what is outside the common part of the second model was moved with it.
-    `second`: that head was moved too and is written in addition to the first model's. `names`: the tensors of the first
-    model's head inside the common part, where shapes alone tell which they are.
+    `prefix`: of the common part in the first model's state dict. `reason`: why heads were not merged. `carried`:
+    nothing was merged, and the second model's head was moved with its common part. `second`: that head was moved and is
+    written in addition to the first model's. `names`: the tensors of the first model's head, if only shapes tell which
+    they are.
     """
 
     prefix: str = ""
@@ -124,8 +124,8 @@ def head_names(model: LoadedModel, part: LoadedModel) -> list[str]:
 def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpec, found: Permutations) -> Permutations:
     """The element of the whole model's group `spec` that acts on its base model as `found` of `part` does.
 
-    A group of the whole is one of the part if it is of the same size and selection and acts on an axis of it; what is
-    the head's own stays where it is.
+    A group of the whole corresponds to a group of the part if it has the same size and dependencies and acts on an axis
+    of it; groups of the head alone do not move.
     """
     prefix = _prefix(model.model)
     tables = dict(spec.identity())

@@ -1,4 +1,4 @@
-"""A model that is ready to be traced, with what is known of where it came from."""
+"""A model that is ready to be traced, and its origin."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Axis = tuple[str, int]
 class LoadedModel:
     """A model in eval mode and float32, ready to be traced with `args` and `kwargs`.
 
-    `config` is the transformers config as it should be written again (None for other models), `folder` the checkpoint
-    on disk (None for a model made by code), `tie` and `outputs` what `derive` takes, `facts` what another model must
-    share to be fed the same batches, `stored` how its weights lay in their files, `files` what was read of them.
-    `lazy`: its weights, read from the files when they are asked for; the model itself then has none. `given`: what was
-    loaded, where this is that model on the axes of another.
+    `config`: the transformers config to write again (None for other models). `folder`: the checkpoint on disk (None for
+    a model made by code). `tie`, `outputs`: arguments of `derive`. `facts`: what another model must share to take the
+    same batches. `stored`: how its weights were stored. `files`: the files that were read. `lazy`: its weights, read
+    from the files on access; the model itself then has none. `given`: the model as loaded, if this one has been given
+    the axes of another.
     """
 
     reference: str
@@ -54,7 +54,7 @@ class LoadedModel:
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        """The state dict: that of the model, or one that reads each tensor when it is asked for."""
+        """The state dict: that of the model, or one that reads each tensor on access."""
         return self.model.state_dict() if self.lazy is None else self.lazy
 
     def on(self, device: torch.device) -> LoadedModel:

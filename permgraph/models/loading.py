@@ -1,4 +1,4 @@
-"""From a reference on the command line to a model that can be traced, with its inputs and its adapter."""
+"""Loads the model that a reference names, ready to be traced, with its inputs and its adapter."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ def load(
 ) -> LoadedModel:
     """The model that `reference` names: a local Hugging Face folder, a hub id, `timm:NAME`, `python:module:function`.
 
-    With `model`, one of the last two, the weights at `reference`, a file or a folder, are put into what it makes.
-    `weights=False` builds it on the meta device, from its config alone: enough to derive symmetries. `on_demand` builds
-    it so too, and reads each tensor when it is asked for, from a folder of safetensors. `pretrained=False` fetches no
-    weights of a `timm:NAME`: its own are random.
-    Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and AdapterError
-    (a configuration that cannot be represented).
+    With `model`, one of the last two forms, the weights in the file or folder `reference` are loaded into that model.
+    `weights=False` builds it on the meta device, from its config alone: enough to derive symmetries. `on_demand` does
+    so too, and reads each tensor on access, from a folder of safetensors. `pretrained=False` gives a `timm:NAME` random
+    weights. Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and
+    AdapterError (a configuration that cannot be represented).
     """
     if not isinstance(reference, str | os.PathLike):
         raise CheckpointError(f"a model is named by a path or a text, not by {type(reference).__name__}")

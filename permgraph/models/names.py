@@ -1,4 +1,4 @@
-"""Names in weight files that are not the model's own: wrappers around a module, prefixes, and what is left over."""
+"""Maps the names in weight files to the model's: removes wrappers and prefixes, and explains the remaining names."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def fitted(stored: Iterable[str], wanted: Collection[str], base: str = "") -> Fi
 
 
 def why_left_out(name: str, wanted: Collection[str], what: str) -> str:
-    """Why a tensor that `what` does not have may be left out; "" where it may not.
+    """Why a tensor that `what` does not have may be left out; "" if it may not.
 
-    It may not where it is one of more layers, or is in a module that the model has: a bias of a layer that the config
-    gives none, or the scale of a quantised weight.
+    It may not if it belongs to further layers, or to a module that the model has: the bias of a layer that has none by
+    the config, or the scale of a quantised weight.
     """
     if BUFFER.search(name):
         return "a buffer that the model computes itself"

@@ -1,4 +1,4 @@
-"""The weights of a folder, each tensor read from its file when it is asked for and raised to float32, none kept."""
+"""The weights of a folder: each tensor is read from its file on access and converted to float32; none is kept."""
 
 from __future__ import annotations
 

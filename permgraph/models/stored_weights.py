@@ -1,4 +1,4 @@
-"""What is kept of the files that a model's weights came from: dtypes, shards, names, hashes, and what was left out."""
+"""How a model's weights were stored: dtypes, shards, names, and what was left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage
 from permgraph.errors import CheckpointError
 
 MOST_TIMES, FREE = 3, 1_000_000
-"""How much larger than its files a model may be, in numbers: buffers are computed, and missing weights named later."""
+"""By how many elements a model may exceed its files: buffers are computed, and missing weights are reported later."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -24,8 +24,8 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 class StoredWeights:
     """How a model's weights were stored, by the names of its state dict.
 
-    `names` has those that have another name in the files, `shards` the file of each,
-    `left_out` what the files hold and the model does not take, with the reason.
+    `names`: those with another name in the files. `shards`: the file of each. `left_out`: what the files hold and the
+    model does not take, with the reason.
     """
 
     dtypes: Mapping[str, torch.dtype]
@@ -52,7 +52,7 @@ class StoredWeights:
 
 
 def as_given(model: nn.Module) -> StoredWeights:
-    """Of a model that code made: its dtypes as they are."""
+    """The storage of a model that code made: its own dtypes."""
     return StoredWeights({name: tensor.dtype for name, tensor in model.state_dict().items()})
 
 
@@ -63,9 +63,9 @@ def as_stored(
     left_out: Mapping[str, str],
     prefix: str = "",
 ) -> StoredWeights:
-    """Of a model's state dict with the tensors `names` (model's name -> stored name) of a checkpoint.
+    """The storage of a model that was loaded from a checkpoint, `names`: model's name -> stored name.
 
-    A tensor that has another name in the files takes the dtype of what it shares memory with, or that of most.
+    A tensor without a name in the files takes the dtype of the tensor that it is tied to, else that of most tensors.
     """
     found = {name: names[name] for name in state if name in names}
     tied = {memory_of(state[name]): stored for name, stored in found.items()}

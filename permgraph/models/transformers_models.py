@@ -1,4 +1,4 @@
-"""transformers behind a narrow door: configs from plain JSON, classes by name, loading with every key accounted for.
+"""The interface to transformers: configs from plain JSON, classes by name, loading with every key accounted for.
 
 transformers is imported inside the functions, because it takes seconds. No remote code is ever run.
 """
@@ -93,7 +93,7 @@ def empty_model(kind: type[nn.Module], config: Any) -> nn.Module:
 
 
 def hollow_model(kind: type[nn.Module], config: Any) -> nn.Module:
-    """`kind(config)` with its parameters on meta and its buffers as it computes them: what a proof needs of a model.
+    """`kind(config)` with its parameters on meta and its computed buffers: what a proof needs of a model.
 
     Raises AdapterError where it cannot be built.
     """
@@ -185,7 +185,7 @@ def _transformers() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers reports to stderr what `CheckpointError` says better; its settings are restored afterwards."""
+    """Silence the loading reports of transformers, which `CheckpointError` replaces; its settings are restored."""
     logging = _transformers().utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

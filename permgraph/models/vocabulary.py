@@ -32,7 +32,7 @@ def tokens_in(folder: Path | None) -> Mapping[str, int] | None:
 
 
 def vocabulary_of(model: LoadedModel) -> Vocabulary | None:
-    """The tokens of a model that looks them up by id, as far as its folder has a tokenizer; None for another model."""
+    """The tokens of a model that embeds token ids, if its folder has a tokenizer; None for another model."""
     rows = _rows(model) if any(name in model.kwargs for name in TOKEN_INPUTS) else None
     if rows is None:
         return None
@@ -90,7 +90,7 @@ def add_tokens(folder: Path, source: Path, added: tuple[str, ...], first: int) -
 
 
 def _rows(model: LoadedModel) -> int | None:
-    """How many tokens a model has embeddings for; None where it does not say which tensor they are in."""
+    """The number of rows of a model's token embeddings; None if it does not tell which tensor has them."""
     try:
         return len(model.model.get_input_embeddings().weight)  # type: ignore[operator]
     except (AttributeError, NotImplementedError, TypeError):
@@ -125,7 +125,7 @@ def _parts(config: Any) -> list[Any]:
 
 
 def _files(folder: Path | None) -> dict[str, str] | None:
-    """The hashes of the tokenizer's files: where they are the same, it need not be loaded."""
+    """The hashes of the tokenizer's files; two tokenizers with the same hashes need not be loaded."""
     if folder is None or not files_in(folder, VOCABULARIES):
         return None
     return {path.name: file_sha256(path) for path in files_in(folder, (*VOCABULARIES, *MORE))}

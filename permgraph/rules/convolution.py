@@ -50,7 +50,7 @@ def _convolve(call: Call, weight: str, groups: int, *, pointwise: bool) -> None:
 
 
 def _is_pointwise(call: Call, x: Value, w: Value) -> bool:
-    """Whether a kernel of size 1 leaves every position where it is."""
+    """Whether the kernel has size 1 and positions do not change."""
     rank = len(w.shape) - 2
     keeps = _all(call["stride"], 1) and (call["padding"] in ("valid", "same") or _all(call["padding"], 0))
     return keeps and set(w.shape[2:]) <= {1} and x.shape[-rank:] == call.out.shape[-rank:]

@@ -41,7 +41,7 @@ SCALARS = (
 )
 """Numbers that a pointwise operation takes for all elements alike."""
 
-COPIED = Law(((1,),))  # what the first held is not read
+COPIED = Law(((1,),))  # the old elements of the first operand are not read
 FILLED = Law(((),), within={0: Kind.CENTRED})  # one number everywhere
 
 WIDE = (None, torch.int32, torch.int64, torch.float32, torch.float64)
@@ -152,7 +152,7 @@ def _chosen(call: Call) -> Law | None:
     "aten.native_dropout",
 )
 def dropout(call: Call) -> None:
-    """The same elements; while training, some of them chosen by chance."""
+    """The same elements; in training mode, a random subset of them."""
     share, train = call["p"], call["train"]
     if share and train is not False:
         call.pin_all(DRAWS)
@@ -173,7 +173,7 @@ def dropout(call: Call) -> None:
     ignores=("copy", "other"),
 )
 def copy(call: Call) -> None:
-    """The same elements, of which a second tensor gives the dtype alone; what is known of a constant stays known."""
+    """The same elements; a second tensor only gives the dtype. Known elements of a constant stay known."""
     x = next(call.tensors())
     keeps_numbers = call.arguments.get("dtype") in WIDE and "other" not in call.arguments
     for old, new in call.with_picks(x, call.out) if keeps_numbers else [(x, call.out)]:
@@ -208,7 +208,7 @@ def prelu(call: Call) -> None:
     ignores=("fill_value", "s", "self", "size"),
 )
 def uniform(call: Call) -> None:
-    """All elements are equal, so that every permutation of every axis leaves the result alone."""
+    """All elements are equal, so every permutation of every axis leaves the result unchanged."""
     op = call.source.op.removeprefix("aten.")
     fill = call.get("fill_value", call.get("s", 0 if "zeros" in op else None))
     for out in call.outs:

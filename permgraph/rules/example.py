@@ -13,7 +13,7 @@ from torch import Tensor
 class Example:
     """A call of `op`: `function` on normal tensors of these shapes, or on the tensors given.
 
-    Floating operands are what the group of the call acts on. `note` says what the operands leave open.
+    The group of the call acts on its floating-point operands. `note` distinguishes calls with the same operands.
     """
 
     op: str

@@ -9,7 +9,7 @@ from permgraph.rules.registry import Call, axis_list, letters, letters_along, ru
 from permgraph.rules.segments import join, slice_of
 
 NUMBERED = "numbered"
-"""The role that is given to an axis whose units are taken by number: a vote among those of other operations."""
+"""The role that an operation gives to an axis whose units it selects by number."""
 MERGED = Law(((0,), (2,)), within={1: Kind.PERMUTATION})  # two tensors under a mask
 LOOKED_UP = "looked up by computed indices"
 SCALAR = "a tensor without axes"
@@ -50,7 +50,7 @@ def embedding_bag(call: Call) -> None:
 
 @rule("aten.diagonal")
 def diagonal(call: Call) -> None:
-    """out[..., i] = x[..., i, ..., i]; with an offset the two axes are told apart."""
+    """out[..., i] = x[..., i, ..., i]; with an offset the two axes are pinned."""
     x = call["self"]
     one, other = axis_list([call["dim1"], call["dim2"]], len(x.shape))
     names = letters(len(x.shape))
@@ -108,7 +108,7 @@ def index_select(call: Call) -> None:
 
 
 def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
-    """Positions that are constant, in a few runs: the segments of `x` there, joined. False if they are not."""
+    """Constant positions in a few runs: the segments of `x` there, joined. Returns False if they are not."""
     if positions.data is None or positions.data.dim() != 1 or positions.boolean:
         return False
     size, runs = x.shape[dim], list[list[int]]()
@@ -124,7 +124,7 @@ def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
 
 
 def _numbered(call: Call, x: Value, dim: int, positions: Value) -> bool:
-    """Rows of an axis by the numbers of units: Σ over units of what is picked times `x`. False if they are none."""
+    """Rows of an axis by unit numbers: Σ over units of the one-hot tensor times `x`. False for other positions."""
     picks = _picks(call, positions, x, dim)
     if picks is None:
         return False
@@ -138,7 +138,7 @@ def _numbered(call: Call, x: Value, dim: int, positions: Value) -> bool:
 
 
 def _picks(call: Call, positions: Value, x: Value, dim: int) -> Value | None:
-    """What the positions pick along an axis of `x`, where they are numbers of that many units."""
+    """The one-hot tensor of the positions along an axis of `x`, if they are numbers of that many units."""
     if positions.picks is None or not x.shape or positions.picks.shape[-1] != x.shape[dim]:
         return None
     return call.picks_of(positions)
@@ -170,7 +170,7 @@ def gather(call: Call) -> None:
 
 
 def _chosen_by(numbers: int, *, values: bool = False, affine: bool = False) -> Law:
-    """Elements of operand 0, and of the one behind the numbers that say which; the numbers change no sign or scale."""
+    """Elements of operand 0 and of the operand after the numbers that select them; numbers have no sign or scale."""
     terms = ((0,), (1 + numbers,)) if values else ((0,),)
     within = {0: Kind.MONOMIAL, **dict.fromkeys(range(1, 1 + numbers), Kind.PERMUTATION)}
     return Law(terms, within=within, affine=affine)
@@ -213,7 +213,7 @@ def scatter(call: Call) -> None:
 
 @rule("aten.masked_scatter")
 def masked_scatter(call: Call) -> None:
-    """Rows of `source` in their order to the places of a mask that is alike along the last axes, which pass through."""
+    """Rows of `source`, in order, go to the places of a mask; axes along which it is constant pass through."""
     x, mask, source = call["self"], call["mask"], call["source"]
     shape = call.out.shape
     rank, count = len(shape), 0

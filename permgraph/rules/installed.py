@@ -44,5 +44,5 @@ def installed_rules() -> tuple[InstalledRules, ...]:
 
 
 def problems() -> str:
-    """What to add to "there is no rule": the modules that could not be imported, and might have had it."""
+    """A remark for "there is no rule": the modules that could not be imported, which might have it."""
     return "".join(f"; rules {found.problem}" for found in installed_rules() if found.problem)

@@ -57,7 +57,7 @@ def _with_affine(call: Call, main: str, affine: str, *parameters: Value | None, 
 
 
 def _centre(call: Call, names: str) -> None:
-    """A norm that takes the mean away ignores what is constant along its axes, and its result sums to one constant."""
+    """A norm that subtracts the mean ignores a constant along its axes, and the sum of its result is constant."""
     relation = call.relations[-1]
     relation.ignored[0] = relation.steady = frozenset(names.split())
 
@@ -175,7 +175,7 @@ def weight_norm(call: Call) -> None:
     ignores=("half_to_float",),
 )
 def softmax(call: Call) -> None:
-    """Pointwise but for a sum over `dim`."""
+    """Pointwise except for a sum over `dim`."""
     _normalised(call, [call["dim"]])
 
 
@@ -187,7 +187,7 @@ def _normalised(call: Call, dims: list[int]) -> None:
     call.relate(f"{full} -> {full} | {rest}", x, call.out)
     relation = call.relations[-1]
     relation.ignored[0] = frozenset(name for k, name in enumerate(names) if k in over)
-    if call.source.op in ("aten.softmax", "aten._softmax"):  # the sum of a safe one may be 0
+    if call.source.op in ("aten.softmax", "aten._softmax"):  # the sum of a safe softmax may be 0
         relation.steady = relation.ignored[0]
 
 
@@ -226,7 +226,7 @@ def reduction(call: Call) -> None:
     names = letters(len(x.shape))
     over = axis_list(call.get("dim"), len(names))
     kept = [name for k, name in enumerate(names) if k not in over]
-    is_matrix = len(over) == 2 and call.get("ord") not in (None, "fro")  # rows and columns stay apart
+    is_matrix = len(over) == 2 and call.get("ord") not in (None, "fro")  # rows and columns play different roles
     hidden = " | " + ", ".join(" ".join([*kept, names[k]]) for k in over) if is_matrix else ""
     for k, out in enumerate(call.outs):
         written = names if len(out.shape) == len(names) else kept
@@ -267,7 +267,7 @@ def argument_of_extremum(call: Call) -> None:
 
 
 def _numbered(call: Call, out: Value, over: Sequence[int]) -> None:
-    """The elements of `out` are the numbers of the units along one axis of `self` that are the largest, or the like."""
+    """The elements of `out` are numbers of units along one axis of `self`, such as those of the largest."""
     x = call["self"]
     if len(over) != 1 or not x.shape:
         call.pin(x, "the position of the extremum is used", over if x.shape else [])

@@ -13,7 +13,7 @@ PINS = {"q": "the gates of a recurrent layer", "t": "time steps have an order"}
 
 @rule("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
 def recurrent(call: Call) -> None:
-    """h' = f(W x + U h) in every layer and direction, rows of W and U as (gate, unit); units differ in each."""
+    """h' = f(W x + U h), rows of W and U as (gate, unit); every layer and direction has its own units."""
     if "input" not in call.arguments:
         call.pin_all("a packed sequence")
         return
@@ -62,7 +62,7 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
         pin=PINS,
         law={"i": Law(((0, 2),))},
     )
-    if call["has_biases"] and call.source.op != "aten.gru":  # which gates one of its two by the other
+    if call["has_biases"] and call.source.op != "aten.gru":  # which multiplies one of its two biases by a gate
         call.relations[-1].twins[4] = 5
 
 

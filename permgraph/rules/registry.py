@@ -39,9 +39,9 @@ def rule(
 
     Args:
         ops: names without the overload; a rule of `aten.add` is also that of `aten.add_` and of the forms with `out=`.
-        ignores: arguments that tell no two positions apart whatever their value (`eps`), and those that the shapes of
-            the results say already. Any other argument that the rule does not read pins the operation where it
-            differs from its default.
+        ignores: arguments that never distinguish two positions (`eps`), and those that are determined by the shapes of
+            the results. If any other argument that the rule does not read differs from its default, the operation is
+            pinned.
         newer: further operations, which some versions of the package that defines them lack.
         example: a small call of the operation, or several, by which `python -m permgraph.judging` judges the rule.
         replace: whether an operation that has a rule gets this one; a function of the same name and module replaces
@@ -88,8 +88,8 @@ def _require_operation(op: str) -> None:
 class Call:
     """One operation of the trace: arguments by the names of its schema, outputs, and its place in the model.
 
-    Tensors among the arguments are `Value`s. `outs` are fresh values, one per tensor output; `used` says of each
-    whether anything reads it. `read` collects the names of the arguments that the rule has looked at.
+    Tensors among the arguments are `Value`s. `outs` are fresh values, one for each tensor output; `used` says for each
+    whether anything reads it. `read` collects the names of the arguments that the rule has read.
     """
 
     source: Source
@@ -139,8 +139,8 @@ class Call:
     def uniform_dims(self) -> list[frozenset[int]]:
         """For each result the dimensions along which it is uniform, because no operand varies along them.
 
-        An operation that commutes with all permutations of an index maps what they leave alone to what they leave
-        alone. Pinned variables and segments promise no such thing.
+        An operation that commutes with all permutations of an index maps tensors that these leave unchanged to such
+        tensors. This does not hold for pinned variables and segments.
         """
         if not self.relations:
             return [out.uniform for out in self.outs]
@@ -165,23 +165,23 @@ class Call:
         ]
 
     def part(self, shape: Sequence[int]) -> Value:
-        """A tensor that the operation forms on its way, such as a slice that is then squeezed."""
+        """A tensor that the operation forms internally, such as a slice that is then squeezed."""
         value = Value.fresh(f"{self.out.name}:part{len(self.parts)}", "activation", shape, self.source)
         self.parts.append(value)
         return value
 
     def picks_of(self, numbers: Value) -> Value | None:
-        """What the elements of a tensor pick where they are numbers of units; the rule answers for it from now on."""
+        """The one-hot tensor of a tensor of unit numbers, or None; the rule must relate it from now on."""
         self.answered.add(numbers.name)
         return numbers.picks
 
     def pick(self, out: Value, size: int) -> Value:
-        """Let the elements of a result be numbers of `size` units: the tensor that is 1 at the unit, to relate."""
+        """Declare a result to be numbers of `size` units; returns its one-hot tensor, for the rule to relate."""
         out.picks = self.part((*out.shape, size))
         return out.picks
 
     def with_picks(self, x: Value, out: Value) -> Iterator[tuple[Value, Value]]:
-        """`x` and a result that has the same elements in other places, and what both pick where they number units."""
+        """`x` and a result with the same elements in other places; then their one-hot tensors, if they number units."""
         yield x, out
         if (picks := self.picks_of(x)) is not None:
             yield picks, self.pick(out, picks.shape[-1])

@@ -1,4 +1,4 @@
-"""Slices, picks, splits and concatenations: axes cut into segments, each with an identity of its own."""
+"""Slices, picks, splits and concatenations: axes cut into segments, each of which moves separately."""
 
 from collections.abc import Sequence
 
@@ -76,7 +76,7 @@ def _strided(call: Call, x: Value, dim: int, start: int, step: int) -> None:
 
 @rule("aten.select")
 def select(call: Call) -> None:
-    """One index of an axis; the axis is removed, and the other axes belong to that index alone."""
+    """One index of an axis; the axis is removed, and the other axes of the result belong to that index only."""
     x, dim, index = call["self"], call["dim"], call["index"]
     if not isinstance(index, int):
         call.pin_all("an index that is computed")
@@ -173,7 +173,7 @@ def pad(call: Call) -> None:
 
 @rule("aten.roll")
 def roll(call: Call) -> None:
-    """Segments change places cyclically."""
+    """Segments are rotated cyclically."""
     x, shifts, dims = call["self"], list(call["shifts"]), list(call["dims"] or [])
     if len(dims) != 1:
         _pinned_along(call, dims or range(len(x.shape)))
@@ -210,7 +210,7 @@ def _pinned_along(call: Call, dims: Sequence[int]) -> None:
     ignores=("descending", "n", "stable"),
 )
 def ordered(call: Call) -> None:
-    """Acts along one axis in its order, and on all other axes alike."""
+    """Depends on the order along one axis, and acts in the same way on all others."""
     if len(list(call.tensors())) > 1:
         call.pin_all(ORDER)
     else:
@@ -219,7 +219,7 @@ def ordered(call: Call) -> None:
 
 @rule("aten.sort", "aten.topk", "aten.msort", ignores=("descending", "k", "largest", "stable"))
 def ranked(call: Call) -> None:
-    """Values in order of size, and the numbers of the units that they come from."""
+    """Values sorted by size, and the numbers of their units."""
     x, dim = call["self"], call.get("dim", 0)
     names, new = letters_along(call, x, dim, ORDER)
     if not names:

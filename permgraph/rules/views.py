@@ -1,4 +1,4 @@
-"""Views: the same elements in the same order, with their axes grouped, ordered or repeated otherwise."""
+"""Views: the same elements, with their axes regrouped, reordered or repeated."""
 
 from collections.abc import Sequence
 from math import prod
@@ -45,7 +45,7 @@ def regroup(call: Call, old: Value, new: Value) -> None:
     for value, side in zip((old, new), sides, strict=True):
         for axis, dim in zip(value.axes, side, strict=True):
             if dim and all(name.startswith("x") for name in dim):
-                freeze(axis, f"{call.source}: {BLOCKS}")  # before it is cut to pieces for nothing
+                freeze(axis, f"{call.source}: {BLOCKS}")  # before it is split for nothing
     pattern = " -> ".join(" ".join(f"({' '.join(dim)})" for dim in side) for side in sides)
     pins = {name: BLOCKS for name in sizes if name.startswith("x")}
     call.relate(pattern, old, new, sizes=sizes, pin=pins, law=SAME)
@@ -108,7 +108,7 @@ def _reordered(call: Call, names: Sequence[str], order: Sequence[str]) -> None:
 
 @rule("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t", "aten.mT", "aten.adjoint")
 def transpose(call: Call) -> None:
-    """Two dimensions change places."""
+    """Two dimensions are swapped."""
     names = letters(len(call["self"].shape))
     order = list(names)
     if len(names) > 1:

@@ -1,4 +1,4 @@
-"""What a graph makes of a parameter before anything else reads it: an affine image, as the 1 + w of some norms."""
+"""Affine images of parameters: maps such as the 1 + w of some norms, through which all operations read a parameter."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Affine:
 
 @dataclass(frozen=True)
 class Image:
-    """The affine image that all operations but those of the map itself read; `nodes` are all that the map makes."""
+    """The affine image through which all other operations read a parameter; `nodes` are those of the map itself."""
 
     map: Affine = Affine()
     nodes: frozenset[str] = frozenset()
 
 
 def images(program: Program) -> dict[str, Image]:
-    """Parameter of at most one dimension of more than one element -> its image, where all readers read the same."""
+    """Vector parameter -> its image, if all readers read the same image."""
     found: dict[str, Image] = {}
     for node in program.graph.graph.nodes:
         feed = program.feeds.get(node.name) if node.op == "placeholder" else None
@@ -61,7 +61,7 @@ def is_vector(shape: Iterable[int]) -> bool:
 
 
 def through_images(program: Program, found: Mapping[str, Image]) -> Program:
-    """The program whose parameters are these images: what reads the image of one reads the parameter in its place."""
+    """The program whose parameters are these images: a reader of an image reads the parameter in its place."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     inner = {name: parameter for parameter, image in found.items() for name in image.nodes}
@@ -103,12 +103,12 @@ def _followed(node: fx.Node, image: Affine) -> Iterator[tuple[fx.Node, Affine]]:
 
 
 def _reads(user: fx.Node) -> bool:
-    """Whether a node makes something of what it reads that is no affine image."""
+    """Whether a node computes something else than an affine image of its operand."""
     return op_name(user.target) != CHECK and _step(user, Affine()) is None
 
 
 def _step(node: fx.Node, x: Affine) -> Affine | None:
-    """The image that a node makes of the one image that it reads; None where it makes something else of it."""
+    """The image that a node computes from the image that it reads; None if it computes something else."""
     op, inputs = op_name(node.target), node.all_input_nodes
     if node.op != "call_function" or len(inputs) != 1 or node.args[:1] == () or not _is_floating(node):
         return None
@@ -134,7 +134,7 @@ def _step(node: fx.Node, x: Affine) -> Affine | None:
 
 
 def _number(node: fx.Node, x: fx.Node) -> float | None:
-    """The number that an operation takes beside a tensor, which comes first."""
+    """The number that an operation takes as its second operand, after the tensor."""
     if node.args[0] is not x or len(node.args) < 2 or not isinstance(node.args[1], int | float):
         return None
     return float(node.args[1])

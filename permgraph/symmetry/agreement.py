@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-8  # of an element's spread; float64 leaves about 1e-13 on a hundred layers
-INSIDE = 1000  # rounding that is met once may be so many times larger elsewhere
+INSIDE = 1000  # rounding errors may be this many times larger than the one observed
 ULPS = 8 * torch.finfo(torch.float64).eps
 
 
 class Scales:
     """The spread of every output element over draws of parameters: the largest value less the smallest.
 
-    Left out are draws where the element is not finite, and where it equals one of `literals`, the numbers that the
-    program itself contains: a place that is filled has the scale of the other values there. An element that no draw
-    changes has spread 0, and must be met exactly.
+    Draws are left out where the element is not finite, or equals one of `literals`, the numbers that the program itself
+    contains: an element that is sometimes filled has the scale of its other values. An element that no draw changes has
+    spread 0, and must agree exactly.
     """
 
     def __init__(self, literals: Collection[float] = ()) -> None:
@@ -90,8 +90,8 @@ def _gap(expected: Any, found: Any) -> Tensor:
 def rounding_floors(expected: Sequence[Any], jittered: Iterable[Sequence[Any]]) -> list[Tensor]:
     """The gaps that rounding explains, from outputs at several parameters that differ in their last bits.
 
-    An element that is nothing but rounding may be the same in all of them by chance, so it has the largest gap along
-    that dimension of its output on which this is smallest: a coordinate of 1e12 has a rounding of its own.
+    An element that is only rounding error may agree in all of them by chance, so its floor is the largest gap along a
+    dimension of the output: the dimension on which this is smallest, since one coordinate may be as large as 1e12.
     """
     rounding = functools.reduce(lambda x, y: list(map(torch.maximum, x, y)), (gaps(expected, y) for y in jittered))
     return [

@@ -1,4 +1,4 @@
-"""A factor before it has a name: the classes of occurrences whose product is one index set."""
+"""Bundles: groups before they have names, as classes of occurrences whose product is one index set."""
 
 from __future__ import annotations
 

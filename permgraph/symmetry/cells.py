@@ -1,8 +1,7 @@
 """The blocks of a tensor on which groups act: positions, and how an element moves or transforms one block.
 
-In a cell, position x on dimension d is `offset[d] + Σ stride * coordinate` over the leaves of that dimension; a `Move`
-names the leaves that one group permutes, and the leaves whose coordinates select which of the group's permutations is
-meant.
+In a cell, position x on dimension d is `offset[d] + Σ stride * coordinate` over the leaves of that dimension. A `Move`
+names the leaves that one group permutes, and the leaves whose coordinates select which of its permutations applies.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Move:
-    """A group on a cell: the leaves it moves as one index, and for each dependency the leaves that index it.
+    """How a group acts on a cell: the leaves it moves as one index, and for each dependency the leaves that index it.
 
     `power` is the exponent of its scales here, or the side of its matrices: 1 for M, -1 for M⁻ᵀ.
     """
@@ -70,12 +69,12 @@ class Cell:
         return any(self.leaves[k].dim in dims for k in here)
 
     def sized(self, sizes: Mapping[int, int]) -> Cell:
-        """The cell with other sizes on dimensions that nothing touches, whole there."""
+        """The cell with other sizes on dimensions that no group touches; it covers them completely."""
         offsets = tuple(0 if dim in sizes else offset for dim, offset in enumerate(self.offsets))
         return self._with([Leaf(dim, size, 1) for dim, size in sizes.items()], offsets)
 
     def with_leaves(self, dims: Collection[int]) -> Cell:
-        """The same cell, of which each of these dimensions has a leaf, of size 1 where it had none."""
+        """The same cell with a leaf on each of these dimensions, of size 1 if it had none."""
         lacking = sorted(set(dims) - {leaf.dim for leaf in self.leaves})
         return self._with([Leaf(dim, 1, 1) for dim in lacking], self.offsets) if lacking else self
 
@@ -130,7 +129,7 @@ class Cell:
         return self.size == prod(shape) and dims == sorted(dims) and inner and not any(self.offsets)
 
     def transformed(self, element: Mapping[str, Any], block: Tensor) -> Tensor:
-        """A block with one dimension for each leaf under the signs, scales and matrices of an element."""
+        """A block, with one dimension for each leaf, transformed by the signs, scales and matrices of an element."""
         for move in self.moves:
             part = element.get(move.group)
             if isinstance(part, Monomial) and move.power:
@@ -161,7 +160,7 @@ class Cell:
         return mixed.reshape(sizes).permute(*np.argsort(order).tolist())
 
     def ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:
-        """The index of some leaves as one, for the given coordinates."""
+        """The row-major index over these leaves, for the given coordinates."""
         index: Index = np.zeros([1] * len(self.leaves), dtype=np.int64)
         for k in leaves:
             index = index * self.leaves[k].size + coordinates[k]

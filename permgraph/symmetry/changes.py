@@ -1,9 +1,9 @@
-"""What a factor allows beyond its permutations: its kind, and further signs and scales of its units.
+"""What a factor allows in addition to permutations: its kind, and further signs and scales of its units.
 
-A factor of n units whose bases mix is moved by matrices. Elsewhere its units take signs and scales, as many numbers for
-each unit as the equations between its bases leave. The first is part of the factor's own group, a signed, scaled or
-monomial one; each further one is a group of size 1 that depends on the factor: R⁺ wr Sym(n) is the positive monomial
-group.
+A factor of n units whose bases mix is transformed by matrices. Otherwise its units take signs and scales: as many
+numbers for each unit as the equations between its bases leave free. The first number belongs to the factor's own group,
+a signed, scaled or monomial one; each further number is a group of size 1 that depends on the factor: R⁺ wr Sym(n) is
+the positive monomial group.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LARGEST = {"permutation": Kind.PERMUTATION, "signed": Kind.SIGNED, "all": Kind.I
 class Change:
     """The kind of a bundle's own group, its exponent at each basis, and further signs and scales.
 
-    `own` maps a basis to the exponent of the group there; for matrices it names the bases, and exponents are sides.
+    `own`: basis -> exponent of the group there; for matrices the exponents are sides, 1 or -1.
     """
 
     kind: Kind
@@ -40,8 +40,8 @@ class Change:
 class Changes:
     """The changes of all bundles of a model.
 
-    `uniform` maps parameters of which all elements are equal to the tensors that are made of each and are as uniform;
-    `beside` maps an occurrence, for each class, to the occurrence of that class beside it.
+    `uniform`: parameter whose elements are all equal -> the tensors computed from it that are also uniform. `beside`:
+    an occurrence -> for each class, the occurrence of that class in the same cell.
     """
 
     resolution: Resolution
@@ -85,7 +85,7 @@ class Changes:
         if change.kind is Kind.PERMUTATION:
             return 1
         root, side = self.bases.find(occurrence)
-        if change.kind.mixes:  # a square, say, is in the factor and not in its basis
+        if change.kind.mixes:  # a square, for example, is in the factor and not in its basis
             return side if root in change.own and occurrence.tensor not in self.held else 0
         return change.own.get(root, 0) * side
 
@@ -101,7 +101,7 @@ class Changes:
 
     @cached_property
     def all(self) -> dict[Bundle, Change]:
-        """Bundle -> its change; those that depend on others first, for what they hold is not counted again."""
+        """Bundle -> its change; dependent bundles come first, so that their numbers are not counted twice."""
         found: dict[Bundle, Change] = {}
         for bundle in sorted(self.bundles, key=lambda b: -len(b.depends_on)):
             found[bundle] = self._change(bundle, found)
@@ -121,14 +121,14 @@ class Changes:
         return Change(Kind.PERMUTATION, {}, further) if own is None else Change(own.kind, own.exponents, further)
 
     def _main(self, bundle: Bundle, found: Sequence[Freedom]) -> Freedom | None:
-        """The freedom that changes most of what the bundle moves, and more than half of it; none if there is none."""
+        """The freedom that changes most axes of the bundle, if it changes more than half; else None."""
         bases = [self.bases.find(o)[0] for o in self._moved(bundle.classes[0])]
         reach = {k: sum(base in freedom.exponents for base in bases) for k, freedom in enumerate(found)}
         best = max(reach, key=lambda k: (reach[k], found[k].kind is Kind.SIGNED), default=None)
         return None if best is None or 2 * reach[best] <= len(bases) else found[best]
 
     def reasons(self, bundle: Bundle) -> tuple[str, ...]:
-        """Why the kind of a bundle's group is no larger: of each operation that bounds it what says most."""
+        """Why the kind of a bundle's group is no larger: for each operation that bounds it, the best reason."""
         if self.largest is Kind.PERMUTATION:
             return ()
         stored = {o.tensor for members in self.stored.values() for o in members}
@@ -144,7 +144,7 @@ class Changes:
         return tuple(reasons)
 
     def _limits(self, bundle: Bundle) -> list[Limit]:
-        """What bounds a bundle even if all uniform vectors were held, as folded norms are; else what bounds it."""
+        """The limits that would bound a bundle even if all uniform vectors were held, as after folding; else all."""
         return list(self._bounding(bundle, self._wished)) or list(self._bounding(bundle, self.bases))
 
     def _bounding(self, bundle: Bundle, among: Bases) -> Iterator[Limit]:
@@ -161,7 +161,7 @@ class Changes:
         return [o for o in self.stored[kind] if o.tensor not in self.held]
 
     def _mixed(self, bundle: Bundle) -> Kind | None:
-        """The kind of a bundle that is moved by matrices, None for another."""
+        """The kind of a bundle that is transformed by matrices, else None."""
         if not bundle.free:
             return None
         kind = self.largest
@@ -177,7 +177,7 @@ class Changes:
         return kind if kind.mixes else None
 
     def _on_one_side(self, bundle: Bundle) -> bool:
-        """Whether the classes of a bundle change sides together, so that their product is one index with a side."""
+        """Whether the classes of a bundle are always on the same side, so that their product has one side."""
         first, *others = bundle.classes
         members = [o for o in self.resolution.factors.classes[first] if o in self.beside]
         for other in others:
@@ -219,7 +219,7 @@ class Changes:
         return found
 
     def _left(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change]) -> Freedom | None:
-        """What of a freedom no bundle that depends on this one holds, as one number for all of its units."""
+        """The part of a freedom that bundles depending on this one do not have, as one number for all of its units."""
         signs = freedom.kind.has_signs and self._is_new(bundle, freedom, above, modulus=2)
         scales = freedom.kind.has_scales and self._is_new(bundle, freedom, above, modulus=0)
         if not (signs or scales):
@@ -228,7 +228,7 @@ class Changes:
         return Freedom(kind, freedom.exponents)
 
     def _is_new(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change], *, modulus: int) -> bool:
-        """Whether the signs (modulus 2) or the scales (0) of a freedom are no combination of those held above."""
+        """Whether the signs (modulus 2) or scales (0) of a freedom are independent of those in `above`."""
         held = [
             vector
             for other, change in above.items()

@@ -33,7 +33,7 @@ from permgraph.tracing.capture import Program, capture
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.trace import trace
 
-HELD = "a scale of which all elements are equal, held so"
+HELD = "a scale whose elements are all equal, held so"
 
 
 def derive(
@@ -45,7 +45,7 @@ def derive(
     tie: AxisTies | None = None,
     kinds: str = "permutation",
 ) -> PermutationSpec:
-    """The group of all changes of weights of these kinds that leave the function of `model` alone, f(πθ) = f(θ).
+    """The group of all changes of weights of these kinds that leave the function of `model` unchanged, f(πθ) = f(θ).
 
     Args:
         model: in eval mode, on any device, `meta` included; it is not changed. Or what `load` returned, which has
@@ -55,11 +55,11 @@ def derive(
         outputs: "fixed" pins every output; "free" lets output axes move, f(πθ) = π_out f(θ).
         tie: {(parameter, dim): (parameter, dim)} for parameters that the forward pass does not reach.
         kinds: "permutation"; "signed", permutations with signs; or "all": positive scales, orthogonal and invertible
-            maps too. With "all" a weight that multiplies a norm's result, alone or as 1 + w, and whose elements are
-            all equal, as `fold` leaves it, is held: the group is that of models in which it stays so.
+            maps too. With "all", if all elements of a norm's weight are equal, as after `fold`, the weight is held: the
+            group is that of models in which they stay equal. This includes weights w that a norm uses as 1 + w.
 
     Returns:
-        The specification of the group: `groups`, `pinned`, `unreached`, and what moves with what.
+        The specification of the group: `groups`, `pinned`, `unreached`, and the ties between axes.
 
     Raises:
         CaptureError: the model cannot be traced; the message says what to change.
@@ -73,7 +73,7 @@ def derive(
 
 @dataclass
 class Derivation:
-    """A program with all that was found out about its axes; `uniform` names vectors whose elements are all equal."""
+    """A program and everything derived about its axes; `uniform` names vectors whose elements are all equal."""
 
     program: Program
     outputs: str
@@ -100,7 +100,7 @@ class Derivation:
         return images(self.program)
 
     def held_of(self, uniform: Iterable[str]) -> frozenset[str]:
-        """Those of these vectors that would be held, were they all uniform."""
+        """The vectors among these that would be held if all of them were uniform."""
         return self._grouping(uniform).changes.held
 
     @cached_property
@@ -157,7 +157,7 @@ class Derivation:
         )
 
     def _mappings(self, layouts: Mapping[str, Layout]) -> Mappings:
-        """What may move between layers; scales of norms also where these are held."""
+        """What may move between layers; scales of norms also if their weights are held."""
         if self.kinds != "all":
             return Mappings()
         turning = scaling = self.grouping.groups(self.aliases), _reached(layouts, self.program.names)
@@ -190,7 +190,7 @@ class Derivation:
 
     @cached_property
     def fed(self) -> frozenset[str]:
-        """The stored tensors that some operation takes."""
+        """The stored tensors that some operation reads."""
         places = [node for node in self.program.graph.graph.nodes if node.op == "placeholder" and node.users]
         return frozenset(self.program.feeds[node.name].name for node in places)
 

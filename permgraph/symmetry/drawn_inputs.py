@@ -40,10 +40,11 @@ COMPARED = ("aten.eq", "aten.ne")
 def drawn_inputs(program: Program, inputs: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The same inputs, by their names in the graph, with values that are drawn anew.
 
-    Numbers are normal at the scale of the example, or 1 where that is zero, and positive where none of the example's
-    is negative. Those that pick rows of a table stay in the range of the example, or, where it has one alone, in the
-    table; those that the program compares with a number, as the tokens of padding, stay, and no others become them.
-    Masks, and all other integers, stay: they are true or false, 0 or 1, or large.
+    Real numbers are normal at the scale of the example (1 if that is zero), and positive if the example has no negative
+    number. Integers that index rows of a table are drawn from the range of the example, or from all rows if the example
+    has only one value. Values that the program compares with a constant, such as the padding token, are kept, and no
+    other value becomes one of them. Masks (booleans, zeros and ones, or very large numbers) and all other integers are
+    kept.
     """
     generator = torch.Generator().manual_seed(seed)
     return {name: _drawn(program, name, value, generator) for name, value in inputs.items()}
@@ -55,7 +56,7 @@ def places_drawn(program: Program, before: Mapping[str, Any], after: Mapping[str
 
 
 def _drawn(program: Program, name: str, value: Any, generator: torch.Generator) -> Any:
-    """A tensor of other values, or `value` itself where it has to stay."""
+    """A tensor of other values, or `value` itself if it must be kept."""
     if not isinstance(value, Tensor) or not value.numel():
         return value
     if value.is_floating_point() or value.is_complex():
@@ -66,7 +67,7 @@ def _drawn(program: Program, name: str, value: Any, generator: torch.Generator) 
 
 
 def _is_mask(value: Tensor) -> bool:
-    """Whether a tensor has nothing but zeros and ones, some of each, or a number that only masks have."""
+    """Whether a tensor has both zeros and ones and nothing else, or a number as large as only masks have."""
     if value.is_complex():
         return False
     both = bool((value == 0).any()) and bool((value == 1).any())
@@ -82,7 +83,7 @@ def _normal(value: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _numbers(value: Tensor, place: fx.Node, rows: int, generator: torch.Generator) -> Tensor:
-    """Rows of a table of so many, other than those that the program compares with a number."""
+    """Row numbers for a table of `rows` rows, other than those that the program compares with a constant."""
     compared = torch.tensor([number for user in _used(place) for number in _compared(user)], device=value.device)
     stays = torch.isin(value, compared)
     free = value[~stays]
@@ -101,7 +102,7 @@ def _used(node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
 
 
 def _rows(use: tuple[fx.Node, fx.Node]) -> int:
-    """How many rows has the table of which the numbers pick some, or classes that they are of; 0 where neither."""
+    """The number of rows, or classes, that the numbers index in this use; 0 if they index nothing."""
     numbers, user = use
     if op_name(user.target) in COUNTED:
         return int(user.args[1]) if len(user.args) > 1 and isinstance(user.args[1], int) else 0

@@ -17,7 +17,7 @@ MOST_ROWS = 20
 
 
 def moved_share(element: Mapping[str, Any], names: Iterable[str]) -> float:
-    """Share of the units of these groups that do not stay as they are."""
+    """The share of the units of these groups that an element moves."""
     sizes = {name: index_of(element[name]).size for name in names}
     return sum(moved(element[name]) * size for name, size in sizes.items()) / (sum(sizes.values()) or 1)
 

@@ -1,4 +1,4 @@
-"""When the forward pass uses its weights, and which of them it uses on what others made."""
+"""The order in which the forward pass uses its weights, and which weights act on the results of others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from permgraph.tracing.capture import Program
 
 @dataclass(frozen=True)
 class Flow:
-    """The order of weights in a program, by the names that its graph knows."""
+    """The order of weights in a program, by their names in the graph."""
 
     program: Program
 

@@ -1,4 +1,4 @@
-"""Moves the weights of norms into the layers that read them, so that the stream they scale may rotate."""
+"""Moves the weights of norms into the layers that read them, so that the residual stream can be rotated."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Folded:
 
     Attributes:
         state_dict: its weights; the same keys, shapes and dtypes.
-        report: weight of a norm -> the parameters that took it, or why it stays.
-        untied: names of tensors that share no memory any more; () where nothing was untied.
+        report: weight of a norm -> the parameters that it was moved into, or why it was kept.
+        untied: names of tensors that were tied and no longer are; () if none.
         spec: a group of the model, with signs and scales.
-        element: its element that folds, which the tensors that go with the weights undergo too.
+        element: its element that folds; tensors that move with the weights take it too.
 
     """
 
@@ -44,7 +44,7 @@ class Folded:
 
     @property
     def folded(self) -> tuple[str, ...]:
-        """The weights by which norms scale by 1 now: they are 1, or 0 in a norm that scales by 1 + w."""
+        """The weights of norms that now scale by 1: these weights are 1, or 0 in a norm that scales by 1 + w."""
         return tuple(name for name, readers in self.report.items() if not isinstance(readers, str))
 
 
@@ -53,19 +53,19 @@ def fold(
 ) -> Folded:
     """W ← W diag(a) for every reader W of a norm, b ← b / a, a ← 1: f is unchanged, and norms with weight 1 rotate.
 
-    This is an element of the monomial group of the norm's result. A bias stays: it is a vector of the stream. Where
-    a is an affine function of the weight, as 1 + w, the weight becomes what makes it 1. All is computed in float64 and
-    stored in the model's dtype; the model is not changed.
+    This is an element of the monomial group of the norm's result. The bias b is kept as a vector of the stream. If a is
+    an affine function of the weight, such as 1 + w, the weight takes the value for which it is 1. All is computed in
+    float64 and stored in the model's dtype; the model is not changed.
 
     Args:
         model: in eval mode.
         args: example positional inputs.
         kwargs: example keyword inputs.
-        untie: whether a reader that shares its weight with what writes the stream (the head of a language model) may
-            get a weight of its own.
+        untie: whether a reader whose weight is tied to one that writes the stream (the head of a language model, tied
+            to the embedding) may get a separate weight.
 
     Returns:
-        A new state dict (`state_dict`), and for each norm the readers of its weight, or why it stays (`report`).
+        A new state dict (`state_dict`), and for each norm the readers of its weight, or why it was kept (`report`).
 
     Raises:
         CaptureError: the model cannot be traced.
@@ -79,9 +79,7 @@ def fold(
 def foldable(
     model: nn.Module, program: Program, *, untie: bool, args: Any = (), kwargs: Mapping[str, Any] | None = None
 ) -> Foldable:
-    """What can be folded in a model that was traced; with `untie` after its shared weights have come apart, if that
-    frees more of it.
-    """
+    """The norms of a traced model that can be folded; with `untie`, after untying its weights if that allows more."""
     shared = tied(model)
     plain = Foldable.of(program)
     if not (shared and plain.stuck):
@@ -95,7 +93,7 @@ def foldable(
 
 
 def tied(model: nn.Module) -> tuple[str, ...]:
-    """State-dict keys of parameters that had another name before."""
+    """State-dict keys of tied parameters, except the first key of each."""
     first: dict[int, str] = {}
     found = []
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -105,7 +103,7 @@ def tied(model: nn.Module) -> tuple[str, ...]:
 
 
 def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
-    """A copy of a model in which the parameters of these names are parameters of their own."""
+    """A copy of a model in which the parameters of these names are separate parameters."""
     apart = copy.deepcopy(model)
     for name in names:
         path, _, leaf = name.rpartition(".")
@@ -119,10 +117,10 @@ def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
 @dataclass(frozen=True)
 class Foldable:
-    """The weights of norms that are between streams which would mix without them, and the groups that scale them.
+    """The weights of norms without which a stream could be mixed, and the groups that scale them.
 
-    Those that are `stuck` scale what is read elsewhere too; with them in place, those `of_use` let a stream mix.
-    `spec` is the group of the model whose parameters are the `maps` of these weights.
+    Weights that are `stuck` cannot be folded, as their result has other readers; folding those `of_use` allows a stream
+    to be mixed nevertheless. `spec` is the group of the model whose parameters are the `maps` of these weights.
     """
 
     spec: PermutationSpec
@@ -146,7 +144,7 @@ class Foldable:
         return cls(spec, found, {name: known[name].map for name in wanted}, stuck, of_use)
 
     def folded(self, states: Sequence[Mapping[str, Tensor]]) -> list[Folded]:
-        """Models of one architecture, folded alike: a weight that one of them cannot fold stays in all."""
+        """Models of one architecture, folded in the same way: a weight that cannot be folded in one is kept in all."""
         zeros = [
             name for name in self.elements if any(bool((self.maps[name](state[name]) == 0).any()) for state in states)
         ]
@@ -194,7 +192,7 @@ class Foldable:
 
 
 def _scaling(spec: PermutationSpec, name: str, wanted: list[str]) -> tuple[Cell, Move] | None:
-    """The group that scales a vector and no other of these, with its place on it."""
+    """The group that scales this vector and no other one in `wanted`, and its move on the vector's cell."""
     layout = spec.layouts[name]
     if len(layout.cells) != 1:
         return None

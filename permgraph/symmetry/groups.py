@@ -1,4 +1,4 @@
-"""From factors to named groups, and from cells of tensors to layouts on which these groups act."""
+"""Turns factors into named groups, and cells of tensors into layouts on which these groups act."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SUFFIX = {
 
 @dataclass(frozen=True)
 class Scales:
-    """A further sign or scale for each unit of a bundle: its name, and the bundles that select it beside the unit."""
+    """A further sign or scale for each unit of a bundle: its name, and the other bundles whose index selects it."""
 
     name: str
     freedom: Freedom
@@ -63,11 +63,11 @@ class Grouping:
 
     @cached_property
     def _beside_all(self) -> dict[Occurrence, dict[Occurrence, Occurrence]]:
-        """As `_beside`, for pinned factors too, whose units may take signs and scales."""
+        """As `_beside`, including pinned factors, whose units may take signs and scales."""
         return partners(self.resolution, pinned=True) if self.kinds != "permutation" else self._beside
 
     def _selects(self, bundle: Bundle, freedom: Freedom) -> tuple[Bundle, ...]:
-        """The bundles whose index selects the further signs and scales of a bundle's units, beside the unit itself."""
+        """The bundles whose index, together with the unit, selects the further signs and scales of a bundle's units."""
         support = self.changes.support(bundle, freedom)
         own = bundle.classes[0]
         common = selecting(own, support, self._touching.get(own, []), self.resolution.factors.find, self._beside_all)
@@ -95,7 +95,7 @@ class Grouping:
 
     @cached_property
     def _stored(self) -> dict[Occurrence, list[Occurrence]]:
-        """Class -> its occurrences on parameters and buffers, without those in cells that are part of others now."""
+        """Class -> its occurrences on parameters and buffers, without those in cells that were merged into others."""
         layouts = self.resolution.layouts
         stored = {name for name, value in self.trace.values.items() if value.kind in ("parameter", "buffer")}
         found = {
@@ -178,7 +178,7 @@ class Grouping:
         return found
 
     def _wanted(self, bundle: Bundle, *, shared: bool) -> str:
-        """A name after the module that all its parameters share, or after the one that writes it."""
+        """A name from the module that all its parameters share, or from the one that writes it."""
         places = [o for kind in bundle.classes for o in self._stored[kind]]
         if not bundle.free:
             return f"pinned:{places[0].tensor}[{places[0].dim}]"

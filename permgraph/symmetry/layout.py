@@ -15,7 +15,7 @@ from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.parts import Index, Matrix, index_of
 
-AT_ONCE = 2**23  # elements of a tensor moved at once, where the rows of its first dimension stay
+AT_ONCE = 2**23  # elements of a tensor moved at once, if the rows of its first dimension do not move
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Layout:
         return sum(cell.size for cell in self.cells if cell.moves)
 
     def apply(self, element: Mapping[str, Any], tensor: Tensor, least: torch.dtype = torch.float64) -> Tensor:
-        """The moved tensor; a new one, of the same dtype and device. Groups that the element lacks stay as they are.
+        """The moved tensor: new, of the same dtype and device. Groups that the element lacks do not move.
 
-        Products are computed in `least` or wider. A tensor of another shape is moved as `sized` says.
+        Products are computed in `least` or wider. A tensor of another shape is moved by the layout `sized` for it.
         """
         if tuple(tensor.shape) != self.shape:
             return self.sized(tuple(tensor.shape)).apply(element, tensor, least)
@@ -70,7 +70,7 @@ class Layout:
         return tensor if any(index is not None for index in per_axis) else tensor.clone()
 
     def axis_permutations(self, tables: Mapping[str, Index]) -> list[Index | None] | None:
-        """One index vector for each dimension, None for an unmoved one; None where dimensions move jointly."""
+        """An index vector for each dimension, None for an unmoved one; None for all if dimensions move jointly."""
         found: list[Index | None] = [None] * len(self.shape)
         known = [np.full(size, -1, dtype=np.int64) for size in self.shape]
         for cell in self.cells:
@@ -89,7 +89,7 @@ class Layout:
         return found
 
     def _gather(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
-        """Cell by cell, with one index array a dimension; a dimension that nothing moves or selects by is a slice."""
+        """Gather cell by cell, with an index array for each dimension; a dimension that no move uses is a slice."""
         result = tensor.clone()
         for cell in self.cells:
             here, moved = cell.coordinates(), cell.sources(tables)
@@ -119,9 +119,9 @@ class Layout:
         return result.to(tensor.dtype)
 
     def sized(self, shape: tuple[int, ...]) -> Layout:
-        """The layout of an output of another shape, as of another batch: on the dims that differ nothing moves.
+        """The layout of an output of another shape, such as another batch size; no group may act on dims that differ.
 
-        Raises SpecMismatchError where something does.
+        Raises SpecMismatchError if one does.
         """
         other = {dim for dim, size in enumerate(self.shape) if shape[dim : dim + 1] != (size,)}
         if len(shape) != len(self.shape) or any(cell.touches(other) for cell in self.cells):
@@ -141,7 +141,7 @@ class Layout:
 
 
 def _selected(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
-    """`index_select`, which is slow on the CPU where elements are picked one by one."""
+    """`index_select`, with a faster way on the CPU if single elements are picked."""
     if dim == tensor.dim() - 1 > 0:
         return tensor.gather(dim, index.expand(tensor.shape))
     return tensor.index_select(dim, index)

@@ -20,9 +20,9 @@ MOST_SIZES = 4  # that are tried one by one
 def at_other_lengths(example: Inputs) -> Iterator[Inputs]:
     """Longer and shorter inputs: of all sizes at once, then of one size at a time, the largest first.
 
-    A size counts wherever a dimension after the batch has it, for a mask is as long as what it masks. Longer inputs
-    repeat their beginning, shorter ones lose their end, so that all values are valid. Nothing says which dimensions
-    are lengths: a model refuses what it cannot take.
+    A size is changed in every dimension after the batch that has it, since a mask is as long as the input that it
+    masks. Longer inputs repeat their beginning, shorter ones lose their end, so that all values are valid. Which
+    dimensions are lengths is not known: the model refuses inputs that it cannot take.
     """
     tensors = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor)]
     first = 0 if all(tensor.dim() == 1 for tensor in tensors) else 1

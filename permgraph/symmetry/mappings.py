@@ -1,4 +1,4 @@
-"""Which scales and rotations may move from a layer into others: what quantisation moves before it rounds."""
+"""The scales and rotations that may move from a layer into others, as quantisation moves them before it rounds."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Group = tuple[Sequence[PermutationGroup], Mapping[str, Layout]]
 
 @dataclass(frozen=True)
 class Transfer:
-    """f is unchanged when the units of a group are scaled, or turned, at one place and back at others.
+    """f is unchanged when the units of a group are scaled, or mixed, in some layers and inversely in others.
 
-    A scaling multiplies `takes` by s_i for unit i, to the exponent given there, and divides `gives`; s > 0, or
-    any s but 0 where `signs`. A rotation applies M along the axes in `takes`, and M⁻ᵀ along those in `gives`: a
-    writing weight becomes M W, a reading one W M⁻¹.
+    A scaling multiplies `takes` by s_i for unit i, to the exponent given there, and divides `gives`; s > 0, or any
+    s ≠ 0 if `signs`. A rotation applies M along the axes in `takes`, and M⁻ᵀ along those in `gives`: a writing weight
+    becomes M W, a reading one W M⁻¹.
 
     Attributes:
-        group: the group that holds these changes; of a scale of a held norm, the one that has it where it is not held.
+        group: the group of these changes; for the scale of a held norm, the group that has it when it is not held.
         kind: the kind of that group.
         size: how many units, n of n × n matrices.
-        count: how many rows of them, each with numbers of its own.
+        count: how many independent copies there are.
         takes: (parameter, dim, exponent), in the order in which the forward pass uses them.
         gives: the same on the other side.
         plain: whether one vector s multiplies the last rows of one layer's `weight` and `bias`, and divides all columns
@@ -107,9 +107,9 @@ class Mappings:
 
 
 def mappings(scaling: Group, turning: Group, flow: Flow, added: Mapping[str, float]) -> Mappings:
-    """All of a group: `turning` is the one in which norms are held, `scaling` the one without that.
+    """All mappings: rotations from the group `turning`, in which norms are held, scales from `scaling`, without that.
 
-    In `scaling` the parameters of `added` stand for c + w.
+    In `scaling`, a parameter in `added` represents c + w.
     """
     scales = _transfers(*scaling, flow, lambda kind: kind.has_scales)
     rotations = _transfers(*turning, flow, lambda kind: kind.mixes)
@@ -134,7 +134,7 @@ def _transfers(
 
 
 def _places(group: str, layouts: Mapping[str, Layout], flow: Flow, sign: int) -> tuple[Place, ...]:
-    """Where the exponent of a group has a sign; exponents are given without it."""
+    """The places at which the exponent of a group has this sign; exponents are given without it."""
     found: dict[Place, None] = {}
     for name, layout in layouts.items():
         for cell in layout.cells:
@@ -169,7 +169,7 @@ def _is_plain(
 
 
 def _units(group: PermutationGroup, layout: Layout, dim: int) -> Index | None:
-    """The number of the unit at each position of a dimension, -1 for none; None where other dimensions say which."""
+    """The number of the unit at each position of a dimension, -1 for none; None if it depends on other dimensions."""
     found = np.full(layout.shape[dim], -2, dtype=np.int64)
     for cell in layout.cells:
         unit: Index = np.full([1] * len(cell.leaves), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Elements for a proof: together they move every group, and none of its small parts in step with another."""
+"""Elements for a proof: together they move every group, and no two of its small rows always move together."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 
 TURNS = {2: ((1, 0),), 3: ((1, 0, 2), (1, 2, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0))}
-"""All permutations of so few units but the identity; of three units, swaps and rotations in turn."""
-MOST = 6  # elements that are added for small tables; their rows are told apart up to 2**6 - 1 of them
+"""All permutations of this few units except the identity; of three units, swaps and rotations in turn."""
+MOST = 6  # elements that are added for small tables, enough to distinguish 2**6 - 1 rows
 
 
 def moving_elements(
     groups: Sequence[PermutationGroup], seed: int, at_least: int, most: int = MOST
 ) -> list[Permutations]:
-    """At least so many random elements, that together move every row of every table.
+    """At least `at_least` random elements that together move every row of every table.
 
-    A row of four units and more is deranged in every element: no unit stays. Two rows of two or three units that may
-    only move together would move alike by chance, so each such row moves in a set of elements of its own, and stays in
-    the others; where it moves, it takes its permutations in turn. k elements have 2ᵏ - 1 such sets, and as many
-    elements are made as these rows need, up to `most`; where that is 1, the one moves all.
+    A row of four or more units is deranged in every element: no unit stays in place. Two rows of two or three units
+    could move alike by chance, which would hide that they must move together. So each such row moves in a subset of the
+    elements of its own and stays in the others; where it moves, it takes its permutations in turn. k elements have
+    2ᵏ - 1 such subsets; as many elements are made as these rows need, up to `most`. A single element moves all rows.
     """
     generator = np.random.default_rng(seed)
     rows = sum(group.count for group in groups if group.size in TURNS)
@@ -50,7 +50,7 @@ def moving_elements(
 
 
 def _changed(group: PermutationGroup, index: Index, before: Any, generator: np.random.Generator) -> Any:
-    """A part of the group's kind with this permutation; every second one has the signs that the one before it lacks."""
+    """A part of the group's kind with this permutation; every second one has the opposite signs of the one before."""
     if group.kind == "permutation":
         return index
     part = parts.sample(group.kind, group.table_shape, generator)

@@ -1,8 +1,8 @@
-"""The part of an element that belongs to one group: an index table, signs and scales with it, or matrices.
+"""The part of an element that belongs to one group: an index table, perhaps with signs and scales, or matrices.
 
-Each part holds one map for every row, an index of what its group depends on. On a tensor, `new[i] = old[index[i]]` for
-a permutation, `scale[i] ** power * old[index[i]]` for a monomial one, and `Σ matrix[i, j] * old[j]` for a matrix, or
-with its inverse transposed where the power is -1.
+A part has one map for every row, that is, for every index of the groups that its group depends on. On a tensor,
+`new[i] = old[index[i]]` for a permutation, `scale[i] ** power * old[index[i]]` for a monomial part, and
+`Σ matrix[i, j] * old[j]` for a matrix, or its inverse transposed if the power is -1.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Monomial:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Invertible matrices [..., n, n]; of an orthogonal one the inverse transposed is itself.
+    """Invertible matrices [..., n, n]; `orthogonal` ones are their own inverse transposed.
 
-    `inverse` is there where somebody knows it, and spares others to compute it.
+    `inverse`: the inverse, if it is known already.
     """
 
     matrix: Any
@@ -59,7 +59,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def index_of(part: Any) -> Index:
-    """The permutation in a part; a matrix moves no unit as a whole."""
+    """The permutation in a part; the identity for matrices."""
     if isinstance(part, Matrix):
         shape = part.matrix.shape[:-1]
         return np.broadcast_to(np.arange(shape[-1]), shape)
@@ -163,7 +163,7 @@ def _matrix_problem(kind: str, matrix: Numbers) -> str:
 
 
 def compose(p: Any, q: Any, rows: tuple[Any, ...]) -> Any:
-    """The part that acts as `q` first, and as `p` then; `rows` are the rows of `q` under each row of `p`."""
+    """The part that applies `q` first, then `p`; `rows` has for each row of `p` the row of `q` to use."""
     if isinstance(p, Matrix):
         return Matrix(p.matrix @ q.matrix[rows], p.orthogonal and q.orthogonal)
     wide = tuple(row[..., None] for row in rows)
@@ -174,7 +174,7 @@ def compose(p: Any, q: Any, rows: tuple[Any, ...]) -> Any:
 
 
 def invert(p: Any, rows: tuple[Any, ...]) -> Any:
-    """The part that undoes `p`, whose row at `rows` undoes each row of `p`."""
+    """The inverse of `p`; its row at `rows` is the inverse of each row of `p`."""
     if isinstance(p, Matrix):
         inverse = np.empty_like(p.matrix)
         inverse[rows] = np.swapaxes(p.matrix, -1, -2) if p.orthogonal else np.linalg.inv(p.matrix)
@@ -190,7 +190,7 @@ def invert(p: Any, rows: tuple[Any, ...]) -> Any:
 
 
 def moved(part: Any) -> float:
-    """The share of units that do not stay as they are."""
+    """The share of units that the part moves."""
     if isinstance(part, Matrix):
         unit = np.abs(np.asarray(part.matrix) - np.eye(part.matrix.shape[-1])).max(-1)
         return float(np.mean(unit > 1e-9))

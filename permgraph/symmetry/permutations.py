@@ -1,7 +1,7 @@
 """Elements of a symmetry group: a part for every factor, and their composition.
 
 A permutation is an index vector with `new = old[perm]`. The table of a group of size n that depends on groups of
-sizes (m1, m2, …) has shape (m1, m2, …, n); its row is selected by the new coordinates of what it depends on.
+sizes (m1, m2, …) has shape (m1, m2, …, n); its row is selected by the new indices of these groups.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class PermutationGroup:
     Attributes:
         name: unique in its specification.
         size: n, the number of units that are permuted.
-        depends_on: the factors whose index selects the permutation; () where one permutation serves everywhere.
+        depends_on: the factors whose index selects the permutation; () if there is only one.
         axes: (parameter, dim) pairs that it acts on.
         count: how many independent permutations it holds, the product of the sizes that it depends on.
         role: "residual", "attention.heads", "attention.qk", "attention.vo", "experts", "feed_forward", "conv" or
             "other".
         depends_sizes: the sizes of `depends_on`.
         kind: "permutation", "signed" (and signs), "scaled" (and positive scales), "monomial" (both), "centred"
-            (orthogonal with O 1 = 1), "orthogonal" or "invertible". A group of size 1 holds signs or scales alone.
+            (orthogonal with O 1 = 1), "orthogonal" or "invertible". A group of size 1 has only signs or scales.
 
     """
 
@@ -137,7 +137,7 @@ class Permutations(Mapping[str, Any]):
 
     @property
     def moved(self) -> dict[str, float]:
-        """The share of units of each group that do not stay as they are."""
+        """Group -> the share of its units that the element moves."""
         return {name: parts.moved(part) for name, part in self.tables.items()}
 
 
@@ -146,7 +146,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Any]) -> dict[str, Any]:
-    """Parts for all groups, the identity for those not given; SpecMismatchError where one does not fit."""
+    """Parts for all groups, the identity for those not given. Raises SpecMismatchError if one does not fit."""
     unknown = [name for name in permutations if name not in {group.name for group in groups}]
     if unknown:
         raise SpecMismatchError(
@@ -163,7 +163,7 @@ def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Any])
 
 
 def sample(groups: Sequence[PermutationGroup], seed: int | None) -> Permutations:
-    """A random element, uniform where the group is compact. Raises OptionError for what is no seed."""
+    """A random element, uniform for compact groups. Raises OptionError for a seed that is not a whole number."""
     try:
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
@@ -174,9 +174,9 @@ def sample(groups: Sequence[PermutationGroup], seed: int | None) -> Permutations
 def source_rows(
     groups: Mapping[str, PermutationGroup], group: PermutationGroup, tables: Mapping[str, Any]
 ) -> tuple[Index, ...]:
-    """For every new row of a group's part, the old row: the images of what it depends on.
+    """For every new row of a group's part, the old row: the images of the indices that it depends on.
 
-    Factors that are not groups are pinned, and so their own images.
+    Factors that are not groups are pinned, so their indices do not change.
     """
     grid = np.indices(group.depends_sizes, sparse=True) if group.depends_sizes else ()
     here = dict(zip(group.depends_on, grid, strict=True))
@@ -189,7 +189,7 @@ def source_rows(
 
 
 def compose(groups: Sequence[PermutationGroup], p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
-    """The element that acts as `q` first and `p` then: (p q)[row] = p[row] q[p(row)]."""
+    """The element that applies `q` first, then `p`: (p q)[row] = p[row] q[p(row)]."""
     by_name = {group.name: group for group in groups}
     left, right = checked(groups, p), checked(groups, q)
     rows = {group.name: source_rows(by_name, group, left) for group in groups}
@@ -197,7 +197,7 @@ def compose(groups: Sequence[PermutationGroup], p: Mapping[str, Any], q: Mapping
 
 
 def followed(groups: Sequence[PermutationGroup], now: Mapping[str, Any], step: Mapping[str, Any]) -> Permutations:
-    """`compose(step, now)` for a step that names a few groups; what does not move with them is kept as it is."""
+    """`compose(step, now)` for a step with parts for a few groups; parts that do not change are reused."""
     by_name = {group.name: group for group in groups}
     tables, moved = dict(now), set(step)
     images = {name: step.get(name, group.identity()) for name, group in by_name.items() if group.kind not in MATRICES}
@@ -210,7 +210,7 @@ def followed(groups: Sequence[PermutationGroup], now: Mapping[str, Any], step: M
 
 
 def invert(groups: Sequence[PermutationGroup], p: Mapping[str, Any]) -> Permutations:
-    """The element that undoes `p`."""
+    """The inverse of `p`."""
     by_name = {group.name: group for group in groups}
     tables = checked(groups, p)
     return Permutations(

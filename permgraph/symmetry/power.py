@@ -18,8 +18,8 @@ from permgraph.symmetry.sensitivity import gradients
 from permgraph.symmetry.trials import Change, Trial
 
 CLEAR = 10 * TOLERANCE
-"""A root mean square of errors, to first order, at which the largest is above the tolerance."""
-APPLIED = 4  # wrong elements that no gradient shows are applied in earnest, so many of them
+"""A first-order root mean square of errors at which the largest error is above the tolerance."""
+APPLIED = 4  # this many wrong elements that no gradient shows are applied to the model
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Power:
 
 @dataclass(frozen=True)
 class PowerTest:
-    """Wrong elements in a setting, judged at the scales of a proof, of which each group is in some of `elements`.
+    """Wrong elements in a setting, judged at the scales of a proof; every group moves in some of `elements`.
 
-    Whether one is caught is found from the gradient of the outputs, each in units of its scale and with a sign drawn at
-    random, along the change of its tensor. Where a whole group is not seen so, some of its are applied in earnest.
-    Where the proof is clear of rounding, its floors are not found.
+    Whether a wrong element is caught is computed from the gradient of the outputs, each in units of its scale and with
+    a random sign, along the change of its tensor. If this catches none of a group, some of them are applied to the
+    model. If rounding is negligible in the proof, its floors are not computed.
     """
 
     trial: Trial
@@ -60,7 +60,7 @@ class PowerTest:
     is_clear: bool = False
 
     def power(self, known: Collection[Wrong] = ()) -> Power:
-        """What is caught here, or is `known` to be caught elsewhere."""
+        """The wrong elements that are caught here, or are `known` to be caught elsewhere."""
         caught = {*known, *(one for one, effect in self._effects().items() if effect > CLEAR)}
         if unseen := self._unseen(caught):
             caught.update(self._applied([one for one in self.wrong if one.group in unseen]))
@@ -90,7 +90,7 @@ class PowerTest:
         return found
 
     def _effects(self) -> dict[Wrong, float]:
-        """Root mean square of the errors that each makes, to first order; none where that fails."""
+        """Wrong element -> root mean square of its errors, to first order; empty if there is no derivative."""
         found: dict[Wrong, float] = defaultdict(float)
         by_tensor: dict[str, list[Wrong]] = {}
         for one in self.wrong:
@@ -117,7 +117,7 @@ class PowerTest:
         return rounding_floors(outputs, [self.trial.outputs(self.seed, self.trial.jittered(0))])
 
     def _change(self, wrong: Wrong) -> Change:
-        """The change that a group makes which moves at one place alone."""
+        """The change of a tensor when a group moves only at its first place there."""
         layout, part = (
             _first(self.trial.spec.layouts[wrong.tensor], wrong.group),
             self._moving[wrong.group][wrong.group],
@@ -129,7 +129,7 @@ class PowerTest:
         return change
 
     def _applied(self, wrong: Sequence[Wrong]) -> Iterator[Wrong]:
-        """Of at most `APPLIED` of these, those that change an output."""
+        """The elements that change an output, among the first `APPLIED` of these."""
         before = self.trial.outputs(self.seed)
         floors = self._floors(before)
         for one in wrong[:APPLIED]:

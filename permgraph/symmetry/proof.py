@@ -14,7 +14,7 @@ from permgraph.symmetry.agreement import INSIDE, TOLERANCE, Scales, gaps, roundi
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.trials import Trial
 
-JITTERS = 4  # runs that show what rounding does
+JITTERS = 4  # runs that measure rounding errors
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Proof:
 
     @property
     def is_clear(self) -> bool:
-        """Whether rounding is so small, beside the scales, that what it explains need not be known."""
+        """Whether rounding errors are negligible relative to the scales, so that their floors need not be computed."""
         return INSIDE * max(self.errors, default=0.0) <= TOLERANCE
 
     def judged(self) -> tuple[list[float], tuple[str, ...]]:
-        """The same errors less what rounding explains, and the groups behind those above the tolerance."""
+        """The errors that rounding does not explain, and the groups behind those above the tolerance."""
         worst, failing = [0.0] * len(self.scales.low), dict[str, None]()
         for setting in (one for one in self.settings if one.elements):
             judge = Judge.at(setting, self.scales)

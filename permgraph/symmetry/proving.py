@@ -1,4 +1,4 @@
-"""A whole proof: at the inputs given and at others, and again at other parameters where some group is out of sight."""
+"""A whole proof: at the given inputs and at others, and again at other parameters if a group has no visible effect."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from permgraph.symmetry.power import Power, PowerTest
 from permgraph.symmetry.proof import Proof, Setting
 from permgraph.symmetry.trials import NOISES, Trial, literals
 
-DRAWS = 3  # of parameters at least: with two, one element in a million has a millionth of its spread by chance
+DRAWS = 3  # the least: with two draws, one element in a million has a millionth of its spread by chance
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The largest error of each output, the groups behind those above the tolerance, and what else was to be seen.
+    """The largest error of each output, the groups behind those above the tolerance, and the power of the proof.
 
-    `drawn` are the places of the inputs that had other values in all trials but the first.
+    `drawn`: the places of the inputs that had other values in all trials but the first.
     """
 
     errors: list[float]
@@ -31,10 +31,10 @@ class Outcome:
 
 
 def prove(trial: Trial, element: Permutations | None, trials: int, seed: int) -> Outcome:
-    """What so many trials of an element, or of random ones, show.
+    """The outcome of this many trials of an element, or of random elements.
 
-    The first is at the inputs given, the others, one at least, at values that are drawn anew; all are at those given
-    where no others can be computed with. Raises VerificationError where these cannot either.
+    The first trial is at the given inputs, the others, at least one, at new values. If the model cannot be computed
+    with new values, all trials are at the given ones. Raises VerificationError if it cannot be computed with those.
     """
     plan = Plan(trial, element, trials, seed, values=True)
     try:
@@ -52,7 +52,7 @@ def elsewhere(trial: Trial, seed: int) -> Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried where: an element or random ones, with `values` at other values of the inputs too."""
+    """Which elements are tried at which inputs; with `values`, other values of the inputs are used too."""
 
     trial: Trial
     element: Permutations | None
@@ -68,7 +68,7 @@ class Plan:
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """The first is at the inputs given; there are `DRAWS` at least, perhaps without elements."""
+        """The settings, the first at the given inputs; at least `DRAWS`, the last perhaps without elements."""
         spec, rest = self.trial.spec, max(self.trials - bool(self.drawn), 1)
         one = [self.element] if self.element is not None else spec.moving(self.seed + self.trials, most=1)
         elements = one * rest if self.element is not None else spec.moving(self.seed, rest)
@@ -80,7 +80,7 @@ class Plan:
         return first + list(map(Setting, trials, seeds, tried))
 
     def outcome(self) -> Outcome:
-        """The proof is made again at other parameters where some group is out of sight, as far as these allow it."""
+        """The outcome; the proof is repeated at other parameters if a group has no visible effect."""
         errors = [0.0] * len(self.trial.spec.output_layouts)
         power, trials = Power(), sum(bool(setting.elements) for setting in self.settings)
         for noise in NOISES:
@@ -101,7 +101,7 @@ class Plan:
         return Outcome(errors, (), trials, self.drawn, power)
 
     def _power(self, proof: Proof, power: Power) -> Power:
-        """What is caught beside what is known, at other values of the inputs if there are any, then at those given."""
+        """`power` with the wrong elements that are caught at other values of the inputs, then at the given ones."""
         elements = [element for setting in proof.settings for element in setting.elements]
         for setting in reversed(proof.settings[: 2 if self.drawn else 1]):
             test = PowerTest(setting.trial, elements, setting.seed, proof.scales, proof.is_clear)

@@ -1,4 +1,4 @@
-"""A specification in words: one screen for any depth, equal layers folded into one line."""
+"""A specification as text: one screen for any depth, with similar layers in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a factor is for: residual stream, attention heads, query-key dims, value-output dims, experts, …"""
+"""The roles of factors: residual stream, attention heads, query-key dims, value-output dims, experts, …"""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _choose(votes: set[str], kind: Occurrence, resolution: Resolution) -> str:
 
 
 def _is_stack(occurrence: Occurrence, resolution: Resolution) -> bool:
-    """Whether an occurrence numbers the matrices of a stack of weights."""
+    """Whether an occurrence is the index of the matrices in a stack of weights."""
     value = resolution.layouts[occurrence.tensor].value
     return value.kind == "parameter" and occurrence.dim == 0 and len(value.shape) > 2
 
@@ -110,7 +110,8 @@ class _Ancestry:
         for relation in trace.relations:
             names = [operand.value.name for operand in relation.operands]
             made = [name for name in names if name in (relation.made or ())]
-            outputs = made if 0 < len(made) < len(names) else names[-1:]  # a slice is given before what it is cut from
+            # A relation names a slice before the tensor that it is cut from.
+            outputs = made if 0 < len(made) < len(names) else names[-1:]
             sources = [name for name in names if name not in outputs]
             for output in outputs:
                 for name in sources:
@@ -144,7 +145,7 @@ def _is_computed(value: Value) -> bool:
 
 
 def _mark_eager_attention(relations: Sequence[Relation]) -> None:
-    """Give roles to the two products around a softmax that is written out."""
+    """Give roles to the two products around the softmax of an attention that is written out."""
     scores: set[str] = set()
     for relation in reversed(relations):
         inputs, output = _ends(relation)
@@ -169,7 +170,7 @@ def _ends(relation: Relation) -> tuple[list[Value], str]:
 
 
 def _mark(relation: Relation, role: str, variables: Iterable[str]) -> None:
-    """Give a role to `variables`, and that of heads to what all operands share."""
+    """Give a role to `variables`, and the role of heads to the variables that all operands share."""
     shared = set.intersection(*(_names(operand) for operand in relation.operands))
     relation.roles.update(dict.fromkeys(shared, "attention.heads"))
     relation.roles.update(dict.fromkeys(variables, role))

@@ -1,4 +1,4 @@
-"""How outputs change with parameters: one pass forth and back, without a copy of the model."""
+"""Gradients of outputs by parameters: one forward and one backward pass, without a copy of the model."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SAME = ("aten.detach", "aten.detach_")
 def gradients(trial: Trial, seed: int, weigh: Weigh, received: Received) -> None:
     """The gradients of the sum of all outputs, each times its weights, at the parameters of a seed.
 
-    A gradient is handed on and dropped, and a parameter that the pass back needs is made again, so that neither is
-    held for more than one parameter at a time. Raises RuntimeError where an operation has no derivative.
+    A gradient is passed to `received` and dropped, and a parameter that the backward pass needs is made again, so that
+    neither is held for more than one parameter at a time. Raises RuntimeError if an operation has no derivative.
     """
     runner = _Tracked(trial, seed, received)
     with runner.without_parameters():
@@ -46,7 +46,7 @@ def gradients(trial: Trial, seed: int, weigh: Weigh, received: Received) -> None
 
 
 class _Supplied(torch.autograd.Function):
-    """A parameter that is made where it is needed, and its gradient taken where it arrives."""
+    """A parameter that is made when it is needed, and whose gradient is passed on as soon as it is computed."""
 
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, value: Tensor, received: Callable[[Tensor], None]) -> Tensor:
@@ -84,7 +84,7 @@ class _Tracked(Runner):
         return supplied
 
     def again(self, name: str, rows: Tensor | None) -> Tensor:
-        """A parameter that was made before; the last one is kept, for its gradient arrives where it is needed."""
+        """A parameter that was made before; the last one is cached, since its gradient is computed next."""
         if rows is not None:
             return self.trial.parameter(name, self.seed, rows)
         if self.last is None or self.last[0] != name:
@@ -99,7 +99,7 @@ class _Tracked(Runner):
         return super().cast(value)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """One operation; gradients pass through what cuts them off, and stop where there is no derivative."""
+        """One operation; gradients pass through `detach`, and stop at operations without a derivative."""
         if op_name(target) in SAME:
             return args[0]
         try:
@@ -110,7 +110,7 @@ class _Tracked(Runner):
 
     @contextmanager
     def without_parameters(self) -> Iterator[None]:
-        """What operations keep for the pass back holds no parameter, but how to make it."""
+        """Operations save for the backward pass how to make a parameter, instead of the parameter."""
 
         def kept(tensor: Tensor) -> Any:
             make, alive = self.places.get(tensor.untyped_storage().data_ptr(), (None, None))

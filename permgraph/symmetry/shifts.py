@@ -22,9 +22,9 @@ class Shift:
         tensor: the state-dict key.
         part: the part of it that is meant, as an index such as `0:8`; "" for all of it.
         dimension: how many numbers may be chosen freely.
-        along: the dimensions of the tensor along which what is added is constant, or, behind a norm with a weight, is
+        along: the dimensions of the tensor along which the shift is constant; after a norm with a weight, constant
             divided by that weight.
-        reasons: the operations that ignore it, or the biases that take it back.
+        reasons: the operations that ignore it, or the biases that compensate for it.
 
     """
 
@@ -67,10 +67,10 @@ def _part(layout: TensorLayout, places: Sequence[Place]) -> str:
 
 
 def _dimension(layout: TensorLayout, cell: tuple[int, ...], options: Options) -> int:
-    """Of the sum of the spaces of tensors that are constant along one of the options.
+    """The dimension of the sum of the spaces of tensors that are constant along one of the options.
 
-    An axis of n units is one constant direction and n - 1 others. A product of these is in the sum where some option
-    has none of the axes on which it is not constant.
+    An axis of n units has one constant direction and n - 1 others. A product of directions, one for each axis, is in
+    the sum if some option has only axes on which the product is constant.
     """
     axes = [o for o, _ in layout.occurrences(cell) if layout.size(o) > 1]
     if len(axes) > MOST_AXES:

@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PermutationSpec(PutToUse):
-    """The group G of all permutations π of weights with f(πθ) = f(θ), or π_out f(θ) where outputs are free.
+    """The group G of all permutations π of weights with f(πθ) = f(θ), or π_out f(θ) if outputs are free.
 
     Attributes:
         groups: the free factors of G.
         pinned: (parameter, dim) -> why nothing moves there: the operation, the module, the source line.
         unreached: parameters that the forward pass does not reach.
-        unread: parameter -> the parts of it that the forward pass does not read, where it reads others: blocks, each
-            with the runs (start, stop) of positions on every dimension.
+        unread: parameter -> the parts of it that the forward pass does not read, if it reads others: blocks, each with
+            the runs (start, stop) of positions on every dimension.
         layouts: state-dict key -> where the groups act on that tensor.
         output_layouts: the same for each output leaf, by its place; None for one that is not a tensor.
         shapes: state-dict key -> shape, for every key of the model.
         parameters: the keys that are parameters; the others are buffers.
         outputs: "fixed" or "free".
-        ties: what ties what, and what pins what.
-        held: vectors of which all elements are equal, and stay so: G is the group of models in which they are.
+        ties: all ties and pins, with the operations that make them.
+        held: vectors whose elements are all equal: G is the group of models in which they are.
         inputs: the place in (args, kwargs) and the shape of each tensor that was traced.
         streams: where groups act on a vector of each residual stream that moves.
         transfers: what `mappings` returns.
@@ -74,7 +74,7 @@ class PermutationSpec(PutToUse):
     limits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same: of one model, `from_json(to_json())` is equal."""
+        """Whether both have the same contents; `from_json(to_json())` is equal."""
         return self.to_json() == other.to_json() if isinstance(other, PermutationSpec) else NotImplemented
 
     def __hash__(self) -> int:
@@ -106,7 +106,7 @@ class PermutationSpec(PutToUse):
 
     @property
     def dimension(self) -> int:
-        """Dimension of the continuous part of G; 0 where all kinds are discrete."""
+        """Dimension of the continuous part of G; 0 if all kinds are discrete."""
         return sum(group.dimension for group in self.groups)
 
     @cached_property
@@ -141,7 +141,7 @@ class PermutationSpec(PutToUse):
         return elements.sample(self.groups, seed)
 
     def moving(self, seed: int, at_least: int = 1, most: int = MOST) -> list[Permutations]:
-        """At least so many random elements, that together move every unit of every group; see `moving_elements`."""
+        """At least `at_least` random elements that together move every unit of every group; see `moving_elements`."""
         return moving_elements(self.groups, seed, at_least, most)
 
     def compose(self, p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
@@ -160,8 +160,8 @@ class PermutationSpec(PutToUse):
     def apply(self, permutations: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A new state dict with every axis permuted, new = old[perm]; the old one is untouched.
 
-        Keys that shared one tensor share one again. Raises SpecMismatchError where names or shapes differ from the
-        model that the specification was derived for.
+        Tied keys stay tied. Raises SpecMismatchError if names or shapes differ from the model that the specification
+        was derived for.
 
         Returns:
             A new state dict of the same names, shapes, dtypes and devices.
@@ -181,14 +181,14 @@ class PermutationSpec(PutToUse):
         return result
 
     def applied(self, permutations: Mapping[str, Any], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """`apply`; of weights that are read on demand, each is moved when it is asked for."""
+        """`apply`; for weights that are read on demand, each tensor is moved on access."""
         if not isinstance(state, LazyState):
             return self.apply(permutations, state)
         self.check(state.like)
         return self.on_demand(elements.checked(self.groups, permutations), state)
 
     def on_demand(self, tables: Mapping[str, Any], state: LazyState, least: torch.dtype = torch.float64) -> LazyState:
-        """The same under tables that are known to fit; rows are moved alone where nothing moves them.
+        """The same for tables that are known to fit; rows that no group moves can be computed separately.
 
         Computed in `least` or wider.
         """

@@ -1,4 +1,4 @@
-"""Whether a specification that was read fits together: every element of its group moves every entry exactly once."""
+"""Checks that a specification read from JSON is consistent: every element moves every entry exactly once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_CELLS, MOST_MASKED = 64, 1 << 26
 
 
 def require_coherent(spec: PermutationSpec) -> None:
-    """Raise SpecMismatchError for a specification that names what it does not have, or moves two entries onto one."""
+    """Raise SpecMismatchError for a specification with unknown names, or that moves two entries onto one."""
     groups = {group.name: group for group in spec.groups}
     _require(len(groups) == len(spec.groups), "two groups have one name")
     layouts = [*spec.layouts.items(), *((name, one) for name, one in spec.output_layouts if one is not None)]

@@ -1,4 +1,4 @@
-"""What the JSON of a specification may hold: a type for every place in it, checked before anything is built."""
+"""The schema of a specification's JSON: a type for every place in it, checked before anything is built."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def many(item: Check) -> Check:
 
 
 def row(*items: Check, optional: int = 0) -> Check:
-    """A list of exactly these, of which the last `optional` may lack."""
+    """A list of exactly these, of which the last `optional` may be missing."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or not len(items) - optional <= len(value) <= len(items):
@@ -81,7 +81,7 @@ def row(*items: Check, optional: int = 0) -> Check:
 
 
 def named(item: Check) -> Check:
-    """An object, every value of which is one of these."""
+    """An object whose values are all of this type."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
@@ -93,7 +93,7 @@ def named(item: Check) -> Check:
 
 
 def fields(*, optional: tuple[str, ...] = (), **items: Check) -> Check:
-    """An object with these fields, of which those named `optional` may lack."""
+    """An object with these fields, of which those named `optional` may be missing."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):

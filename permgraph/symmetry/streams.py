@@ -1,4 +1,4 @@
-"""Where groups act on one axis alone: on a vector of a residual stream, or on a factor of a weight."""
+"""Layouts of single axes: where groups act on a vector of a residual stream, or on a low-rank factor of a weight."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def streams(sums: Iterable[Value], layout_of: Callable[[str], Layout]) -> Iterat
 
 
 def along(layout: Layout, dim: int, shape: Sequence[int], axis: int) -> Layout | None:
-    """The layout of a tensor of another shape whose `axis` is one dimension of a layout; nothing else of it moves.
+    """The layout of a tensor of another shape of which only `axis` moves, like dimension `dim` of `layout`.
 
-    None where what a group does on the dimension depends on the place on another one.
+    None if the move on the dimension depends on the position on another dimension.
     """
     found: dict[tuple[int, tuple[Leaf, ...]], tuple[Move, ...]] = {}
     for cell in layout.cells:
@@ -47,7 +47,7 @@ def along(layout: Layout, dim: int, shape: Sequence[int], axis: int) -> Layout |
 
 
 def _moves(cell: Cell, dim: int) -> tuple[Move, ...] | None:
-    """What moves a dimension of a cell, its leaves counted by themselves."""
+    """The moves on one dimension of a cell, with only its leaves numbered."""
     number = {k: n for n, k in enumerate(k for k, leaf in enumerate(cell.leaves) if leaf.dim == dim)}
     found = []
     for move in cell.moves:
@@ -63,7 +63,7 @@ def _moves(cell: Cell, dim: int) -> tuple[Move, ...] | None:
 
 
 def _placed(box: tuple[int, tuple[Leaf, ...]], moves: Sequence[Move], shape: Sequence[int], axis: int) -> Cell:
-    """A cell that is all of a tensor but for one axis; the leaves of that come first."""
+    """A cell that is whole on all axes but one; the leaves of that axis come first."""
     offset, leaves = box
     mine = tuple(replace(leaf, dim=axis) for leaf in leaves)
     others = tuple(Leaf(dim, size, 1) for dim, size in enumerate(shape) if dim != axis)

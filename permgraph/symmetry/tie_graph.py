@@ -1,4 +1,4 @@
-"""What ties what, as a networkx graph: nodes are factors at a place of a tensor, edges are operations."""
+"""Ties as a networkx graph: nodes are factors at a place of a tensor, edges are operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program at random, generic parameters in float64, moved by elements of a group."""
+"""Runs a program at random, generic parameters in float64, moved by elements of a group."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ Change = Callable[[str, Tensor], Tensor]
 """State-dict key and tensor -> the tensor to compute with."""
 JITTER = 2.0**-50
 NOISES = (0.6, 1.2, 3.0)
-"""Of parameters, in units of 1 / sqrt(fan-in). With the first, what a layer adds to a residual stream is less than what
-the stream brings, so that the positions of a deep encoder do not become alike. The others are tried for groups that it
-does not show: with the second, a chain of many layers keeps its signal, with the third one of sigmoids."""
+"""The noise of parameters, in units of 1 / sqrt(fan-in). With the first, a layer adds less to a residual stream than
+the stream has, so that the positions of a deep encoder stay different. The others are tried for groups without a
+visible
+effect: with the second, a chain of many layers keeps its signal, with the third a chain of sigmoids does."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Trial:
     noise: float = NOISES[0]
 
     def outputs(self, seed: int, change: Change | None = None) -> list[Any]:
-        """Output leaves in float64, at the parameters of a seed or what `change` makes of them."""
+        """Output leaves in float64, at the parameters of a seed, changed by `change` if it is given."""
         return self.side_by_side(seed, [change])[0]
 
     def side_by_side(self, seed: int, changes: Sequence[Change | None]) -> list[list[Any]]:
         """The same for several changes, operation by operation, so that each parameter is made once for all.
 
-        Raises VerificationError where an operation fails in float64, and for an output that is nowhere finite.
+        Raises VerificationError if an operation fails in float64, and for an output without any finite element.
         """
         last: list[tuple[str, Tensor]] = []
 
@@ -70,7 +71,7 @@ class Trial:
 
     @functools.cached_property
     def by_rows(self) -> frozenset[str]:
-        """Names of the large matrices of which some rows are made at a time, where no group moves rows."""
+        """Names of the large matrices that are made a few rows at a time, as no group moves their rows."""
         moved = (name for name, layout in self.spec.layouts.items() if any(cell.touches({0}) for cell in layout.cells))
         return by_rows(self.program).difference(moved, self.spec.held)
 
@@ -84,7 +85,7 @@ class Trial:
         return functools.partial(self.spec.apply_one, element.tables)
 
     def jittered(self, number: int) -> Change:
-        """A change of the last bits, from one unit of the last dimension to the next; another for each number."""
+        """A change of the last bits, alternating along the last dimension; a different one for each number."""
 
         def change(name: str, tensor: Tensor) -> Tensor:
             if not tensor.is_floating_point() or name in self.spec.held:
@@ -96,7 +97,7 @@ class Trial:
         return change
 
     def moved_back(self, element: Permutations, outputs: list[Any]) -> list[Any]:
-        """Outputs of the moved program in the order that they have unmoved."""
+        """Outputs of the moved program, moved back to the order of the unmoved program."""
         if not any(layout is not None and layout.groups for _, layout in self.spec.output_layouts):
             return outputs
         tables = self.spec.invert(element).tables
@@ -130,10 +131,10 @@ def literals(program: Program) -> set[float]:
 
 
 def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | None = None) -> Tensor:
-    """Parameters in float64 that no symmetry of an initialisation hides in: no zeros, no ones; or these rows of them.
+    """Generic parameters in float64, without the zeros, ones and symmetries of an initialisation; or some rows of them.
 
-    To a matrix are added numbers of the standard deviation noise / sqrt(fan-in). A positive vector (a scale, a
-    variance) is multiplied by positive numbers, and to any other are added some of the standard deviation 0.1.
+    A matrix gets noise of standard deviation noise / sqrt(fan-in) added. A positive vector (a scale, a variance) is
+    multiplied by positive numbers; any other vector gets noise of standard deviation 0.1 added.
     """
     if not tensor.is_floating_point():
         return tensor
@@ -153,9 +154,9 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | N
 
 
 def _uniform(vectors: Sequence[Tensor]) -> Tensor:
-    """What is behind the point in the outer product of vectors times 1000, between -1 and 1.
+    """The fractional part of 1000 times the outer product of vectors, mapped to between -1 and 1.
 
-    It is as good as independent numbers, and made faster.
+    Here it serves as well as independent numbers, and is faster to make.
     """
     product = functools.reduce(lambda left, right: left.unsqueeze(-1) * right, [1000 * vectors[0], *vectors[1:]])
     return product.frac_()

@@ -35,17 +35,17 @@ class Certificate:
             over random parameters.
         tolerance: the bound, in float64.
         failing: groups that change the function on their own, or all of them if only their combination does.
-        trials: how many random parameters were tried, the first with the inputs given.
-        drawn: the places of the inputs that had other values in all trials but the first; () where no others could be
-            computed with.
-        seed: what they and the elements were drawn from.
+        trials: how many random parameters were tried, the first with the given inputs.
+        drawn: the places of the inputs that had other values in all trials but the first; () if the model could not be
+            computed with other values.
+        seed: of the parameters, the inputs and the elements.
         errors: the largest error of each output, by its place in what the model returns.
         inputs: the place in (args, kwargs) and the shape of each tensor that was put in.
-        power: the share of wrong elements that the proof catches, each a group that moves at one of its tensors alone;
-            None where there is no group to move, or the function changes. Some change nothing, as at the bias of keys.
-        untested: the groups of which it catches none, and of which it says nothing.
-        other_inputs: as `inputs`, for the trial at another length; () where the model takes no other.
-        other_path: the first operation that is another one at that length; "" where there is none.
+        power: the share of wrong elements that the proof catches, each a group that moves in only one of its tensors;
+            None if there is no group, or the function changes. Some of them change nothing, as at the bias of keys.
+        untested: the groups of which no wrong element is caught; the proof says nothing about these.
+        other_inputs: as `inputs`, for the trial at another length; () if the model takes no other.
+        other_path: the first operation that differs at that length; "" if none does.
 
     """
 
@@ -90,13 +90,12 @@ def verify(
 ) -> Certificate:
     """Check f(πθ) = π_out f(θ) in float64 for random elements π and random, generic parameters θ.
 
-    Weights, norm scales and running statistics are drawn anew for every trial, so that a wrong group cannot hide
-    behind a bias of zero or uniform attention. The model is not copied: parameters are made and permuted one by one.
-    Every element of every output is compared at its own scale, and every group is moved. The first trial is made at
-    the inputs given, the others, one at least, at values drawn anew: numbers and rows of tables, not masks.
-    Without `spec` the group with free outputs is derived, which contains the one with fixed outputs. When the whole
-    fails, every group is tried alone. Where the model takes inputs that are a quarter longer, or half as long, one
-    trial is made with them. What `load` returned is a model with inputs of its own.
+    Weights, norm scales and running statistics are drawn anew for every trial, so that a bias of zero or uniform
+    attention does not hide a wrong group. The model is not copied: parameters are made and permuted one by one. Every
+    element of every output is compared at its own scale, and every group is moved. The first trial uses the given
+    inputs; the others, at least one, use new values: real numbers and rows of tables, not masks. Without `spec` the
+    group with free outputs is derived, which contains the one with fixed outputs. If the whole fails, every group is
+    tried separately. If the model takes inputs that are a quarter longer, or half as long, one trial uses them.
 
     Args:
         model: in eval mode, on a real device; it is not changed. Or what `load` returned.
@@ -162,7 +161,7 @@ def at_another_length(
 
 
 def _one_trial(trial: Trial, elements: Sequence[Permutations], seed: int) -> tuple[list[float], tuple[str, ...]]:
-    """The outcome at other values of the inputs; at those of the example where no others can be computed with."""
+    """The outcome at other values of the inputs, or at those of the example if the model cannot compute others."""
     try:
         return _outcome(elsewhere(trial, seed), elements, seed)
     except VerificationError:
@@ -184,7 +183,7 @@ def certify(
     trials: int = 3,
     seed: int = 0,
 ) -> Certificate:
-    """`verify` for a program that is captured already; with `element`, that one instead of random ones."""
+    """`verify` for a captured program; with `element`, that element instead of random ones."""
     if trials < 1:
         raise OptionError(f"trials, the number of random parameters to try, must be at least 1, not {trials}")
     if any(isinstance(x, Tensor) and x.is_meta for x in pytree.tree_leaves(dict(inputs))):

@@ -1,1 +1,1 @@
-"""From a model to a graph, from a graph to relations, and the graph run with any weights."""
+"""Turns a model into a graph and a graph into relations, and runs the graph with any weights."""

@@ -1,4 +1,4 @@
-"""Why a model cannot be traced, and what to change: the inputs, the data, or the model."""
+"""Explains why a model cannot be traced, and what to change: the inputs, the data, or the model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def advice(model: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Ma
 
 
 def _misfit(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """How the number or the names of inputs differ from what the model takes; "" where they do not."""
+    """How the number or the names of inputs differ from what the model takes; "" if they do not."""
     try:
         inspect.signature(model.forward).bind(*args, **kwargs)
     except TypeError as error:

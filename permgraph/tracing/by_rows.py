@@ -1,4 +1,4 @@
-"""Large matrices of which an operation takes some rows at a time: tables of embeddings, and heads over a vocabulary."""
+"""Large matrices that can be read a few rows at a time: tables of embeddings, and heads over a vocabulary."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.nn import functional
 from permgraph.tracing.capture import Program, op_name
 
 AT_ONCE = 2**22
-"""Elements of a matrix above which it is taken by rows, and of what is made of it at once."""
+"""A matrix of more elements is read by rows, this many elements at a time."""
 TABLE = {"aten.embedding": 0, "aten.linear": 1}
 """Operation -> the number of the argument that it takes by rows."""
 
 
 @dataclass(frozen=True)
 class ByRows:
-    """A placeholder in a graph for the rows of a matrix: `make(rows)` makes those of an index vector."""
+    """A placeholder in a graph for a matrix that is read by rows: `make(rows)` makes the rows of an index vector."""
 
     count: int
     size: int
     make: Callable[[Tensor], Tensor]
 
     def result(self, operation: str, *args: Tensor) -> Tensor:
-        """What an operation of `TABLE` gives with this matrix, and its other tensors in order."""
+        """The result of an operation of `TABLE` with this matrix and its other tensors, in order."""
         return self._looked_up(args[0]) if operation == "aten.embedding" else self._applied(*args)
 
     def _looked_up(self, index: Tensor) -> Tensor:

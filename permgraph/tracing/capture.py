@@ -32,7 +32,7 @@ INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 @dataclass(frozen=True)
 class Feed:
-    """What a placeholder of the graph is.
+    """The meaning of a placeholder of the graph.
 
     `kind` is parameter, buffer (persistent), constant, or input; `name` is the name in the state dict, or, for
     inputs, the place in (args, kwargs).
@@ -75,7 +75,7 @@ class Program:
 
 
 def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Program:
-    """Trace `model` on example inputs with `torch.export`; the model is left as it was.
+    """Trace `model` on example inputs with `torch.export`; the model is not changed.
 
     Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
     mode or cannot be exported.
@@ -126,7 +126,7 @@ def _returns_new_class(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str
 def _require_eval(model: nn.Module) -> None:
     """Raise CaptureError, naming the part, for a model of which any part is in training mode.
 
-    What `torch.export` made has no mode: that of its model is in its graph.
+    A program from `torch.export` has no mode: the mode of its model is part of its graph.
     """
     if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):
         return
@@ -139,7 +139,7 @@ def _require_eval(model: nn.Module) -> None:
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], str]]:
-    """The module that owns the names of the state dict, the one to export, and what turns a name there into one here.
+    """The module with the names of the state dict, the module to export, and a map from the names of the latter.
 
     A model behind `torch.compile` or a data-parallel wrapper is exported without it; `Forwards` is exported as it is.
     """
@@ -152,11 +152,11 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], 
 
 
 def _twin(model: nn.Module) -> nn.Module:
-    """A copy that shares all tensors and caches nothing, for `torch.export` puts others into what it traces.
+    """A copy that shares all tensors, since `torch.export` replaces the tensors of the module that it traces.
 
-    Another thread may be using the model. Of one that is on `meta` but for a few tensors (a constructor like
-    `torch.Tensor(n)` ignores `with torch.device("meta")`), the copy is wholly there. What cannot be copied is traced
-    itself. Raises CaptureError where that would change it.
+    Another thread may be using the model. If a model is on `meta` except for a few tensors (a constructor like
+    `torch.Tensor(n)` ignores `with torch.device("meta")`), the copy is completely on `meta`. A model that cannot be
+    copied is traced itself; CaptureError is raised if that would change it.
     """
     tensors = [*model.parameters(), *model.buffers()]
     mixed = len({tensor.is_meta for tensor in tensors}) == 2
@@ -221,7 +221,7 @@ def _inline(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _tell_apart(graph: fx.Graph, names: Mapping[str, str]) -> None:
-    """Give nodes that are called like an entry of the state dict another name: both name tensors of the trace."""
+    """Rename nodes that have the name of a state-dict entry: a trace has one name space for both."""
     for node in graph.nodes:
         while node.name in names:
             node._rename(f"{node.name}_value")

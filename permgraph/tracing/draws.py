@@ -1,4 +1,4 @@
-"""Operations that draw from a generator of their own: that of the process, shared by threads, stays as it is."""
+"""Random operations that draw from a separate generator, so that the process's own generator is not changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, operations of this thread that draw random numbers take them from one seed."""
+    """While active, random operations of this thread draw from one seed."""
 
     def __init__(self, device: torch.device, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -19,7 +19,7 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @cached_property
     def generator(self) -> torch.Generator:
-        """The numbers, which go on from one operation to the next."""
+        """The generator that all operations draw from in turn."""
         return torch.Generator("cpu" if self.device.type == "meta" else self.device).manual_seed(self.seed)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:

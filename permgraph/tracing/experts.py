@@ -1,9 +1,9 @@
 """Mixtures of experts are traced in a form that does not depend on the data: every expert on every token.
 
-A router picks a few experts for each token. Code that computes only those sorts, groups or loops by numbers that
-depend on the tokens, and no trace of it shows which weights belong to which expert. The same function is
+A router picks a few experts for each token. Code that computes only those experts sorts, groups or loops by numbers
+that depend on the tokens, and its trace does not show which weights belong to which expert. The same function is
 y = Σ over experts e of c[token, e] · f_e(x), with c zero for the experts that were not picked. transformers lets the
-form be chosen (`use_experts_implementation`); this one is chosen for the time of a trace.
+implementation be chosen (`use_experts_implementation`); this one is used during a trace.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _linear(module: Any, x: Tensor, kind: str) -> Tensor:
 
 @contextmanager
 def all_experts(model: nn.Module) -> Iterator[None]:
-    """Compute every expert on every token for the duration, where the model's library lets that be chosen."""
+    """Compute every expert on every token inside the context, if the model's library lets that be chosen."""
     library = sys.modules.get("transformers.integrations.moe")
     forms: Any = getattr(library, "ALL_EXPERTS_FUNCTIONS", None)
     configs = {

@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from permgraph.tracing.experts import all_experts
 
-_lock = threading.RLock()  # `torch.export` patches modules of its own while it traces
+_lock = threading.RLock()  # `torch.export` patches its own modules while it traces
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
@@ -25,9 +25,9 @@ if hasattr(os, "register_at_fork"):
 def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     """The exported program of `model` on example inputs.
 
-    A branch that depends on the values of tensors (a mask that is tested for being causal, windows that are padded
-    where some token is global) is taken as on these inputs: the values are then computed apart from the trace. They
-    must not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
+    At a branch that depends on the values of tensors (a check whether a mask is causal, padding for windows with global
+    tokens), the trace takes the side that these inputs take; the values are computed outside of the trace. They must
+    not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
     with _lock, all_experts(model), _without_partial_graphs():
@@ -43,7 +43,7 @@ def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         try:
             with config.patch(fake_tensor_propagate_real_tensors=True):
                 exported = torch.export.export(model, args, kwargs, strict=False)
-        except Exception as other:  # whatever the values lead to, the branch is what prevents the trace
+        except Exception as other:  # whatever fails here, the branch is what prevents the trace
             raise error from other
         if _weights_decide(exported):
             raise
@@ -52,7 +52,7 @@ def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 @contextmanager
 def _without_partial_graphs() -> Iterator[None]:
-    """`torch.export` prints half a graph to stderr where it fails: its module prints nothing meanwhile."""
+    """`torch.export` prints half a graph to stderr if it fails: silence it inside the context."""
     module = vars(torch.export._trace)
     module["print"] = lambda *args, **kwargs: None
     try:

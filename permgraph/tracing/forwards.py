@@ -13,12 +13,12 @@ PREFIX = "model."
 
 
 class Forwards(nn.Module):
-    """Calls methods of a model, each with inputs of its own, and returns the tuple of what they return.
+    """Calls methods of a model, each with its own input, and returns the tuple of their results.
 
     `Forwards(clip, "get_image_features", "get_text_features")(image, ids)` is `(clip.get_image_features(image),
-    clip.get_text_features(ids))`. Each input is a tensor, a tuple of positional or a dict of keyword inputs. A group of
-    it leaves every one of these passes alone. Its state dict is the model's, key for key, so that `derive`, `verify`,
-    `align` and `merge` take it in the model's place; it holds the model and is in its mode.
+    clip.get_text_features(ids))`. Each input is a tensor, a tuple of positional or a dict of keyword inputs. The
+    derived group leaves all of these passes unchanged. The state dict is the model's, key for key, so `derive`,
+    `verify`, `align` and `merge` take it in place of the model; its mode is the model's.
 
     Raises CaptureError for a name that is no method of the model.
     """
@@ -42,11 +42,11 @@ class Forwards(nn.Module):
         return tuple(_call(getattr(self.model, name), given) for name, given in zip(self.methods, inputs, strict=True))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """That of the model."""
+        """The state dict of the model."""
         return self.model.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Into the model."""
+        """Load a state dict into the model."""
         return self.model.load_state_dict(*args, **kwargs)
 
 

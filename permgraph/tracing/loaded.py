@@ -42,26 +42,26 @@ def _is_loaded(given: Any) -> TypeGuard[Loaded]:
 
 
 def module_of(given: nn.Module | Loaded) -> nn.Module:
-    """The model itself. Raises CaptureError for what is neither, as a state dict or the name of a folder."""
+    """The model itself. Raises CaptureError for anything else, such as a state dict or the name of a folder."""
     if isinstance(given, nn.Module):
         return given
     return given.model if _is_loaded(given) else require_plain(given)
 
 
 def state_of(given: nn.Module | Loaded) -> Mapping[str, Tensor]:
-    """The weights: of what was loaded without them, those that it reads on demand; else the model's own."""
+    """The weights: those that are read on demand if the model was loaded without them, else the model's."""
     weights = None if isinstance(given, nn.Module) else getattr(given, "weights", None)
     return weights if isinstance(weights, LazyState) else dict(module_of(given).state_dict())
 
 
 def inputs_of(given: nn.Module | Loaded, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Inputs:
-    """The inputs that were given, else those that the model was loaded with."""
+    """The given inputs, else those that the model was loaded with."""
     own = (as_args(args), dict(kwargs or {}))
     return (given.args, dict(given.kwargs)) if _is_loaded(given) and not any(own) else own
 
 
 def tie_of(given: nn.Module | Loaded, tie: AxisTies | None = None) -> dict[tuple[str, int], tuple[str, int]]:
-    """The ties that were given, else those that the model was loaded with. Raises OptionError for anything else."""
+    """The given ties, else those that the model was loaded with. Raises OptionError if they have the wrong form."""
     found = given.tie if tie is None and _is_loaded(given) else tie if tie is not None else {}
     if not isinstance(found, Mapping):
         raise OptionError(f"tie is a dict {{(parameter, dim): (parameter, dim)}}, not {shortened(repr(found), 80)}")

@@ -14,7 +14,7 @@ from permgraph.tracing.capture import op_name
 from permgraph.tracing.nesting import unwrapped
 
 SAME_IN_EVAL = ("aten.alpha_dropout", "aten.dropout", "aten.feature_alpha_dropout", "aten.feature_dropout")
-"""Operations whose result is their operand where they draw nothing; the trace of one makes a new tensor."""
+"""Operations that return their operand if they draw nothing; in a trace, their result is a new tensor."""
 STATISTICS = ("running_mean", "running_var")
 KEEPS_STATISTICS = {
     "aten.batch_norm": "training",
@@ -28,8 +28,8 @@ KEEPS_STATISTICS = {
 class Writes:
     """The operands that an operation writes to.
 
-    `returned` maps those that are also the result of a number to that number. What becomes of the `other` ones only the
-    operation knows. Of the `known` ones its rule says it.
+    `returned`: operand -> number of the result that it is. `known`: operands whose new value the operation's rule
+    describes. `other`: operands whose new value is unknown.
     """
 
     returned: dict[fx.Node, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Writes:
 
 
 def writes(node: fx.Node) -> Writes:
-    """What an operation writes to, by its schema; a higher-order one may write to all of its operands."""
+    """The operands that an operation writes to, by its schema; a higher-order operation may write to all of them."""
     schema = getattr(node.target, "_schema", None)
     if node.op != "call_function" or schema is None:
         is_opaque = isinstance(node.target, torch._ops.HigherOrderOperator)
@@ -64,7 +64,7 @@ def writes(node: fx.Node) -> Writes:
 
 
 def written_to(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose memory some operation writes to, at any time and through any view: they hold anything."""
+    """The nodes whose memory some operation writes to, at any time and through any view: their values are unknown."""
     base: dict[Any, Any] = {}
 
     def find(node: Any) -> Any:
@@ -83,7 +83,7 @@ def written_to(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _shared(node: fx.Node) -> list[fx.Node]:
-    """The operands that a result may share its memory with, by the schema; all of them where there is none."""
+    """The operands that a result may share its memory with, by the schema; without a schema, all operands."""
     if node.op != "call_function":
         return []
     schema = getattr(node.target, "_schema", None)
@@ -95,7 +95,7 @@ def _shared(node: fx.Node) -> list[fx.Node]:
 
 
 def _storages(node: fx.Node) -> list[tuple[str, int]]:
-    """What identifies the memory of the tensors that the trace made here; it knows aliases that no schema declares."""
+    """Identifiers of the memory of the traced tensors; these also show aliases that no schema declares."""
     found = []
     for value in pytree.tree_leaves(node.meta.get("val")):
         if isinstance(value, Tensor) and value.layout is torch.strided:

@@ -37,7 +37,7 @@ def _name(node: fx.Node) -> str:
 
 @contextmanager
 def levels_left() -> Iterator[None]:
-    """Levels that are entered inside are left, also where an operation fails."""
+    """Leave all levels that were entered inside the context, even if an operation fails."""
     before = _depth()
     try:
         yield
@@ -51,7 +51,7 @@ def _depth() -> int:
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
-    """The tensor of all rows that `vmap` shows one of."""
+    """The tensor with all rows, of which `vmap` shows one."""
     while functorch.is_functorch_wrapped_tensor(tensor):
         tensor = functorch.get_unwrapped(tensor)
     return tensor

@@ -1,4 +1,4 @@
-"""The place of each leaf in what a model takes or returns, also in classes of which PyTorch knows no names."""
+"""The place of each leaf in what a model takes or returns, also in classes that PyTorch knows without field names."""
 
 from __future__ import annotations
 

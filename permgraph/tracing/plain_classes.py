@@ -1,4 +1,4 @@
-"""Dataclasses that a model takes or returns, made known to PyTorch, which traces no others."""
+"""Registers dataclasses that a model takes or returns with PyTorch, which cannot trace unregistered ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 
 def called(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a model returns, with its buffers and inputs left as they are, whatever it writes."""
+    """The result of a model, with its buffers and inputs unchanged, even if it writes to them."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     own = pytree.tree_map_only(Tensor, Tensor.clone, (args, dict(kwargs)))
     with torch.no_grad():
@@ -20,7 +20,7 @@ def called(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 
 def register_classes(value: Any) -> bool:
-    """Register every dataclass in `value` of which PyTorch does not know the fields; whether there was one."""
+    """Register every dataclass in `value` whose fields PyTorch does not know; returns whether there was one."""
     found = False
     for leaf in pytree.tree_leaves(value):
         if is_dataclass(leaf) and not isinstance(leaf, type):

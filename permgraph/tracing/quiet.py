@@ -1,4 +1,4 @@
-"""Silence in one thread: it traces a model without log records and warnings, and other threads keep theirs."""
+"""Silences log records and warnings in one thread, while it traces a model; other threads keep theirs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _is_quiet() -> bool:
 
 
 class _Records(logging.Filter):
-    """Lets the records of all threads pass that are not quiet."""
+    """Passes the records of threads that are not quiet."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _is_quiet()
@@ -28,7 +28,7 @@ class _InQuietThreads(type):
 
 
 class _Warnings(Warning, metaclass=_InQuietThreads):
-    """What every category of warnings is a subclass of in a quiet thread, and none in another."""
+    """Every category of warnings is a subclass of this in a quiet thread, and none in another."""
 
 
 _records = _Records()
@@ -38,8 +38,8 @@ _records = _Records()
 def quiet() -> Iterator[None]:
     """No log records and no warnings from this thread.
 
-    What is put into the loggers and the filters of warnings stays there: it has no effect elsewhere, and taking it out
-    again could meet another thread that reads them.
+    The filters added to loggers and warnings stay there: they have no effect in other threads, and removing them could
+    interfere with a thread that is reading them.
     """
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         if isinstance(logger, logging.Logger) and _records not in logger.filters:

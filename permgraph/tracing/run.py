@@ -61,8 +61,8 @@ def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[A
 class Runner(fx.Interpreter):
     """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside.
 
-    What it draws at random, it draws from `seed`. `current` is the node that ran last, or failed. With `gradients`,
-    outputs can be differentiated by the parameters. Of the parameters `by_rows`, some rows are made at a time.
+    Random operations draw from `seed`. `current` is the node that ran last, or failed. With `gradients`, outputs can be
+    differentiated by the parameters. The parameters in `by_rows` are made a few rows at a time.
     """
 
     def __init__(
@@ -94,8 +94,9 @@ class Runner(fx.Interpreter):
     def steps(self, inputs: Mapping[str, Any]) -> Iterator[tuple[fx.Node, Any]]:
         """Every node with its value, in order; a value is dropped once its last user has run.
 
-        A weight comes before its first user, so that not all of them are made at once; one without users does not. In
-        a program that nests, all come first, for what is made inside `vmap` is made for each of its rows.
+        A weight comes just before its first user, so that not all of them are made at once; a weight without users is
+        skipped. In a program with `vmap` all weights come first, since a tensor made inside `vmap` is made for each
+        row.
         """
         self.inputs, self.env = inputs, {}
         draws = Draws(self.program.device, self.seed)
@@ -150,7 +151,7 @@ class Runner(fx.Interpreter):
         return (value if self.gradients else value.detach()).to(dtype, copy=self.writes)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """One operation; where it names a real dtype, that of this run takes its place."""
+        """One operation; a real dtype in its arguments is replaced by that of this run."""
         if op_name(target) == "aten._assert_tensor_metadata":
             return None
         number = TABLE.get(op_name(target))
@@ -166,16 +167,16 @@ class Runner(fx.Interpreter):
         if self.gradients and op_name(target) in STATISTICS and not args[5]:
             return _normalised(args[:5], args[7])
         value = super().call_function(target, args, kwargs)
-        if isinstance(value, Tensor):  # as nearly always, and a walk through a tree takes longer than many operations
+        if isinstance(value, Tensor):  # the usual case; walking through a tree takes longer than many operations
             return self._in_dtype(value)
         return pytree.tree_map_only(Tensor, self._in_dtype, value)
 
     def _real(self, value: Any) -> Any:
-        """An argument; where it names a real dtype, that of this run."""
+        """An argument; a real dtype is replaced by that of this run."""
         return self.dtype if isinstance(value, torch.dtype) and value in REAL else value
 
     def _in_dtype(self, value: Tensor) -> Tensor:
-        """What is made of no real tensor (`torch.zeros(3)`, a quotient of integers) has torch's default dtype."""
+        """A result computed from no real tensor (`torch.zeros(3)`, a quotient of integers) in the dtype of this run."""
         return value.to(self.dtype) if self.dtype is not None and value.dtype in REAL else value
 
 

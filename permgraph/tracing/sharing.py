@@ -1,4 +1,4 @@
-"""Tensors of a model that are one memory: what is loaded into one is loaded into the other."""
+"""Tensors of a model that share their memory: what is loaded into one is loaded into the other."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from permgraph.errors import CaptureError
 
 
 def one_tensor(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Every key -> the first key of the same tensor: of one object, or of one memory that is read in one way.
+    """Every key -> the first key of the same tensor: the same object, or the same memory with the same strides.
 
-    Raises CaptureError, naming both, where two tensors share a part of their memory, or the whole in another shape or
-    order: no group can move them apart, and none is derived that moves them as one.
+    Raises CaptureError, naming both, if two tensors share only a part of their memory, or all of it in another shape or
+    order: no group can move them separately, and none that moves them together is derived.
     """
     first: dict[Hashable, str] = {}
     names = {key: first.setdefault(_region(tensor), key) for key, tensor in state.items()}
@@ -29,7 +29,7 @@ def one_tensor(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def aliases(constants: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Constant -> the key of the state dict that has its memory. Raises CaptureError where it has a part of it."""
+    """Constant -> the state-dict key that shares its memory. Raises CaptureError if they share only a part of it."""
     keys = {_region(tensor): key for key, tensor in state.items()}
     by_storage = _by_storage(state)
     found = {}
@@ -54,7 +54,7 @@ def _storage(tensor: Tensor) -> int | None:
 
 
 def _region(tensor: Tensor) -> Hashable:
-    """What is equal for two tensors that are one."""
+    """A key that is equal for two tensors that are the same."""
     storage = _storage(tensor)
     if storage is None:
         return id(tensor)
@@ -70,7 +70,7 @@ def _by_storage(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
 
 
 def _overlapping(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Pairs of which some element is one."""
+    """Pairs of tensors that have an element in common."""
     for names in _by_storage(tensors).values():
         for a, b in combinations(names, 2):
             if _meet(tensors[a], tensors[b]):

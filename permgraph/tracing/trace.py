@@ -47,8 +47,8 @@ class Trace:
     """All tensors of a forward pass with their axes, and the relations between them.
 
     `values` by name: state-dict keys for parameters and buffers, node names for the rest. `outputs` are the values
-    of the output leaves, None for one that is not a tensor. `ends` are the names of all tensors that the pass leaves
-    behind: its outputs, and the parameters, buffers and inputs that it writes to.
+    of the output leaves, None for one that is not a tensor. `ends` are the names of all tensors that remain after the
+    pass: its outputs, and the parameters, buffers and inputs that it writes to.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class _Walk:
         return pytree.tree_unflatten(outs, tree)
 
     def _hold_picks(self, node: fx.Node, call: Call, *, is_write: bool) -> None:
-        """Pin the units whose numbers go in where no rule says how they are taken, or that are written to memory."""
+        """Pin the units whose numbers enter an operation without a rule for them, or that are written to memory."""
         if call.source.op == CHECK:
             return
         given = [
@@ -214,7 +214,7 @@ class _Walk:
                 call.pin(out, DATA_ONLY)
 
     def _write(self, call: Call, changed: Writes, outs: Sequence[Value | None]) -> None:
-        """What is written to holds the result from now on, and other views of the same memory a part of it."""
+        """A tensor that is written to has the result from now on, and other views of its memory have a part of it."""
         for operand in changed.other:
             for value in values_in([self.env[operand]]):
                 call.pin(value, "an operation that writes to its arguments")
@@ -239,12 +239,12 @@ class _Walk:
         for out, uniform in zip(call.outs, call.uniform_dims(), strict=True):
             out.uniform = frozenset() if written else uniform
             out.data, out.zero = (None, False) if written else (out.data, out.zero)
-            if written and not call.relations:  # a constant of equal elements, which it will not stay
+            if written and not call.relations:  # a constant whose elements are equal now, and need not stay equal
                 out.largest = Kind.PERMUTATION
         for value in (*call.parts, *call.outs):
             self._keep(value)
         made = {value.name for value in (*call.outs, *call.parts)}
-        if written:  # what is read of memory may be what was written to it through another view
+        if written:  # reading memory may return what was written to it through another view
             shared = [self.env[operand] for operand in node.all_input_nodes if operand in self.written]
             made.update(value.name for value in values_in(shared))
         for relation in call.relations:

@@ -1,4 +1,4 @@
-"""What the walk over a traced graph reads off one node: its results as values, its arguments by name."""
+"""Reads one node of a traced graph: its results as values, its arguments by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAND_IN = 2  # for a size that depends on data
 
 
 def known_integers(tensor: Tensor | None) -> Tensor | None:
-    """The tensor if it is of whole numbers that are known while tracing, else None."""
+    """The tensor if its elements are integers known while tracing, else None."""
     known = tensor is not None and not tensor.is_meta and tensor.dtype == torch.int64
     return tensor if known else None
 
@@ -30,7 +30,7 @@ def uniform_dims_of(tensor: Tensor | None) -> frozenset[int]:
 
 
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, with a stand-in for every size that depends on data; what has one is pinned."""
+    """The shape, with a stand-in for every size that depends on data; a tensor with such a size is pinned."""
     return tuple(size if isinstance(size, int) else STAND_IN for size in tensor.shape)
 
 
@@ -52,14 +52,14 @@ def value_of_result(name: str, example: Any, source: Source) -> Value | None:
 
 
 def largest_kind(example: Tensor) -> Kind:
-    """What the type of its elements allows: whole numbers and truth values are only permuted."""
+    """The largest kind that the dtype allows: integers and booleans are only permuted."""
     return Kind.INVERTIBLE if example.is_floating_point() or example.is_complex() else Kind.PERMUTATION
 
 
 def used_results(
     node: fx.Node, tree: pytree.TreeSpec, outs: Sequence[Value | None], kept: Collection[int]
 ) -> list[bool]:
-    """Of each result that is a tensor, whether something reads it; those that are `kept` are read from memory."""
+    """For each result that is a tensor, whether something reads it; those in `kept` are read from memory."""
     if tree.is_leaf() or tree.num_children != len(outs):
         return [True] * len(outs)
     read = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}

@@ -1,4 +1,4 @@
-"""What training frameworks put around a model: what is refused, and what to give instead."""
+"""Wrappers that training frameworks put around a model: which are refused, and what to give instead."""
 
 from __future__ import annotations
 
