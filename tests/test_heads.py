@@ -170,7 +170,7 @@ VOCABULARIES = {
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
-def test_other_vocabularies_are_refused_for_three_models_with_the_reason(berts, tmp_path, name):
+def test_other_vocabularies_are_refused_where_a_model_is_enlarged(berts, tmp_path, name):
     words, message = VOCABULARIES[name]
     folders.bert(tmp_path / "b", words=words)
     a, b = load(str(berts / "bare")), load(str(tmp_path / "b"))
@@ -180,8 +180,8 @@ def test_other_vocabularies_are_refused_for_three_models_with_the_reason(berts, 
     with pytest.raises(SpecMismatchError, match=message) as caught:
         require_alike(a, b)
     assert "one tokenizer" in str(caught.value)
-    words = ("merge", berts / "bare", tmp_path / "b", berts / "bare", "--out", tmp_path / "out")
-    assert "merge two at a time" in run(*words, code=1).stderr
+    words = ("merge", berts / "bare", tmp_path / "b", "--enlarge", "--out", tmp_path / "out")
+    assert "enlarged with one tokenizer" in run(*words, code=1).stderr
     assert not (tmp_path / "out").exists()
 
 

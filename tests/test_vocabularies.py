@@ -116,20 +116,6 @@ def test_an_image_model_of_folders_with_other_channels(tmp_path: Path) -> None:
     assert load(str(tmp_path / "moved")).config.num_channels == 1
 
 
-REFUSED = {
-    "a base": (("--base", "a"), "task vectors need models of the base's shapes, and vocabulary: .*leave out --base"),
-    "little memory": (("--max-memory", "1GB"), "differ in vocabulary are read as a whole: leave out --max-memory"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_borders_do_not_go_with_is_said(tmp_path: Path, name: str) -> None:
-    words, message = REFUSED[name]
-    a, b = berts(tmp_path)
-    given = [str(tmp_path / word) if word == "a" else word for word in words]
-    require_error(run("merge", a, b, *given, "--out", tmp_path / "out", code=1), message)
-
-
 def test_vocabularies_without_a_token_in_both_are_refused(tmp_path: Path) -> None:
     a, b = folders.bert(tmp_path / "a"), folders.bert(tmp_path / "b", words=tuple(f"x{n}" for n in range(45)))
     (b / "tokenizer_config.json").write_text(

@@ -59,6 +59,18 @@ class LazyState(Mapping[str, Tensor]):
             lambda name, *rows: given[name][slice(*rows)] if name in given else self.rows(name, *rows),
         )
 
+    def only(self, names: Iterable[str]) -> LazyState:
+        """Those of these names."""
+        return self.below("", names)
+
+    def with_(self, other: Mapping[str, Tensor]) -> LazyState:
+        """The same with the tensors of another such state in place of those of their names."""
+        return LazyState(
+            {**self.like, **like(other)},
+            lambda name: other[name] if name in other else self[name],
+            lambda name, *rows: rows_of(other, name, rows) if name in other else self.rows(name, *rows),
+        )
+
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """`state[name][start:stop]`."""
         return self[name][start:stop] if self.part is None else self.part(name, start, stop)

@@ -65,8 +65,9 @@ def align_loaded(
     found = pair.aligned(align_models(models, **options), part_a, part_b)
     read, notes = (None, ()) if options["data"] is None else (options["data"].read, options["data"].notes)
     done = Aligned(
-        (a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None), read=read, notes=notes
-    )
+        (a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None),
+        pair.of_base((a, *base), (part_a, *part_base)), read=read, notes=notes,
+    )  # fmt: skip
     return with_second_head(session, done) if heads.second else done
 
 
@@ -168,7 +169,7 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, T
     done = replace(found, certificate=certificate)
     state = spec.applied(element, b.weights)
     if aligned.borders and b.given is not None:
-        state = dict(state) | aligned.borders.own(b.given.weights, [(spec, element)])
+        state = aligned.borders.own(b.given.weights, state, [(spec, element)])
     stored = partial(is_in_out, b.model, given=None)
     apply = partial(move_along, [(spec, element)], what="weights", is_transposed=stored)
     return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True), apply=apply), state

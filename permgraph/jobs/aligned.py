@@ -14,6 +14,7 @@ from permgraph.jobs.carrying import Carried
 from permgraph.jobs.matching import Matching
 from permgraph.matching.align import Alignment
 from permgraph.matching.borders import Borders
+from permgraph.merging.owners import Owners
 from permgraph.models.borders import FittedPair
 from permgraph.models.heads import Heads
 from permgraph.models.loaded import LoadedModel
@@ -24,10 +25,11 @@ from permgraph.uses.enlarging import Enlarged
 class Aligned:
     """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
 
-    `base`: the same part of the model that both were fine-tuned from, if one was given. `second`: the moved head of the
-    second model, if it is written too. `pair`: at which borders the models were fitted to each other. `read`: how much
-    of the data was read, and `notes`: remarks of its reader. `carried`: B's adapters, moved with it. `apply`: moves
-    tensors along with the whole of B, if only a part of it was matched.
+    `base`: the same part of the model that both were fine-tuned from, if one was given; `base_borders`: where its axes
+    differ from A's. `second`: the moved head of the second model, if it is written too. `pair`: at which borders the
+    models were fitted to each other. `read`: how much of the data was read, and `notes`: remarks of its reader.
+    `carried`: B's adapters, moved with it. `apply`: moves tensors along with the whole of B, if only a part of it was
+    matched.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -38,6 +40,7 @@ class Aligned:
     heads: Heads = field(default_factory=Heads)
     pair: FittedPair | None = None
     base: LoadedModel | None = None
+    base_borders: Borders = field(default_factory=Borders)
     second: SecondHead | None = None
     read: Reading | None = None
     notes: tuple[str, ...] = ()
@@ -54,6 +57,11 @@ class Aligned:
     def borders(self) -> Borders:
         """The axes at which the two models differ without being heads."""
         return Borders() if self.pair is None else self.pair.borders
+
+    @property
+    def owners(self) -> Owners:
+        """Which of the models have the entries of their borders."""
+        return Owners((self.alignment.borders,), self.base_borders)
 
     @property
     def as_written(self) -> LoadedModel:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from permgraph.errors import OptionError
 from permgraph.jobs.session import Progress, Session
+from permgraph.matching.borders import Borders
 from permgraph.models.alike import require_alike
-from permgraph.models.borders import FittedPair, enlarge_loaded, fit_loaded
+from permgraph.models.borders import FittedModels, FittedPair, enlarge_loaded, fit_loaded
 from permgraph.models.devices import device_of
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.loading import load
@@ -35,7 +36,7 @@ def load_all(
         progress("loading", done, len(references))
         models.append(load(reference, model=like, on_demand=on_demand).on(device))
         _ = models[-1].hashes  # now, so that the record cites the bytes that were read
-        for difference in require_alike(models[0], models[-1], fitted=fitted or len(models) > 2):
+        for difference in require_alike(models[0], models[-1], fitted=fitted):
             session.warn(difference)
     progress("loading", len(references), len(references))
     return models
@@ -52,16 +53,37 @@ def load_pair(
 ) -> tuple[FittedPair, list[LoadedModel]]:
     """The models as from `load_all`, the first two fitted to each other if their borders differ.
 
-    With `enlarge` the second may have fewer units and layers. Raises OptionError if more than two models are given and
-    borders or sizes differ.
+    A third model is the base of both. With `enlarge` the second may have fewer units and layers. Raises OptionError for
+    `enlarge` with a base.
     """
     a, b, *others = load_all(session, references, progress, like, on_demand=on_demand, fitted=False)
     if enlarge and (others or on_demand):
         raise OptionError("--enlarge reads two models, whole: leave out --base and --max-memory")
     if enlarge:
         require_one_vocabulary(a, b)
-    pair = enlarge_loaded(a, b) if enlarge else fit_loaded(a, b)
-    a.adapter.require_alike(pair.a.config, pair.b.config)
-    if pair.borders and others:
-        raise OptionError(f"task vectors need models of the base's shapes, and {pair.borders}: leave out --base")
+        pair = enlarge_loaded(a, b)
+    else:
+        found = fit_loaded((a, b), *others)
+        one, two, *others = found.models
+        borders = found.borders or (Borders(),) * len(found.models)
+        pair = FittedPair(one, two, borders[1], found.finish, base_borders=(*borders[2:], Borders())[0])
+    for other in (pair.b, *others):
+        a.adapter.require_alike(pair.a.config, other.config)
     return pair, others
+
+
+def load_fitted(
+    session: Session,
+    references: Sequence[str],
+    progress: Progress,
+    like: str | None = None,
+    *,
+    on_demand: bool = False,
+    with_base: bool = False,
+) -> FittedModels:
+    """The models, fitted to the first if their borders differ; `with_base`: the last is the base of the others."""
+    found = load_all(session, references, progress, like, on_demand=on_demand, fitted=False)
+    fitted = fit_loaded(found[:-1], found[-1]) if with_base else fit_loaded(found)
+    for other in fitted.models[1:]:
+        found[0].adapter.require_alike(fitted.models[0].config, other.config)
+    return fitted

@@ -62,8 +62,8 @@ def curves_of(
         return judge(model)
 
     base = None if aligned.base is None else aligned.base.model
-    how: dict[str, Any] = {"method": method, "data": data, "base": base} | dict(options)
-    plain = barrier(a, b, counted, borders=aligned.alignment.borders, **how)
+    how: dict[str, Any] = {"method": method, "data": data, "base": base, "owners": aligned.owners} | dict(options)
+    plain = barrier(a, b, counted, **how)
     moved = barrier(a, b, counted, alignment=aligned.alignment, **how)
     progress("judging", total, total)
     by = "" if method == "linear" else f", {method}"

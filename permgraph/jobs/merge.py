@@ -71,6 +71,7 @@ def _merged(
             data,
             base=None if aligned.base is None else aligned.base.weights,
             progress=progress,
+            owners=aligned.owners,
         )
         part = merges.at(weight, method, **(asked.options or {}))
         if "batch_norm" in method.split("+") and not running_statistics(merges.calibration.program):

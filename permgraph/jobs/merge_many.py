@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,17 @@ from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import account
 from permgraph.jobs.align import prepare
 from permgraph.jobs.folder import recipe_of, require_room, say_dtypes, storage_of
-from permgraph.jobs.loading import load_all
+from permgraph.jobs.loading import load_fitted
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
+from permgraph.matching.borders import Borders
 from permgraph.matching.groups import select
-from permgraph.matching.many import Placement, place_models
+from permgraph.matching.many import Placement, place_models, with_borders
 from permgraph.merging.many import merged
+from permgraph.merging.owners import Owners
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
 from permgraph.symmetry.elements_report import moved_share
@@ -50,6 +52,19 @@ class Placed:
     elements: Sequence[Placement]
     certificate: Certificate
     base: LoadedModel | None = None
+    owners: Owners = field(default_factory=Owners)
+    finish: Callable[[Path], None] | None = None
+
+    @property
+    def borders_text(self) -> str:
+        """What became of the axes at which a model differs from the first, a line each."""
+        lines = [
+            f"{model.reference} as B: {line}"
+            for model, borders in zip(self.models[1:], self.owners.others, strict=False)
+            for line in str(borders).splitlines()
+        ]
+        shared = "entries that not all models have are the mean of those that have them, at their shares"
+        return "\n".join([*lines, *([shared] if lines else [])])
 
     @property
     def spec(self) -> PermutationSpec:
@@ -72,6 +87,7 @@ def merge_all(
         method=method,
         spec=placed.spec,
         base=None if placed.base is None else placed.base.weights,
+        owners=placed.owners,
         **(asked.options or {}),
     )
     state = placed.heads.into(placed.models[0].weights, part)
@@ -86,6 +102,7 @@ def merge_all(
         "groups": [group.name for group in groups],
         "gains": [gains_of(element, element.gains) for element in placed.elements],
         "heads": str(placed.heads) or None,
+        "borders": placed.borders_text.splitlines(),
         "certificate": asdict(placed.certificate),
         **found.fields,
         "permutations": [element.to_data() for element in placed.elements],
@@ -97,7 +114,12 @@ def merge_all(
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
     what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(shares, references, strict=True))
     session.say(
-        "\n".join(filter(None, (f"{method} merge, {what}", str(placed.heads), str(found), f"written to {out}")))
+        "\n".join(
+            filter(
+                None,
+                (f"{method} merge, {what}", str(placed.heads), placed.borders_text, str(found), f"written to {out}"),
+            )
+        )
     )
     if found.warning:
         session.warn(found.warning)
@@ -107,15 +129,23 @@ def merge_all(
 def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     count = len(asked.models)
     with joined(session, shares=matching.shares) as session, session.progress() as progress:
-        models = load_all(session, asked.references, progress, asked.model, on_demand=matching.max_memory is not None)
+        fitted = load_fitted(
+            session, asked.references, progress, asked.model,
+            on_demand=matching.max_memory is not None, with_base=len(asked.references) > count,
+        )  # fmt: skip
+        models = fitted.models
         require_read(asked, [model.hashes for model in models])
         require_room(Path(str(asked.out)), models[0], asked.dtype)
         parts, heads = common_part(models, matching.heads)
+        borders = fitted.below(parts)
         base, models, parts = next(iter(parts[count:]), None), models[:count], parts[:count]
         known, options = prepare(session, parts, matching, progress)
         elements = place_models(known, **options)
+        elements = with_borders(elements, borders[:count]) if borders else elements
     proofs = [element.certificate for element in elements if element.certificate is not None]
-    return Placed(models, parts, heads, known.states, elements, max(proofs, key=lambda proof: proof.max_error), base)
+    owners = Owners(borders[1:count], (*borders[count:], Borders())[0])
+    worst = max(proofs, key=lambda proof: proof.max_error)
+    return Placed(models, parts, heads, known.states, elements, worst, base, owners, fitted.finish)
 
 
 def _write(
@@ -148,6 +178,7 @@ def _write(
         force=session.force,
         inputs=inputs,
         storage=storage,
+        finish=placed.finish,
     )
 
 

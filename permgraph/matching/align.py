@@ -108,11 +108,13 @@ class Alignment:
         return related(self.spec, a, b)
 
     @property
-    def state_of_b(self) -> dict[str, Tensor]:
+    def state_of_b(self) -> Mapping[str, Tensor]:
         """B's weights, moved, for B's class: with its own borders and, if `heads` is "both", its own head."""
         lost = () if self.heads_b is None else self.kept
-        whole = {n: t for n, t in self.state_dict.items() if n not in lost} | dict(self.heads_b or {})
-        return whole | self.borders.own(self.given_b or {}, self._stages)
+        whole = self.state_dict
+        if lost or self.heads_b:
+            whole = {n: t for n, t in whole.items() if n not in lost} | dict(self.heads_b or {})
+        return self.borders.own(self.given_b or {}, whole, self._stages)
 
     def with_borders(self, borders: Borders, given_b: Mapping[str, Tensor]) -> Alignment:
         """The same with the axes at which B, whose weights are `given_b`, was fitted to A; they must not move."""
@@ -239,14 +241,14 @@ def align(
         "seed": seed, "progress": progress,
         "options": {"mix": mix, "point_weights": point_weights} | options,
     }  # fmt: skip
-    fitted = fit(model_a, model_b, lambda: example_of(model_a, data, args, kwargs))
-    a, b = fitted.a, fitted.b
+    fitted = fit((model_a, model_b), lambda: example_of(model_a, data, args, kwargs))
+    a, b = fitted.models
     if heads != "merge" and differ(*(module_of(model).state_dict() for model in (a, b))):
         found = align_trunks(a, b, data, heads, spec=spec, **asked)
     else:
         found = align_models(Models.of((a, b)), data, spec=spec, **asked)
         found = replace(found, heads_b={}) if heads == "both" else found
-    return found.with_borders(fitted.borders, state_of(model_b)) if fitted.borders else found
+    return found.with_borders(fitted.borders[1], state_of(model_b)) if fitted else found
 
 
 def align_trunks(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.lazy_state import memory_of
+from permgraph.checkpoints.lazy_state import LazyState, each_once, index_of, like, memory_of
 from permgraph.errors import OptionError
 from permgraph.symmetry.spec import PermutationSpec
 
@@ -60,26 +60,22 @@ class Border:
         """How many entries the output has."""
         return len(self.a)
 
+    def leaves(self, length: int, *, of_b: bool) -> bool:
+        """Whether fitting leaves an axis of this length unchanged."""
+        places = self.b if of_b else self.a
+        return not (of_b and self.grey) and torch.equal(places, torch.arange(length))
+
     def fitted(self, tensor: Tensor, dim: int, *, of_b: bool) -> Tensor:
         """A tensor of A or B on the axis of the output, zero where it has no entry."""
         if of_b and self.grey:
             whole = tensor.sum(dim, keepdim=True)
             return whole if self.size == 1 else (whole / self.size).repeat_interleave(self.size, dim)
-        places = (self.b if of_b else self.a).to(tensor.device)
-        if torch.equal(places, torch.arange(tensor.shape[dim], device=places.device)):
+        if self.leaves(tensor.shape[dim], of_b=of_b):
             return tensor
+        places = (self.b if of_b else self.a).to(tensor.device)
         taken = tensor.index_select(dim, places.clamp(min=0))
         absent = (places < 0).view(-1, *[1] * (tensor.dim() - 1 - dim))
         return torch.where(absent, torch.zeros((), dtype=tensor.dtype, device=tensor.device), taken)
-
-    def kept(self, merged: Tensor, a: Tensor, b: Tensor, dim: int) -> Tensor:
-        """A merge in which entries that only one model has are copied from it; `a` and `b` are fitted."""
-        for places, owner in ((self.b, a), (self.a, b)):
-            absent = (places < 0).to(merged.device)
-            if not self.grey and bool(absent.any()):
-                mask = absent.view(-1, *[1] * (merged.dim() - 1 - dim))
-                merged = torch.where(mask, owner.to(merged.dtype), merged)
-        return merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +99,11 @@ class Borders:
                 found.setdefault(name, []).append(f"{border.what}: {border.rule}")
         return {name: "; ".join(dict.fromkeys(rules)) for name, rules in found.items()}
 
+    @property
+    def changes_a(self) -> bool:
+        """Whether A's tensors are fitted too, as with added tokens; then in the same way for all other models."""
+        return any(not one.leaves(one.size_a, of_b=False) for one in self.borders)
+
     def sizes(self, *, of_b: bool) -> dict[int, int]:
         """The lengths that borders have in A or B -> those that they have in the output."""
         return {border.size_b if of_b else border.size_a: border.size for border in self.borders}
@@ -112,28 +113,32 @@ class Borders:
         inner = [replace(one, axes=_below(one.axes, a), axes_b=_below(one.axes_b, b)) for one in self.borders]
         return Borders(tuple(border for border in inner if border.axes))
 
-    def fitted(self, state: State, *, of_b: bool = False) -> dict[str, Tensor]:
-        """The tensors whose axes differ from the output's, fitted; no others."""
-        found: dict[str, Tensor] = {}
-        for border in self.borders:
-            for name, dim in (border.axes_b if of_b else border.axes).items():
-                given = found.get(name, state[name])
-                tensor = border.fitted(given, dim, of_b=of_b)
-                if tensor is not given:
-                    found[name] = tensor
-        return found
+    def fitted(self, state: State, *, of_b: bool = False) -> State:
+        """The tensors whose axes differ from the output's, fitted; no others; computed on demand if `state` is."""
+        known, steps = like(state), {name: self._steps(name, like(state), of_b) for name in self._names(of_b)}
+        first: dict[Any, str] = {}  # what is tied stays tied
+        for name in (name for name, here in steps.items() if here):
+            first.setdefault(memory_of(known[name]), name)
 
-    def kept(self, merged: State, a: Read, b: Read) -> Mapping[str, Tensor]:
-        """A merge with the entries that only one model has copied from it; `a`, `b`: name -> fitted tensor."""
-        result = dict(merged)
-        done: dict[tuple[int, int], Tensor] = {}
-        for border in self.borders:
-            for name, dim in border.axes.items():
-                key = id(result[name]), id(border)  # what is tied stays tied
-                if key not in done:
-                    done[key] = border.kept(result[name], a(name), b(name), dim)
-                result[name] = done[key]
-        return result
+        def make(name: str, given: State = state) -> Tensor:
+            tensor = given[name]
+            for border, dim in steps[name]:
+                tensor = border.fitted(tensor, dim, of_b=of_b)
+            return tensor
+
+        made = {key: make(name, known) for key, name in first.items()}
+        found = {name: made[memory_of(known[name])] for name, here in steps.items() if here}
+        return LazyState(found, make, partial(_rows, state, steps, of_b)) if isinstance(state, LazyState) else found
+
+    def _names(self, of_b: bool) -> list[str]:
+        every = (name for one in self.borders for name in (one.axes_b if of_b else one.axes))
+        return list(dict.fromkeys(every))
+
+    def _steps(self, name: str, known: State, of_b: bool) -> list[tuple[Border, int]]:
+        """The borders at which the axes of a tensor differ from the output's."""
+        here = [(one, (one.axes_b if of_b else one.axes).get(name)) for one in self.borders]
+        at = [(one, dim) for one, dim in here if dim is not None]
+        return [(one, dim) for one, dim in at if not one.leaves(known[name].shape[dim], of_b=of_b)]
 
     def require_unmoved(self, spec: PermutationSpec) -> None:
         """Raise OptionError where a group of the fitted models moves a border."""
@@ -145,22 +150,47 @@ class Borders:
                     "take outputs='fixed', or models with the same"
                 )
 
-    def own(self, state: State, stages: Sequence[Stage]) -> dict[str, Tensor]:
-        """The tensors of B that have a border, moved, on their own axes; in pieces as long as the output's axis."""
+    def own(self, state: State, whole: State, stages: Sequence[Stage]) -> State:
+        """B moved; tensors that have a border are on B's own axes, moved in pieces as long as the output's axis.
+
+        `state`: B's weights. `whole`: the moved weights on the axes of the output.
+        """
+        names = set(self._names(of_b=True))
+        if not names:
+            return whole
+        if isinstance(state, LazyState):
+            return each_once(state, lambda n: self._own(n, state[n], stages) if n in names else whole[n])
         found: dict[str, Tensor] = {}
         done: list[tuple[Any, Tensor]] = []
-        for name in dict.fromkeys(name for border in self.borders for name in border.axes_b):
+        for name in self._names(of_b=True):
             key = memory_of(state[name]), [spec.layouts.get(name) for spec, _ in stages]
             known = next((tensor for before, tensor in done if before == key), None)
             found[name] = self._own(name, state[name], stages) if known is None else known
             done.append((key, found[name]))
-        return found
+        return {**whole, **found}
 
     def _own(self, name: str, tensor: Tensor, stages: Sequence[Stage]) -> Tensor:
         at = [(border, border.axes_b[name]) for border in self.borders if name in border.axes_b]
         for spec, element in stages:
             tensor = _in_pieces(tensor.detach(), at, partial(spec.apply_one, dict(element), name))
         return tensor
+
+
+def _rows(
+    state: State, steps: Mapping[str, Sequence[tuple[Border, int]]], of_b: bool, name: str, start: int, stop: int
+) -> Tensor:
+    """Rows of a fitted tensor; only these rows are read if its rows are all that differs."""
+    if [dim for _, dim in steps[name]] != [0] or steps[name][0][0].grey:
+        tensor = state[name]
+        for border, dim in steps[name]:
+            tensor = border.fitted(tensor, dim, of_b=of_b)
+        return tensor[start:stop]
+    border = steps[name][0][0]
+    places = (border.b if of_b else border.a)[start:stop]
+    known = like(state)[name]
+    found = torch.zeros(len(places), *known.shape[1:], dtype=known.dtype)
+    found[places >= 0] = index_of(state, name, places[places >= 0])
+    return found
 
 
 def _below(axes: Axes, prefix: str) -> Axes:

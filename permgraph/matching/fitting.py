@@ -1,62 +1,77 @@
-"""Gives two models whose borders differ the same shapes."""
+"""Gives models whose borders differ the same shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.checkpoints.lazy_state import LazyState, like
 from permgraph.comparing.batches import Batch, Batches
-from permgraph.errors import OptionError
 from permgraph.matching.borders import Border, Borders, resized
 from permgraph.matching.finding_borders import Differing, borders_in, differing, shapes_of
-from permgraph.matching.vocabularies import Vocabulary, vocabulary_border
+from permgraph.matching.vocabularies import Vocabulary, vocabulary_borders
 from permgraph.tracing.capture import as_args, capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, state_of
 from permgraph.tracing.wrappers import require_plain
 
-Model = TypeVar("Model", bound=nn.Module | Loaded)
-
 
 @dataclass(frozen=True)
 class Fitted:
-    """Models of one shape, the borders at which they differed, and the tokens that A gains."""
+    """Models of one shape; of each its borders with the first, none for the first, and the tokens that it adds."""
 
-    a: Any
-    b: Any
-    borders: Borders
-    added: tuple[str, ...] = ()
+    models: tuple[Any, ...]
+    borders: tuple[Borders, ...]
+    added: tuple[tuple[str, ...], ...]
+
+    def __bool__(self) -> bool:
+        return any(self.borders)
 
 
-def fit(model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, example: Callable[[], Batch]) -> Fitted:
-    """The two models on the axes of the output; unchanged if no border differs.
+def fit(
+    models: Sequence[nn.Module | Loaded], example: Callable[[], Batch], base: nn.Module | Loaded | None = None
+) -> Fitted:
+    """The models on the axes of the output, A's plus added tokens; unchanged if no border differs.
 
-    `example` gives inputs of A, if they are needed. Raises SpecMismatchError for vocabularies that differ in a way that
-    cannot be determined, OptionError for weights that are read on demand.
+    A base comes last and adds no tokens. `example` gives inputs of A, if they are needed. Raises SpecMismatchError for
+    vocabularies that differ in a way that cannot be determined.
     """
-    for model in (model_a, model_b):
+    given = [*models, *([] if base is None else [base])]
+    for model in given:
         require_plain(module_of(model))
-    states = [state_of(model) for model in (model_a, model_b)]
-    found = vocabulary_border(*(_vocabulary(model) for model in (model_a, model_b)))
-    vocabulary, added = found or (None, ())
-    names = _names(states[0], states[1], model_a, model_b)
-    known = set() if vocabulary is None else {(name, dim) for name, dim in vocabulary.axes.items()}
-    shapes = [_shapes(state) for state in states]
-    others = tuple(axis for axis in differing(shapes[0], shapes[1], names) if (axis.name, axis.dim) not in known)
-    borders = (*([] if vocabulary is None else [vocabulary]), *_in_graph(model_a, example, others))
+    tokens = vocabulary_borders(
+        _vocabulary(given[0]), [_vocabulary(model) for model in given[1:]], adding=len(models) - 1
+    )
+    found = [Borders()]
+    for model, border in zip(given[1:], tokens.borders, strict=True):
+        others = _others(given[0], model, border)
+        found.append(Borders((*([] if border is None else [border]), *_in_graph(given[0], example, others))))
+    return Fitted(fitted_models(given, found), tuple(found), ((), *tokens.added))
+
+
+def fitted_models(models: Sequence[Any], borders: Sequence[Borders]) -> tuple[Any, ...]:
+    """The models on the axes of the output, given the borders of each with the first."""
+    own = next((one for one in borders if one.changes_a), Borders())
+    first = _fitted(models[0], own.fitted(state_of(models[0])), own.sizes(of_b=False))
+    return first, *(_fitted_to(models[0], *pair) for pair in list(zip(models, borders, strict=True))[1:])
+
+
+def _fitted_to(first: Any, model: Any, borders: Borders) -> Any:
     if not borders:
-        return Fitted(model_a, model_b, Borders())
-    if any(isinstance(state, LazyState) for state in states):
-        raise OptionError(f"models that differ in {borders[0].what} are read as a whole: leave out --max-memory")
-    given = Borders(borders)
-    computed = _computed(*(module_of(model) for model in (model_a, model_b)))
-    a = _fitted(model_a, given.fitted(states[0]), given.sizes(of_b=False))
-    b = _fitted(model_b, given.fitted(states[1], of_b=True) | computed, given.sizes(of_b=True))
-    return Fitted(a, b, given, added)
+        return model
+    computed = _computed(*(module_of(one) for one in (first, model)))
+    return _fitted(model, borders.fitted(state_of(model), of_b=True), borders.sizes(of_b=True), computed)
+
+
+def _others(model_a: Any, model_b: Any, vocabulary: Border | None) -> tuple[Differing, ...]:
+    """The axes of other lengths but those of tokens."""
+    states = [state_of(model) for model in (model_a, model_b)]
+    known = set() if vocabulary is None else set(vocabulary.axes.items())
+    found = differing(_shapes(states[0]), _shapes(states[1]), _names(states[0], states[1], model_a, model_b))
+    return tuple(axis for axis in found if (axis.name, axis.dim) not in known)
 
 
 def example_of(model: nn.Module | Loaded, data: Any, args: Any, kwargs: Mapping[str, Any] | None) -> Batch:
@@ -71,11 +86,16 @@ def _in_graph(
     return borders_in(capture(module_of(model), *example()), others) if others else ()
 
 
-def _fitted(model: Any, tensors: Mapping[str, Tensor], sizes: Mapping[int, int]) -> Any:
-    if not tensors:
+def _fitted(
+    model: Any, tensors: Mapping[str, Tensor], sizes: Mapping[int, int], computed: Mapping[str, Tensor] | None = None
+) -> Any:
+    if not tensors and not computed:
         return model
-    module = resized(module_of(model), tensors, sizes)
-    return module if isinstance(model, nn.Module) else replace(model, model=module)
+    module = resized(module_of(model), {**like(tensors), **(computed or {})}, sizes)
+    if isinstance(model, nn.Module):
+        return module
+    state = state_of(model)
+    return replace(model, model=module, **({"lazy": state.with_(tensors)} if isinstance(state, LazyState) else {}))
 
 
 def _computed(a: nn.Module, b: nn.Module) -> dict[str, Tensor]:
@@ -86,7 +106,8 @@ def _computed(a: nn.Module, b: nn.Module) -> dict[str, Tensor]:
         other = mine.get(name.removeprefix(_prefix(b)))
         if other is not None and other.dim() == buffer.dim() and other.shape != buffer.shape:
             both = tuple(slice(min(sizes)) for sizes in zip(other.shape, buffer.shape, strict=True))
-            if name not in b.state_dict() and torch.equal(other[both], buffer[both]):
+            known = name not in b.state_dict() and not buffer.is_meta
+            if known and torch.equal(other[both], buffer[both]):
                 found[name] = other
     return found
 
@@ -97,7 +118,7 @@ def _vocabulary(model: Any) -> Vocabulary | None:
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return shapes_of(state.like if isinstance(state, LazyState) else state)
+    return shapes_of(like(state))
 
 
 def _names(a: Mapping[str, Any], b: Mapping[str, Any], model_a: Any, model_b: Any) -> dict[str, str]:

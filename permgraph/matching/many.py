@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from permgraph.comparing.batches import Progress
+from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.models import Models
+from permgraph.matching.borders import Borders
+from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.gains import Gain
 from permgraph.matching.pipeline import match_models
 from permgraph.symmetry.permutations import Permutations
@@ -28,6 +30,8 @@ class Placement(Permutations):
         certificate: the proof that the element leaves its model's function unchanged; None for the first model, which
             does not move.
         method: the name of the matcher.
+        borders: axes at which its model differs from the first without being a head, as rows of tokens; what
+            `merge_many` makes of them.
 
     """
 
@@ -35,6 +39,7 @@ class Placement(Permutations):
     gains: Mapping[str, Gain] = field(repr=False, default_factory=dict)
     certificate: Certificate | None = None
     method: str = ""
+    borders: Borders = field(default_factory=Borders, repr=False)
 
 
 def match_many(
@@ -73,9 +78,11 @@ def match_many(
         VerificationError: an element would change its model's function; nothing is returned.
 
     """
-    return place_models(
-        Models.of(models),
-        data,
+    batches = None if data is None else Batches.of(data)
+    fitted = fit(models, lambda: example_of(models[0], batches, args, kwargs))
+    found = place_models(
+        Models.of(fitted.models),
+        batches,
         args=args,
         kwargs=kwargs,
         spec=spec,
@@ -87,6 +94,14 @@ def match_many(
         progress=progress,
         options={"mix": mix, "point_weights": point_weights} | options,
     )
+    return with_borders(found, fitted.borders)
+
+
+def with_borders(placements: Sequence[Placement], borders: Sequence[Borders]) -> tuple[Placement, ...]:
+    """The same with the axes at which each model was fitted to the first; they must not move."""
+    for own in borders:
+        own.require_unmoved(placements[0].spec)
+    return tuple(replace(one, borders=own) for one, own in zip(placements, borders, strict=True))
 
 
 def place_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> tuple[Placement, ...]:

@@ -7,10 +7,11 @@ taken with their rows and added to A's; the other pieces of B's tokenizer are le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
 from permgraph.matching.borders import Axes, Border
@@ -40,13 +41,54 @@ class Vocabulary:
     files: object = None
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Where the rows of two token tables or more are on one axis, a border for each table but A's.
+
+    Attributes:
+        borders: one for each other model, None where its rows are A's.
+        added: for each other model, the tokens that the axis has from it: they follow A's own, model after model.
+
+    """
+
+    borders: tuple[Border | None, ...]
+    added: tuple[tuple[str, ...], ...]
+
+
 def vocabulary_border(a: Vocabulary | None, b: Vocabulary | None) -> tuple[Border, tuple[str, ...]] | None:
     """The border of two token tables, and the tokens that are added to A's; None if all rows mean the same.
 
     Two models without tokenizers and with the same number of rows are assumed to have the same tokens. Raises
     SpecMismatchError if a tokenizer is missing, or no token is in both.
     """
-    if a is None or b is None or (a.rows == b.rows and a.files is not None and a.files == b.files):
+    found = vocabulary_borders(a, [b])
+    border = found.borders[0]
+    return None if border is None else (border, found.added[0])
+
+
+def vocabulary_borders(a: Vocabulary | None, others: Sequence[Vocabulary | None], adding: int | None = None) -> Tokens:
+    """The borders of one token table with others, on one axis, to which the first `adding` add tokens; all by default.
+
+    Raises what `vocabulary_border` does.
+    """
+    read = [None if b is None else _tokens(a, b) for b in others]
+    mine = next((pair[0] for pair in read if pair is not None), None)
+    if a is None or mine is None:
+        return Tokens((None,) * len(others), ((),) * len(others))
+    added, known = [], set(mine)
+    for number, (b, pair) in enumerate(zip(others, read, strict=True)):
+        here = () if b is None or pair is None or (adding is not None and number >= adding) else b.added()
+        new = {token: pair[1][token] for token in here if pair and token in pair[1] and token not in known}
+        added.append(tuple(sorted(new, key=new.__getitem__)))
+        known |= new.keys()
+    axis = _Axis(a, mine, tuple(token for tokens in added for token in tokens))
+    borders = [None if b is None else _border(axis, b, pair) for b, pair in zip(others, read, strict=True)]
+    return Tokens(tuple(borders), tuple(added))
+
+
+def _tokens(a: Vocabulary | None, b: Vocabulary) -> tuple[Mapping[str, int], Mapping[str, int]] | None:
+    """The tokens of both that have a row; None where all rows mean the same."""
+    if a is None or (a.rows == b.rows and a.files is not None and a.files == b.files):
         return None
     mine, theirs = a.tokens(), b.tokens()
     if mine is None or theirs is None:
@@ -55,7 +97,8 @@ def vocabulary_border(a: Vocabulary | None, b: Vocabulary | None) -> tuple[Borde
         raise _unknown(a, b, [one.name for one, found in ((a, mine), (b, theirs)) if found is None])
     if a.rows == b.rows and mine == theirs:
         return None
-    return _border(a, b, mine, theirs)
+    found = [{t: row for t, row in tokens.items() if row < one.rows} for one, tokens in ((a, mine), (b, theirs))]
+    return found[0], found[1]
 
 
 def differing_tokens(a: Mapping[str, int], b: Mapping[str, int]) -> str:
@@ -75,33 +118,56 @@ def _unknown(a: Vocabulary, b: Vocabulary, lacking: list[str]) -> SpecMismatchEr
     )
 
 
-def _border(
-    a: Vocabulary, b: Vocabulary, mine: Mapping[str, int], theirs: Mapping[str, int]
-) -> tuple[Border, tuple[str, ...]]:
-    mine = {token: row for token, row in mine.items() if row < a.rows}
-    theirs = {token: row for token, row in theirs.items() if row < b.rows}
-    shared = [token for token in mine if token in theirs]
+@dataclass(frozen=True)
+class _Axis:
+    """A's rows, then the tokens that others add: behind A's last token, in the place of its padding."""
+
+    a: Vocabulary
+    mine: Mapping[str, int]
+    added: tuple[str, ...]
+
+    @property
+    def first(self) -> int:
+        """The place of the first token that is added."""
+        return max(self.mine.values()) + 1
+
+    @property
+    def size(self) -> int:
+        return max(self.a.rows, self.first + len(self.added))
+
+    def of_a(self) -> Tensor:
+        places = torch.arange(self.size)
+        places[self.a.rows :] = -1
+        places[self.first : self.first + len(self.added)] = -1
+        return places
+
+    def of(self, tokens: Mapping[str, int] | None) -> Tensor:
+        """The rows of another table; of one whose rows are A's, where it has none of the tokens that are added."""
+        if tokens is None:
+            return self.of_a()
+        places = torch.full((self.size,), -1)
+        for token, place in (*self.mine.items(), *zip(self.added, range(self.first, self.size), strict=False)):
+            places[place] = tokens.get(token, -1)
+        return places
+
+
+def _border(axis: _Axis, b: Vocabulary, pair: tuple[Mapping[str, int], Mapping[str, int]] | None) -> Border | None:
+    if pair is None and not axis.added:
+        return None
+    from_a, from_b = axis.of_a(), axis.of(None if pair is None else pair[1])
+    shared = int(((from_a >= 0) & (from_b >= 0)).sum())
     if not shared:
         raise SpecMismatchError(
-            f"the vocabularies of {a.name} and {b.name} share no token. Merge models with one tokenizer."
+            f"the vocabularies of {axis.a.name} and {b.name} share no token. Merge models with one tokenizer."
         )
-    new = [token for token in b.added() if token in theirs and token not in mine]
-    added = tuple(sorted(new, key=theirs.__getitem__))
-    first = max(mine.values()) + 1
-    size = max(a.rows, first + len(added))
-    from_a, from_b = torch.arange(size), torch.full((size,), -1)
-    from_a[a.rows :] = -1
-    from_b[[mine[token] for token in shared]] = torch.tensor([theirs[token] for token in shared])
-    for place, token in enumerate(added, first):
-        from_a[place], from_b[place] = -1, theirs[token]
-    kept = int((from_b < 0).sum())
-    left = len(theirs) - len(shared) - len(added)
+    taken, kept = int(((from_a < 0) & (from_b >= 0)).sum()), int(((from_a >= 0) & (from_b < 0)).sum())
+    left = 0 if pair is None else len(pair[1]) - shared - taken
     rule = ", ".join(
         [
-            f"tokens of both merged ({len(shared)})",
+            f"tokens of both merged ({shared})",
             *([f"rows of A alone kept ({kept})"] if kept else []),
-            *([f"tokens added to B's tokenizer taken ({len(added)})"] if added else []),
+            *([f"tokens added to B's tokenizer taken ({taken})"] if taken else []),
             *([f"others of B, which A's tokenizer never writes, left out ({left})"] if left else []),
         ]
     )
-    return Border("vocabulary", rule, a.axes(), b.axes(), from_a, from_b, a.rows, b.rows), added
+    return Border("vocabulary", rule, axis.a.axes(), b.axes(), from_a, from_b, axis.a.rows, b.rows)

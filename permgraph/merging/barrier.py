@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
-from permgraph.matching.borders import Borders
 from permgraph.merging.merge import Merges
+from permgraph.merging.owners import Owners
 from permgraph.requirements import unusable
 from permgraph.tracing.loaded import Loaded, module_of
 
@@ -72,8 +72,8 @@ def barrier(
     weights: int | Sequence[float] = POINTS,
     method: str = "linear",
     data: Iterable[Any] | None = None,
-    base: nn.Module | Mapping[str, Tensor] | None = None,
-    borders: Borders | None = None,
+    base: nn.Module | Loaded | Mapping[str, Tensor] | None = None,
+    owners: Owners | None = None,
     **options: Any,
 ) -> Barrier:
     """The loss of every merge between B' and A, for any loss.
@@ -87,7 +87,7 @@ def barrier(
         method: how the points between are merged, as in `merge`.
         data: calibration batches, for the methods that need them.
         base: as in `merge`.
-        borders: of models that were fitted to each other; those of the alignment by default.
+        owners: who has what of models that were fitted to each other; by the alignment's borders by default.
         options: the method's own, by name.
 
     Returns:
@@ -99,7 +99,7 @@ def barrier(
 
     """
     shares = _shares(weights)
-    merges = Merges(model_a, model_b, alignment, data, base=base, borders=borders)
+    merges = Merges(model_a, model_b, alignment, data, base=base, owners=owners)
     ends = module_of(model_b), module_of(model_a)
     found: list[tuple[float, ...]] = []
     for share in shares:

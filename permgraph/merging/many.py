@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from permgraph.checkpoints.lazy_state import each_once, like
 from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError
+from permgraph.matching.borders import Borders
+from permgraph.matching.fitting import fitted_models
 from permgraph.matching.many import Placement
+from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import checked
@@ -25,13 +28,14 @@ def merge_many(
     weights: Sequence[float] | None = None,
     method: str = "linear",
     spec: PermutationSpec | None = None,
-    base: nn.Module | Mapping[str, Tensor] | None = None,
+    base: nn.Module | Loaded | Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
     """Σ weight_m · P_m θ_m as a new state dict, for permutations from `match_many` (or any others, with `spec`).
 
     Computed in float32 or wider, one entry at a time, and returned in the first model's dtypes; what is not floating
-    point is the first model's. Tied weights stay tied.
+    point is the first model's. Tied weights stay tied. Rows of tokens, channels and positions that only some models
+    have are the mean of those, at their shares.
 
     Args:
         models: two or more of one architecture; none is changed.
@@ -52,8 +56,13 @@ def merge_many(
         PluginError: an installed merge method cannot be loaded, or does not return what it should.
 
     """
-    states = Models.of(models).states
-    return dict(merged(states, permutations, weights=weights, method=method, spec=spec, base=base, **options))
+    borders = [one.borders if isinstance(one, Placement) else Borders() for one in permutations]
+    fitted = fitted_models(models, borders) if any(borders) and len(borders) == len(models) else models
+    states = Models.of(fitted).states
+    owners, base = with_base(Owners(borders[1:]), models, base)
+    return dict(
+        merged(states, permutations, weights=weights, method=method, spec=spec, base=base, owners=owners, **options)
+    )
 
 
 def merged(
@@ -64,6 +73,7 @@ def merged(
     method: str = "linear",
     spec: PermutationSpec | None = None,
     base: nn.Module | Mapping[str, Tensor] | None = None,
+    owners: Owners | None = None,
     **options: Any,
 ) -> Mapping[str, Tensor]:
     """`merge_many` of state dicts; of those that are read on demand, each tensor is merged when it is asked for."""
@@ -79,7 +89,8 @@ def merged(
 
     def one(name: str) -> Tensor:
         moved = [known.apply_one(own, name, state[name]) for own, state in zip(tables, states, strict=True)]
-        return merge(name, moved, shares)
+        found = merge(name, moved, shares)
+        return found if owners is None else owners.completed(name, found, moved, shares)
 
     return each_once(states[0], one)
 

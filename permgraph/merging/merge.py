@@ -16,8 +16,8 @@ from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.matching.align import Alignment
-from permgraph.matching.borders import Borders
 from permgraph.merging.least_squares import merge_layers
+from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.merging.tensors import TensorMerge
@@ -79,7 +79,7 @@ def merge(
     method: str = "linear",
     data: Iterable[Any] | None = None,
     spec: PermutationSpec | None = None,
-    base: nn.Module | Mapping[str, Tensor] | None = None,
+    base: nn.Module | Loaded | Mapping[str, Tensor] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
@@ -97,7 +97,8 @@ def merge(
             of an installed merge method: see `permgraph.merging.registry`.
         data: calibration batches, as for `align`, for every method but "linear" and "slerp". Read more than once.
         spec: the groups that a mapping names, where there is no alignment.
-        base: the model, or its state dict, that A was fine-tuned from, for methods that merge differences to it.
+        base: the model, or its state dict, that A was fine-tuned from, for methods that merge differences to it. What
+            `load` returned may have other tokens, channels and positions.
         progress: called as progress(stage, done, total).
         options: the method's own, by name.
 
@@ -132,16 +133,17 @@ class Merges:
         alignment: Alignment | None = None,
         data: Iterable[Any] | None = None,
         spec: PermutationSpec | None = None,
-        base: nn.Module | Mapping[str, Tensor] | None = None,
+        base: nn.Module | Loaded | Mapping[str, Tensor] | None = None,
         progress: Progress | None = None,
-        borders: Borders | None = None,
+        owners: Owners | None = None,
     ) -> None:
         self.models = _models((model_a, model_b), alignment)
         if alignment is not None and alignment.spec.kinds == "all":
             self.models = alignment.models  # with their norms folded
         self.alignment, self.spec, self.progress = alignment, spec, progress
-        self.data, self.base = data, base
-        self.borders = borders or (Borders() if alignment is None else alignment.borders)
+        known = owners or Owners(() if alignment is None else (alignment.borders,))
+        self.owners, self.base = with_base(known, (model_a, model_b), base)
+        self.data = data
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -164,21 +166,25 @@ class Merges:
         part = partial(self._rows, method=one, shares=shares) if alone else None
         merged = each_once(state, lambda name: self._tensor(name, one, shares), part)
         if not steps.needs_data:
-            return self._with_borders(merged)
+            return self._with_borders(merged, shares)
         first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
         result = {name: merged[name] for name in first.values()}
         if layers:
             result |= merge_layers(layers.function, self.calibration, shares)
         for name in steps.corrections:
             result |= correction[name].function(self.calibration, result, shares)
-        return self._with_borders({name: result[first[memory_of(tensor)]] for name, tensor in state.items()})
+        return self._with_borders({name: result[first[memory_of(tensor)]] for name, tensor in state.items()}, shares)
 
-    def _with_borders(self, merged: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The same, in which the rows and channels that only one model has are its own."""
-        if not self.borders:
-            return merged
-        b = self.models.states[1].__getitem__ if self.alignment is None else self.alignment.moved
-        return self.borders.kept(merged, self.models.states[0].__getitem__, b)
+    def _with_borders(self, merged: Mapping[str, Tensor], shares: Shares) -> Mapping[str, Tensor]:
+        """The same, in which the rows and channels that not both models have are those of the one that has them."""
+        a, b = self.models.states
+        moved = b.__getitem__ if self.alignment is None else self.alignment.moved
+
+        def completed(name: str) -> Tensor:
+            share = shares.of(name)
+            return self.owners.completed(name, merged[name], (a[name], moved(name)), (share, 1 - share))
+
+        return self.owners.into(merged, completed)
 
     def _tensor(self, name: str, method: TensorMerge, shares: Shares) -> Tensor:
         a, b = (state[name] for state in self.models.states)

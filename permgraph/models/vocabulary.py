@@ -56,8 +56,8 @@ def require_one_vocabulary(a: LoadedModel, b: LoadedModel) -> None:
         return
     mine, theirs = ((tokens_in(model.folder) or {}) for model in (a, b))
     raise SpecMismatchError(
-        f"the vocabularies of {a.reference} and {b.reference} differ in {differing_tokens(mine, theirs)}. Two models "
-        "are merged by token, and more need one tokenizer: merge two at a time, or merge models with one tokenizer."
+        f"the vocabularies of {a.reference} and {b.reference} differ in {differing_tokens(mine, theirs)}, and a model "
+        "is enlarged with one tokenizer: give models with one, or of the same sizes, whose tokens are matched by name."
     )
 
 

@@ -13,11 +13,12 @@ from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.errors import VerificationError
 from permgraph.matching.align import Alignment, alignment_of
+from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.match import Task
 from permgraph.matching.pipeline import Matched, match_models
 from permgraph.symmetry.permutations import Permutations
 from permgraph.tracing.capture import as_args
-from permgraph.tracing.loaded import Loaded
+from permgraph.tracing.loaded import Loaded, state_of
 from permgraph.tracing.run import one_sample
 from permgraph.uses.canonical.form import rounding
 from permgraph.uses.comparison import report
@@ -108,7 +109,8 @@ def compare(
 
     Args:
         model_a: the reference, in eval mode; or what `load` returned.
-        model_b: a model of the same architecture; neither is changed.
+        model_b: a model of the same architecture, at whose border tokens, channels and positions may differ; neither is
+            changed.
         data: batches, if units are to be matched by activations; by weights without.
         args: example inputs, as for `align`.
         kwargs: example keyword inputs.
@@ -126,7 +128,12 @@ def compare(
 
     """
     asked = {"args": args, "kwargs": kwargs, "kinds": kinds, "outputs": outputs, "seed": seed, "progress": progress}
-    return compare_models(Models.of((model_a, model_b)), data, **asked)
+    batches = None if data is None else Batches.of(data)
+    fitted = fit((model_a, model_b), lambda: example_of(model_a, batches, args, kwargs))
+    found = compare_models(Models.of(fitted.models), batches, **asked)
+    if not fitted:
+        return found
+    return replace(found, alignment=found.alignment.with_borders(fitted.borders[1], state_of(model_b)))
 
 
 def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Comparison:

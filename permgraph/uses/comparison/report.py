@@ -40,6 +40,7 @@ def evidence(comparison: Comparison) -> tuple[str, ...]:
         + ("." if comparison.chance is None else f"; weights without relation reach {comparison.chance:.4f}."),
         f"p = {comparison.p_value:.3g}: so often a random permutation of units leaves B as close to A as it stands.",
         f"{share:.1%} of the units move, in groups of the kinds {', '.join(names) or 'none'}; {found.certificate}.",
+        *str(found.borders).splitlines(),
     )
 
 
