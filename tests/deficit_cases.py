@@ -132,9 +132,9 @@ class Convolutions(nn.Module):
 class Recurrent(nn.Module):
     """A recurrent layer and a head."""
 
-    def __init__(self, kind: Callable[..., nn.Module]) -> None:
+    def __init__(self, kind: Callable[..., nn.Module], **options: Any) -> None:
         super().__init__()
-        self.layer, self.head = kind(3, 3, batch_first=True), nn.Linear(3, 2)
+        self.layer, self.head = kind(3, 3, batch_first=True, **options), nn.Linear(3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(x)[0])
@@ -222,6 +222,7 @@ DEFICIT_CASES = (
     DeficitCase("convolutions", lambda: Convolutions(nn.ReLU()), (2, 8)),
     DeficitCase("group norm", lambda: Convolutions(nn.GroupNorm(2, 4), nn.Tanh()), (2, 8)),
     DeficitCase("rnn", lambda: Recurrent(nn.RNN), (4, 3)),
+    DeficitCase("rnn with relu", lambda: Recurrent(nn.RNN, nonlinearity="relu"), (4, 3)),
     DeficitCase("lstm", lambda: Recurrent(nn.LSTM), (4, 3)),
     DeficitCase("gru", lambda: Recurrent(nn.GRU), (4, 3), 6, "two biases of one sum, in two of three gates"),
     DeficitCase("cosine", Compared, (8,), 2, "one scale for all units of each side"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from deficit_cases import turned
+from deficit_cases import Recurrent, turned
 from torch import Tensor, nn
 
 from permgraph.symmetry.permutations import Permutations
@@ -42,6 +42,20 @@ class WrittenOutNorm(nn.Module):
         h = self.a(x)
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)
         return self.b(h if self.weight is None else self.weight * h)
+
+
+class Stepped(nn.Module):
+    """A recurrent cell with ReLU, step by step, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.RNNCell(3, 3, nonlinearity="relu"), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for step in range(x.shape[1]):
+            state = self.cell(x[:, step], state)
+        return self.head(state)
 
 
 class Block(nn.Module):
@@ -98,11 +112,14 @@ class FusedRotary(nn.Module):
 
 HEADS = frozenset({("permutation", 2, 1), ("invertible", 4, 2), ("scaled", 12, 1)})
 X = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+TIME = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SEQUENCE = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 KIND_CASES = (
     KindCase("relu", mlp(nn.ReLU()), (X,), frozenset({("scaled", 8, 1)}), 8),
     KindCase("tanh", mlp(nn.Tanh()), (X,), frozenset({("signed", 8, 1)}), 0),
+    KindCase("rnn", lambda: Recurrent(nn.RNN), (TIME,), frozenset({("signed", 3, 1)}), 0),
+    KindCase("relu rnn cell", Stepped, (TIME,), frozenset({("scaled", 3, 1)}), 3),
     KindCase("gelu", mlp(nn.GELU()), (X,), frozenset({("permutation", 8, 1)}), 0),
     KindCase("linear", mlp(nn.Identity()), (X,), frozenset({("invertible", 8, 1)}), 64),
     KindCase("rms norm", lambda: WrittenOutNorm(weight=False), (X,), frozenset({("orthogonal", 8, 1)}), 28),

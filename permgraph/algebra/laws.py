@@ -25,7 +25,7 @@ class Law:
     Attributes:
         terms: positions of operands, one tuple for each product.
         inverse: operands that divide.
-        within: bounds on the change of basis of single operands, by position.
+        within: bounds on the change of basis of single operands or results, by position.
         affine: a constant that is not 0 is added.
         even: the signs of an operand do not reach the result.
         power: the result is |x|^power with the sign of x, if `even` is false and signs may change at all.

@@ -24,7 +24,7 @@ def formula(instance: Instance, results: Sequence[Place], resolution: Resolution
     result = instance.operands[instance.cells.index(results[0])]
     laws = (instance.relation.laws.get(name) for name, _ in result)
     law = next((law for law in laws if law is not None and _is_sum(law)), None)
-    if law is None:
+    if law is None or is_bent(instance, instance.cells.index(results[0])):
         return None
     given = [k for k, place in enumerate(instance.cells) if place not in results]
     if not law.terms:
@@ -36,7 +36,7 @@ def formula(instance: Instance, results: Sequence[Place], resolution: Resolution
 
 
 def is_bent(instance: Instance, k: int) -> bool:
-    """Whether the result is not linear in an entry, for example because the entry is normalised."""
+    """Whether the result is not linear in an entry, or is not linear itself: one of the two is normalised or bent."""
     place, linear = instance.places[k], (Kind.INVERTIBLE, Kind.MONOMIAL)
     laws = instance.relation.laws.values()
     return any(place in law.inverse or law.within.get(place, Kind.INVERTIBLE) not in linear for law in laws)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from permgraph.algebra.laws import Law
+from collections.abc import Iterable
+
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.laws import LINEAR, Law
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import DRAWS, Call, rule
 from permgraph.rules.segments import join, slice_of
 
 GATES = {"aten.lstm": 4, "aten.gru": 3, "aten.rnn_tanh": 1, "aten.rnn_relu": 1}
+BENDS = {"aten.rnn_tanh": Kind.SIGNED, "aten.rnn_relu": Kind.SCALED}
 PINS = {"q": "the gates of a recurrent layer", "t": "time steps have an order"}
 
 
@@ -33,6 +37,8 @@ def recurrent(call: Call) -> None:
         for number in range(layer * directions, (layer + 1) * directions):
             outs.append(call.part((*x.shape[:-1], width)))
             before = [slice_of(call, state, 0, number, 1) for state in states]
+            for part, state in zip(before, states, strict=True):
+                part.zero = state.zero
             after = [call.part(state.shape) for state in before]
             _direction(call, x, weights[number], before, [outs[-1], *after])
             for final, value in zip(finals, after, strict=True):
@@ -51,7 +57,9 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
     lead = f"{batch} t" if call["batch_first"] else f"t {batch}"
     projected = len(weights) % 2 == 1
     last = call.part(after[0].shape)  # the outputs of the step before, on which U acts
-    call.relate("... -> ...", after[0], last)
+    call.relate("... -> ...", after[0], last, law=LINEAR)
+    start = 2 + len(weights)
+    told = (start + k for k, state in enumerate(before) if not state.zero)
     y = "p" if projected else "h"
     gated = ["(q h) i", "(q h) r", "(q h)", "(q h)"][: 4 if call["has_biases"] else 2] + ["p h"] * projected
     states = [f"one {batch} {y}", f"one {batch} h"][: len(before)]
@@ -60,10 +68,23 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
         *(x, last, *weights, *before, *after),
         sizes={"q": GATES[call.source.op]},
         pin=PINS,
-        law={"i": Law(((0, 2),))},
+        law=_laws(call.source.op, w=2, sums=[*range(2, start), *told], result=start + len(before), read=True),
     )
     if call["has_biases"] and call.source.op != "aten.gru":  # which multiplies one of its two biases by a gate
         call.relations[-1].twins[4] = 5
+
+
+def _laws(op: str, *, w: int, sums: Iterable[int], result: int, read: bool) -> dict[str, Law]:
+    """The laws of the inputs and, where there are no gates, of the units in f(W x + U h).
+
+    `w` is the position of W, which U follows; `sums` those of what has a row for each unit; `result` that of the first
+    result; `read`: whether U reads a state that is not 0.
+    """
+    laws = {"i": Law(((0, w),))}
+    if op in BENDS:
+        laws["r"] = Law(((1, w + 1),)) if read else Law(loose=True)
+        laws["h"] = Law(tuple((k,) for k in sums), within={result: BENDS[op]})
+    return laws
 
 
 @rule("aten.lstm_cell", "aten.gru_cell", "aten.rnn_tanh_cell", "aten.rnn_relu_cell")
@@ -72,12 +93,13 @@ def cell(call: Call) -> None:
     h, *memory = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
     biases = [value for value in (call["b_ih"], call["b_hh"]) if value is not None]
     operands = ["... i", "... r", *["... h"] * len(memory), "(q h) i", "(q h) r", *["(q h)"] * len(biases)]
+    kind = call.source.op.removesuffix("_cell")
     call.relate(
         f"{', '.join(operands)} -> {', '.join(['... h'] * len(call.outs))}",
         *(call["input"], h, *memory, call["w_ih"], call["w_hh"], *biases, *call.outs),
-        sizes={"q": GATES[call.source.op.removesuffix("_cell")]},
+        sizes={"q": GATES[kind]},
         pin=PINS,
-        law={"i": Law(((0, 2 + len(memory)),))},
+        law=_laws(kind, w=2 + len(memory), sums=range(2, len(operands)), result=len(operands), read=not h.zero),
     )
     if len(biases) == 2 and call.source.op != "aten.gru_cell":
         call.relations[-1].twins[4 + len(memory)] = 5 + len(memory)
