@@ -15,6 +15,16 @@ import permgraph as pg
 from permgraph.learning.objective import divergence
 
 
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.outer = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)
+        self.outer.weight = self.inner.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(torch.relu(self.norm(self.inner(x))))
+
+
 def test_heal_comes_nearboth_parents() -> None:
     torch.manual_seed(0)
     a, b = (spread(Block(affine=True), seed) for seed in (1, 2))
@@ -35,15 +45,6 @@ def test_heal_comes_nearboth_parents() -> None:
 
 
 def test_heal_keeps_ties_dtypes_and_buffers() -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.norm, self.outer = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)
-            self.outer.weight = self.inner.weight
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.outer(torch.relu(self.norm(self.inner(x))))
-
     a, b = (spread(Tied(), seed).bfloat16() for seed in (1, 2))
     merged = pg.merge(a, b)
     healed = pg.heal(merged, a, b, [torch.randn(8, 6).bfloat16()], steps=2)
@@ -52,6 +53,15 @@ def test_heal_keeps_ties_dtypes_and_buffers() -> None:
     assert not torch.equal(healed["inner.weight"], merged["inner.weight"])
     for name in ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
         assert torch.equal(healed[name], merged[name])
+
+
+def test_heal_learns_weights_apart_that_a_merge_untied() -> None:
+    a, b = (spread(Tied(), seed) for seed in (1, 2))
+    merged = pg.merge(a, b)
+    merged["outer.weight"] = merged["outer.weight"] + 1
+    healed = pg.heal(merged, a, b, [torch.randn(8, 6)], steps=1, rate=1e-6)
+    torch.testing.assert_close(healed, merged, rtol=0, atol=1e-5)
+    assert a.outer.weight is a.inner.weight
 
 
 def test_heal_refuses_another_architecture() -> None:

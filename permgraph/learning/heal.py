@@ -15,6 +15,7 @@ from permgraph.comparing.models import Models, require_pair
 from permgraph.learning.between import Between
 from permgraph.learning.descent import descend
 from permgraph.learning.objective import Loss
+from permgraph.symmetry.folding import came_apart, separated
 
 
 def heal(
@@ -33,8 +34,9 @@ def heal(
 
     All parameters are learned by Adam, its rate brought to 0 along a cosine; buffers stay as they are. The loss is the
     default one of `align` with method "learned": logits come near the mean of the parents' distributions, features near
-    the mean of their features. Learned in float32 or wider, returned in the dtypes of `state_dict`; tied weights stay
-    tied. Of a sequence of 10 batches or more the last is held out, and decides which θ is returned.
+    the mean of their features. Learned in float32 or wider, returned in the dtypes of `state_dict`. Weights that the
+    parents tie stay tied if they are equal in `state_dict`; others, as of a head that an alignment untied, are learned
+    apart. Of a sequence of 10 batches or more the last is held out, and decides which θ is returned.
 
     Args:
         state_dict: the merge to begin with.
@@ -59,6 +61,8 @@ def heal(
     """
     models = Models.of((model_a, model_b))
     require_pair(models.states[0], state_dict)
+    if untied := came_apart(models.modules[0], state_dict):
+        models = Models.of([separated(module, untied) for module in models.modules])
     require_finite(state_dict, "the merge")
     calibration = Calibration(models, Batches.of(data), progress)
     program = calibration.program

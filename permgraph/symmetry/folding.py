@@ -94,12 +94,19 @@ def foldable(
 
 def tied(model: nn.Module) -> tuple[str, ...]:
     """State-dict keys of tied parameters, except the first key of each."""
+    return tuple(name for name, first in _first_names(model).items() if first != name)
+
+
+def came_apart(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Keys of parameters that are one with an earlier one in the model, and differ from it in a state dict."""
+    names = _first_names(model).items()
+    return tuple(name for name, first in names if first != name and not torch.equal(state[name], state[first]))
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
     first: dict[int, str] = {}
-    found = []
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(parameter), name) != name:
-            found.append(name)
-    return tuple(found)
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first.setdefault(id(parameter), name) for name, parameter in every}
 
 
 def separated(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
