@@ -113,14 +113,15 @@ def _row(name: str, data: Mapping[str, Any], key: str) -> list[str]:
     own = _own(data, key)
     cells = [shown(mean_of(own, "height")), shown(mean_of(own, "middle"))]
     cells += [seconds(mean_of(own, figure)[0]) for figure in ("seconds", "merge_seconds")]
-    return [moved(own[0]), merging(own[0]), _inputs(own[0]), *cells, str(len(own))]
+    return [moved(own[0], data["steps"]), merging(own[0]), _inputs(own[0]), *cells, str(len(own))]
 
 
-def moved(row: Row) -> str:
-    """How B was moved."""
+def moved(row: Row, usual: int) -> str:
+    """How B was moved; `usual` is the number of steps that is not said."""
     kinds = KINDS[row["kinds"]]
     begun = f" from {row['begun']}" if row.get("begun") else ""
-    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}{begun}"
+    steps = f" in {row['asked']} steps" if row["method"] == "learned" and row.get("asked", usual) != usual else ""
+    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}{begun}{steps}"
 
 
 def merging(row: Row) -> str:
@@ -149,6 +150,22 @@ def summary(found: Results) -> str:
     settings = next(iter(found.values()))
     head = ("barrier (accuracy)", *(label.format(**settings) for label in COLUMNS.values()), "the models")
     return table(head, [[NAMES[name], *_summed(data)] for name, data in found.items()])
+
+
+def learned_barriers(found: Results) -> Iterator[str]:
+    """For each architecture the barrier of the plain average, of all kinds without data, learned, and healed."""
+    lines = []
+    for name, data in found.items():
+        plain, free, learned, healing = (_whole(data, key) for key in ("plain", "weights", "learned", "learned-heal"))
+        if learned:
+            said = f"from {_height(plain)} to {_height(learned)}"
+            said += f", and with {healing[0]['healing']} steps of healing to {_height(healing)}" if healing else ""
+            lines.append(f"- {NAMES[name]}: {said}; without data to {_height(free)}.\n")
+    yield "".join(["The barrier falls:\n\n", *lines])
+
+
+def _height(rows: Sequence[Row]) -> str:
+    return f"{mean_of(rows, 'height')[0]:.2f}"
 
 
 HEALED = ("plain", "weights", "learned")
@@ -198,4 +215,4 @@ WHAT = ("without data", "B only moved", "any merge")
 def _said(data: Mapping[str, Any], keys: Sequence[str]) -> str:
     best = min(keys, key=lambda key: mean_of(_own(data, key), "height")[0])
     own = _own(data, best)
-    return f"{moved(own[0])}, {merging(own[0])}: {mean_of(own, 'height')[0]:.3f}"
+    return f"{moved(own[0], data['steps'])}, {merging(own[0])}: {mean_of(own, 'height')[0]:.3f}"

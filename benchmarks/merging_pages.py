@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kinds_page import healed, kinds_results, lowest, narrow, summary
+from kinds_page import healed, kinds_results, learned_barriers, lowest, narrow, summary
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, shown
 from pairs_page import pairs_page, way_row
 from table_cells import DASH, percent, table
@@ -84,17 +84,30 @@ CHOOSING = """# Which method to use when
 
     python benchmarks/tables.py      # writes this page from benchmarks/results/*.json
 
-Every figure below is measured, and [pairs](pairs.md) has the rest: barriers are losses over the mean of the two models,
-half way, means over pairs of models that were trained apart.
+"""
+ANSWER = """\
+**Transformers**: align in all kinds, learn the alignment on inputs without labels, merge, and heal if there is time.
+
+    moved = pg.align(a, b, data, kinds="all", method="learned")
+    state = pg.merge(a, b, alignment=moved)
+    state = pg.heal(state, a, b, data, steps=100)
+"""
+OTHERS = """**Convolutional networks and MLPs**: align by permutations, and fit the merge to data without labels.
+
+    moved = pg.align(a, b, data)
+    state = pg.merge(a, b, alignment=moved, method="refit", data=data)
+"""
+BARRIER = """The *barrier* is the loss of the merge half way less the mean loss of both models: 0 is a merge as good as
+they are. Figures are means over pairs of models that were trained apart; [pairs](pairs.md) has the rest.
 
 | you have | do | from the command line |
 | --- | --- | --- |
 | two transformers, no data | `pg.align(a, b, kinds="all")`, then `pg.merge` | `permgraph merge A B --kinds all` |
-| the same, and unlabelled inputs | `method="learned"`, `data=` | `--kinds all --method learned --data DIR --steps N` |
+| the same, and inputs without labels | `method="learned"`, `data=` | `--kinds all --method learned --data DIR` |
 | the same, and minutes to train | `pg.heal` on that merge | |
-| transformers whose norms follow the sums (BERT) | the same: heads are rotated, the stream is permuted | the same |
+| transformers whose norms follow the sums (BERT) | the same: heads are mixed, the stream is permuted | the same |
 | two convolutional networks or MLPs, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
-| the same, and unlabelled inputs like the training data | `method="refit"`, with `data=` | `--data DIR --merge refit` |
+| the same, and inputs without labels | `method="refit"`, with `data=` | `--data DIR --merge refit` |
 | only one forward pass a sample to spare | `method="pleas"` | `--data DIR --merge pleas` |
 | BatchNorm, and weights that must stay | `method="batch_norm"` or `"repair"` | `--data DIR --merge repair` |
 | one model that matters more | `weight=0.9`, or `{"attention": 0.5, "default": 0.9}` | `--weight 0.9` |
@@ -109,27 +122,32 @@ The linear merge half way, by how B was moved: its barrier, and its accuracy. B 
 HEALING = """Healing trains the merge to do what both parents do on average, on unlabelled inputs. Barriers, by how B
 was moved before and the number of steps:
 """
+CONVOLUTIONS = """## Convolutional networks and MLPs
+
+The barrier, by how B was moved and how the two were merged. By weights or by correlation, the merge matters more.
+"""
+OTHER = ("mlp", "resnet")
 
 
 def choosing_page(pairs: dict[str, Any], kinds: dict[str, Any], music: dict[str, Any] | None) -> Iterator[str]:
-    """Advice, and the figures behind it."""
-    yield CHOOSING
+    """The answer, advice for each case, and the figures behind both."""
+    kinds = narrow(kinds)
+    others = {name: data for name, data in pairs.items() if name in OTHER}
+    yield CHOOSING + ANSWER
+    yield from learned_barriers(kinds)
+    yield OTHERS
+    yield "".join(_advice(name, data["rows"]) for name, data in others.items())
+    yield BARRIER
     if kinds:
         yield TRANSFORMERS
-        kinds = narrow(kinds)
         yield summary(kinds)
         yield "The lowest barriers:\n"
         yield lowest(kinds)
         yield HEALING
         yield healed(kinds)
-    yield "## Permutations, without data and with some\n"
+    yield CONVOLUTIONS
     head = ("barrier", *(f"{way}, {merged}" for way, merged in COMPARED))
-    yield table(head, [[name, *_compared(data["rows"])] for name, data in pairs.items()])
-    yield "".join(_advice(name, data["rows"]) for name, data in pairs.items())
-    yield "## Permutations by weights or by correlation?\n"
-    yield MATCHING
-    head = ("barrier: weights / correlation / mix", *MERGES)
-    yield table(head, [[name, *_matched(data["rows"])] for name, data in pairs.items()])
+    yield table(head, [[name, *_compared(data["rows"])] for name, data in others.items()])
     if music is not None:
         yield "## Two real models\n"
         yield from _real(music)
@@ -147,11 +165,8 @@ COMPARED = (
     ("weights", "refit"),
     ("correlation", "refit"),
 )
-MERGES = ("linear", "repair", "regmean", "pleas", "refit")
-MATCHING = """Both find every planted permutation; on models trained apart they differ, and the merge matters more:
-"""
-COST = """`refit` and `repair` hold the live activations of all calibration batches; `regmean` and `pleas` stream
-them and hold second moments instead. All give an ordinary checkpoint.
+COST = """These are permutations. `refit` and `repair` hold the live activations of all calibration batches; `regmean`
+and `pleas` stream them and hold second moments instead. All give an ordinary checkpoint.
 """
 
 
@@ -164,25 +179,17 @@ def _compared(rows: Sequence[Row]) -> list[str]:
     return [shown(mean_of(own, "height")) if own else DASH for own in found]
 
 
-def _matched(rows: Sequence[Row]) -> list[str]:
-    cells = []
-    for merged in MERGES:
-        both = [_heights(rows, way, merged) for way in ("weights", "correlation", "mix")]
-        cells.append(" / ".join(f"{mean_of(own, 'height')[0]:.3f}" if own else DASH for own in both))
-    return cells
-
-
 def _advice(name: str, rows: Sequence[Row]) -> str:
-    """The lowest barrier, what it leaves of the models' accuracy, and the best that no data gives."""
+    """From which barrier to which, by the way of ours that leaves the lowest."""
     known = list(dict.fromkeys((r["aligned"], r["merged"]) for r in rows if r["aligned"] not in PEERS))
     best = min(known, key=lambda one: mean_of(_heights(rows, *one), "height")[0])
+    before, _ = mean_of(_heights(rows, PEERS[0], WITHOUT_DATA), "height")
     own = _heights(rows, *best)
-    left, _ = mean_of(own, "height")
     ends = sum(r["accuracies"][0] + r["accuracies"][-1] for r in own) / (2 * len(own))
-    middle, _ = mean_of(own, "middle")
+    left, middle = (mean_of(own, figure)[0] for figure in ("height", "middle"))
     return (
-        f"- {name}: lowest is {best[0]} with {best[1]}, {left:.3f}; its accuracy is {middle:.3f} where the models have "
-        f"{ends:.3f} ({len(own)} {'pairs' if len(own) > 1 else 'pair'}).\n"
+        f"- {NAMES[name]}: the barrier falls from {before:.2f} to {left:.3f}, by {best[0]} and {best[1]}; "
+        f"accuracy {middle:.3f}, of the models {ends:.3f}.\n"
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kinds_cost_tables import demo_ways_section, kinds_cost_section
 from kinds_page import kinds_results, narrow, summary
 from mappings_page import mappings_page
 from matching_tables import (
@@ -50,6 +51,7 @@ def benchmarks_page(results: dict[str, Any]) -> Iterator[str]:
 SECTIONS = {
     "peers": peers_section,
     "scaling": scaling_section,
+    "kinds_cost": kinds_cost_section,
     "full_size": full_size_section,
     "precision": precision_section,
     "planted": planted_section,
@@ -58,6 +60,7 @@ SECTIONS = {
     "large_pairs": large_pairs_section,
     "assignments": assignments_section,
     "streaming": streaming_section,
+    "demo_ways": demo_ways_section,
     "removal": removal_section,
     "sparsity": sparsity_section,
 }

@@ -32,7 +32,7 @@ from permgraph.symmetry.folding import separated
 
 NAMES = ("vit", "gpt2", "llama", "bert")
 FEW = 100
-STEPS, HEALING = 300, 100
+STEPS, LONG, HEALING = 300, 1200, 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Way:
         healing: in how many steps.
         begun: the row at whose alignment learning begins; "": at the default.
         rate: of learning; None: the default.
+        steps: of learning.
 
     """
 
@@ -57,6 +58,7 @@ class Way:
     healing: int = HEALING
     begun: str = ""
     rate: float | None = None
+    steps: int = STEPS
 
 
 SOME = BATCH * BATCHES
@@ -68,6 +70,7 @@ ROWS = {
     "weights": Way("all", "weights"),
     "correlation": Way("all", "correlation", SOME),
     "learned": Way("all", "learned", None),
+    "learned-long": Way("all", "learned", None, steps=LONG),
     "learned-some": Way("all", "learned", SOME),
     "learned-from-weights": Way("all", "learned", None, **FROM_WEIGHTS),
     "learned-some-from-weights": Way("all", "learned", SOME, **FROM_WEIGHTS),
@@ -95,7 +98,7 @@ class Pair:
         self.name, self.pair = name, pair
         self.a, self.b = (trained(name, seed) for seed in pair)
         self.batches, self.test = inputs(name)
-        self.known: dict[tuple[str, str, int | None, str], tuple[pg.Alignment, float]] = {}
+        self.known: dict[tuple[str, str, int | None, str, int], tuple[pg.Alignment, float]] = {}
 
     def row(self, way: Way) -> dict[str, Any]:
         """One merge, and what it took."""
@@ -120,7 +123,7 @@ class Pair:
         """The alignment of a way, with the CPU seconds of its first computation."""
         if way.kinds == "none":
             return None, 0.0
-        key = way.kinds, way.method, way.inputs, way.begun
+        key = way.kinds, way.method, way.inputs, way.begun, way.steps
         if key not in self.known:
             self.known[key] = timed(lambda: self.align(way))
         return self.known[key]
@@ -128,7 +131,7 @@ class Pair:
     def align(self, way: Way) -> pg.Alignment:
         """B moved to A."""
         data = None if way.inputs == 0 else chosen(self.name, way.inputs)
-        options: dict[str, Any] = {"steps": STEPS} if way.method == "learned" else {}
+        options: dict[str, Any] = {"steps": way.steps} if way.method == "learned" else {}
         options |= {} if way.rate is None else {"rate": way.rate}
         options |= {"start": self.aligned(ROWS[way.begun])[0]} if way.begun else {}
         example = (self.batches[0][:2],)
@@ -186,7 +189,7 @@ def main() -> None:
                 continue
             way = ROWS[key]
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
-            row |= {"merged": way.merged, "healing": way.healing, "begun": way.begun} | two.row(way)
+            row |= {"merged": way.merged, "healing": way.healing, "begun": way.begun, "asked": way.steps} | two.row(way)
             row |= {"measured": measured_with()}
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
             rows = sorted([*kept_rows(path), row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))

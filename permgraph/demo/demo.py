@@ -101,12 +101,12 @@ def score_rows(aligned: Aligned, probes: Iterable[Probe], started: float) -> Ite
     """A, B, the plain average and the aligned merge at each weight; the paper's groups too if time is left."""
     a, b, full = aligned.a.model, aligned.b.model, aligned.alignment
     probes = tuple(probes)
-    yield Row("A", "A, speech", None, _scores(a, a.state_dict(), probes))
-    yield Row("B", "B, music", None, _scores(a, b.state_dict(), probes))
+    yield Row("A", "A, speech", None, merged_scores(a, a.state_dict(), probes))
+    yield Row("B", "B, music", None, merged_scores(a, b.state_dict(), probes))
     for weight in WEIGHTS:
         for kind, title, alignment in (("plain", "plain average", None), ("aligned", "aligned", full)):
             state = merge(a, b, alignment=alignment, weight=weight)
-            yield Row(kind, f"{title} at {weight:g} A", weight, _scores(a, state, probes))
+            yield Row(kind, f"{title} at {weight:g} A", weight, merged_scores(a, state, probes))
     begun, partly = time.monotonic(), None
     for weight in reversed(WEIGHTS):
         each = time.monotonic() - begun if partly is not None else (begun - started) / (2 + 2 * len(WEIGHTS))
@@ -115,10 +115,11 @@ def score_rows(aligned: Aligned, probes: Iterable[Probe], started: float) -> Ite
         partly = partly or restricted(aligned, PAPER)
         begun = time.monotonic()
         state = merge(a, b, alignment=partly, weight=weight)
-        yield Row("paper", f"aligned (no residual) at {weight:g} A", weight, _scores(a, state, probes))
+        yield Row("paper", f"aligned (no residual) at {weight:g} A", weight, merged_scores(a, state, probes))
 
 
-def _scores(like: nn.Module, state: Mapping[str, Tensor], probes: Iterable[Probe]) -> dict[str, float]:
+def merged_scores(like: nn.Module, state: Mapping[str, Tensor], probes: Iterable[Probe]) -> dict[str, float]:
+    """Accuracy by probe of a model with these weights, on one thread."""
     model: Any = deepcopy(like)
     model.load_state_dict(state)
     threads = torch.get_num_threads()
