@@ -158,13 +158,13 @@ class Ascent:
         """<θ_A, g θ_B> of one tensor, computed again if it has moved since."""
         now = self.moves[name], self.dtype
         if self.inner.get(name, (None, 0.0))[0] != now:
-            self.inner[name] = now, _inner(self.a[name], self.moved[name])
+            self.inner[name] = now, inner(self.a[name], self.moved[name])
         return self.inner[name][1]
 
     def bound(self) -> float:
         """Σ |θ_A| |θ_B| over these: no element gives more."""
         pairs = ((self.a[name], self.moved[name]) for name in dict.fromkeys(site.name for site in self.sites))
-        return sum(math.sqrt(_inner(a, a) * _inner(b, b)) for a, b in pairs)
+        return sum(math.sqrt(inner(a, a) * inner(b, b)) for a, b in pairs)
 
     def _grow(self, families: Sequence[Family], known: set[str]) -> None:
         """Solve each family once; next comes the one with the largest share of its weights at known places."""
@@ -251,7 +251,8 @@ def _once(site: Site, names: Set[str]) -> bool:
     return sum(not names.isdisjoint(action.axes) for action in site.actions) == 1
 
 
-def _inner(a: Tensor, b: Tensor) -> float:
+def inner(a: Tensor, b: Tensor) -> float:
+    """<a, b> in float64, some elements at a time."""
     sides = (x.reshape(-1).chunk(-(-x.numel() // SIZES.slab) or 1) for x in (a, b))
     return sum(float(torch.dot(x.double(), y.double())) for x, y in zip(*sides, strict=True))
 

@@ -15,12 +15,11 @@ from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points, moments_of
 from permgraph.matching.gains import Gain
-from permgraph.matching.kinds.ascent import ROUNDS, Ascent
+from permgraph.matching.kinds.ascent import ROUNDS, Ascent, inner
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.places import Place, further_sign, places
 from permgraph.matching.match import Match, Task
-from permgraph.matching.weights.objective import slabs
 from permgraph.symmetry.spec import PermutationSpec
 
 
@@ -96,11 +95,6 @@ def _terms(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, Cr
         yield Cross(point.groups, point.weight * matrix.reshape(point.sizes * 2), odd, further)
 
 
-def _dot(a: Tensor, b: Tensor) -> float:
-    """<a, b> in float64, of two matrices, some rows at a time."""
-    return sum(float((a[rows].double() * b[rows].double()).sum()) for rows in slabs(len(a), a.numel()))
-
-
 def weight_gains(
     spec: PermutationSpec,
     groups: Sequence[Any],
@@ -109,16 +103,18 @@ def weight_gains(
     after: Mapping[str, Tensor],
 ) -> dict[str, Gain]:
     """Σ <θ_A, θ_B> over the tensors of a group, unmoved and moved, and Σ |θ_A| |θ_B|; each tensor is read once."""
-    by_tensor: dict[str, list[Place]] = {}
+    by_tensor: dict[str, dict[Any, list[Place]]] = {}
     for here in places(spec, [group.name for group in groups]).values():
         for place in here:
-            by_tensor.setdefault(place.name, []).append(place)
+            cells = by_tensor.setdefault(place.name, {})
+            cells.setdefault((place.cell.offsets, place.cell.leaves), []).append(place)
     found = {group.name: [0.0, 0.0, 0.0] for group in groups}
-    for name, here in by_tensor.items():
+    for name, cells in by_tensor.items():
         sides = [state[name] for state in (reference, before, after)]
-        for place in here:
-            a, b, moved = (place.units(side).flatten(0, 1) for side in sides)
-            bound = (_dot(a, a) * _dot(b, b)) ** 0.5
-            sums = found[place.move.group]
-            sums[:] = [x + y for x, y in zip(sums, (_dot(a, b), _dot(a, moved), bound), strict=True)]
+        for members in cells.values():
+            a, b, moved = (members[0].cell.block(side) for side in sides)
+            products = inner(a, b), inner(a, moved), (inner(a, a) * inner(b, b)) ** 0.5
+            for place in members:
+                sums = found[place.move.group]
+                sums[:] = [x + y for x, y in zip(sums, products, strict=True)]
     return {name: Gain(*sums) for name, sums in found.items()}
