@@ -52,6 +52,7 @@ def beyond(found: Results, cost: Sequence[Row]) -> Iterator[str]:
     if cost:
         times = ", ".join(f"{row['learning'] / row['training']:.1f} ({row['architecture']})" for row in cost)
         yield COST.format(times=times)
+    yield from parts(found)
     head = ("B moved by", "merged by", "inputs", "barrier", "accuracy", "moving, s", "merging, s", "pairs")
     yield from widths(found)
     for name, data in narrow(found).items():
@@ -85,6 +86,29 @@ def widths(found: Results) -> Iterator[str]:
             cells = [shown(mean_of(own, "height")) if (own := _whole(data, key)) else DASH for key in WIDE_ROWS]
             lines.append([NAMES[name], _models_accuracy(data), *cells, str(len(_own(data, "plain")))])
     yield table(("barrier", "the models' accuracy", *WIDE_ROWS.values(), "pairs"), lines)
+
+
+PARTS = """### What stands in the way
+
+B is moved as learned, and one part of the model alone is merged half way; the others are A's. By how much the loss is
+above A's then: streams are rotated and heads mixed, and the hidden units of feed-forward layers are permuted, or scaled
+where a gate lets them, and no more.
+"""
+
+
+def parts(found: Results) -> Iterator[str]:
+    """What the merge of each part alone costs, of architectures where that was measured."""
+    rows = {name: [row for row in _own(data, "learned") if "parts" in row] for name, data in found.items()}
+    roles = list(dict.fromkeys(role for own in rows.values() for row in own for role in row["parts"]))
+    if not roles:
+        return
+    yield PARTS
+    lines = []
+    for name, own in rows.items():
+        costs = [[{**row["parts"], "pair": row["pair"]} for row in own if role in row["parts"]] for role in roles]
+        cells = [shown(mean_of(cost, role)) if cost else DASH for cost, role in zip(costs, roles, strict=True)]
+        lines += [[NAMES[name], *cells, shown(mean_of(own, "height")), str(len(own))]] if own else []
+    yield table(("loss above A's", *(role.replace("_", "-") for role in roles), "all", "pairs"), lines)
 
 
 def _models_accuracy(data: Mapping[str, Any]) -> str:

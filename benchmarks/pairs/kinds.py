@@ -32,7 +32,7 @@ from permgraph.symmetry.folding import separated
 
 NAMES = ("vit", "gpt2", "llama", "bert")
 FEW = 100
-STEPS, LONG, HEALING = 300, 1200, 100
+STEPS, LONG, HEALING = 300, 600, 100
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,18 @@ class Pair:
         if alignment is not None:
             found["max_error"] = alignment.certificate.max_error
             found["steps"] = len(alignment.descent.losses) if alignment.descent else 0
+        if alignment is not None and way.method == "learned" and way.merged == "linear":
+            found["parts"] = self.parts(alignment, losses[-1])
+        return found
+
+    def parts(self, alignment: pg.Alignment, own: float) -> dict[str, float]:
+        """Part of the model -> by how much the loss is above A's where this part alone is merged, half way."""
+        roles = dict.fromkeys(group.role.partition(".")[0] for group in alignment.spec.groups)
+        found = {}
+        for role in roles:
+            state = pg.merge(self.a, self.b, alignment=alignment, weight={role: 0.5, "default": 1.0})
+            net = with_weights(self.a, alignment, state)
+            found[role] = judged(RECIPES[self.name], net, *self.test)[0] - own
         return found
 
     def aligned(self, way: Way) -> tuple[pg.Alignment | None, float]:
