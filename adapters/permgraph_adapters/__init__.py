@@ -1,1 +1,1 @@
-"""Adapters that permgraph brings along, registered through the same entry points as anybody else's."""
+"""permgraph's own adapters, registered through the same entry points as third-party ones."""

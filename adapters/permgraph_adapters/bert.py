@@ -1,4 +1,4 @@
-"""BERT and its kin: encoders of text whose last residual stream is their output."""
+"""BERT and related encoders of text, whose last residual stream is their output."""
 
 from typing import ClassVar
 

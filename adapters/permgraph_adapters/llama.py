@@ -1,4 +1,4 @@
-"""Llama and its kin: decoders with rotary positions, grouped-query attention and gated layers."""
+"""Llama and related decoders with rotary positions, grouped-query attention and gated layers."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The demo: two small trained encoders, one of speech and one of music, aligned, merged and scored, offline."""
+"""The demo: aligns, merges and scores two small trained encoders, one of speech and one of music, offline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ KEPT = 0.9
 PAPER = ("conv", "feed_forward", "attention")
 """The groups of the setting that arXiv 2506.11403 proposes: no residual stream."""
 ENOUGH_SECONDS = 150.0
-"""The rows with the paper's groups are left out where they would take the demo past this."""
+"""The rows with the paper's groups are left out if they would make the demo take longer than this, in seconds."""
 NOTABLE = 2.0
 """Standard errors; a smaller difference of accuracies is called noise."""
 
@@ -55,7 +55,7 @@ class Row:
 
 
 def run(session: Session, out: Path | None) -> None:
-    """Do all of it and print it; with `out`, keep the merged checkpoint, the figures as JSON, and a picture."""
+    """Run the demo and print it; with `out`, keep the merged checkpoint, the figures as JSON, and a picture."""
     started = time.monotonic()
     if not ASSETS.is_dir():
         raise CheckpointError(
@@ -131,7 +131,7 @@ def merged_scores(like: nn.Module, state: Mapping[str, Tensor], probes: Iterable
 
 
 def restricted(aligned: Aligned, roles: Iterable[str]) -> Alignment:
-    """The alignment with the groups of `roles` only, proven anew: what these gain depends on no other group."""
+    """The alignment with only the groups of `roles`, proved anew; their gains do not depend on other groups."""
     full = aligned.alignment
     chosen = [group.name for group in select(full.spec, list(roles))]
     element = Permutations({**full.spec.identity(), **{name: full.permutations[name] for name in chosen}})
@@ -159,7 +159,7 @@ def tested(probe: Probe) -> int:
 
 
 def sentences(rows: Iterable[Row], probes: Iterable[Probe]) -> list[str]:
-    """For every aligned merge, whether it beats the plain average at its weight, probe by probe; whatever came out."""
+    """For every aligned merge, whether it beats the plain average at its weight, probe by probe."""
     rows, probes = list(rows), list(probes)
     plain_rows = {row.weight: row for row in rows if row.kind == "plain"}
     return [_sentence(row, plain_rows[row.weight], probes) for row in rows if row.kind in ("aligned", "paper")]

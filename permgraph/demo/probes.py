@@ -44,7 +44,7 @@ class Example:
 class Probe:
     """One classification task on real clips.
 
-    `context` is what the encoder hears at once: the whole "file", or each "segment" by itself.
+    `context`: whether the encoder gets the whole "file" or each "segment" separately.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Probe:
         """Test accuracy in [0, 1] of the probe fitted on `model`'s features.
 
         The same at every call with one number of threads; another number moves it by a few examples.
-        `model` is only read. Raises ValueError where it is in training mode: masking and dropout
+        `model` is not changed. Raises ValueError if it is in training mode, since masking and dropout
         would be on.
         """
         return scores(model, (self,))[self.name]

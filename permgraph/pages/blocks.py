@@ -19,9 +19,9 @@ Segment = tuple[float, tuple[int, ...]]
 
 
 def segments(layout: Layout, dim: int, numbers: Mapping[str, int]) -> list[Segment]:
-    """The pieces of an axis from first to last; pieces beside each other with the same groups are one.
+    """The pieces of an axis from first to last; adjacent pieces with the same groups are joined.
 
-    Interleaved pieces (query, key and value of each head in turn) are told in the order of their first units.
+    Interleaved pieces (query, key and value of each head in turn) are listed by their first units.
     """
     pieces: dict[int, tuple[int, tuple[int, ...]]] = {}
     for cell in layout.cells:
@@ -89,7 +89,7 @@ def kind_of(name: str, folded: set[str]) -> str:
 
 
 def looks_of(spec: PermutationSpec) -> dict[str, object]:
-    """Tensor -> all that must agree for two layers to be drawn as one: shape, and role and size of what moves it."""
+    """Tensor -> what must agree for two layers to be drawn as one: shape, and role and size of the groups on it."""
     numbers = {group.name: k for k, group in enumerate(spec.groups)}
     found: dict[str, object] = {}
     for name, shape in spec.shapes.items():

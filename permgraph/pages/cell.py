@@ -30,7 +30,7 @@ MOST_PICTURES = 4
 
 
 def alignment_cell(alignment: Alignment) -> str:
-    """HTML for notebooks: what is to be known, the gains with a picture of each, correlations before and after."""
+    """HTML for notebooks: remarks, the gains with a picture of each, correlations before and after."""
     told = "".join(f"<p>{escape(line)}</p>" for line in (headline(alignment), *notes(alignment)))
     return f'<div class="permgraph">{STYLE}{told}{_table(alignment)}{_correlations(alignment)}</div>'
 

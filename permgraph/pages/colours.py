@@ -15,5 +15,5 @@ HUES = {
 
 
 def role_colour(role: str) -> str:
-    """A CSS colour, as light as the page's scheme wants it."""
+    """A CSS colour, with the lightness of the page's scheme."""
     return f"oklch(var(--tone) 0.14 {HUES.get(role, HUES['other'])})"

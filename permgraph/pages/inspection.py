@@ -18,7 +18,7 @@ SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "sorting.js", "tables.js", "in
 
 
 def inspection_page(spec: PermutationSpec, title: str) -> str:
-    """One HTML file that needs no network; a few hundred kilobytes for a model of any depth that one can read."""
+    """One HTML file that needs no network, of a few hundred kilobytes."""
     plain = f"<noscript><p>This page draws with JavaScript; without it, the groups:</p>{html_table(spec)}</noscript>"
     body = (
         '<header id="head"></header><div id="frame"><main id="main">'
@@ -35,7 +35,7 @@ def inspection_page(spec: PermutationSpec, title: str) -> str:
 
 
 def inspection_data(spec: PermutationSpec, title: str) -> dict[str, Any]:
-    """Everything that the page knows. Tensors, groups, sources and reasons are numbers into their lists."""
+    """All data of the page. Tensors, groups, sources and reasons are indices into their lists."""
     numbers = {group.name: k for k, group in enumerate(spec.groups)}
     names = list(dict.fromkeys([*spec.shapes, *(node.axis[0] for node in spec.ties.nodes)]))
     index = {name: k for k, name in enumerate(names)}
@@ -87,7 +87,7 @@ def _groups(spec: PermutationSpec, numbers: Mapping[str, int], folded: set[str])
 
 
 def _tensor(spec: PermutationSpec, name: str, numbers: Mapping[str, int]) -> dict[str, Any]:
-    """Shape, segments of each axis, and what it is: a parameter, a buffer, or one that nothing reaches."""
+    """Shape, segments of each axis, and whether it is a parameter, a buffer, or unreached."""
     layout = spec.layouts.get(name)
     shape = spec.shapes[name]
     kind = "unreached" if name in spec.left_alone or layout is None else "parameter"
@@ -135,7 +135,7 @@ def _role_shares(spec: PermutationSpec) -> list[dict[str, Any]]:
 
 
 def _held(spec: PermutationSpec) -> list[dict[str, Any]]:
-    """Why parameter elements that nothing moves stay, with the share of each reason, the largest first."""
+    """Why unmoved parameter elements do not move, with the share of each reason, the largest first."""
     total = sum(prod(spec.shapes[name]) for name in spec.parameters) or 1
     held: dict[str, int] = {}
     for name in spec.parameters:

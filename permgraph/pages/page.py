@@ -1,4 +1,4 @@
-"""A page that is one file: its style and script are inlined, and its own policy forbids every request."""
+"""A page as one file: its style and script are inlined, and its content policy forbids every request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def page(title: str, body: str, *, styles: tuple[str, ...], scripts: tuple[str, 
 
 
 def packed(value: Mapping[str, Any]) -> str:
-    """JSON, compressed, in characters that HTML leaves alone; the same value gives the same text."""
+    """Compressed JSON in characters that need no escaping in HTML; the same value gives the same text."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 

@@ -1,4 +1,4 @@
-"""`report.html`: what an alignment did to each group, in pictures, and what it left alone."""
+"""`report.html`: what an alignment changed in each group, in pictures, and what it did not move."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def report_page(
     Args:
         alignment: what `align` returned.
         title: the heading, such as the name of the output.
-        what: one sentence on what was made.
-        facts: more to know, name by name: inputs, versions, the command.
-        barriers: name -> the loss on a path between the two models, where one was measured; see `pg.barrier`.
+        what: one sentence on the output.
+        facts: name -> text: inputs, versions, the command.
+        barriers: name -> the loss on a path between the two models, if it was measured; see `pg.barrier`.
 
     """
     sections = [
@@ -100,7 +100,7 @@ def _layers(alignment: Alignment, names: Sequence[str], values: Mapping[str, tup
 
 
 def _interpolation(barriers: Mapping[str, Barrier]) -> str:
-    """The curves by name, the first dashed; of a curve that is not finite somewhere, the points that are."""
+    """The curves by name, the first dashed; points that are not finite are left out."""
     if not barriers:
         return ""
     colours = ("var(--still)", "var(--accent)", role_colour("feed_forward"), role_colour("conv"))
@@ -117,7 +117,7 @@ def _interpolation(barriers: Mapping[str, Barrier]) -> str:
 
 
 def worse_words(barriers: Mapping[str, Barrier]) -> str:
-    """A sentence where the last curve has a higher barrier than the first, "" where not or where one is not finite."""
+    """A sentence if the last curve has a higher barrier than the first, else "", also if one is not finite."""
     first, last = next(iter(barriers.values())), list(barriers.values())[-1]
     if not last.height > max(first.height, 0):
         return ""
@@ -126,7 +126,7 @@ def worse_words(barriers: Mapping[str, Barrier]) -> str:
 
 
 def barrier_words(one: Barrier) -> str:
-    """How high a barrier is and where, or that there is none."""
+    """The height of a barrier and where it is, or that there is none."""
     return f"barrier {one.height:.3g} at {one.highest:.2g}" if one.height > 0 else "no barrier"
 
 

@@ -1,4 +1,4 @@
-"""What the reports share: a heading with its figures and certificate, sections, lists, and how it all was made."""
+"""What the reports share: a heading with figures and certificate, sections, lists, and the origin of the output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
 
 MODEL = "model "
-"""What the names of the facts on the models begin with, as in `model A`."""
+"""The beginning of the names of facts on models, as in `model A`."""
 
 
 def head(
@@ -49,7 +49,7 @@ def section(title: str, *parts: str) -> str:
 
 
 def still(spec: PermutationSpec, matched: Iterable[str], elements: Sequence[Permutations]) -> str:
-    """Groups that were not to move, groups that stayed by themselves in all elements, and axes that nothing moves."""
+    """Groups that were excluded, groups whose part is the identity in all elements, and axes that nothing moves."""
     matched = list(matched)
     left = [group.name for group in spec.groups if group.name not in matched]
     stayed = [name for name in matched if not any(element.moved[name] for element in elements)]

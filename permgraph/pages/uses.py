@@ -1,4 +1,4 @@
-"""What each use of a group would touch, for the inspection: one unit's slices, what goes with it, what moves on."""
+"""Data on the uses of groups for the inspection: a unit's slices, what its removal deletes, what moves elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from permgraph.uses.units import slices_of
 
 
 def uses_of(spec: PermutationSpec, numbers: Mapping[str, int], index: Mapping[str, int], folded: set[str]) -> Any:
-    """Columns by group, and the scales and rotations; groups that are drawn as one are looked at once."""
+    """Columns by group, and the scales and rotations; groups that are drawn as one are computed once."""
     known: dict[object, tuple[int, int, int]] = {}
     columns = []
     for group in spec.groups:

@@ -1,1 +1,1 @@
-"""What a derived group is good for: units, orders, removal, what moves along, canonical forms, comparison."""
+"""Uses of a derived group: units, reordering, removal, moving other tensors along, canonical forms, comparison."""

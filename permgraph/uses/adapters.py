@@ -1,4 +1,4 @@
-"""The names of low-rank factors, and the axis of a weight that each of them has."""
+"""The low-rank factors of adapters: their names, and which axis of a weight each of them has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Factor:
-    """A of B @ A, [rank, in, ...], or B, [out, rank, ...]; of an embedding, stored (in, out), both likewise."""
+    """A of B @ A, [rank, in, ...], or B, [out, rank, ...]; the same for an embedding, which is stored as (in, out)."""
 
     weight: str
     is_a: bool
@@ -33,7 +33,7 @@ class Factor:
 def factor_of(name: str, weights: Iterable[str]) -> Factor | None:
     """The weight that an adapter's tensor is a factor of, by the names of PEFT; None for any other name.
 
-    A model inside another has its own names at their ends: the only weight that ends so is meant.
+    If the name lacks the prefix of an outer model, it means the only weight whose name ends with it.
     """
     match = NAME.fullmatch(name)
     weight = None if match is None else _meant(f"{match['module']}.weight", weights)
@@ -43,7 +43,7 @@ def factor_of(name: str, weights: Iterable[str]) -> Factor | None:
 
 
 def whole_of(name: str, weights: Iterable[str]) -> str | None:
-    """The tensor of the model that an adapter holds as a whole, as a classifier or biases that were trained too."""
+    """The tensor of the model that an adapter stores as a whole, such as a classifier or biases that were trained."""
     return _meant(name.removeprefix(PREFIX), weights) if name.startswith(PREFIX) else None
 
 

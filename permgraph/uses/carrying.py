@@ -1,4 +1,4 @@
-"""What goes with the weights of a model moves as they do: task vectors, adapters, moments, vectors of a stream."""
+"""Moves other tensors along with the weights of a model: task vectors, adapters, moments, vectors of a stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from permgraph.symmetry.streams import along
 from permgraph.uses.adapters import Factor, factor_of, whole_of
 
 Stage = tuple[PermutationSpec, Mapping[str, Any]]
-"""A group with an element; stages follow one another."""
+"""A group with one of its elements; stages are applied in order."""
 
 WHAT = ("weights", "gradients", "squares")
 
@@ -24,7 +24,7 @@ WHAT = ("weights", "gradients", "squares")
 def carried(
     stages: Sequence[Stage], tensors: Mapping[str, Tensor], what: str, is_transposed: Callable[[str], bool]
 ) -> dict[str, Tensor]:
-    """Tensors with a model's names and axes, or factors of adapters, under every stage; see `Alignment.apply`."""
+    """Tensors with a model's names and axes, or factors of adapters, moved by all stages; see `Alignment.apply`."""
     if what not in WHAT:
         raise OptionError(f"what is one of {', '.join(WHAT)}, not {what!r}")
     found = {}
@@ -38,7 +38,7 @@ def carried(
 
 
 def carried_vector(stages: Sequence[Stage], vector: Tensor, at: str | None, *, read: bool) -> Tensor:
-    """Vectors of a residual stream under every stage; see `Alignment.stream`."""
+    """Vectors of a residual stream, moved by all stages; see `Alignment.stream`."""
     moved = vector.detach()
     for spec, element in stages:
         layout = along(_stream(spec, vector, at), 0, tuple(vector.shape), vector.dim() - 1)
@@ -49,7 +49,7 @@ def carried_vector(stages: Sequence[Stage], vector: Tensor, at: str | None, *, r
 
 
 def _part(name: str, group: str, part: Any, what: str) -> Any:
-    """A part as it acts on weights; on their gradients, contragrediently; or on the squares of these."""
+    """A part as it acts on weights, on their gradients (contragrediently), or on squares of gradients."""
     if what == "weights" or not isinstance(part, Monomial | Matrix):
         return part
     if isinstance(part, Monomial):
@@ -83,7 +83,7 @@ def _layout(spec: PermutationSpec, name: str, tensor: Tensor, is_transposed: Cal
 
 
 def _layout_of_factor(spec: PermutationSpec, name: str, factor: Factor, tensor: Tensor, transposed: bool) -> Layout:
-    """A factor has one axis of the weight, and one of its own that nothing moves."""
+    """The layout of a low-rank factor: one axis is the weight's, the other one, the rank, does not move."""
     shape = spec.shapes[factor.weight]
     dim, axis = factor.dim_of_weight(transposed), factor.axis
     if tensor.dim() < 2 or len(shape) < 2 or tensor.shape[axis] != shape[dim]:

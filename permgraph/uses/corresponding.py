@@ -14,15 +14,15 @@ from permgraph.errors import SpecMismatchError
 
 State = Mapping[str, Tensor]
 WIDEST = 4096
-"""Of matrices with more rows and columns, elements are compared in place of singular values."""
+"""For matrices with more rows and columns, sorted elements are compared instead of singular values."""
 
 
 def places_of_layers(a: State, b: State) -> dict[str, tuple[int, ...]]:
     """Prefix of a stack of layers -> the number in A of each layer of B, for the stacks of other lengths.
 
-    The layers of B stay in order, and go where the singular values of their matrices, and the sorted elements of their
-    vectors, are closest in sum: neither changes with the order of units. Raises SpecMismatchError where a stack of B
-    is the longer one.
+    The layers of B stay in order, and are placed so that the singular values of their matrices and the sorted elements
+    of their vectors are closest in total: neither depends on the order of units. Raises SpecMismatchError if a stack of
+    B is longer.
     """
     mine, theirs = _stacks(a), _stacks(b)
     found = {}
@@ -48,7 +48,7 @@ def in_a(name: str, layers: Mapping[str, Sequence[int]]) -> str:
 
 
 def _stacks(state: State) -> dict[str, list[int]]:
-    """Prefix -> the numbers from 0 on that follow it, where the names behind all of them are the same."""
+    """Prefix -> the numbers from 0 that follow it, if the names after each of them are the same."""
     inner: dict[str, dict[int, set[str]]] = {}
     for name in state:
         for found in re.finditer(r"(?<![^.])\d+\.", name):

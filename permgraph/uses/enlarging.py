@@ -1,4 +1,4 @@
-"""A smaller model inside a larger one: hidden units, heads and layers that do nothing are added to it."""
+"""Pads a smaller model to the sizes of a larger one, with hidden units, heads and layers that have no effect."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Enlarged:
     """A model of A's shapes that computes what B does.
 
     Attributes:
-        model: a module of A's class and sizes; or, where B came from `load`, the same with A's inputs.
-        layers: prefix of a stack -> the number in A of each layer of B; the others of A are identities there.
-        sizes: group -> how many units B has, and how many A has; those behind B's are 0.
+        model: a module of A's class and sizes; or, if B came from `load`, the same with A's inputs.
+        layers: prefix of a stack -> the number in A of each layer of B; the other layers are identities.
+        sizes: group -> how many units B has, and how many A has; the added units come last, with weights of 0.
         max_error: the largest difference of an output element of B and of the enlarged model, at random parameters in
             float64, in units of its spread.
 
@@ -67,10 +67,10 @@ def enlarge(
 ) -> Enlarged:
     """f(enlarged θ_B) = f(θ_B): B as a model of A's sizes, with units of weight 0 and layers that add nothing.
 
-    Hidden units, heads and channels that act only through their outgoing weights may be fewer in B, and so may blocks
-    that add what they compute to a stream (pre-norm residual blocks): with all weights 0 they are the identity. Matched
-    with A by permutations, the result assigns each unit of B to one of A's. Nothing is proved by names or classes: the
-    two are run at random parameters in float64, and must agree.
+    B may have fewer hidden units, heads and channels that act only through their outgoing weights, and fewer blocks
+    that add their result to a stream (pre-norm residual blocks): with all weights 0 these are the identity. Matching
+    the result with A by permutations assigns each unit of B to a unit of A. The proof does not rely on names or
+    classes: the two models are run at random parameters in float64, and must agree.
 
     Args:
         model_a: the larger model, in eval mode.
@@ -82,8 +82,9 @@ def enlarge(
         B at A's sizes, where its layers are placed, and how many units it has.
 
     Raises:
-        SpecMismatchError: a size that no group of A explains, as that of a residual stream; or B is the larger one.
-        VerificationError: the enlarged model does not compute what B does, as after norms behind the sum (post-norm).
+        SpecMismatchError: a size that no group of A explains, such as that of a residual stream; or B is the larger
+            one.
+        VerificationError: the enlarged model does not compute the same as B, for example with post-norm blocks.
 
     """
     example = inputs_of(model_a, args, kwargs)
@@ -110,7 +111,7 @@ def enlarge(
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Where the tensors of B are placed in those of A: among zeros, or among A's numbers in what is no parameter."""
+    """Where the tensors of B are placed in those of A: parameters among zeros, buffers among A's values."""
 
     spec: PermutationSpec
     names: Mapping[str, str]
@@ -118,7 +119,7 @@ class _Plan:
     buffers: set[str]
 
     def enlarged(self, a: State, b: State) -> dict[str, Tensor]:
-        """B's tensors among zeros; what A counts or computes itself, where B has no such layer, is A's."""
+        """B's parameters among zeros; counters and computed buffers are A's in layers that B does not have."""
         found = {name: tensor if name in self.buffers else torch.zeros_like(tensor) for name, tensor in a.items()}
         for name, other in self.names.items():
             tensor = b[name]
@@ -133,7 +134,7 @@ class _Plan:
 
 
 def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Group of A -> how many of its units B has, where that explains all sizes that differ."""
+    """Group of A -> how many of its units B has. Raises SpecMismatchError if that does not explain all sizes."""
     strange = [name for name in shapes if len(shapes[name]) != len(spec.shapes.get(name, ()))]
     if strange:
         raise SpecMismatchError(f"tensors of B that A does not have: {shorten(strange)}. Give models of one class")
@@ -160,7 +161,7 @@ def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict
 
 
 def _count(spec: PermutationSpec, group: PermutationGroup, sizes: Mapping[tuple[str, int], int]) -> int | None:
-    """How many units B has of a group, if every axis of it that B has is shorter alike."""
+    """How many units B has of a group; None if its axes in B do not agree on that."""
     axes = [axis for axis in group.axes if axis in sizes]
     if not axes or group.role == "residual":
         return None
@@ -175,7 +176,7 @@ def _count(spec: PermutationSpec, group: PermutationGroup, sizes: Mapping[tuple[
 
 
 def _proved(programs: tuple[Program, Program], plan: _Plan, states: tuple[State, State], example: Batch) -> float:
-    """The largest error over some draws of parameters. Raises VerificationError where it is too large."""
+    """The largest error over some draws of parameters. Raises VerificationError if it is too large."""
     scales, worst = Scales(literals(programs[1])), None
     for seed in range(DRAWS):
         drawn = {n: generic(programs[1].names.get(n, n), t, seed, NOISES[0]) for n, t in states[1].items()}

@@ -1,4 +1,4 @@
-"""Axis labels of every tensor, as a tree: what networks on weights take in place of a specification by hand."""
+"""Axis labels of every tensor, as a tree, for networks that take weights as input."""
 
 from __future__ import annotations
 

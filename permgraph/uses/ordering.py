@@ -1,4 +1,4 @@
-"""Units in an order that someone wants: another state dict of the same function."""
+"""Reorders units: another state dict with the same function."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reorder(
 
 
 def _sorted(spec: PermutationSpec, group: PermutationGroup, state: Mapping[str, Tensor], key: Key) -> Index:
-    """In each row the units by their key, equal ones in their order."""
+    """The units of each row, stably sorted by their key."""
     values = [float(key(unit.of(state))) for unit in units(spec, group)]
     return np.argsort(np.reshape(values, group.table_shape), axis=-1, kind="stable")
 

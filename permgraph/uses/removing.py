@@ -1,4 +1,4 @@
-"""Fewer units: the state dict of a smaller model of the same architecture."""
+"""Removes units: the state dict of a smaller model of the same architecture."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ def remove(
 ) -> dict[str, Tensor]:
     """The state dict without some units; see `PermutationSpec.remove`.
 
-    The units to remove are moved to the end of every row first, so that a cut goes straight through every tensor.
+    The units to remove are first moved to the end of every row, so that every tensor is cut at one position of each
+    axis.
     """
     given = group if isinstance(group, Mapping) else {named(spec, group).name: () if units is None else units}
     stay = kept_sizes(spec, given)
     order = spec.identity()
-    for one in sorted(spec.groups, key=lambda g: -len(g.depends_on)):  # inner units before the rows that hold them
+    for one in sorted(spec.groups, key=lambda g: -len(g.depends_on)):  # inner units before the rows that they are in
         if one.name in given:
             last = np.argsort(_marked(one, given[one.name]), axis=-1, kind="stable")
             order = spec.compose({one.name: parts.with_index(one.kind, last)}, order)
@@ -51,7 +52,7 @@ def remove(
 
 
 def kept_sizes(spec: PermutationSpec, removed: Mapping[str, Removal]) -> dict[str, int]:
-    """Group -> how many units stay. Raises SpecMismatchError where that is none, or not as many in every row."""
+    """Group -> how many units remain. Raises SpecMismatchError if that is none, or differs from row to row."""
     found = {}
     for name, units in removed.items():
         group = named(spec, name)
@@ -95,7 +96,7 @@ def _mark(group: PermutationGroup, marks: Marks, given: Index) -> None:
 
 
 def _cut(name: str, layout: Layout, stay: Mapping[str, int], tensor: Tensor) -> Tensor:
-    """A tensor without the units of each group from number `stay` on."""
+    """A tensor without the units of each group numbered `stay` and up."""
     for dim, kept in enumerate(_straight(name, layout, stay)):
         if len(kept) < layout.shape[dim]:
             tensor = tensor.index_select(dim, torch.from_numpy(kept).to(tensor.device))
@@ -103,7 +104,7 @@ def _cut(name: str, layout: Layout, stay: Mapping[str, int], tensor: Tensor) -> 
 
 
 def _straight(name: str, layout: Layout, stay: Mapping[str, int]) -> list[npt.NDArray[np.intp]]:
-    """The positions that stay on each dimension. Raises SpecMismatchError where a tensor would have holes."""
+    """The positions that remain on each dimension. Raises SpecMismatchError if the rest of a tensor is not a tensor."""
     found = []
     for dim, size in enumerate(layout.shape):
         gone = np.zeros(size, dtype=bool)
@@ -120,9 +121,9 @@ def _straight(name: str, layout: Layout, stay: Mapping[str, int]) -> list[npt.ND
 
 
 def elements_lost(spec: PermutationSpec, group: str) -> int:
-    """How many elements go with one unit of every row, tied tensors counted once.
+    """How many elements are removed with one unit of every row, tied tensors counted once.
 
-    Raises SpecMismatchError where `remove` does: the only unit of a row, and tensors that would have holes.
+    Raises SpecMismatchError as `remove` does, for example for the only unit of a row.
     """
     stay = kept_sizes(spec, {group: [0]})
     acting = {n: layout for n, layout in spec.layouts.items() if group in layout.groups and n not in spec.ties.aliases}

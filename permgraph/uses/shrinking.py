@@ -1,4 +1,4 @@
-"""A transformers model with fewer units: its configuration with the numbers changed that must change."""
+"""Makes a transformers model with fewer units, by finding the numbers of its configuration that must change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.removing import Removal, kept_sizes
 
 MOST = 3
-"""Numbers of a configuration that are changed together at most."""
+"""The most numbers of a configuration that are changed together."""
 
 Path = tuple[Any, ...]
 Settings = Mapping[Path, int]
@@ -32,19 +32,19 @@ def shrink(
 ) -> nn.Module:
     """shrink(model).state_dict() = spec.remove(model.state_dict(), remove), a model of the same class, in eval mode.
 
-    The numbers of `model.config` that can account for the new shapes are changed, a few together, until the class
-    built from it has these shapes, and its own groups have the sizes that are left: of 32 rows, 4 heads of 8 are told
-    from 8 heads of 4. Nothing about architectures is known. `result.config` holds the changed numbers.
+    Numbers of `model.config` that can explain the new shapes are changed, a few together, until the class built from it
+    has these shapes, and its groups have the remaining sizes (this distinguishes 4 heads of 8 from 8 heads of 4). No
+    knowledge of architectures is used. `result.config` has the changed numbers.
 
     Args:
         model: a transformers model, or any whose class is built from its `config` alone; it is not changed.
         args: example inputs, as for `derive`.
         kwargs: example keyword inputs.
-        remove: units to remove by group, as for `PermutationSpec.remove`; mostly of every layer as many.
+        remove: units to remove by group, as for `PermutationSpec.remove`; usually the same number in every layer.
         spec: derived by default.
 
     Returns:
-        A new model of the same class with the units that are left.
+        A new model of the same class with the remaining units.
 
     Raises:
         OptionError: the model has no configuration.
@@ -81,7 +81,7 @@ Structure = dict[tuple[tuple[str, int], ...], tuple[int, tuple[int, ...]]]
 
 
 def _structure(spec: PermutationSpec, sizes: Mapping[str, int]) -> Structure:
-    """Axes of a group -> its size and the sizes that it depends on, where `sizes` has no other; none of one unit."""
+    """Axes of a group -> its size and the sizes that it depends on, or those in `sizes`; without groups of one unit."""
     found = {}
     for group in spec.groups:
         depends = zip(group.depends_on, group.depends_sizes, strict=True)
@@ -101,13 +101,13 @@ def _fits(
 
 
 def _changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[tuple[int, int]]:
-    """Sizes of dimensions before and after, where they differ."""
+    """(before, after) for every size of a dimension that changes."""
     pairs = ((before[name].shape, after[name].shape) for name in before)
     return {(a, b) for old, new in pairs for a, b in zip(old, new, strict=True) if a != b}
 
 
 def _attempts(config: Mapping[str, Any], changes: Sequence[tuple[int, int]]) -> Iterator[Settings]:
-    """Settings that may make sizes change so, few numbers first."""
+    """Settings that may change sizes in this way, fewest numbers first."""
     numbers = dict(_numbers(config, ()))
     options = {path: sorted(_new_values(value, changes)) for path, value in numbers.items()}
     paths = [path for path, values in options.items() if values]
@@ -118,7 +118,7 @@ def _attempts(config: Mapping[str, Any], changes: Sequence[tuple[int, int]]) -> 
 
 
 def _numbers(value: Any, path: Path) -> Iterator[tuple[Path, int]]:
-    """All whole numbers of 2 and more in a configuration, with the keys and places that lead to them."""
+    """All integers of 2 and more in a configuration, with their paths of keys and indices."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 1:
         yield path, value
     items: Iterable[tuple[Any, Any]] = ()
@@ -131,13 +131,13 @@ def _numbers(value: Any, path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _new_values(value: int, changes: Iterable[tuple[int, int]]) -> set[int]:
-    """What a number may become where sizes a become b, and a is a multiple of it: the same part of b."""
+    """The new values of a number if sizes a become b and a is a multiple of it: the same fraction of b."""
     whole = {(a // value, b) for a, b in changes if a % value == 0}
     return {b // times for times, b in whole if b % times == 0} - {value}
 
 
 def _with(config: Any, settings: Settings) -> Any:
-    """The configuration with these settings; None where it refuses them."""
+    """The configuration with these settings; None if it refuses them."""
     changed = copy.deepcopy(config)
     try:
         for (*way, last), value in settings.items():
@@ -154,7 +154,7 @@ def _with(config: Any, settings: Settings) -> Any:
 
 
 def _shapes(kind: type[nn.Module], config: Any) -> dict[str, tuple[int, ...]] | None:
-    """The shapes of a model of this configuration, which is built without memory; None where it cannot be built."""
+    """The shapes of a model of this configuration, built on meta; None if it cannot be built."""
     try:
         with torch.device("meta"):
             return {name: tuple(tensor.shape) for name, tensor in kind(config).state_dict().items()}

@@ -23,9 +23,9 @@ class Unit:
 
     Attributes:
         group: the name of the group.
-        index: the unit's place, behind the index of everything that its group depends on.
-        slices: all that belongs to it, tensor after tensor, with a slice for every dimension. A tensor that has the
-            unit on two axes has it in two slices, which overlap.
+        index: the indices of the groups that its group depends on, then the unit's place.
+        slices: all that belongs to it, tensor by tensor, with a slice for every dimension. A tensor that has the unit
+            on two axes has two entries, which overlap.
 
     """
 
@@ -45,7 +45,7 @@ class Unit:
 
 
 def named(spec: PermutationSpec, group: str | PermutationGroup) -> PermutationGroup:
-    """The group of a name. Raises SpecMismatchError, naming those there are."""
+    """The group of a name. Raises SpecMismatchError, listing the names, if there is none."""
     name = group if isinstance(group, str) else group.name
     found = next((one for one in spec.groups if one.name == name), None)
     if found is None:
@@ -83,7 +83,7 @@ def _slices(cell: Cell, move: Move, index: Sequence[int], shape: Sequence[int]) 
 
 
 def _along(cell: Cell, dim: int, fixed: Mapping[int, int], size: int) -> list[slice]:
-    """The positions on a dimension where some leaves have fixed coordinates, as few progressions."""
+    """The positions on a dimension where some leaves have fixed coordinates, as few slices as possible."""
     here = [(k, leaf) for k, leaf in enumerate(cell.leaves) if leaf.dim == dim]
     start = cell.offsets[dim] + sum(fixed[k] * leaf.stride for k, leaf in here if k in fixed)
     free = sorted(((leaf.stride, leaf.size) for k, leaf in here if k not in fixed and leaf.size > 1), reverse=True)

@@ -1,1 +1,1 @@
-"""One state dict for all that a symmetry makes of it: smallest norm, then bases, signs and orders by invariants."""
+"""One state dict for a whole orbit: smallest norm, then bases, signs and permutations by invariants."""

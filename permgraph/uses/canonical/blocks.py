@@ -1,4 +1,4 @@
-"""Where groups act on tensors of real numbers, and numbers for the places on axes that nothing moves."""
+"""Where groups act on tensors of real numbers, and fixed numbers for the positions on axes that nothing moves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cells(spec: PermutationSpec, state: State) -> Iterator[tuple[str, Cell]]:
 
 
 def units(place: Place, tensor: Tensor, weights: float | Tensor = 1.0) -> Tensor:
-    """[rows, units, rest] of a tensor, in float64; complex numbers are pairs. `weights` go with a block of the cell."""
+    """[rows, units, rest] of a tensor, in float64; complex numbers become pairs. `weights` multiply the block."""
     return torch.cat([place.rows(place.cell.block(part) * weights) for part in real(tensor)], -1)
 
 
@@ -49,7 +49,7 @@ def real(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def fixed(name: str, cell: Cell) -> Tensor:
-    """A positive number for each place on the leaves that nothing moves; for another name other ones."""
+    """A positive number for each position on the leaves that nothing moves; different for different names."""
     moved = {k for move in cell.moves for k in move.leaves}
     found = torch.full([1] * len(cell.leaves), 1 + 0.5 * number(name), dtype=torch.float64)
     for k, leaf in enumerate(cell.leaves):
@@ -60,11 +60,11 @@ def fixed(name: str, cell: Cell) -> Tensor:
 
 
 def number(text: str) -> float:
-    """Between 0 and 1, the same for the same text."""
+    """A number between 0 and 1 that depends only on the text."""
     return zlib.crc32(text.encode()) / 2**32
 
 
 def numbers(text: str, count: int) -> Numbers:
-    """Numbers between 0.5 and 1.5, all different, the same for the same text."""
+    """Different numbers between 0.5 and 1.5 that depend only on the text."""
     golden = (5**0.5 - 1) / 2
     return np.asarray(0.5 + (number(text) + golden * np.arange(1, count + 1)) % 1, dtype=np.float64)

@@ -19,18 +19,17 @@ from permgraph.tracing.run import Runner, bind
 from permgraph.uses.canonical.form import endless, form, rounding
 
 SAME = 1e-6
-"""Of the largest value of an output: by more, the form may not change it."""
+"""The form may change outputs by this share of their largest value."""
 
 
 class Canonical(dict[str, Tensor]):
     """A state dict in canonical form.
 
     Attributes:
-        spec: the group of which it is a form.
-        ties: group -> what nothing tells apart in it: units, directions or signs.
-        unique: whether the form is the only one of its orbit: all ties are between units that may be exchanged without
-            any change, as two equal or two dead ones may. Where it is not, what is tied keeps its order in the given
-            weights.
+        spec: the group whose orbit it represents.
+        ties: group -> which of its units, directions or signs nothing distinguishes.
+        unique: whether the form is the only one of its orbit: all ties are between units that can be exchanged without
+            any change, such as two equal or two dead units. If false, tied units keep their order in the given weights.
 
     """
 
@@ -52,18 +51,18 @@ def canonical(
 ) -> Canonical:
     """canonical(gθ) = canonical(θ) for every g of the group, with f(canonical(θ)) = f(θ).
 
-    Scales and invertible maps go to the smallest norm, rotations to the eigenvectors of a Gram matrix that they turn,
-    signs to the sign of a sum, and units into the order of numbers that depend on nobody's order. For an element that
-    permutes, and where all kinds are permutations and signs, the forms are equal bit for bit, as hashes need it. For
-    other elements they are equal as far as float64 carries, and the rounding of stored weights.
+    Scales and invertible maps are fixed by the smallest norm, rotations by the eigenvectors of a Gram matrix, signs by
+    the sign of a sum, and the order of units by numbers that do not depend on any order. The forms are equal bit for
+    bit, as hashes need it, if g only permutes, or if all kinds are permutations and signs. For other g they are equal
+    up to the rounding of float64 and of stored weights.
 
     Args:
         model: in eval mode; it is not changed. What `load` returned; or a state dict, with a `spec`.
-        args: example inputs, as for `derive`. The function is compared at them.
+        args: example inputs, as for `derive`, at which the function is compared.
         kwargs: example keyword inputs.
-        spec: the group, by default that of all kinds with fixed outputs, `derive(model, args, kinds="all")`: whoever
-            scaled, rotated, permuted or changed signs is seen through. Norms that were folded are another model for
-            it: fold both before.
+        spec: the group, by default that of all kinds with fixed outputs, `derive(model, args, kinds="all")`, which
+            undoes scales, rotations, permutations and signs. Folding norms is not in this group: fold both models
+            first.
 
     Returns:
         A state dict in the dtypes of the model, with the group (`spec`), `ties` and `unique`.

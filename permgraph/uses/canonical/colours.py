@@ -1,4 +1,4 @@
-"""Numbers that a unit has in every order, by which units are put in order, and their signs.
+"""Colours of units, numbers that do not depend on any order and by which units are sorted; and signs of units.
 
 Colour refinement with real numbers. The colour of a unit is a sum over its weights, their squares and themselves, each
 times the colours of the other units that the weight belongs to; after a few rounds it depends on all of the network.
@@ -28,7 +28,7 @@ LEAST = 3
 EQUAL = 1e-11
 """Colours closer than this are equal."""
 SPREAD = 1e-3
-"""Colours resolve differences of this share of the largest value; smaller ones come out smaller, rounding with them."""
+"""Differences of this share of the largest value are resolved; smaller ones, such as rounding errors, are damped."""
 NONE = 1e-9
 """A sum that is smaller than this share of the sum of absolute values has no sign."""
 
@@ -44,7 +44,7 @@ class Colours:
         equal: colours closer than this are equal.
         colour: group -> its table of positive numbers.
         sign: group with signs -> its table of 1, -1, and 0 where it is not known.
-        chosen: signs that nothing fixes but others which nothing fixes, one mapping for each such set.
+        chosen: signs that had to be chosen, one mapping for each set of signs that follow from one choice.
 
     """
 
@@ -69,7 +69,7 @@ class Colours:
             self._choose(*first)
 
     def _refine(self, least: int = 1) -> None:
-        """Rounds until nothing more is told apart."""
+        """Repeat rounds until no further units are distinguished."""
         known = -1
         for done in range(ROUNDS):
             now = self._known()
@@ -79,7 +79,7 @@ class Colours:
             self._round()
 
     def _known(self) -> int:
-        """How many signs are known, and colours told apart."""
+        """How many signs are known and colours are distinct."""
         gaps = [np.diff(np.sort(table, axis=-1), axis=-1) for table in self.colour.values()]
         signs = sum(int((table != 0).sum()) for table in self.sign.values())
         return signs + sum(int((gap >= self.equal).sum()) for gap in gaps)
@@ -101,7 +101,7 @@ class Colours:
         self.chosen.append({name: flip for name, flip in new.items() if (flip < 0).any()})
 
     def _round(self) -> None:
-        """New signs and colours from those there are."""
+        """Compute new signs and colours from the present ones."""
         sums = {group.name: Sums(group) for group in self.spec.groups}
         for cell, block, weights in self._cells:
             for k, move in enumerate(cell.moves):
@@ -141,14 +141,14 @@ class Colours:
 
 
 class Sums:
-    """What is summed up for the units of a group: what a sign leaves alone, what it changes, and its absolute value."""
+    """Sums for the units of a group: of terms that a sign does not change, of terms that it does, and their sizes."""
 
     def __init__(self, group: PermutationGroup) -> None:
         self.even, self.odd, self.size = (np.zeros(group.table_shape) for _ in range(3))
 
     def add(self, colours: Colours, cell: Cell, number: int, block: Tensor, weights: Tensor) -> None:
-        """Add what a cell holds of each unit of one of its moves."""
-        move, weights = cell.moves[number], weights * (1 + number)  # as a row a unit is another one than as a column
+        """Add the elements of a cell to the sums of the units of one of its moves."""
+        move, weights = cell.moves[number], weights * (1 + number)  # a unit counts differently as a row and as a column
         signs = weights
         for k, other in enumerate(cell.moves):
             if k != number:

@@ -1,4 +1,4 @@
-"""From weights to their canonical form: an order, the smallest norm, frames, signs, and the order again."""
+"""Computes the canonical form of weights: an order, the smallest norm, frames, signs, and the order again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ State = Mapping[str, Tensor]
 class Form:
     """The canonical form of a state, an element that leads there or near it, and its ties.
 
-    The element leaves as it is what becomes 0 on the way to the smallest norm.
+    The element does not change weights that only a limit of elements makes 0.
     """
 
     state: dict[str, Tensor]
@@ -36,21 +36,21 @@ class Form:
 
 
 def endless(spec: PermutationSpec) -> list[str]:
-    """The groups that scale or mix free outputs: nothing ends their way to smaller norms."""
+    """The groups that scale or mix free outputs: along them the norm has no minimum."""
     moved = {name for _, layout in spec.output_layouts for name in (layout.groups if layout is not None else ())}
     return [group.name for group in spec.groups if group.name in moved and Kind(group.kind).has_scales]
 
 
 def rounding(state: State) -> float:
-    """That of the coarsest dtype of stored weights."""
+    """The rounding error of the coarsest dtype of the stored weights."""
     return max((torch.finfo(t.dtype).eps for t in state.values() if t.is_floating_point()), default=0.0)
 
 
 def form(spec: PermutationSpec, given: State) -> Form:
     """The canonical form of weights, in float64, tied ones under their first name.
 
-    Units are first put in order as if groups permuted alone. So all that follows has the same numbers, to the last
-    bit, for all weights that differ by a permutation.
+    Units are first sorted as if groups only permuted. So all further steps compute the same numbers, to the last bit,
+    for weights that differ by a permutation.
     """
     rough = rounding(given) if spec.kinds == "all" else 0.0  # signs and orders round nothing
     least = max(RANK, 4 * rough)

@@ -1,4 +1,4 @@
-"""The bases in which rotations are at rest: eigenvectors of a Gram matrix of all that a group acts on."""
+"""Canonical bases of rotations: eigenvectors of a Gram matrix of all weights that a group acts on."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Frame:
 
     Attributes:
         group: the group.
-        matrix: [..., n, n], what brings its axes there: rows are eigenvectors, largest first; of centred maps the last
-            row is the vector of ones.
-        back: [n, n], what brings the axes of a centred map back to units; the unit matrix for others.
+        matrix: [..., n, n], the map to this basis: rows are eigenvectors, largest eigenvalue first; for centred maps
+            the last row is the vector of ones.
+        back: [n, n], for a centred map the map from the basis back to units; the unit matrix for others.
         unsure: whether two eigenvalues of one row are equal.
 
     """
@@ -40,7 +40,7 @@ class Frame:
 
 
 def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float, least: float) -> list[Frame]:
-    """The frame of every group of rotations; `state`, which has its smallest norm, is brought there."""
+    """The frame of every group of rotations; `state`, which has the smallest norm, is moved to these bases."""
     groups = [group for group in spec.groups if Kind(group.kind).mixes]
     where = places_of(spec, state, [group.name for group in groups])
     found = []
@@ -58,9 +58,9 @@ def frames(spec: PermutationSpec, state: dict[str, Tensor], rounding: float, lea
 def turned_back(
     spec: PermutationSpec, state: dict[str, Tensor], found: Iterable[Frame], signs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Give the axes of each frame their signs, and those of centred maps their units again.
+    """Apply the signs to the axes of each frame, and map the axes of centred maps back to units.
 
-    Returns for each group the rotation that all of this is.
+    Returns for each group the total rotation.
     """
     element = {}
     for frame in found:
@@ -92,7 +92,7 @@ def _frame(group: PermutationGroup, gram: Numbers, close: float, least: float) -
 
 
 def _is_unsure(values: Numbers, close: float, least: float) -> bool:
-    """Whether two eigenvalues that are not 0 are equal, or one cannot be told from 0 but is not."""
+    """Whether two nonzero eigenvalues are equal, or a nonzero one cannot be distinguished from 0."""
     largest = values.max(-1, keepdims=True, initial=0)
     near = np.diff(values, axis=-1) <= close * largest
     return bool(np.any(near & (values[..., 1:] > least * largest)))

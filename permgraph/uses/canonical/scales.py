@@ -35,8 +35,8 @@ def factors(
 ) -> list[tuple[str, Sides, Monomial]]:
     """For each group s^e, for the scales s of the smallest Σ |θ|² Π s^(2e), and s itself; [] where they are all 1.
 
-    Where all exponents of a scale have one sign, nothing stands against the norm 0, and a further 1 / s² does. Where a
-    unit has weights on one side of a scale alone, these become 0 for all e; s is 1 there.
+    If all exponents of a scale have one sign, the norm could go to 0, so a term 1 / s² is added. If a unit has weights
+    on only one side of a scale, these become 0 for all e, and s is 1.
     """
     terms = _terms(cluster, where, state)
     if not terms:

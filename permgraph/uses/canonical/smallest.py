@@ -1,8 +1,8 @@
-"""The state of smallest norm that scales and invertible maps lead to, also where they only come near it.
+"""The state of smallest norm in the closure of the orbit of scales and invertible maps.
 
-The states of smallest norm in the closure of an orbit form one orbit of the signs, orders and rotations (Kempf and
-Ness, 1979), and a continuous function is the same on all of the closure. Where a unit has no incoming weights, its
-outgoing ones become 0; where two factors of a product have not full rank, only their product stays.
+The states of smallest norm in the closure of an orbit form one orbit of the signs, permutations and rotations (Kempf
+and Ness, 1979), and a continuous function is the same on all of the closure. If a unit has no incoming weights, its
+outgoing weights become 0; if two factors of a product do not have full rank, only their product is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from permgraph.uses.canonical.scales import SETTLED, Sides, clusters, factors
 
 SWEEPS = 2000
 RANK = 1e-13
-"""What float64 leaves of singular values that are 0."""
+"""Singular values up to this are 0 up to the rounding of float64."""
 
 
 def smallest(
@@ -33,8 +33,8 @@ def smallest(
 ) -> tuple[dict[str, Tensor], Permutations, tuple[str, ...]]:
     """The state of smallest norm in float64, an element that leads there, and the groups that have not settled there.
 
-    Singular values of a product below `least`, a share of the norms of its factors, are 0. Where the state is only come
-    near, the element leaves what becomes 0 as it is.
+    Singular values of a product below `least`, a share of the norms of its factors, count as 0. If only a limit of
+    elements reaches the state, the element does not change the weights that become 0.
     """
     groups = [g for g in spec.groups if g.kind in ("scaled", "monomial", "invertible")]
     where = places_of(spec, state, [group.name for group in groups])
@@ -57,9 +57,9 @@ def smallest(
 
 
 def act(spec: PermutationSpec, state: dict[str, Tensor], group: str, sides: Sides) -> set[str]:
-    """Apply a part of its own for every power of a group to all tensors, in place of state; returns their names.
+    """Apply a separate part for every power of a group to all tensors, in place; returns their names.
 
-    Such a pair of parts, as M and N for M⁻ᵀ, need not be an element of the group, and may have no inverse.
+    Such a pair of parts, M for power 1 and N for -1, need not be an element of the group, and may have no inverse.
     """
     found = set[str]()
     for name, layout in spec.layouts.items():
@@ -71,7 +71,7 @@ def act(spec: PermutationSpec, state: dict[str, Tensor], group: str, sides: Side
 
 
 def _only(layout: Layout, group: str, power: int) -> Layout:
-    """The layout with nothing but one group where it has this power, which becomes 1."""
+    """The layout with only the moves of one group that have this power; their power becomes 1."""
 
     def kept(moves: Sequence[Move]) -> tuple[Move, ...]:
         return tuple(replace(m, power=1) for m in moves if m.group == group and m.power == power)
@@ -82,7 +82,7 @@ def _only(layout: Layout, group: str, power: int) -> Layout:
 def _maps_of(
     group: PermutationGroup, where: Mapping[str, Sequence[Place]], state: Mapping[str, Tensor], least: float
 ) -> list[tuple[str, Sides, Matrix]]:
-    """What brings a group of maps to its smallest norm with all others held, and an element; [] where it is there."""
+    """The maps that bring a group to its smallest norm with all others held, and an element; [] if it is there."""
     here = where[group.name]
     left, right = (_roots([units(p, state[p.name]) for p in here if p.move.power == side], group) for side in (1, -1))
     twice = any(sum(move.group == group.name for move in place.cell.moves) > 1 for place in here)

@@ -1,4 +1,4 @@
-"""What nothing tells apart in a canonical form, and whether it may be exchanged without any change."""
+"""Ties in a canonical form: units that nothing distinguishes, and whether exchanging them changes the form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.colours import Colours
 
 MOST = 200
-"""So many sets of equal units of a group are tried; with more, it is left open whether they may be exchanged."""
+"""At most this many sets of equal units of a group are tried; with more, the form does not count as unique."""
 UNCHANGED = 1e-9
 """Of the largest value of a tensor."""
 
@@ -26,7 +26,7 @@ Row = tuple[int, ...]
 
 @dataclass
 class Ties:
-    """Ties of a form by group, and whether some of them leaves it open which form it is."""
+    """Ties of a form by group, and whether the form is unique in spite of them."""
 
     spec: PermutationSpec
     rounding: float
@@ -35,12 +35,12 @@ class Ties:
     unique: bool = True
 
     def open(self, group: str, why: str) -> None:
-        """Note a tie of which another outcome is another form."""
+        """Note a tie that could have led to another form."""
         self.found[group] = why
         self.unique = False
 
     def add_signs(self, colours: Colours) -> None:
-        """Note signs that were chosen, where the other choice is not the same state."""
+        """Note signs that were chosen, if the opposite choice gives another state."""
         for flips in colours.chosen:
             element = {name: _flip(self.spec[name], flip) for name, flip in flips.items()}
             if not self._is_unchanged(element, colours.state):
@@ -65,7 +65,7 @@ class Ties:
     def _may_exchange(
         self, group: PermutationGroup, row: Row, start: int, stop: int, state: Mapping[str, Tensor]
     ) -> bool:
-        """Whether every order of these units is the same state: an exchange and a cycle make all of them."""
+        """Whether every order of these units gives the same state; a swap and a cycle generate all orders."""
         orders = [[start + 1, start, *range(start + 2, stop)], [*range(start + 1, stop), start]]
         for order in orders[: 1 + (stop - start > 2)]:
             table: Index = np.broadcast_to(np.arange(group.size), group.table_shape).copy()

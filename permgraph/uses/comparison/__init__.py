@@ -1,1 +1,1 @@
-"""How alike two models are, up to the symmetries of their architecture."""
+"""Compares two models up to the symmetries of their architecture."""

@@ -1,4 +1,4 @@
-"""What similarity there is by chance: of random elements, and of weights that have nothing to do with one another."""
+"""Similarity by chance: under random elements, and of unrelated weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from permgraph.uses.comparison.similarity import Sums
 
 DRAWS, ENOUGH = 999, 50
 MOST = 1_000_000
-"""Elements of the weights that are compared in each draw; of larger models a random part of the tensors."""
+"""Elements of the weights that are compared in each draw; for larger models, a random subset of the tensors."""
 TENSORS = 24
-"""As many tensors at most."""
+"""The most tensors in a draw."""
 
 State = Mapping[str, Tensor]
 
@@ -32,10 +32,10 @@ State = Mapping[str, Tensor]
 def p_value(spec: PermutationSpec, a: State, b: State, seed: int, draws: int = DRAWS) -> float:
     """(1 + number of random permutations π with T(A, πB) ≥ T(A, B)) / (1 + number of draws), T the mean cosine.
 
-    Where B was made independently of A, by a training that does not care how units are numbered, B and πB have one
-    distribution, and this is at most p with probability p. After `ENOUGH` such π no more are drawn, and p is their
-    number by that of the draws (Besag and Clifford, 1991). Tensors that are equal in A and B are left out, as tables
-    of sines are that no training changes. Source: arXiv 2502.12292.
+    If B was made independently of A, by a training that does not depend on the numbering of units, B and πB have the
+    same distribution, and the result is at most p with probability p. After `ENOUGH` such π no more are drawn, and p is
+    their number divided by that of the draws (Besag and Clifford, 1991). Tensors that are equal in A and B are left
+    out, such as tables of sines that training does not change. Source: arXiv 2502.12292.
     """
     generator = np.random.default_rng(seed)
     names = _chosen(spec, a, b, generator)
@@ -66,10 +66,10 @@ def _direction(tensor: Tensor) -> Tensor:
 
 
 def chance(task: Task, seed: int) -> float:
-    """The cosine of A with a B matched to it, of which each tensor was permuted by an element of its own.
+    """The cosine of A with a B matched to it after each tensor of B was permuted by a separate element.
 
-    Such weights have the same numbers in each tensor, and no relation to A. What is left after matching is what the
-    freedom of matching alone gives, which is much in small models.
+    Such weights have the same numbers in each tensor, and no relation to A. The cosine after matching is due to the
+    freedom of matching alone; it is large in small models.
     """
     generator = np.random.default_rng(seed)
     a, b = task.states
@@ -92,13 +92,13 @@ def _mixed(spec: PermutationSpec, name: str, tensor: Tensor, generator: np.rando
 
 
 def _tables(groups: Sequence[PermutationGroup], generator: np.random.Generator) -> dict[str, Any]:
-    """Random permutations; what else a group allows is at rest, since trainings prefer signs, scales and bases."""
+    """Random permutations, without signs, scales and rotations, since training is not invariant under these."""
     still = {group.name: np.broadcast_to(np.arange(group.size), group.table_shape) for group in groups}
     return {name: generator.permuted(table, axis=-1) for name, table in still.items()}
 
 
 def _chosen(spec: PermutationSpec, a: State, b: State, generator: np.random.Generator) -> list[str]:
-    """Tensors in random order, as many as a draw may have elements; at least one matrix."""
+    """Tensors in random order, up to the number of elements of a draw; at least one matrix."""
     names = [name for name in moving(spec, a) if not bool((a[name] == b[name]).all())]
     size = {name: prod(spec.shapes[name]) for name in names}
     matrices = sorted((name for name in names if len(spec.shapes[name]) > 1), key=lambda name: size[name])

@@ -27,20 +27,20 @@ from permgraph.uses.comparison.settle import by_forms, is_whole, settled, square
 from permgraph.uses.comparison.similarity import Measured, Similarity
 
 RARE = 0.001
-"""A p-value up to which models are related: none of 999 random elements came as close."""
+"""Models are related up to this p-value: none of 999 random elements came as close."""
 HALF = 0.5
-"""The part of the way from chance to 1 from which on an aligned cosine says that models are related."""
+"""Models are related if the aligned cosine is above this fraction of the way from chance to 1."""
 QUARTER = 0.25
 LARGE = 10_000_000
-"""Models of more elements are looked at in one round of matching, and matched to the end where that brings them by more
-than a quarter of the way from how they stand to 1."""
+"""Models of more elements are first matched in one round; matching continues only if this raises the cosine by more
+than a quarter of the way from its unmoved value to 1."""
 SMALL = 2_000_000
-"""Models of up to so many elements are compared by their canonical forms too, where matching leaves a distance."""
+"""Models of at most this many elements are also compared by their canonical forms, if matching leaves a distance."""
 ROUNDING = 0.5
-"""Distances up to so many units in the last place come from storing scaled and rotated weights: each rounding errs by
-less than half a unit, and by a quarter of it in the mean."""
+"""Distances up to this many units in the last place come from storing scaled and rotated weights: each rounding errs
+by less than half a unit, and by a quarter of a unit in the mean."""
 FINEST = 1e-7
-"""Distances up to this come from the iterations that end there, in float64."""
+"""Distances up to this are due to the convergence of iterations in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +54,11 @@ class Comparison:
         layers: layer -> the same of its tensors.
         tensors: tensor -> the same.
         whole: the same of all weights.
-        chance: the aligned cosine, over the tensors that move, of weights without any relation;
-            None where the verdict does not depend on it.
+        chance: the aligned cosine, over the tensors that move, of unrelated weights; None if the verdict does not
+            depend on it.
         moved: the aligned cosine over the tensors that move.
-        tolerance: the aligned distance up to which the models are the same; 0 where the element only permutes and
-            changes signs.
+        tolerance: the aligned distance up to which the models are the same; 0 if the element only permutes and changes
+            signs.
         alignment: the element that brings B to A, with its proof.
 
     """
@@ -103,15 +103,15 @@ def compare(
     """min over g of |A - gB| / |A|, and what it says about the origin of B.
 
     "same": the distance is 0 up to the rounding of stored weights, and the element is in the result. "related": the
-    weights are as close as those of a fine-tuned, continued or disturbed copy, in their own basis (the
-    p-value, by permutations alone, is at most 0.001) or after matching (the cosine is more than half of the way from
-    chance to 1). "independent": neither; also a copy that was trained for so long that only outputs are left of it.
+    weights are as close as those of a fine-tuned, continued or perturbed copy, unmoved (the p-value, by permutations
+    alone, is at most 0.001) or after matching (the cosine is more than half of the way from chance to 1).
+    "independent": neither; this includes copies that were trained for very long.
 
     Args:
         model_a: the reference, in eval mode; or what `load` returned.
-        model_b: a model of the same architecture, at whose border tokens, channels and positions may differ; neither is
+        model_b: a model of the same architecture; its vocabulary, input channels and positions may differ. Neither is
             changed.
-        data: batches, if units are to be matched by activations; by weights without.
+        data: batches, to match units by activations; without, they are matched by weights.
         args: example inputs, as for `align`.
         kwargs: example keyword inputs.
         kinds: what may move, as for `align`.
@@ -142,7 +142,7 @@ def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: A
     count = sum(tensor.numel() for tensor in models.states[0].values())
     look = {"options": {"rounds": 0}} if batches is None and count > LARGE and asked.get("method") is None else {}
     found = _compared(models, batches, asked | look)
-    still = max(found.whole.unmoved, 0.0)  # norms of which the weights are alike are so in models of any origin
+    still = max(found.whole.unmoved, 0.0)  # uniform weights of norms agree in models of any origin
     undecided = found.verdict == "independent" and found.moved > still + QUARTER * (1 - still)
     return _compared(models, batches, asked) if look and undecided else found
 
@@ -177,19 +177,19 @@ def _example(models: Models, asked: Mapping[str, Any]) -> Batch:
 
 
 def _settled(found: Matched, example: Batch, seed: int) -> Matched:
-    """Proved, with the element that `settled` finds, or that of canonical forms, where its proof holds."""
+    """The match proved, with the element from `settled` or from canonical forms if its proof holds."""
     first, element = found.elements
     closer = _closer(found)
     if closer is not element:
         try:
             return replace(found, elements=(first, closer)).proved(example, seed)
-        except VerificationError:  # then the one that matching found stays
+        except VerificationError:  # keep the element that matching found
             pass
     return found.proved(example, seed)
 
 
 def _closer(found: Matched) -> Permutations:
-    """An element that brings B closer to A than that which matching found, or this one."""
+    """An element that brings B closer to A than the one from matching, or else that one."""
     spec, (a, b) = found.spec, found.models.states
     element = settled(spec, a, b, found.elements[1])
     size = sum(float(t.double().square().sum()) for t in a.values() if t.is_floating_point())
@@ -205,12 +205,12 @@ def _closer(found: Matched) -> Permutations:
 
 
 def _judged(found: Comparison, task: Task) -> Comparison:
-    """With its verdict; what chance gives is computed where the verdict depends on it."""
+    """The comparison with its verdict; `chance` is only computed if the verdict depends on it."""
     if found.whole.aligned_distance <= found.tolerance:
         return replace(found, verdict="same")
     if found.p_value <= RARE:
         return replace(found, verdict="related")
-    if found.moved <= HALF:  # then it is not half of the way from any chance to 1
+    if found.moved <= HALF:  # then it is less than half of the way from any chance to 1
         return found
     moves = any(layout.groups for layout in task.spec.layouts.values())
     found = replace(found, chance=chance(task, task.seed) if moves else 0.0)
@@ -219,10 +219,10 @@ def _judged(found: Comparison, task: Task) -> Comparison:
 
 
 def _tolerance(found: Alignment) -> float:
-    """What storing and iterating leave; 0 where an element that only permutes and changes signs met no other weights.
+    """The distance that rounding and iterations explain; 0 if the element only permutes and changes signs.
 
-    Weights that norms were folded into are rounded alike in both models, but in float32 and float64 scales may have
-    been folded away too, and the last bits with them.
+    Folding norms rounds weights alike in both models, but in float32 and float64 scales may have been folded too, which
+    changes the last bits.
     """
     precision = max(map(rounding, found.models.states))
     if all(is_whole(part) for part in found.permutations.values()):

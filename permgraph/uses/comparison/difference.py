@@ -16,7 +16,7 @@ from permgraph.uses.comparison.similarity import Similarity
 
 
 class Difference(dict[str, Tensor]):
-    """Tensor name -> that of B, moved to A, less that of A, for every tensor in which the two differ.
+    """Tensor name -> B's tensor, moved to A, minus A's, for every tensor in which the two differ.
 
     Attributes:
         comparison: verdict and evidence, as `compare` gives them.
@@ -38,7 +38,7 @@ class Difference(dict[str, Tensor]):
 
     @property
     def similarity(self) -> dict[str, Similarity]:
-        """Cosine and distance of each tensor that differs, unmoved and moved; those that share memory once."""
+        """Cosine and distance of each tensor that differs, unmoved and moved; tied tensors once."""
         return {name: one for name, one in self.comparison.tensors.items() if name in self}
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ def diff(
 ) -> Difference:
     """gB - A, tensor by tensor, for the element g that brings B closest to A.
 
-    With permutations and signs, the default, a tensor that was not changed is 0 in every bit, whatever was done to the
-    others. With `kinds="all"` scales and rotations are undone too, and equal is what is equal up to rounding; but they
-    are fitted to all weights at once, so that a change of one tensor shows in those that share its groups. Norms are
-    folded then, and the differences are those of the folded models.
+    With permutations and signs, the default, the difference of an unchanged tensor is exactly 0, whatever happened to
+    the others. With `kinds="all"`, scales and rotations are undone too, and tensors are equal up to rounding; but these
+    are fitted to all weights at once, so a change of one tensor shows in those that share its groups. Norms are then
+    folded, and the differences are those of the folded models.
 
     Args:
         model_a: the reference, as for `compare`.

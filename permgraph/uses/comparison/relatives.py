@@ -1,4 +1,4 @@
-"""Two fine-tunes of one base, known by how close their weights are before anything is moved."""
+"""Recognises two fine-tunes of one base by how close their unmoved weights are."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CLOSE = 0.5
 DRAWS = 199
 RARE = 0.01
 MOST = 24
-"""Matrices that are looked at."""
+"""The most matrices that are compared."""
 
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Related:
-    """The cosine of the weights that move, unmoved, and how often a random order of units leaves them as close."""
+    """The cosine of the unmoved weights, and how often a random order of units leaves them as close (p-value)."""
 
     cosine: float
     p_value: float
@@ -39,9 +39,9 @@ class Related:
 
 
 def related(spec: PermutationSpec, a: State, b: State, seed: int = 0) -> Related | None:
-    """Whether A and B are relatives as they stand: their cosine, over matrices without their means, is above a half.
+    """The evidence that the unmoved A and B are relatives: a cosine, over matrices minus their means, above a half.
 
-    None where they are not, or where no matrix moves. Up to 24 matrices are read.
+    None if they are not, or if no matrix moves. Up to 24 matrices are read.
     """
     matrices = [name for name in moving(spec, a) if len(spec.shapes[name]) > 1]
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The last steps to the element that brings B onto A: least squares where maps are free, whole numbers elsewhere."""
+"""The last steps to the element that moves B onto A: least squares for free maps, rounding for others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from permgraph.uses.canonical.form import endless, form
 
 SWEEPS = 200
 LONG = 2000
-"""Sweeps for models of one form; where products have not full rank they come near slowly."""
+"""Sweeps for models with equal canonical forms; for products without full rank they converge slowly."""
 ALIKE = 1e-2
 """Canonical forms are alike up to this distance, relative to |A|."""
 SETTLED = 1e-9
@@ -55,8 +55,8 @@ def settled(
 ) -> Permutations:
     """An element near `element` with smaller |A - element B|.
 
-    Matching brings both models to their smallest norm, and leaves open what acts on nothing there: directions that
-    only one side of a product has, and maps of outputs. Least squares decide them.
+    Matching brings both models to their smallest norm, and does not determine what has no effect there: directions that
+    only one side of a product has, and maps of outputs. Least squares determine them.
     """
     if squared_distance(spec, a, b, element) > far * _size(a):
         return element
@@ -139,7 +139,7 @@ def _map(p: Numbers, q: Numbers, r: Numbers) -> Numbers:
 
 
 def _whole(spec: PermutationSpec, element: Permutations) -> dict[str, Any]:
-    """The element with whole numbers where it is close to them."""
+    """The element with parts rounded to signed permutations, and scales to 1, where they are close to these."""
     return {group.name: _rounded(group, element[group.name]) for group in spec.groups}
 
 
@@ -156,7 +156,7 @@ def _rounded(group: PermutationGroup, part: Any) -> Any:
 
 
 def is_whole(part: Any) -> bool:
-    """Whether a part permutes and changes signs alone."""
+    """Whether a part only permutes and changes signs."""
     if isinstance(part, Matrix):
         return bool(np.all(part.matrix == np.round(part.matrix)) and np.all(np.abs(part.matrix).sum(-1) == 1))
     return not isinstance(part, Monomial) or bool(np.all(np.abs(part.scale) == 1))

@@ -1,4 +1,4 @@
-"""How alike the weights of two models are: cosines and distances, tensor by tensor, layer by layer, group by group."""
+"""Similarity of the weights of two models: cosines and distances by tensor, by layer and by group."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Of some weights of A and B: the cosine, and |a - b| / |a|; unmoved and with B brought to A.
+    """The cosine and |a - b| / |a| of some weights of A and B; unmoved, and with B moved to A.
 
     Attributes:
         unmoved: the cosine of A and B, unmoved.
@@ -65,7 +65,7 @@ class Measured:
 
     @classmethod
     def of(cls, spec: PermutationSpec, a: State, b: State, moved: State) -> Measured:
-        """Of all floating-point tensors of A, B, and B moved."""
+        """The sums of all floating-point tensors of A, B, and the moved B."""
         names = [n for n in a if n not in spec.ties.aliases and a[n].is_floating_point()]
         before, after = (
             {name: (Sums.of(a[name], one[name]), _squared(a[name], one[name])) for name in names} for one in (b, moved)
@@ -73,7 +73,7 @@ class Measured:
         return cls(before, after)
 
     def similarity(self, names: Iterable[str]) -> Similarity:
-        """Of some tensors together."""
+        """The similarity of these tensors together."""
         chosen = [name for name in names if name in self.before]
         sums = [sum((side[name][0] for name in chosen), Sums()) for side in (self.before, self.after)]
         squares = [sum(side[name][1] for name in chosen) for side in (self.before, self.after)]
@@ -81,7 +81,7 @@ class Measured:
         return Similarity(sums[0].cosine, sums[1].cosine, distances[0], distances[1])
 
     def by_group(self, spec: PermutationSpec) -> dict[str, Similarity]:
-        """Group -> that of the tensors on which it acts."""
+        """Group -> the similarity of the tensors on which it acts."""
         acting = {n: spec.layouts[n].groups for n in self.before if n in spec.layouts}
         return {
             group.name: self.similarity(name for name, groups in acting.items() if group.name in groups)
@@ -89,7 +89,7 @@ class Measured:
         }
 
     def by_layer(self) -> dict[str, Similarity]:
-        """Layer -> that of its tensors: names up to their first number, or to their first dot where they have none."""
+        """Layer -> the similarity of its tensors; a layer is a name up to its first number, or to its first dot."""
         layers: dict[str, list[str]] = {}
         for name in self.before:
             layers.setdefault(layer_of(name), []).append(name)
