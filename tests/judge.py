@@ -46,14 +46,23 @@ def error(case: Case, spec: PermutationSpec, seed: int) -> float:
     A model that draws random numbers draws the same ones both times.
     """
     model = generic(case.model, seed, spec.held)
-    args, kwargs = pytree.tree_map_only(Tensor, _double, (case.args, case.kwargs))
+    args, kwargs = doubled((case.args, case.kwargs))
     element = spec.sample(seed)
     with torch.no_grad():
         torch.manual_seed(seed)
         expected = spec.apply_outputs(element, model(*args, **kwargs))
         torch.manual_seed(seed)
         model.load_state_dict(spec.apply(element, model.state_dict()))
-        found = model(*args, **kwargs)
+        return distance(expected, model(*args, **kwargs))
+
+
+def doubled(inputs: Any) -> Any:
+    """The same inputs in float64."""
+    return pytree.tree_map_only(Tensor, _double, inputs)
+
+
+def distance(expected: Any, found: Any) -> float:
+    """The largest difference between two outputs of a model, relative to the largest of its leaf."""
     leaves = zip(pytree.tree_leaves(expected), pytree.tree_leaves(found), strict=True)
     return max(_distance(a, b) for a, b in leaves)
 

@@ -16,15 +16,19 @@ PAGE = """# Architectures beyond the zoo
     python benchmarks/tables.py          # writes this page
 """
 WORDS = """\
-Models of transformers (made small by one recipe for all), timm and torchvision (as published, up to 100 million
-parameters, one to three of each module), with random weights and outputs held fixed. *Certified*: the eager model, in
-float64 with generic parameters, keeps its function under a random element of the group; where an operation exists in
-single precision alone, `verify` decides. *Not traced*: `torch.export` refuses the model. *Timeout*: {seconds} s of
-processor time, building and checking included. *Not built*: no small model, or no inputs for it, could be made
-without writing code for it; these say nothing of permgraph. *Coverage* is the share of the parameter elements that
-some group moves.
+Models of transformers (made small by general rules and a table of what single families need), timm and torchvision (as
+published, up to 100 million parameters, one to three of each module), with random weights and outputs held fixed.
+*Certified*: the eager model, in float64 with generic parameters, keeps its function under a random element of the
+group; where an operation exists in single precision alone, `verify` decides. *Not traced*: `torch.export` refuses the
+model. *Timeout*: {seconds} s of processor time, building and checking included. *Not built*: no small model, or no
+inputs for it, could be made without writing code for it; these say nothing of permgraph. *Coverage* is the share of
+the parameter elements that some group moves. *In all kinds*: of the certified models that were tried, those whose
+function folding and a random element with signs, scales, rotations and invertible maps keep as well. Seconds are of
+processor time where a row of the JSON has `export`, the part of `derive` that `torch.export` takes, and by the clock
+where it has none.
 """
 LEAST = 0.98
+MOST = 5  # derive over export
 TRACED = ("certified", "unsound", "failed", "timeout")
 
 
@@ -35,11 +39,17 @@ def sweep_page(data: dict[str, Any]) -> Iterator[str]:
     yield _finding(rows.values())
     yield WORDS.format(**data)
     sources = sorted({key.partition(":")[0] for key in rows})
-    head = ("source", "models", *OUTCOMES, "certified of traced", "median coverage", "median derive, s")
+    head = ("source", "models", *OUTCOMES, "certified of traced", "in all kinds", "median coverage", "median derive, s")
     yield table(head, [_summary(name, _of(rows, name)) for name in [*sources, "all"]])
     yield "## Not certified\n"
     bad = {key: row for key, row in rows.items() if row["outcome"] not in ("certified", "not built")}
     yield "".join(f"- {key}: {row['outcome']}; {_one_line(row)}\n" for key, row in bad.items()) or "None.\n"
+    yield "## Certified, but not in all kinds\n"
+    lacking = {key: row["all_kinds"] for key, row in rows.items() if _lacks(row)}
+    yield "".join(f"- {key}: {row['outcome']}; {_one_line(row)}\n" for key, row in lacking.items()) or "None.\n"
+    yield f"## More than {MOST} times the export\n"
+    timed = {key: row["seconds"] / row["export"] for key, row in rows.items() if row.get("export")}
+    yield _times(timed)
     yield f"## Certified, with less than {LEAST:.0%} moved\n"
     low = {key: row for key, row in rows.items() if row["outcome"] == "certified" and row["coverage"] < LEAST}
     lines = [[key, f"{row['parameters']:,}", f"{row['coverage']:.1%}", _held(row)] for key, row in low.items()]
@@ -70,9 +80,28 @@ def _summary(source: str, rows: list[dict[str, Any]]) -> list[str]:
         str(len(rows)),
         *(str(counts[name]) for name in OUTCOMES),
         f"{counts['certified'] / traced:.1%}" if traced else "–",
+        _all_kinds(rows),
         f"{median(row['coverage'] for row in derived):.3f}" if derived else "–",
         f"{median(row['seconds'] for row in derived):.1f}" if derived else "–",
     ]
+
+
+def _all_kinds(rows: list[dict[str, Any]]) -> str:
+    tried = [row for row in rows if "all_kinds" in row]
+    return f"{sum(not _lacks(row) for row in tried)} of {len(tried)}" if tried else "–"
+
+
+def _lacks(row: dict[str, Any]) -> bool:
+    return row.get("all_kinds", {"outcome": "certified"})["outcome"] != "certified"
+
+
+def _times(ratios: dict[str, float]) -> str:
+    """The models of which `derive` takes more than `MOST` times their export, the worst first."""
+    if not ratios:
+        return "None is timed.\n"
+    slow = sorted((key for key, ratio in ratios.items() if ratio > MOST), key=lambda key: -ratios[key])
+    head = f"Of {len(ratios)} models timed, {len(slow)}; the median is {median(ratios.values()):.1f}.\n"
+    return head + "".join(f"\n- {key}: {ratios[key]:.1f}" for key in slow) + ("\n" if slow else "")
 
 
 def _one_line(row: dict[str, Any]) -> str:
