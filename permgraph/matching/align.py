@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
@@ -97,7 +98,9 @@ class Alignment:
 
     def moved(self, name: str) -> Tensor:
         """One entry of `state_dict`, without computing the others."""
-        return self.spec.apply_one(self.permutations.tables, name, self.models.states[1][name])
+        state = self.models.states[1]
+        least = state.least if isinstance(state, LazyState) else torch.float64
+        return self.spec.apply_one(self.permutations.tables, name, state[name], least)
 
     @cached_property
     def related(self) -> Related | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.lazy_state import LazyState, each_once, memory_of, rows_of
+from permgraph.checkpoints.lazy_state import LazyState, alone, each_once, memory_of, rows_of
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
@@ -162,9 +162,11 @@ class Merges:
         if steps.needs_data:
             self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
         state = self.models.states[0]
-        alone = steps.first == "linear" and not shares.by_group  # each number of a merge then has a number of A and B
-        part = partial(self._rows, method=one, shares=shares) if alone else None
-        merged = each_once(state, lambda name: self._tensor(name, one, shares), part)
+        elementwise = (
+            steps.first == "linear" and not shares.by_group
+        )  # each number of a merge then has a number of A and B
+        part = partial(self._rows, method=one, shares=shares) if elementwise else None
+        merged = each_once(state, lambda name: self._tensor(name, one, shares), part, self._in_rows)
         if not steps.needs_data:
             return self._with_borders(merged, shares)
         first = {memory_of(tensor): name for name, tensor in reversed(list(state.items()))}
@@ -193,10 +195,16 @@ class Merges:
         share = shares.of(name)
         return method(name, (a, b), (share, 1 - share))
 
+    def _in_rows(self, name: str) -> bool:
+        return alone(self.models.states[0], name) and alone(self._moved, name)
+
+    @cached_property
+    def _moved(self) -> Mapping[str, Tensor]:
+        return self.models.states[1] if self.alignment is None else self.alignment.state_dict
+
     def _rows(self, name: str, start: int, stop: int, *, method: TensorMerge, shares: Shares) -> Tensor:
-        b = self.models.states[1] if self.alignment is None else self.alignment.state_dict
         share = shares.of(name)
-        parts = [rows_of(state, name, (start, stop)) for state in (self.models.states[0], b)]
+        parts = [rows_of(state, name, (start, stop)) for state in (self.models.states[0], self._moved)]
         return method(name, parts, (share, 1 - share))
 
 

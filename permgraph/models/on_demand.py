@@ -56,7 +56,9 @@ def _state(checkpoint: Checkpoint, own: Mapping[str, Tensor], where: Mapping[str
         assert read is not None
         return _wide(read(start, stop))
 
-    return LazyState(own, lambda name: _wide(checkpoint[where[name]]), rows)
+    floats = [info.dtype.itemsize for info in checkpoint.info.values() if info.dtype.is_floating_point]
+    least = torch.float32 if max(floats, default=0) <= 2 else torch.float64
+    return LazyState(own, lambda name: _wide(checkpoint[where[name]]), rows, least=least)
 
 
 def _wide(tensor: Tensor) -> Tensor:

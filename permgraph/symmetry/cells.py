@@ -152,12 +152,13 @@ class Cell:
             matrix = (matrix if known else torch.linalg.inv(matrix)).mT
         keys = [k for key in move.keys for k in key]
         rest = [k for k in range(len(self.leaves)) if k not in (*keys, *move.leaves)]
+        matrix = matrix.reshape(-1, *matrix.shape[-2:])
+        rows, units = (prod(self.leaves[k].size for k in leaves) for leaves in (keys, move.leaves))
+        if [*keys, *rest, *move.leaves] == list(range(len(self.leaves))):
+            return (block.reshape(rows, -1, units) @ matrix.mT).reshape(block.shape)
         order = [*keys, *move.leaves, *rest]
-        sizes = [self.leaves[k].size for k in order]
-        rows, units = sizes[: len(keys)], sizes[len(keys) : len(keys) + len(move.leaves)]
-        flat = block.permute(order).reshape(prod(rows), prod(units), -1)
-        mixed = matrix.reshape(-1, *matrix.shape[-2:]) @ flat
-        return mixed.reshape(sizes).permute(*np.argsort(order).tolist())
+        mixed = matrix @ block.permute(order).reshape(rows, units, -1)
+        return mixed.reshape([self.leaves[k].size for k in order]).permute(*np.argsort(order).tolist())
 
     def ravel(self, coordinates: list[Index], leaves: tuple[int, ...]) -> Index:
         """The row-major index over these leaves, for the given coordinates."""

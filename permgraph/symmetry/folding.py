@@ -160,8 +160,9 @@ class Foldable:
     def _folded(self, state: Mapping[str, Tensor], zeros: Collection[str]) -> Folded:
         element, report = self._element(state, zeros)
         ones = [name for name, readers in report.items() if not isinstance(readers, str)]
-        moved = self.spec.applied(element, self._apart(state))
-        neutral = {name: torch.full_like(moved[name], self.maps[name].neutral) for name in ones}
+        apart = self._apart(state)
+        moved = self.spec.applied(element, apart)
+        neutral = {name: torch.full_like(apart[name], self.maps[name].neutral) for name in ones}
         moved = moved.replaced(neutral) if isinstance(moved, LazyState) else {**moved, **neutral}
         return Folded(moved, report, self.untied, spec=self.spec, element=element)
 

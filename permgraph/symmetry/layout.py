@@ -13,7 +13,7 @@ from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.parts import Index, Matrix, index_of
+from permgraph.symmetry.parts import Index, Matrix, changes_numbers, index_of
 
 AT_ONCE = 2**23  # elements of a tensor moved at once, if the rows of its first dimension do not move
 
@@ -55,19 +55,26 @@ class Layout:
                 return torch.cat([self.apply(element, rows, least) for rows in some])
         parts = {name: element[name] for name in self.groups if name in element}
         tables = {name: index_of(part) for name, part in parts.items() if not isinstance(part, Matrix)}
-        moved = self._permuted(tables, tensor) if tables else tensor.clone()
-        if all(isinstance(part, np.ndarray) for part in parts.values()):
-            return moved
-        return self._transformed(parts, moved, torch.promote_types(tensor.dtype, least))
+        moved = self._permuted(tables, tensor) if tables else tensor
+        powers = {move.group for cell in self.cells for move in cell.moves if move.power}
+        changing = {
+            name: part
+            for name, part in parts.items()
+            if (isinstance(part, Matrix) or name in powers) and changes_numbers(part)
+        }
+        if changing:
+            moved = self._transformed(changing, moved, torch.promote_types(tensor.dtype, least))
+        return moved.clone() if moved is tensor else moved
 
     def _permuted(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
+        """The tensor itself where nothing moves."""
         per_axis = self.axis_permutations(tables)
         if per_axis is None:
             return self._gather(tables, tensor)
         for dim, index in enumerate(per_axis):
             if index is not None:
                 tensor = _selected(tensor, dim, torch.from_numpy(index).to(tensor.device))
-        return tensor if any(index is not None for index in per_axis) else tensor.clone()
+        return tensor
 
     def axis_permutations(self, tables: Mapping[str, Index]) -> list[Index | None] | None:
         """An index vector for each dimension, None for an unmoved one; None for all if dimensions move jointly."""

@@ -66,6 +66,13 @@ def index_of(part: Any) -> Index:
     return part.index if isinstance(part, Monomial) else part
 
 
+def changes_numbers(part: Any) -> bool:
+    """Whether a part does more than put units into another order: it has a sign, a scale or a map that is not 1."""
+    if isinstance(part, Matrix):
+        return bool(np.any(part.matrix != np.eye(part.matrix.shape[-1])))
+    return isinstance(part, Monomial) and bool(np.any(part.scale != 1))
+
+
 def identity(kind: str, shape: Sequence[int]) -> Any:
     """The part that changes nothing; `shape` is that of an index table, [..., n]."""
     return with_index(kind, np.broadcast_to(np.arange(shape[-1]), shape).copy())
@@ -165,6 +172,8 @@ def _matrix_problem(kind: str, matrix: Numbers) -> str:
 def compose(p: Any, q: Any, rows: tuple[Any, ...]) -> Any:
     """The part that applies `q` first, then `p`; `rows` has for each row of `p` the row of `q` to use."""
     if isinstance(p, Matrix):
+        if not changes_numbers(q):
+            return Matrix(p.matrix, p.orthogonal)
         return Matrix(p.matrix @ q.matrix[rows], p.orthogonal and q.orthogonal)
     wide = tuple(row[..., None] for row in rows)
     if isinstance(p, Monomial):

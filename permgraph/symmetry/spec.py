@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -187,19 +187,28 @@ class PermutationSpec(PutToUse):
         self.check(state.like)
         return self.on_demand(elements.checked(self.groups, permutations), state)
 
-    def on_demand(self, tables: Mapping[str, Any], state: LazyState, least: torch.dtype = torch.float64) -> LazyState:
+    def on_demand(self, tables: Mapping[str, Any], state: LazyState, least: torch.dtype | None = None) -> LazyState:
         """The same for tables that are known to fit; rows that no group moves can be computed separately.
 
-        Computed in `least` or wider.
+        Computed in `least` or wider, by default so that all digits are kept.
         """
+        least = least or state.least
+
+        def stays(name: str) -> bool:
+            layout = self.layouts.get(name)
+            return layout is None or not any(cell.touches({0}) for cell in layout.cells)
 
         def rows(name: str, start: int, stop: int) -> Tensor:
-            layout = self.layouts.get(name)
-            if layout is not None and any(cell.touches({0}) for cell in layout.cells):
+            if not stays(name):
                 return self.apply_one(tables, name, state[name], least)[start:stop]
             return self.apply_one(tables, name, state.rows(name, start, stop), least)
 
-        return LazyState(state.like, lambda name: self.apply_one(tables, name, state[name], least), rows)
+        return replace(
+            state,
+            make=lambda name: self.apply_one(tables, name, state[name], least),
+            part=rows,
+            in_rows=lambda name: stays(name) and state.alone(name),
+        )
 
     def apply_one(
         self, tables: Mapping[str, Any], name: str, tensor: Tensor, least: torch.dtype = torch.float64

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
-from permgraph.checkpoints.lazy_state import LazyState, rows_of
-from permgraph.matching.kinds.family import Cross, solve
+from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.matching.kinds.crosses import cross, inner, is_once, joined, value_of, without
+from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.one import Similarity, best
-from permgraph.matching.kinds.places import Place, further_sign, places
+from permgraph.matching.kinds.places import Place, places
 from permgraph.matching.weights.effort import EFFORT, SIZES
-from permgraph.matching.weights.sites import Action, Family, Site, families, sites
-from permgraph.symmetry.parts import Monomial
+from permgraph.matching.weights.sites import Family, Site, families, sites
+from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
 
@@ -39,6 +40,9 @@ class Ascent:
     than anything else. A family is solved again when others have moved the tensors that it acts on. All products are
     computed in float32; if B turns out to be A moved, maps that mix units are computed again in float64 at the end. In
     large models, the most expensive families wait until the others no longer change.
+    If weights are read on demand, the passes over them count: B is moved from its `source` by one element, which starts
+    with `begun`; what a step gains is computed from the step's own products; and a rotation that is a family by itself
+    is found from B without it.
     """
 
     spec: PermutationSpec
@@ -47,6 +51,8 @@ class Ascent:
     b: Mapping[str, Tensor]
     report: Report | None = None
     rounds: int = ROUNDS
+    source: Mapping[str, Tensor] | None = None
+    begun: Mapping[str, Any] | None = None
     element: Permutations = field(init=False)
     moved: Mapping[str, Tensor] = field(init=False)
     dtype: torch.dtype = torch.float32
@@ -55,6 +61,7 @@ class Ascent:
     skipped: Set[str] = frozenset()
     solved: set[str] = field(default_factory=set)
     inner: dict[str, tuple[tuple[int, torch.dtype], float]] = field(default_factory=dict)
+    known_value: float | None = None
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
@@ -89,13 +96,13 @@ class Ascent:
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
         self.families = [f for f in self.families if any(group.name not in held for group in f)]
-        start, identity = self.value(), (self.element, self.moved)
+        (start, bound), identity = self._unmoved(), (self.element, self.moved)
         known = set(known)
         if large := [family for family in self.families if self._is_large(family)]:
             self._go_ahead(large, known)
         self._grow(self.families, known)
         self._rise(self.families)
-        if self.value() > NEAR * self.bound():
+        if self.value() > NEAR * bound:
             self._finish()
         if self.value() < start:
             self.element, self.moved = identity
@@ -136,7 +143,8 @@ class Ascent:
         self._sign()
 
     def _finish(self) -> None:
-        self.dtype, self.settled, self.moved = torch.float64, {}, self.spec.applied(self.element, self.b)
+        self.dtype, self.settled = torch.float64, {}
+        self.moved = self._moved_by(self.element) if self._on_demand else self.spec.apply(self.element, self.b)
         self._solve_all([family for family in self.families if any(Kind(group.kind).mixes for group in family)])
 
     def _moves(self, family: Family) -> dict[str, int]:
@@ -149,22 +157,36 @@ class Ascent:
 
     def value(self) -> float:
         """Σ <θ_A, g θ_B> over the parameters that groups act on."""
-        names = dict.fromkeys(
-            [*(site.name for site in self.sites), *(p.name for g in self.further for p in self.where[g.name])]
-        )
-        return sum(map(self._inner_of, names))
+        if self.known_value is not None:
+            return self.known_value
+        value = sum(map(self._inner_of, self._names))
+        self.known_value = value if self._on_demand else None
+        return value
+
+    @property
+    def _names(self) -> dict[str, None]:
+        further = (place.name for group in self.further for place in self.where[group.name])
+        return dict.fromkeys([*(site.name for site in self.sites), *further])
+
+    @property
+    def _on_demand(self) -> bool:
+        return isinstance(self.b, LazyState)
 
     def _inner_of(self, name: str) -> float:
         """<θ_A, g θ_B> of one tensor, computed again if it has moved since."""
         now = self.moves[name], self.dtype
         if self.inner.get(name, (None, 0.0))[0] != now:
-            self.inner[name] = now, inner(self.a[name], self.moved[name])
+            self.inner[name] = now, inner(name, self.a, self.moved)[1]
         return self.inner[name][1]
 
-    def bound(self) -> float:
-        """Σ |θ_A| |θ_B| over these: no element gives more."""
-        pairs = ((self.a[name], self.moved[name]) for name in dict.fromkeys(site.name for site in self.sites))
-        return sum(math.sqrt(inner(a, a) * inner(b, b)) for a, b in pairs)
+    def _unmoved(self) -> tuple[float, float]:
+        """`value` before anything moves, and Σ |θ_A| |θ_B| over the sites' tensors: no element gives more."""
+        sites, value, bound = {site.name for site in self.sites}, 0.0, 0.0
+        for name in self._names:
+            one, product, other = inner(name, self.a, self.moved)
+            value += product
+            bound += math.sqrt(one * other) if name in sites else 0.0
+        return value, bound
 
     def _grow(self, families: Sequence[Family], known: set[str]) -> None:
         """Solve each family once; next comes the one with the largest share of its weights at known places."""
@@ -184,7 +206,7 @@ class Ascent:
         return [
             site
             for site in self.sites
-            if _once(site, names) and all(n in names or n in known for n in site.names if n in mine)
+            if is_once(site, names) and all(n in names or n in known for n in site.names if n in mine)
         ]
 
     def _weight(self, family: Family, here: Sequence[Site]) -> float:
@@ -194,39 +216,54 @@ class Ascent:
 
     def _solve(self, family: Family, here: Sequence[Site]) -> None:
         names = {group.name for group in family}
-        terms = _joined(
-            self._cross(site, action) for site in here for action in site.actions if names.intersection(action.axes)
+        here = [site for site in here if names & site.names]
+        whole = set(map(id, self._sites_of(family))) <= set(map(id, here))
+        rotation = self._rotation(family)
+        moved = self.moved if rotation is None else self._moved_by(without(self.element, names))
+        terms = joined(
+            cross(site, action, (self.a, moved), self.dtype)
+            for site in here
+            for action in site.actions
+            if names.intersection(action.axes)
         )
         if terms:
-            self._apply(solve(family, terms)[1])
-        if set(map(id, self._sites_of(family))) <= set(map(id, here)):
+            is_known = whole and self._on_demand and all(is_once(site, names) for site in here)
+            now = value_of(terms, rotation) if is_known else None
+            value, found = solve(family, terms)
+            if rotation is not None:
+                self.element = Permutations({**self.spec.identity(), **without(self.element, names)})
+            self._apply(found, None if now is None else value - now)
+        if whole:
             self.settled[family] = self._moves(family)
 
-    def _apply(self, found: Mapping[str, Any]) -> None:
+    def _rotation(self, family: Family) -> Matrix | None:
+        """Of weights on demand, the rotation that is all of a family, where it was found before."""
+        name = family[0].name
+        alone = len(family) == 1 and Kind(family[0].kind).mixes
+        return self.element[name] if self._on_demand and alone and name in self.solved else None
+
+    def _apply(self, found: Mapping[str, Any], gain: float | None = None) -> None:
+        """Move B by what was found; `gain` is what that adds to the value, where it is known."""
+        known = self.known_value
+        self.known_value = None if known is None or gain is None else known + gain
         self.element = followed(self.spec.groups, self.element, found)
         layouts = self.spec.layouts.items()
         changed = [n for n, one in layouts if n not in self.skipped and not found.keys().isdisjoint(one.groups)]
         self.moves.update(changed)
         self.solved.update(found)
-        if isinstance(self.b, LazyState):
-            tables = {name: part for name, part in self.element.tables.items() if name in self.solved}
-            self.moved = self.spec.on_demand(tables, self.b, self.dtype)
+        if self._on_demand:
+            self.moved = self._moved_by(self.element)
             return
         moved = {name: self.spec.apply_one(found, name, self.moved[name], self.dtype) for name in changed}
         self.moved = {**self.moved, **moved}
 
-    def _cross(self, site: Site, action: Action) -> Cross:
-        """Inner products of the units of an action, A against B as it is moved now, over all else at the site."""
-        span = site.spans[site.actions.index(action)]
-        sides = []
-        for state in (self.a, self.moved):
-            value = state[site.name] if site.rows is None else rows_of(state, site.name, site.rows)
-            value = site.tensor(value).to(self.dtype)
-            rest = [k for k in range(value.dim()) if k not in span]
-            count = prod(value.shape[k] for k in span)
-            sides.append(value.permute([*span, *rest]).reshape(count, -1))
-        matrix = (sides[0] @ sides[1].T).cpu().numpy()
-        return Cross(action.axes, matrix.reshape(site.sizes(action) * 2), *_signs(site, action))
+    def _moved_by(self, element: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """B's tensors on demand, each read from its source and moved by one element."""
+        source, begun = self.b if self.source is None else self.source, self.begun
+        assert isinstance(source, LazyState)
+        own = {name: part for name, part in element.items() if name in self.solved}
+        whole = own if begun is None else followed(self.spec.groups, begun, own)
+        return self.spec.on_demand(whole, source, self.dtype)
 
     def _sign(self) -> None:
         """Each further sign of a unit is that of the inner product where it acts."""
@@ -244,37 +281,3 @@ class Ascent:
     def _products(self, place: Place) -> Any:
         one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
         return (one * other).sum((1, 2)).cpu().numpy()
-
-
-def _once(site: Site, names: Set[str]) -> bool:
-    """Whether these groups act on only one axis, so that the site determines them without another unknown."""
-    return sum(not names.isdisjoint(action.axes) for action in site.actions) == 1
-
-
-def inner(a: Tensor, b: Tensor) -> float:
-    """<a, b> in float64, some elements at a time."""
-    sides = (x.reshape(-1).chunk(-(-x.numel() // SIZES.slab) or 1) for x in (a, b))
-    return sum(float(torch.dot(x.double(), y.double())) for x, y in zip(*sides, strict=True))
-
-
-def _signs(site: Site, action: Action) -> tuple[frozenset[str], dict[str, str]]:
-    """The groups of an action whose sign reaches the site, and the further sign of a group's units there."""
-    odd, further = set[str](), dict[str, str]()
-    for name, leaves in zip(action.axes, action.units, strict=True):
-        for move in site.cell.moves:
-            if move.group == name and move.leaves == leaves:
-                odd |= {name} if move.power % 2 else set()
-                further |= {name: other} if (other := further_sign(site.cell, move)) else {}
-    return frozenset(odd), further
-
-
-def _joined(terms: Iterable[Cross]) -> list[Cross]:
-    """Terms of the same form added up, each as soon as it is computed."""
-    found: dict[Any, Cross] = {}
-    for term in terms:
-        key = term.names, term.odd, tuple(sorted((term.further or {}).items()))
-        if key in found:
-            np.add(found[key].matrix, term.matrix, out=found[key].matrix)
-        else:
-            found[key] = term
-    return list(found.values())

@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
-from permgraph.checkpoints.lazy_state import each_once
+from permgraph.checkpoints.lazy_state import each_once, slabs_of
 from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points, moments_of
 from permgraph.matching.gains import Gain
-from permgraph.matching.kinds.ascent import ROUNDS, Ascent, inner
+from permgraph.matching.kinds.ascent import ROUNDS, Ascent
 from permgraph.matching.kinds.balance import balance
+from permgraph.matching.kinds.crosses import dot
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.places import Place, further_sign, places
 from permgraph.matching.match import Match, Task
@@ -35,7 +37,9 @@ def match_kinds(task: Task, points: Sequence[Point] | None = None, rounds: int =
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
         reference, own = _mean(placed), balanced[number][1]
-        ascent = Ascent(spec, task.groups, reference, own, _report(task), rounds)
+        ascent = Ascent(
+            spec, task.groups, reference, own, _report(task), rounds, task.states[number], balanced[number][0]
+        )
         if points is None:
             element = ascent.run()
         else:
@@ -108,13 +112,17 @@ def weight_gains(
         for place in here:
             cells = by_tensor.setdefault(place.name, {})
             cells.setdefault((place.cell.offsets, place.cell.leaves), []).append(place)
-    found = {group.name: [0.0, 0.0, 0.0] for group in groups}
+    states = reference, before, after
+    found = {group.name: np.zeros(3) for group in groups}
     for name, cells in by_tensor.items():
-        sides = [state[name] for state in (reference, before, after)]
-        for members in cells.values():
-            a, b, moved = (members[0].cell.block(side) for side in sides)
-            products = inner(a, b), inner(a, moved), (inner(a, a) * inner(b, b)) ** 0.5
-            for place in members:
-                sums = found[place.move.group]
-                sums[:] = [x + y for x, y in zip(sums, products, strict=True)]
-    return {name: Gain(*sums) for name, sums in found.items()}
+        whole = len(cells) == 1 and all(here[0].cell.is_all_of(spec.shapes[name]) for here in cells.values())
+        slabs = zip(*(slabs_of(state, name) for state in states), strict=True)
+        sums = {key: np.zeros(4) for key in cells}
+        for sides in slabs if whole else [[state[name] for state in states]]:
+            for key, here in cells.items():
+                a, b, moved = sides if whole else [here[0].cell.block(side) for side in sides]
+                sums[key] += dot(a, b), dot(a, moved), dot(a, a), dot(b, b)
+        for key, here in cells.items():
+            for place in here:
+                found[place.move.group] += *sums[key][:2], (sums[key][2] * sums[key][3]) ** 0.5
+    return {name: Gain(*map(float, sums)) for name, sums in found.items()}

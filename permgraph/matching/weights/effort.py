@@ -75,7 +75,7 @@ class Sizes:
     negligible: float = 1e-9
     sketched_above: int = 16
     sketched_from: int = 2**20
-    whole: int = 2**25
+    whole: int = 2**23
 
 
 EFFORT = Effort()
