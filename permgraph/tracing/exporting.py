@@ -13,6 +13,7 @@ import torch.export._trace
 from torch import fx, nn
 from torch._functorch import config
 from torch.export.graph_signature import InputKind
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from permgraph.tracing.experts import all_experts
@@ -30,7 +31,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
-    with _lock, all_experts(model), _without_partial_graphs():
+    with _lock, all_experts(model), _without_partial_graphs(), _use_lazy_graph_module(True):  # whose code nobody runs
         return _decided(model, args, kwargs)
 
 
