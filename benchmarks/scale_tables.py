@@ -105,3 +105,42 @@ def _streaming_row(row: dict[str, Any]) -> list[str]:
         home = percent(row["recovered"]) if "recovered" in row else DASH
         rest = [f"{row['copy_seconds']:.1f}", home, f"{row['reached']:.4f}"]
     return [row["name"] if measured else f"*{row['name']}*", *sizes, *costs, *rest]
+
+
+CALIBRATION = """## What does more calibration data cost, and what do two processes save?
+
+    python benchmarks/calibration.py --audio DIR
+
+`permgraph align A B --data DIR` of two small HuBERTs on hours of recordings; {threads} thread, torch {torch}. Where
+fewer hours are distinct, the same files were read again under other names. *Peak*: of resident memory. *CPU*: seconds
+of processor time.
+"""
+PROCESSES = """
+The moments of two HuBERT-base models on {batches} batches of {windows} windows of {seconds} s, gathered by so many
+processes. *CPU* and *clock*: seconds of the slower one; *load*: of the machine, which others used too, as it began.
+*Sooner*: the quotient of processor times, which is how much sooner processes are done that have a core each.
+"""
+
+
+def calibration_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row for each number of hours, then one for each number of processes."""
+    yield CALIBRATION.format(**data)
+    yield table(
+        ["hours", "distinct", "peak, MB", "CPU, s"],
+        [
+            [f"{row[key]:.1f}" for key in ("hours", "distinct_hours")]
+            + [f"{row['peak_mb']:,}", seconds(row["cpu_seconds"])]
+            for row in data.get("hours", ())
+        ],
+    )
+    yield PROCESSES.format(**data)
+    rows = data.get("processes", [])
+    yield table(
+        ["processes", "CPU, s", "clock, s", "load", "sooner"],
+        [[str(row["processes"]), *_process_cells(row, rows[0])] for row in rows],
+    )
+
+
+def _process_cells(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
+    sooner = first["cpu_seconds"] / row["cpu_seconds"]
+    return [seconds(row["cpu_seconds"]), seconds(row["seconds"]), f"{row['load']:.1f}", f"{sooner:.2f}"]
