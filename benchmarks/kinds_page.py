@@ -16,12 +16,12 @@ TRAINING = "training set"
 
 
 def kinds_results(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Architecture -> its results, of those that are there."""
+    """Architecture -> its results, for architectures that have some."""
     return {name: results[f"kinds_{name}"] for name in NAMES if f"kinds_{name}" in results}
 
 
 def narrow(found: Results) -> dict[str, Any]:
-    """The same without the wider ones."""
+    """The results without the wider architectures."""
     return {name: data for name, data in found.items() if not is_wider(name)}
 
 
@@ -30,12 +30,12 @@ BEYOND = """## Beyond permutations: transformers in all kinds
     nice python -m benchmarks.pairs.kinds                  # measures
 
 B is moved by permutations, or by *all kinds*: a rotation of the residual stream, invertible maps inside heads, scales,
-and permutations, found by weights, by correlation, or *learned*: {steps} steps of descent on unlabelled inputs, begun
-where weights or activations lead, whichever is better on the first batches; *from weights*: begun there always, at
-half the rate. B's function is the same afterwards, and proved: the largest relative error of any row is {error:.0e}.
-*Inputs*: how many samples of the training set moving B takes ({text} for one text); `refit` takes {some} more, and
-healing takes the training set, in the steps given. *Seconds*: processor time of moving B, and of merging. *Pairs*: how
-many of the three were measured.
+and permutations. These are found by weights, by correlation, or *learned*: {steps} steps of descent on unlabelled
+inputs, which begin at the result by weights or by activations, whichever is better on the first batches; *from
+weights*: they always begin at the result by weights, at half the rate. B is proved to keep its function: the largest
+relative error of any row is {error:.0e}. *Inputs*: how many samples of the training set are used to move B ({text} for
+one text); `refit` uses {some} more, and healing uses the training set, for the given number of steps. *Seconds*:
+processor time of moving B, and of merging. *Pairs*: how many of the three pairs were measured.
 """
 
 
@@ -63,13 +63,14 @@ def beyond(found: Results, cost: Sequence[Row]) -> Iterator[str]:
 
 WIDTHS = """### By width
 
-The same at two and four times the width: each trained for fewer steps. *Pairs*: of models trained apart.
+The same at two and four times the width, each trained for fewer steps. *Pairs*: the number of pairs of separately
+trained models.
 """
 WIDE_ROWS = {"plain": "plain average", "permutations": "permutations", "weights": "all kinds", "learned": "learned"}
 
 
 def is_wider(name: str) -> bool:
-    """Whether an architecture is another one, wider: its name ends with the width."""
+    """Whether an architecture is a wider version of another one: its name ends with the width."""
     return "-" in name
 
 
@@ -81,7 +82,7 @@ def widths(found: Results) -> Iterator[str]:
     yield WIDTHS
     lines = []
     for base in dict.fromkeys(name.split("-")[0] for name in wide):
-        for name in (one for one in found if one.split("-")[0] == base):
+        for name in (name for name in found if name.split("-")[0] == base):
             data = found[name]
             cells = [shown(mean_of(own, "height")) if (own := _whole(data, key)) else DASH for key in WIDE_ROWS]
             lines.append([NAMES[name], _models_accuracy(data), *cells, str(len(_own(data, "plain")))])
@@ -125,7 +126,7 @@ def _own(data: Mapping[str, Any], key: str) -> list[Row]:
 
 
 def _whole(data: Mapping[str, Any], key: str) -> list[Row]:
-    """A row of all pairs, so that means compare; of learning the one from weights, else [], where a pair is missing."""
+    """The rows of `key` if all pairs have them, so that means are comparable; else those from weights, else []."""
     return next((_own(data, name) for name in (key, f"{key}-from-weights") if _is_whole(data, name)), [])
 
 
@@ -170,7 +171,7 @@ COLUMNS = {
 
 
 def summary(found: Results) -> str:
-    """The linear merge by how B was moved: barrier, and accuracy beside the models'."""
+    """The linear merge by how B was moved: barrier and accuracy, with the accuracy of the models."""
     settings = next(iter(found.values()))
     head = ("barrier (accuracy)", *(label.format(**settings) for label in COLUMNS.values()), "the models")
     return table(head, [[NAMES[name], *_summed(data)] for name, data in found.items()])
@@ -196,7 +197,7 @@ HEALED = ("plain", "weights", "learned")
 
 
 def healed(found: Results) -> str:
-    """Barriers with as many steps of healing as were taken, by how B was moved before."""
+    """Barriers after healing, by how B was moved before and the number of steps."""
     steps = sorted({row["healing"] for data in found.values() for row in data["rows"] if row["merged"] == "heal"})
     head = ("barrier", *(f"{COLUMNS[key]}, {count} steps" for count in steps for key in HEALED))
     lines = []

@@ -11,28 +11,28 @@ from table_cells import table
 
 TOOLS = ("AWQ", "SmoothQuant")
 OPEN = ("skipped", "no weight", "not matched", "unused", "packed", "unclear")
-PAGE = """# Tables by hand, and what is derived
+PAGE = """# Tables of scales written by hand, and derived ones
 
     python -m benchmarks.mappings.run   # reads the tables out of the package, measures
     python benchmarks/tables.py          # writes this page
 
-{package} keeps tables of the layers between which AWQ and SmoothQuant move scales, for {named} of the {built} model
-classes of transformers {transformers} below, and falls back on a default table for every other. Of the {classes}
-classes that a table names or that are causal language models, {built} are measured. Each class is built small, with
-generic weights in float64 and as many key-value heads as heads. Each pair of layers that a table names in it is put
-to the proof: the rows of one are divided, the columns of the others multiplied, and outputs compared. *Equal*: right,
-and derived as well (`spec.mappings().layers()`). *Ours more*: derived, and in no entry of the table; some are left
-out on purpose. *Missed*: right, and not derived as a pair of this form. *Wrong*: the function changes. *Not judged*:
-sizes do not fit and the tool leaves the pair out; a layer of the entry has no weight, is not in the model or not
-used; readers have several parents, where it depends on the tool's search which it takes together; or transformers
-keeps experts of the layer in one tensor, which the tool takes apart before it looks. A norm that scales by 1 + w is
-taken by what it multiplies with, here and in the tool.
+{package} has tables of the layers between which AWQ and SmoothQuant move scales, for {named} of the {built} model
+classes of transformers {transformers} below, and a default table for all others. Of the {classes} classes that a table
+names or that are causal language models, {built} are measured. Each class is built small, with generic weights in
+float64 and as many key-value heads as heads. Each pair of layers that a table names is tested: the rows of one layer
+are divided, the columns of the others multiplied, and outputs compared. *Equal*: right, and also derived
+(`spec.mappings().layers()`). *Ours more*: derived, and in no entry of the table; some are left out of it on purpose.
+*Missed*: right, and not derived as a pair of this form. *Wrong*: the function changes. *Not judged*: sizes do not fit
+and the tool skips the pair; a layer of the entry has no weight, is not in the model or not used; readers have several
+parents, so that the tool's search decides which it combines; or transformers keeps the experts of the layer in one
+tensor, which the tool splits first. For a norm that scales by 1 + w, the scale applies to 1 + w, here and in the tool.
 """
 OWN = """## Derived, and in no entry of a table of the model's own
 
-The last norm goes into the head, which tools leave as it is. A dense layer among layers of experts, or a norm, has
-another name than the table knows. The indexer of sparse attention reads the norms that the table gives to attention
-alone; where the input has no more tokens than it picks, as here, the proof does not see that. In AWQ:
+The scale of the last norm can move into the head, which tools do not change. A dense layer among layers of experts, or
+a norm, has a name that the table does not know. The indexer of sparse attention also reads the norms that the table
+gives only to attention; if the input has no more tokens than the indexer selects, as here, the test does not see that.
+In AWQ:
 """
 
 
@@ -46,7 +46,7 @@ def mappings_page(data: dict[str, Any]) -> Iterator[str]:
         for tool in TOOLS
         for how in ("of its own", "by default")
     ]
-    yield table(head, [[name, str(len(some)), *_sums(some, tool)] for name, tool, some in groups])
+    yield table(head, [[name, str(len(members)), *_sums(members, tool)] for name, tool, members in groups])
     yield "## Wrong by proof\n"
     yield _lines(rows, "wrong ones")
     yield "## Right, and missed here\n"
@@ -80,7 +80,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _lines(rows: dict[str, dict[str, Any]], what: str, tools: Sequence[str] = TOOLS) -> str:
-    """One line for a pair of layers, whatever their number is, with the models."""
+    """A line for each pair of layers, without layer numbers, with the models that have it."""
     found: dict[str, dict[str, None]] = {}
     for name, row in rows.items():
         for tool in tools:

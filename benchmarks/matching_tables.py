@@ -30,9 +30,9 @@ PLANTED = """## Is a planted element found by weights alone?
 
     python benchmarks/planted.py --peers DIR
 
-B is A with noise (in units of the deviation of the weights), its units in random order. *Pairs*: recovered whole;
-*units*: the share of the units that went home. {threads} thread, torch {torch}. *rebasin* 0.0.47 has its own groups;
-seconds are of CPU, its own with the start of a process.
+B is A with noise (in units of the deviation of the weights), its units in random order. *Pairs*: fully recovered;
+*units*: the share of the units that were recovered. {threads} thread, torch {torch}. *rebasin* 0.0.47 has its own
+groups; seconds are CPU seconds, for rebasin including the start of a process.
 """
 SIZE = ("blocks", "width", "hidden", "noise")
 
@@ -62,10 +62,11 @@ LARGE = """## What does weight matching cost at full size?
 
     python benchmarks/large_pairs.py
 
-Random weights; B is A in random order, with noise or without, or drawn anew (*unrelated*: nothing to be found, the
-longest search). One thread, seconds of CPU, since the machine was busy; *sweeps*: these over what the products of one
-exact sweep take at the rate of a 1024 × 1024 product of the same run. *Memory*: the two models and what matching adds,
-in units of the two. *Recovered*: the share of the units that went home. torch {torch}.
+Random weights; B is A with its units in random order, with or without noise, or drawn anew (*unrelated*: there is
+nothing to find, so the search is longest). One thread, CPU seconds, since the machine was busy. *Sweeps*: this time
+divided by the time of the products of one exact sweep, at the rate of a 1024 × 1024 product of the same run. *Memory*:
+the two models and what matching adds, in units of the two models. *Recovered*: the share of the units that were
+recovered. torch {torch}.
 """
 LARGE_COLUMNS = ("model", "pair", "CPU s", "sweeps", "memory", "recovered", "F over bound", "steps", "fixed point")
 
@@ -91,13 +92,13 @@ PRECISION = """## Which precision do the products need?
 
     python benchmarks/precision.py
 
-HuBERT-base, random weights, one thread, torch {torch}. *By correlation*: activations on {audio:g} s of real audio,
-reduced in every way at once, so that only the products differ; CPU seconds are those of the moments. *By weights*: one
-sweep of all families, the others held; CPU seconds are those of its products. *As float64*: the share of the units
-that are assigned as with products in float64. *Given up*: of the objective, as float64 reckons it. *Recovered*: the
-share of the units that went home. *bfloat16, float32 sums* rounds both factors and multiplies in float32: what hardware
-with such products finds, not what it costs. *bfloat16 of this CPU* is `torch.mm`, which also rounds the sum over 1024
-frames. Moments are taken in float32, {verdict}.
+HuBERT-base, random weights, one thread, torch {torch}. *By correlation*: activations on {audio:g} s of real audio, with
+all precisions in the same run, so that only the products differ; CPU seconds are those of the moments. *By weights*:
+one sweep of all families, each with the others held; CPU seconds are those of its products. *As float64*: the share of
+the units that are assigned as with products in float64. *Given up*: the loss of objective, computed in float64.
+*Recovered*: the share of the units that were recovered. *bfloat16, float32 sums* rounds both factors and multiplies in
+float32: it shows what hardware with such products finds, not what it costs. *bfloat16 of this CPU* is `torch.mm`, which
+also rounds the sum over 1024 frames. Moments are computed in float32, {verdict}.
 """
 
 

@@ -26,7 +26,7 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _whole(data: dict[str, Any]) -> dict[str, Any]:
-    """The rows of those pairs for which every way was tried: means are over the same pairs."""
+    """The rows of the pairs for which every way was tried, so that means are over the same pairs."""
     ways = {row["aligned"] for row in data["rows"]}
     tried: dict[tuple[int, ...], set[str]] = {}
     for row in data["rows"]:
@@ -40,15 +40,15 @@ MUSICNN = """# Two real models: musicnn, MTT with MSD
     nice python -m benchmarks.musicnn.measure --peers DIR                  # measures
     python benchmarks/tables.py                                            # writes this page
 
-musicnn (arXiv 1909.06654, ISC licence) trained on MagnaTagATune (A) and on the Million Song Dataset (B), apart and with
-50 tags each of their own: {parameters:,} parameters, ported to PyTorch. Every tensor of the checkpoints has its place,
-and the port's logits differ from those of the original graphs in TensorFlow by {worst:.0e} of the largest logit.
+musicnn (arXiv 1909.06654, ISC licence), trained separately on MagnaTagATune (A) and on the Million Song Dataset (B),
+each with its own 50 tags: {parameters:,} parameters, ported to PyTorch. The port uses every tensor of the checkpoints,
+and its logits differ from those of the original TensorFlow graphs by {worst:.0e} of the largest logit.
 
-The trunks are merged; A's head and B's head (its inputs moved as B's units are) read the merged trunk. *Kept*: the
-share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over
-{test} stretches of 3 s of tracks from {packages}; calibration is {calibration} stretches of other tracks. The {top}
-tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing of
-the parent is left. torch {torch}.
+The trunks are merged; A's head and B's head (with its inputs moved like B's units) read the merged trunk. *Kept*: the
+share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over {test}
+segments of 3 s of tracks from {packages}; calibration uses {calibration} segments of other tracks. Always answering the
+{top} tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing
+of the parent remains. torch {torch}.
 """
 
 
@@ -108,19 +108,19 @@ they are. Figures are means over pairs of models that were trained apart; [pairs
 | transformers whose norms follow the sums (BERT) | the same: heads are mixed, the stream is permuted | the same |
 | two convolutional networks or MLPs, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
 | the same, and inputs without labels | `method="refit"`, with `data=` | `--data DIR --merge refit` |
-| only one forward pass a sample to spare | `method="pleas"` | `--data DIR --merge pleas` |
-| BatchNorm, and weights that must stay | `method="batch_norm"` or `"repair"` | `--data DIR --merge repair` |
+| time for only one forward pass per sample | `method="pleas"` | `--data DIR --merge pleas` |
+| BatchNorm, and weights that should not be fitted | `method="batch_norm"` or `"repair"` | `--data DIR --merge repair` |
 | one model that matters more | `weight=0.9`, or `{"attention": 0.5, "default": 0.9}` | `--weight 0.9` |
 
-Convolutional networks and MLPs have no rotations: there `kinds="all"` finds what permutations find, and scales.
-`python docs/examples/two_vits.py` does the first two rows on two small transformers.
+Convolutional networks and MLPs have no rotations: for them `kinds="all"` adds only scales to the permutations.
+`python docs/examples/two_vits.py` runs the first two rows on two small transformers.
 """
 TRANSFORMERS = """## Transformers
 
-The linear merge half way, by how B was moved: its barrier, and its accuracy. B computes the same after it is moved.
+Barrier and accuracy of the linear merge half way, by how B was moved. Moving B does not change its function.
 """
-HEALING = """Healing trains the merge to do what both parents do on average, on unlabelled inputs. Barriers, by how B
-was moved before and the number of steps:
+HEALING = """Healing trains the merge to reproduce the average of both parents' outputs, on unlabelled inputs. Barriers,
+by how B was moved before and the number of steps:
 """
 CONVOLUTIONS = """## Convolutional networks and MLPs
 

@@ -11,10 +11,10 @@ OBJECTIVES = """### By weights: another objective, another start
 
     nice python -m benchmarks.pairs.objectives             # measures
 
-Matching by weights makes Σ <θ_A, g θ_B> as large as it can. Barriers when the tensors are weighed otherwise, and when
-the streams begin a random rotation away from where they came to (the angle, in radians, of a plane is about as large as
-given). *Reached*: the objective there, of what it is as it is, mean over pairs. Where nearly all of it is reached and
-the barrier differs, weights alone cannot tell which element is better.
+Matching by weights maximises Σ <θ_A, g θ_B>. The table has the barriers if the tensors are weighted differently, and if
+the rotations of the streams start at a random distance from their solution (an angle of about the given size, in
+radians, in each plane). *Reached*: the objective relative to that of the default, mean over pairs. If nearly all of it
+is reached and the barrier differs, weights alone cannot tell which element is better.
 """
 
 

@@ -17,16 +17,16 @@ PAIRS = """# Two models of one task
     nice python -m benchmarks.pairs.measure --peers DIR    # measures
     python benchmarks/tables.py                            # writes this page
 
-The *barrier* is the loss of the merge half way less the mean loss of the two models (0 where it is negative), on
-{test} held-out images, or {text} texts of 64 characters; half way, also the *accuracy* (of the next character, for
-GPT-2). Means over pairs of three models, with half of the 95 % interval where all three pairs are there (jackknife over
-models, which allows for pairs that share one; wide, with three). Methods that need data see {calibration} images, or
-{texts} texts, of the training set, without labels.
+The *barrier* is the loss of the merge half way minus the mean loss of the two models (0 if it is negative), on {test}
+held-out images, or {text} texts of 64 characters; the *accuracy* is also half way (of the next character, for GPT-2).
+Figures are means over the pairs of three models, with half of the 95 % interval if all three pairs were measured
+(jackknife over models, which accounts for pairs that share one; it is wide, with three). Methods that need data use
+{calibration} images, or {texts} texts, of the training set, without labels.
 
 *Descent from the identity* is Git Re-Basin's weight matching over permgraph's groups; rebasin 0.0.47 has its own
-groups. *Repair*, *regmean*, *pleas* and *refit* are permgraph's, also where the alignment is a peer's or none.
-*Function changed*: by how much moving B changed its outputs, relative; a peer that changes them merges A with another
-model. *Similarity*: the cosine of all weights of A with those of B moved. torch {torch}.
+groups. *Repair*, *regmean*, *pleas* and *refit* are permgraph's, also for another tool's alignment or none. *Function
+changed*: by how much moving B changed its outputs, relative; a tool that changes them merges A with a different model.
+*Similarity*: the cosine of all weights of A and the moved B. torch {torch}.
 """
 
 
@@ -41,7 +41,7 @@ def pairs_page(
         yield from beyond(kinds, others["step_cost"])
     if others["objectives"]:
         yield from objectives(others["objectives"])
-    yield "## With permutations alone, is the best of ours at or below every peer?\n"
+    yield "## With permutations alone, is our best barrier at or below every other tool's?\n"
     yield VERDICT
     head = (
         "pair",
@@ -62,10 +62,9 @@ def pairs_page(
             yield f"![Loss and accuracy along the way between the first two models](pictures/pairs_{name}.svg)\n"
 
 
-VERDICT = """The barrier of each pair. *Ours, no data*: weight matching and the linear merge. *Ours, with data*: the
-best of ours, any merge. *Best peer*: the lowest linear merge after plain average, descent and rebasin.
-*With our merging*: the lowest over the peers' alignments when permgraph's merges are used on them too.
-Lower is better.
+VERDICT = """The barrier of each pair; lower is better. *Ours, no data*: weight matching and the linear merge. *Ours,
+with data*: the best of our matchers and merges. *Best peer*: the lowest linear merge after plain average, descent and
+rebasin. *With our merging*: the lowest over the same alignments with permgraph's merges.
 """
 
 
@@ -89,7 +88,7 @@ def _verdict(name: str, pair: list[int], rows: Sequence[Row]) -> list[str]:
 
 
 def _counted(verdicts: Sequence[Sequence[str]]) -> str:
-    """In how many pairs ours is at or below, with and without data, and with our merging lent to the peers."""
+    """In how many pairs ours is at or below, with and without data, and with our merges for all alignments."""
     rows = [[float(cell) for cell in (*line[1:4], line[5])] for line in verdicts]
     counts = [sum(row[mine] <= row[theirs] for row in rows) for mine, theirs in ((0, 2), (1, 2), (1, 3))]
     above = [line[0] for line, row in zip(verdicts, rows, strict=True) if row[0] > row[2]]

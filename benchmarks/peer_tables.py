@@ -16,15 +16,16 @@ PEERS = """## Do the groups keep the function, and do they move anything?
     pip install --no-deps --target DIR rebasin==0.0.47 torch-pruning==1.6.1 torchview graphviz
     python benchmarks/peers/run.py --peers DIR
 
-All models of the [zoo](zoo.md) whose outputs are fixed, but for one of more than 8192 units. Every tool derives its own
-groups for the same float64 model with generic parameters; random elements are applied and the outputs compared. *Share*
-is log10 of the order of its groups over the largest known, by hand or by any tool that is right, where the outcome is
-right: a tool can be right and know a part of the group. *Right, moves nothing* is kept for models where something could
-move. rebasin's permutations are those that it would solve for. Torch-Pruning is made to remove channels, not to permute
-them: the sets of positions that go with each channel move onto each other, *not expressible* where they do not fit; it
-is not told the number of heads, which a user has to know. {timeout} s of processor time at most; seconds are processor
-time of deriving, where groups came. *Wrong (statistics)*: wrong, but right where all running means are 0 and variances
-1; the statistics of a norm stay behind, and can be computed anew. {versions}.
+All models of the [zoo](zoo.md) whose outputs are fixed, except one with more than 8192 units. Every tool derives its
+own groups for the same float64 model with generic parameters; random elements are applied and the outputs compared.
+*Share*, for outcomes that are right, is log10 of the order of the tool's groups divided by the largest known value, by
+hand or by any tool that is right: a tool can be right and know only a part of the group. *Right, moves nothing* is for
+models in which something could move. rebasin's permutations are those that it would solve for. Torch-Pruning removes
+channels instead of permuting them: here the sets of positions that belong to each channel are moved onto each other,
+and the outcome is *not expressible* if they do not match; it is not told the number of heads, which a user has to know.
+At most {timeout} s of processor time; seconds are processor time of deriving, if there were groups. *Wrong
+(statistics)*: wrong, but right if all running means are 0 and variances 1; the tool does not move the statistics of a
+norm, which can be computed anew. {versions}.
 """
 
 
@@ -66,7 +67,7 @@ def _counts(data: dict[str, Any], tool: str, kept: list[str]) -> list[str]:
 
 
 def _share(row: dict[str, Any], one: dict[str, Any]) -> float:
-    """Of the largest order known; not a number where the outcome is not right."""
+    """The share of the largest known order; NaN if the outcome is not right."""
     if not one["outcome"].startswith("right"):
         return nan
     return one["log10_order"] / row["log10_largest"] if row["log10_largest"] else 1.0

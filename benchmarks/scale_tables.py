@@ -11,8 +11,8 @@ SCALING = """## What does a derivation add to `torch.export`, and how does it gr
 
     python benchmarks/scaling.py
 
-All on meta, {threads} thread, torch {torch}; each measurement in a process of its own, seconds of processor
-time, the least of {repeat} repetitions. *Before* is the peak of the process when the clock starts: interpreter and
+All on meta, {threads} thread, torch {torch}; each measurement in a separate process, in seconds of processor time, the
+minimum of {repeat} repetitions. *Before* is the peak memory of the process when the clock starts: interpreter and
 libraries.
 """
 
@@ -37,11 +37,11 @@ ASSIGNMENTS = """## How fast is one large assignment, and is it the optimum?
     pip install --no-deps --target DIR lap      # and another DIR with lapx
     python -m benchmarks.assignments --peers DIR DIR
 
-Correlation matrices of n units. *Noise*: normal numbers. *Planted*: B is A in another order, with noise of so many
-deviations, over {frames} frames. *Features*: hidden units of two perceptrons trained from different seeds on
-Fashion-MNIST, over its test images. Seconds are of processor time on one thread, torch {torch}. *Missed*: by how much
-permgraph's sum is below the largest that any of them found, relative to it; *same*: the share of the units that all of
-them send to one place.
+Correlation matrices of n units. *Noise*: normal numbers. *Planted*: B is A in another order, with noise of the given
+number of deviations, over {frames} frames. *Features*: hidden units of two perceptrons trained from different seeds on
+Fashion-MNIST, over its test images. Seconds of processor time on one thread, torch {torch}. *Missed*: by how much
+permgraph's sum is below the largest sum that any solver found, relative to it; *same*: the share of the units that all
+solvers assign alike.
 """
 
 
@@ -68,14 +68,14 @@ STREAMING = """## What do models cost that do not fit into memory?
     python benchmarks/streaming.py
 
 `permgraph merge A B --max-memory {memory}` of a pair of Llamas in bfloat16, in shards of 1 GB, with a planted element
-and noise of a tenth of each tensor's deviation; {threads} thread, torch {torch}. *Peak*: of resident memory, all of the
-process, the pages of its files included. *CPU*: seconds of processor time, since the machine was busy. *Copy*: the
-files of A and B copied and put on the disk. *Recovered*: the share of the units that went home, in permutations.
-*Reached*: the cosine of A and B moved; noise alone leaves 0.995.{planned}
+and noise of a tenth of each tensor's deviation; {threads} thread, torch {torch}. *Peak*: resident memory of the whole
+process, including the pages of its files. *CPU*: seconds of processor time, since the machine was busy. *Copy*: time to
+copy the files of A and B to the disk. *Recovered*: for permutations, the share of the units that were recovered.
+*Reached*: the cosine of A and the moved B; noise alone leaves 0.995.{planned}
 """
-PLANNED = """ Rows in italics are not measured: peak as planned, and
-{0:.0f} s + {1:.1f} s for each GB of one model + {2:.1f} s for each TFLOP of one exact sweep, the least squares of the
-rows of permutations."""
+PLANNED = """ Rows in italics are not measured: the peak is the planned one, and the time is
+{0:.0f} s + {1:.1f} s for each GB of one model + {2:.1f} s for each TFLOP of one exact sweep, fitted to the rows of
+permutations by least squares."""
 STREAMING_COLUMNS = (
     "size",
     "parameters",

@@ -70,19 +70,20 @@ SECTIONS = {
 def pages() -> dict[Path, str]:
     """Path -> text of every page whose results are there."""
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    found = {ROOT / "docs" / "benchmarks.md": "\n".join(benchmarks_page(results))}
+    texts = {"benchmarks.md": "\n".join(benchmarks_page(results))}
     if "zoo" in results:
-        found[ROOT / "docs" / "zoo.md"] = "\n".join(zoo_page(results["zoo"]))
+        texts["zoo.md"] = "\n".join(zoo_page(results["zoo"]))
     if "sweep" in results:
-        found[ROOT / "docs" / "sweep.md"] = "\n".join(sweep_page(results["sweep"]))
+        texts["sweep.md"] = "\n".join(sweep_page(results["sweep"]))
     if "mappings" in results:
-        found[ROOT / "docs" / "mappings-compared.md"] = "\n".join(mappings_page(results["mappings"]))
-    found |= {ROOT / "docs" / name: text for name, text in merging_pages(results).items()}
-    return {path: commands_last(text) for path, text in found.items()} | {ROOT / "README.md": readme(results)}
+        texts["mappings-compared.md"] = "\n".join(mappings_page(results["mappings"]))
+    texts |= merging_pages(results)
+    documents = {ROOT / "docs" / name: commands_last(text) for name, text in texts.items()}
+    return documents | {ROOT / "README.md": readme(results)}
 
 
 def commands_last(page: str) -> str:
-    """The page with the commands that measure it, which stand below its title, at its end: the finding comes first."""
+    """The page with its commands moved from below the title to the end, so that the finding comes first."""
     title, empty, rest = page.partition("\n\n")
     commands, more, text = rest.partition("\n\n")
     if not more or not all(line.startswith("    ") for line in commands.splitlines()):

@@ -7,26 +7,27 @@ from typing import Any
 
 from table_cells import percent, table
 
-REMOVAL = """## Do units go without a trace?
+REMOVAL = """## Does removing units leave the rest unchanged?
 
     pip install --no-deps --target DIR torch-pruning==1.6.1
     python -m benchmarks.units.removal --peers DIR
 
 The same units, named as rows of a layer, are removed by Torch-Pruning {torch_pruning}, along its dependency graph, and
-by `spec.remove`. *Right*: what is left computes what the whole model does with these units muted by hand. *Wrong*: it
-computes something else, without a word. *Refused*: the tool says that there is no such smaller model. *Does not run*:
-what the tool leaves. Of a head Torch-Pruning takes the keys and leaves the queries, unless its user names both.
+by `spec.remove`. *Right*: the smaller model computes what the whole model computes with these units set to 0 by hand.
+*Wrong*: it computes something else, without a warning. *Refused*: the tool says that there is no such smaller model.
+*Does not run*: the smaller model cannot be run. Of a head, Torch-Pruning removes the keys and leaves the queries,
+unless its user names both.
 """
 SPARSITY = """## How much does an order of units keep under 2:4 sparsity?
 
     python -m benchmarks.units.sparsity --peers DIR
 
-Feed-forward units of the speech encoder that the demo ships, in another order by `spec.reorder`; the share of the
-absolute sum of the output weights that the two largest of every four neighbours have. *Spread* is the order of
-[units](units.md): two of the larger and two of the smaller columns to each four. *Search* is NVIDIA's `Channel_Swap`;
-it is in no package on PyPI, and slow without its CUDA kernels, so it orders the first {units} units alone. Its figures
-are those of its path for the CPU, written out again by hand, not of its own file. *Outputs differ*: the largest gap
-between the outputs of the encoder as stored and reordered, in float32.
+Feed-forward units of the demo's speech encoder, reordered by `spec.reorder`; the figures are the share of the absolute
+sum of the output weights in the two largest of every four neighbours. *Spread* is the order of [units](units.md): every
+four columns get two of the larger and two of the smaller ones. *Search* is NVIDIA's `Channel_Swap`; it is in no package
+on PyPI, and slow without its CUDA kernels, so it orders only the first {units} units. Its figures are from our
+reimplementation of its CPU path, not from its own file. *Outputs differ*: the largest difference between the outputs of
+the encoder as stored and reordered, in float32.
 """
 
 

@@ -12,18 +12,18 @@ STEPS = """## What does a new user need, and how fast do the first commands answ
     python benchmarks/first_steps.py
 
 The wheel ({bytes:,} bytes) is built and installed into an empty environment, two BERT-shaped folders are made, and the
-commands run as they are typed below; what they write is loaded by `AutoModel.from_pretrained`. `bert-base` is a config
-of that size. Seconds of the clock were taken on {cores} cores with a load of {load:.0f} to {after:.0f}; those of the
-processor are summed over threads.
+commands below are run; `AutoModel.from_pretrained` loads what they write. `bert-base` is a config of that size. Clock
+seconds were measured on {cores} cores with a load of {load:.0f} to {after:.0f}; processor seconds are summed over
+threads.
 """
 MERGEKIT = """## Does an aligned B feed mergekit, and what is that worth?
 
     python benchmarks/mergekit_methods.py --peers DIR
 
-The real mergekit {mergekit} merges two small Llamas by its own methods: A with B as it stands, and A with what
+mergekit {mergekit} merges two small Llamas by its own methods: A with the unmoved B, and A with what
 `permgraph align A B` wrote. They model characters of Python's standard library ({steps} steps of training). Figures are
-the loss on held-out modules in nats a character; less is better. *Fine-tuned*: both from one base, B's units then put
-in random order; *in A's order* is what mergekit makes of B before that. *Independent*: two seeds, no common base.
+the loss on held-out modules in nats per character; less is better. *Fine-tuned*: both from one base, after which B's
+units were put in random order; *in A's order* merges B before that. *Independent*: two seeds, no common base.
 """
 
 

@@ -15,11 +15,11 @@ ZOO = """# The zoo
 ZOO_WORDS = """\
 Every model of `tests/zoo.py`. The *order* of a group G of permutations is given as log10 |G|; *expected* is the order
 worked out by hand from the architecture, never read off the program. *Moved* is the share of the parameter elements
-that some permutation moves; the last column says what holds most of the rest, with its share of all parameter
-elements. *Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random
-elements of the group. *Weights*, *correlation*: alignment by it brings back, to the last bit, a copy in which a
-random element was planted. *Export* is `torch.export` alone, *derive* contains it; both in seconds on {threads}
-thread, after one export, measured once: single rows are noisy, `benchmarks/scaling.py` is not.
+that some permutation moves; the last column says what pins most of the rest, with its share of all parameter elements.
+*Certified*: the eager model itself, in float64 with generic parameters, keeps its function under random elements of the
+group. *Weights*, *correlation*: alignment by this method recovers, to the last bit, a model from a copy moved by a
+random element. *Export* is `torch.export` alone, *derive* includes it; both in seconds on {threads} thread, after one
+export, measured once: single rows are noisy, `benchmarks/scaling.py` is not.
 torch {torch}, transformers {transformers}.
 """
 
@@ -64,8 +64,8 @@ def _zoo_finding(rows: list[dict[str, Any]]) -> str:
     by = ", ".join(f"for {sum(row['recovered'][method] for row in rows)} by {method}" for method in RECOVERED)
     return (
         f"Of {len(rows)} models, {certified} keep their function under the derived group, and for {whole} it is the "
-        "whole group that was worked out by hand.\nAn alignment brings back, to the last bit, what was planted in a "
-        f"copy {by}.\n"
+        "whole group that was worked out by hand.\nAn alignment recovers, to the last bit, a model from a copy "
+        f"moved by a random element {by}.\n"
     )
 
 

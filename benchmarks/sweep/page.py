@@ -12,20 +12,19 @@ from table_cells import table
 OUTCOMES = ("certified", "unsound", "failed", "not traced", "timeout", "not built")
 PAGE = """# Architectures beyond the zoo
 
-    python benchmarks/sweep/run.py       # measures, goes on where it was broken off
+    python benchmarks/sweep/run.py       # measures, continues an interrupted run
     python benchmarks/tables.py          # writes this page
 """
 WORDS = """\
 Models of transformers (made small by general rules and a table of what single families need), timm and torchvision (as
-published, up to 100 million parameters, one to three of each module), with random weights and outputs held fixed.
+published, up to 100 million parameters, one to three of each module), with random weights and fixed outputs.
 *Certified*: the eager model, in float64 with generic parameters, keeps its function under a random element of the
-group; where an operation exists in single precision alone, `verify` decides. *Not traced*: `torch.export` refuses the
-model. *Timeout*: {seconds} s of processor time, building and checking included. *Not built*: no small model, or no
-inputs for it, could be made without writing code for it; these say nothing of permgraph. *Coverage* is the share of
+group; if an operation exists only in single precision, `verify` decides. *Not traced*: `torch.export` refuses the
+model. *Timeout*: {seconds} s of processor time, including building and checking. *Not built*: no small model, or no
+inputs for it, could be made without writing code for it; this says nothing about permgraph. *Coverage* is the share of
 the parameter elements that some group moves. *In all kinds*: of the certified models that were tried, those whose
-function folding and a random element with signs, scales, rotations and invertible maps keep as well. Seconds are of
-processor time where a row of the JSON has `export`, the part of `derive` that `torch.export` takes, and by the clock
-where it has none.
+function is also kept by folding and by a random element with signs, scales, rotations and invertible maps. Seconds are
+processor seconds if a row of the JSON has `export`, the part of `derive` in `torch.export`, and clock seconds otherwise.
 """
 LEAST = 0.98
 MOST = 5  # derive over export
