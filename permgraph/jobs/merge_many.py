@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.writing import write_merged
-from permgraph.jobs.account import account
+from permgraph.jobs.account import Account, account
 from permgraph.jobs.align import prepare
 from permgraph.jobs.folder import recipe_of, require_room, say_dtypes, storage_of
 from permgraph.jobs.loading import load_fitted
@@ -57,7 +57,7 @@ class Placed:
 
     @property
     def borders_text(self) -> str:
-        """What became of the axes at which a model differs from the first, a line each."""
+        """How the axes at which a model differs from the first were merged, a line for each."""
         lines = [
             f"{model.reference} as B: {line}"
             for model, borders in zip(self.models[1:], self.owners.others, strict=False)
@@ -70,6 +70,17 @@ class Placed:
     def spec(self) -> PermutationSpec:
         """The group of the parts."""
         return self.elements[0].spec
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """How the models were matched, for the record."""
+        return {
+            "method": self.elements[0].method,
+            "gains": [gains_of(element, element.gains) for element in self.elements],
+            "heads": str(self.heads) or None,
+            "borders": self.borders_text.splitlines(),
+            "certificate": asdict(self.certificate),
+        }
 
 
 def merge_all(
@@ -93,36 +104,40 @@ def merge_all(
     state = placed.heads.into(placed.models[0].weights, part)
     matching.require_unchanged()
     groups = select(placed.spec, matching.groups)
-    found = account(placed.models, placed.parts, placed.heads, placed.spec, [group.name for group in groups])
+    tensors = account(placed.models, placed.parts, placed.heads, placed.spec, [group.name for group in groups])
     storage = storage_of(placed.models[0], asked.dtype, asked.max_shard_size)
     say_dtypes(session, placed.models, storage)
     report = origin(session, placed.models, placed.spec, matching.data) | {
-        "method": placed.elements[0].method,
         "merge": {"method": method, "weights": shares} | base_and_options(asked, placed.base),
         "groups": [group.name for group in groups],
-        "gains": [gains_of(element, element.gains) for element in placed.elements],
-        "heads": str(placed.heads) or None,
-        "borders": placed.borders_text.splitlines(),
-        "certificate": asdict(placed.certificate),
-        **found.fields,
+        **placed.fields,
+        **tensors.fields,
         "permutations": [element.to_data() for element in placed.elements],
     }
     pages = recipe_of(session, asked, out, report)
     _write(session, out, state, placed, report, shares, pages, asked.inputs, storage)
+    _tell(session, out, placed, report, groups, tensors)
+
+
+def _tell(
+    session: Session,
+    out: Path,
+    placed: Placed,
+    report: Mapping[str, Any],
+    groups: Sequence[PermutationGroup],
+    tensors: Account,
+) -> None:
+    """Print the worst certificate, how much moved, and what was merged; with JSON, the record without permutations."""
+    references = [model.reference for model in placed.models]
+    merge = report["merge"]
     session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
     session.say(_moved_table(groups, placed.elements, references))
     session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
-    what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(shares, references, strict=True))
-    session.say(
-        "\n".join(
-            filter(
-                None,
-                (f"{method} merge, {what}", str(placed.heads), placed.borders_text, str(found), f"written to {out}"),
-            )
-        )
-    )
-    if found.warning:
-        session.warn(found.warning)
+    what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(merge["weights"], references, strict=True))
+    lines = (f"{merge['method']} merge, {what}", str(placed.heads), placed.borders_text, str(tensors))
+    session.say("\n".join(filter(None, (*lines, f"written to {out}"))))
+    if tensors.warning:
+        session.warn(tensors.warning)
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from permgraph.checkpoints.lazy_state import LazyState, each_once
 from permgraph.matching.borders import Border, Borders
 from permgraph.matching.fitting import fit
-from permgraph.merging.registry import Share
+from permgraph.merging.shares import Share
 from permgraph.tracing.loaded import Loaded, inputs_of, state_of
 
 

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from permgraph.comparing.second_moments import SecondMoments
     from permgraph.merging.shares import Shares
 
-Share = float | Tensor
-"""A model's share, of a whole tensor or of each element."""
-
 MergeFunction = Callable[..., Tensor]
 """(tensors, shares, *, base, name, options…) -> the merged tensor."""
 

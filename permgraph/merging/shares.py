@@ -12,10 +12,11 @@ from torch import Tensor
 from permgraph.errors import OptionError
 from permgraph.matching.align import Alignment
 from permgraph.matching.groups import select
-from permgraph.merging.registry import Share
 from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.spec import PermutationSpec
 
+Share = float | Tensor
+"""A model's share, of a whole tensor or of each element."""
 DEFAULT, EQUAL = "default", 0.5
 CORRELATION = "correlation"
 Weight = float | str | Mapping[str, float]

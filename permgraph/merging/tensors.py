@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, PluginError, SpecMismatchError
-from permgraph.merging.registry import MergeFunction, Share, merge_method
+from permgraph.merging.registry import MergeFunction, merge_method
+from permgraph.merging.shares import Share
 from permgraph.plugins import OWN, Registered
 
 

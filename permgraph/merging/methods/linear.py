@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from permgraph.merging.registry import Share, merge_method
+from permgraph.merging.registry import merge_method
+from permgraph.merging.shares import Share
 
 
 @merge_method("linear", reference="arXiv 2506.11403")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from permgraph.merging.registry import Share, merge_method
+from permgraph.merging.registry import merge_method
+from permgraph.merging.shares import Share
 
 
 @merge_method("slerp", reference="Shoemake, SIGGRAPH 1985", most=2)
