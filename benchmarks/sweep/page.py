@@ -24,7 +24,7 @@ model. *Timeout*: {seconds} s of processor time, including building and checking
 inputs for it, could be made without writing code for it; this says nothing about permgraph. *Coverage* is the share of
 the parameter elements that some group moves. *In all kinds*: of the certified models that were tried, those whose
 function is also kept by folding and by a random element with signs, scales, rotations and invertible maps. Seconds are
-processor seconds if a row of the JSON has `export`, the part of `derive` in `torch.export`, and clock seconds otherwise.
+processor seconds if a row of the JSON has `export`, the part of `derive` in `torch.export`, else clock seconds.
 """
 LEAST = 0.98
 MOST = 5  # derive over export
