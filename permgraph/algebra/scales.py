@@ -55,14 +55,12 @@ def freedoms(
 
 
 def _apart(solutions: Iterable[Exponents], stored: Collection[Occurrence], *, modulus: int) -> list[Exponents]:
-    found: list[Exponents] = []
-    seen: list[Exponents] = []
-    for exponents in solutions:
-        here = {basis: n for basis, n in exponents.items() if basis in stored}
-        if independent(seen, here, modulus=modulus):
-            seen.append(here)
-            found.append(exponents)
-    return found
+    rows: dict[Any, Row] = {}
+    return [
+        exponents
+        for exponents in solutions
+        if _extended(rows, {basis: n for basis, n in exponents.items() if basis in stored}, modulus)
+    ]
 
 
 def _solutions(unknowns: Sequence[Occurrence], equations: Iterable[Equation], *, modulus: int) -> list[Exponents]:
@@ -113,11 +111,20 @@ def _solution(basis: Occurrence, rows: Mapping[Occurrence, Row], modulus: int) -
 def independent(vectors: Iterable[Mapping[Any, int]], candidate: Mapping[Any, int], *, modulus: int) -> bool:
     """Whether a vector of integers is no combination of others, over the rationals or modulo 2."""
     rows: dict[Any, Row] = {}
-    for vector in (*vectors, candidate):
-        left = _reduced({key: Fraction(n) for key, n in vector.items()}, rows, modulus)
-        if left:
-            pivot = next(iter(left))
-            left = {key: _mod(n / left[pivot], modulus) for key, n in left.items()}
-            rows = {key: _combined(row, left, -row.get(pivot, Fraction(0)), modulus) for key, row in rows.items()}
-            rows[pivot] = left
-    return bool(left)
+    for vector in vectors:
+        _extended(rows, vector, modulus)
+    return _extended(rows, candidate, modulus)
+
+
+def _extended(rows: dict[Any, Row], vector: Mapping[Any, int], modulus: int) -> bool:
+    """Add a vector to reduced rows, one for each pivot; false where it is a combination of them."""
+    left = _reduced({key: Fraction(n) for key, n in vector.items()}, rows, modulus)
+    if not left:
+        return False
+    pivot = next(iter(left))
+    left = {key: _mod(n / left[pivot], modulus) for key, n in left.items()}
+    for other, row in rows.items():
+        if pivot in row:
+            rows[other] = _combined(row, left, -row[pivot], modulus)
+    rows[pivot] = left
+    return True

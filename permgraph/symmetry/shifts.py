@@ -61,6 +61,8 @@ def shifts(
 
 
 def _part(layout: TensorLayout, places: Sequence[Place]) -> str:
+    if len(places) == len(list(layout.cells())):
+        return ""
     found = blocks(layout, [cell for _, cell in places])
     part = " and ".join(written(layout.value.shape, block) for block in found)
     return "" if set(part) <= set(":, ") else part
