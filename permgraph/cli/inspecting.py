@@ -72,9 +72,7 @@ def inspect(
 
     The weights are read only if the model cannot be traced without them, or with --kinds all, which folds its norms.
     """
-    from permgraph.checkpoints.model_card import public_name
     from permgraph.jobs import files
-    from permgraph.pages.inspection import inspection_page
 
     piped = files.STDOUT in (str(html), str(dot))
     session = replace(session, json=session.json or json == "-", piped=piped)
@@ -86,13 +84,22 @@ def inspect(
     session.say(f"{model}, outputs {mode}: {spec}")
     contents: dict[str, Callable[[], str]] = {
         "json": spec.to_json,
-        "html": partial(inspection_page, spec, public_name(model)),
+        "html": partial(_page, spec, model),
         "dot": partial(files.dot, spec),
     }
     for kind, path in targets.items():
         if path is not None:
             files.write(path, contents[kind](), force=session.force)
+            if str(path) != files.STDOUT:
+                session.say(f"written to {path}")
     session.emit_text(spec.to_json())
+
+
+def _page(spec: "PermutationSpec", model: str) -> str:
+    from permgraph.checkpoints.model_card import public_name
+    from permgraph.pages.inspection import inspection_page
+
+    return inspection_page(spec, public_name(model))
 
 
 def explain(
@@ -105,7 +112,10 @@ def explain(
     outputs: OutputsOption = None,
     kinds: KindsOption = Kinds.permutation,
 ) -> None:
-    """Explain why an axis moves or is pinned, or why two axes move together; with --kinds also what bounds a group."""
+    """Explain why an axis moves or is pinned, or why two move together.
+
+    With --kinds also what bounds a group.
+    """
     first, second = _axis(axis), None if other is None else _axis(other)
     spec = _derive(session, model, outputs, kinds, weights=False)[1]
     found = spec.explain(first, second)

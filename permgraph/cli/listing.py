@@ -10,7 +10,7 @@ from permgraph.jobs.session import Session, table
 
 
 def adapters(session: Session) -> None:
-    """List the installed adapters, and the rules, matchers and merge methods that other packages add."""
+    """List adapters, and the rules, matchers and merge methods added."""
     families, others = list(_families()), list(_others())
     rows = [(*_named(f), ", ".join(f["model_types"] or ()), str(f["problem"] or f["outputs"])) for f in families]
     session.say(table(("adapter", "distribution", "model types", "outputs"), rows, left=4))

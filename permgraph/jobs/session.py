@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from permgraph.errors import CheckpointError, printable, reason
+from permgraph.progress import PATIENCE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Progress = Callable[[str, int, int | None], None]
 WIDTH = 120
-PATIENCE = 2.0
-"""Seconds after which a job shows its progress."""
 PATIENCE_OF_A_LOG, PAUSE_OF_A_LOG = 60.0, 60.0
 """Seconds after which it does so in a log, and between two lines of one stage."""
 
@@ -57,10 +56,12 @@ class Session:
         if self.rank or (self.json and self.quiet):
             return
         with _written():
-            if isinstance(result, str):
-                print(printable(result), file=sys.stderr if self.json or self.piped else sys.stdout, flush=True)
-            else:
-                self.console.print(result)
+            console = self.console
+            if not isinstance(result, str) and console.is_terminal:
+                console.print(result)
+                return
+            text = printable(result) if isinstance(result, str) else _plain_lines(console, result)
+            print(text, file=sys.stderr if self.json or self.piped else sys.stdout, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a problem that did not stop the job."""
@@ -172,6 +173,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain_lines(console: Console, result: Any) -> str:
+    """What rich draws, without the spaces that fill its lines."""
+    with console.capture() as drawn:
+        console.print(result)
+    return "\n".join(line.rstrip() for line in drawn.get().splitlines())
 
 
 def _console(*, stderr: bool) -> Console:

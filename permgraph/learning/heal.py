@@ -15,9 +15,11 @@ from permgraph.comparing.models import Models, require_pair
 from permgraph.learning.between import Between
 from permgraph.learning.descent import descend
 from permgraph.learning.objective import Loss
+from permgraph.progress import with_bar
 from permgraph.symmetry.folding import came_apart, separated
 
 
+@with_bar
 def heal(
     state_dict: Mapping[str, Tensor],
     model_a: nn.Module,
@@ -47,7 +49,7 @@ def heal(
         seed: of their order.
         rate: Adam's.
         loss: "logits" or "features" where the outputs are not what they look like; or loss(outputs, batch).
-        progress: called as progress(stage, done, total).
+        progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
 
     Returns:
         A new state dict with the names, shapes and dtypes of `state_dict`.

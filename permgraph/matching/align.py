@@ -22,6 +22,7 @@ from permgraph.matching.partners import Partners
 from permgraph.matching.pipeline import Matched, match_models
 from permgraph.matching.trunks import differ, match_trunks, require_heads
 from permgraph.matching.weights.search import WeightSearch
+from permgraph.progress import with_bar
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
@@ -178,6 +179,7 @@ def is_in_out(module: nn.Module, weight: str, given: bool | None) -> bool:
     return bool(given) if given is not None else not isinstance(owner, nn.Embedding) and hasattr(owner, "nf")
 
 
+@with_bar
 def align(
     model_a: nn.Module | Loaded,
     model_b: nn.Module | Loaded,
@@ -224,9 +226,8 @@ def align(
             only one model has, are heads; the trunk is matched, and a merge keeps A's head. With "both",
             `Alignment.heads_b` has B's.
         seed: of the verification, and of further starts with weights.
-        progress: called as progress(stage, done, total).
+        progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
         options: further options of the method, by name.
-
     Returns:
         The element that moves B, its proof, and the moved weights of B (`state_dict`).
 

@@ -14,6 +14,7 @@ from permgraph.matching.borders import Borders
 from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.gains import Gain
 from permgraph.matching.pipeline import match_models
+from permgraph.progress import with_bar
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
@@ -42,6 +43,7 @@ class Placement(Permutations):
     borders: Borders = field(default_factory=Borders, repr=False)
 
 
+@with_bar
 def match_many(
     models: Sequence[nn.Module | Loaded],
     data: Iterable[Any] | None = None,

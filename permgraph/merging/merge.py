@@ -21,6 +21,7 @@ from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.merging.tensors import TensorMerge
+from permgraph.progress import with_bar
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded, state_of
 
@@ -70,6 +71,7 @@ def _elsewhere(name: str) -> str:
     return ". It is one of mergekit's: write B aligned with `permgraph align`, and give A and that folder to mergekit"
 
 
+@with_bar
 def merge(
     model_a: nn.Module | Loaded,
     model_b: nn.Module | Loaded,
@@ -99,7 +101,7 @@ def merge(
         spec: the groups that a mapping names, where there is no alignment.
         base: the model, or its state dict, that A was fine-tuned from, for methods that merge differences to it. What
             `load` returned may have other tokens, channels and positions.
-        progress: called as progress(stage, done, total).
+        progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
         options: the method's own, by name.
 
     Computed in float32 or wider, and returned in A's dtypes; what is not floating point (counters, index tables) is

@@ -16,6 +16,7 @@ from permgraph.matching.align import Alignment, alignment_of
 from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.match import Task
 from permgraph.matching.pipeline import Matched, match_models
+from permgraph.progress import with_bar
 from permgraph.symmetry.permutations import Permutations
 from permgraph.tracing.capture import as_args
 from permgraph.tracing.loaded import Loaded, state_of
@@ -88,6 +89,7 @@ class Comparison:
         return report.html(self)
 
 
+@with_bar
 def compare(
     model_a: nn.Module | Loaded,
     model_b: nn.Module | Loaded,
@@ -117,7 +119,7 @@ def compare(
         kinds: what may move, as for `align`.
         outputs: whether the outputs of B may be permuted, scaled and mixed too, as in `derive`.
         seed: of everything random.
-        progress: called as progress(stage, done, total).
+        progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
 
     Returns:
         The verdict with its evidence: p-value, cosines and distances, unmoved and aligned.
