@@ -42,7 +42,7 @@ SMALL = {
     "conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (80, 4), "num_feat_extract_layers": 2,
     "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
 }  # fmt: skip
-BATCHES, WINDOWS, SECONDS = 8, 2, 2
+BATCHES, WINDOWS, SECONDS = 32, 2, 2
 
 
 def model(seed: int, **fields: Any) -> Any:

@@ -94,6 +94,8 @@ def streaming_section(data: dict[str, Any]) -> Iterator[str]:
     yield STREAMING.format(**data["rows"][-1], planned=planned)
     head = (*STREAMING_COLUMNS, "recovered", "reached")
     yield table(head, [_streaming_row(row) for row in (*data["rows"], *data["extrapolated"])])
+    if len({row["bytes"] for row in data["rows"]}) > 1:
+        yield "![Peak memory and processor time over the size of the files](pictures/streaming.svg)\n"
 
 
 def _streaming_row(row: dict[str, Any]) -> list[str]:

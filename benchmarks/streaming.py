@@ -7,7 +7,7 @@ files that are mapped too. *Copy*: the files of A and B copied and put on the di
 share of units that are where they were before B was moved, in permutations; *reached*: <A, B moved> / |A| |B| over all
 that the groups move, which noise alone would leave at 0.995. The last rows are not measured: their time is what the
 measured rows of permutations cost for a byte and for a product, by least squares, and their memory is the plan's.
-Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept.
+Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept, and `docs/pictures/streaming.svg`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from torch import Tensor
 
 import permgraph as pg
 from benchmarks.measured_with import measured_with
+from benchmarks.scale_picture import draw
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.sharding import Storage, write_weights
 from permgraph.jobs.plan import planned
@@ -221,6 +222,7 @@ def main() -> None:
         kept = [rows[name] for name in names if name in rows]
         data = {"rows": kept, "extrapolated": extrapolated([row for row in kept if row["kinds"] == "permutation"])}
         RESULT.write_text(json.dumps(data, indent=1) + "\n")
+    draw()
 
 
 if __name__ == "__main__":
