@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.export._trace
+import torch.utils._traceback
 from torch import fx, nn
 from torch._functorch import config
 from torch.export.graph_signature import InputKind
@@ -31,7 +34,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
-    with _lock, all_experts(model), _without_partial_graphs(), _use_lazy_graph_module(True):  # whose code nobody runs
+    with _lock, all_experts(model), _without_partial_graphs(), _without_needless_work():
         return _decided(model, args, kwargs)
 
 
@@ -60,6 +63,33 @@ def _without_partial_graphs() -> Iterator[None]:
         yield
     finally:
         del module["print"]
+
+
+@contextmanager
+def _without_needless_work() -> Iterator[None]:
+    """No Python code is written for graphs that nobody runs, no garbage collected, no source line read but those kept.
+
+    `torch.export` would read the lines of all 80 frames that are active at each node, and keep a few of them.
+    """
+    module, collects = vars(torch.utils._traceback), gc.isenabled()
+    every = module["_extract_symbolized_tb"]
+    module["_extract_symbolized_tb"] = _frames
+    gc.disable()
+    try:
+        with _use_lazy_graph_module(True):
+            yield
+    finally:
+        module["_extract_symbolized_tb"] = every
+        if collects:
+            gc.enable()
+
+
+def _frames(symbolized: Sequence[Mapping[str, Any]], skip: int) -> traceback.StackSummary:
+    """The frames of a traceback, outermost first, whose source lines are read when they are asked for."""
+    found = traceback.StackSummary()
+    for frame in reversed(symbolized[skip:]):
+        found.append(traceback.FrameSummary(frame["filename"], frame["line"], frame["name"], lookup_line=False))
+    return found
 
 
 def _weights_decide(exported: torch.export.ExportedProgram) -> bool:
