@@ -16,6 +16,7 @@ from permgraph.comparing.batches import Batch
 from permgraph.errors import SpecMismatchError, VerificationError
 from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps
 from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.trials import NOISES, generic, literals
@@ -24,6 +25,7 @@ from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.run import Runner, bind, one_sample
 from permgraph.uses.corresponding import in_a, places_of_layers
 from permgraph.uses.removing import kept_positions
+from permgraph.uses.widening import Widening, widening
 
 DRAWS = 3
 State = Mapping[str, Tensor]
@@ -69,8 +71,9 @@ def enlarge(
 
     B may have fewer hidden units, heads and channels that act only through their outgoing weights, and fewer blocks
     that add their result to a stream (pre-norm residual blocks): with all weights 0 these are the identity. Matching
-    the result with A by permutations assigns each unit of B to a unit of A. The proof does not rely on names or
-    classes: the two models are run at random parameters in float64, and must agree.
+    the result with A by permutations assigns each unit of B to a unit of A. Heads may have fewer dims in B, and a
+    residual stream that rotates once B's norms are folded (see `fold`) may be narrower: an isometry writes it into A's.
+    The proof does not rely on names or classes: the two models are run at random parameters in float64, and must agree.
 
     Args:
         model_a: the larger model, in eval mode.
@@ -82,8 +85,7 @@ def enlarge(
         B at A's sizes, where its layers are placed, and how many units it has.
 
     Raises:
-        SpecMismatchError: a size that no group of A explains, such as that of a residual stream; or B is the larger
-            one.
+        SpecMismatchError: a size that neither a group of A nor a stream explains, or B is the larger one.
         VerificationError: the enlarged model does not compute the same as B, for example with post-norm blocks.
 
     """
@@ -98,15 +100,18 @@ def enlarge(
     spec = Derivation(programs[0], "fixed", tie_of(model_a)).spec
     layers = places_of_layers(*states)
     names = {name: in_a(name, layers) for name in states[1]}
-    sizes = _sizes(spec, {names[name]: tuple(tensor.shape) for name, tensor in states[1].items()})
-    plan = _Plan(spec, names, sizes, {name for name, _ in a.named_buffers()})
-    error = _proved(programs, plan, states, one_sample(example))
+    there = {name: spec.shapes[other] for name, other in names.items() if other in spec.shapes}
+    wider = widening(b, programs[1], one_sample(example), tie_of(model_b), states[1], there)
+    shapes = wider.shapes({name: tuple(tensor.shape) for name, tensor in states[1].items()})
+    sizes = _sizes(spec, {names[name]: shape for name, shape in shapes.items()})
+    plan = _Plan(spec, names, sizes, {name for name, _ in a.named_buffers()}, wider)
+    plan, error = _proved(programs, plan, states, one_sample(example))
     module = copy.deepcopy(a)
     module.load_state_dict(plan.enlarged(states[0], states[1]))
     model: Any = module
     if not isinstance(model_b, nn.Module):
         model = replace(model_b, model=module, args=example[0], kwargs=example[1])  # type: ignore[type-var]
-    return Enlarged(model, layers, {n: (k, spec[n].size) for n, k in sizes.items()}, error)
+    return Enlarged(model, layers, dict(wider.sizes) | {n: (k, spec[n].size) for n, k in sizes.items()}, error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +122,13 @@ class _Plan:
     names: Mapping[str, str]
     sizes: Mapping[str, int]
     buffers: set[str]
+    wider: Widening = field(default_factory=Widening)
+    scores: bool = True
+    """Whether queries and keys with fewer dims get the scale that makes up for 1 / √dims."""
 
     def enlarged(self, a: State, b: State) -> dict[str, Tensor]:
         """B's parameters among zeros; counters and computed buffers are A's in layers that B does not have."""
+        b = self.wider(b)
         found = {name: tensor if name in self.buffers else torch.zeros_like(tensor) for name, tensor in a.items()}
         for name, other in self.names.items():
             tensor = b[name]
@@ -129,8 +138,24 @@ class _Plan:
             whole = found[other].to(tensor.dtype, copy=True)
             places = kept_positions(other, self.spec, self.sizes)
             whole[np.ix_(*places)] = tensor.detach()
-            found[other] = whole
+            found[other] = self._scaled(other, whole)
         return found
+
+    @property
+    def narrow_heads(self) -> dict[str, Any]:
+        """Group of queries and keys with fewer dims in B -> (d_A / d_B)^¼, for each of the two."""
+        found = {}
+        for name, count in self.sizes.items():
+            group = self.spec[name]
+            if group.role == "attention.qk":
+                scale = np.full(group.table_shape, (group.size / count) ** 0.25)
+                found[name] = Monomial(np.broadcast_to(np.arange(group.size), group.table_shape), scale)
+        return found
+
+    def _scaled(self, name: str, tensor: Tensor) -> Tensor:
+        layout = self.spec.layouts.get(name)
+        here = {group: part for group, part in self.narrow_heads.items() if layout and group in layout.groups}
+        return layout.apply(here, tensor) if layout and here and self.scores else tensor
 
 
 def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -154,8 +179,8 @@ def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict
         (name, dim), size = next(iter(open_axes.items()))
         raise SpecMismatchError(
             f"{name} has {size} along dim {dim} in B and {spec.shapes[name][dim]} in A, which no group of hidden "
-            "units, heads or channels explains. Widths of a residual stream, of a head and of inputs must be the same, "
-            "and A the larger model"
+            "units, heads or channels explains, nor a residual stream that rotates. Make A the larger model, give both "
+            "the same inputs and the same dims of rotated heads, and untie a head that is tied to the embedding"
         )
     return found
 
@@ -175,8 +200,23 @@ def _count(spec: PermutationSpec, group: PermutationGroup, sizes: Mapping[tuple[
     return count if all(fits) else None
 
 
-def _proved(programs: tuple[Program, Program], plan: _Plan, states: tuple[State, State], example: Batch) -> float:
-    """The largest error over some draws of parameters. Raises VerificationError if it is too large."""
+def _proved(
+    programs: tuple[Program, Program], plan: _Plan, states: tuple[State, State], example: Batch
+) -> tuple[_Plan, float]:
+    """The plan that keeps the function, and its largest error. Raises VerificationError if there is none."""
+    errors = []
+    for one in (plan, replace(plan, scores=False)) if plan.narrow_heads else (plan,):
+        errors.append(_error(programs, one, states, example))
+        if errors[-1] <= TOLERANCE:
+            return one, errors[-1]
+    raise VerificationError(
+        f"with A's additional weights at 0, the model does not compute what B does (error {min(errors):.1e}): a layer "
+        "with weights 0 is not the identity in it (as after a norm), or units with weights 0 have an effect"
+    )
+
+
+def _error(programs: tuple[Program, Program], plan: _Plan, states: tuple[State, State], example: Batch) -> float:
+    """The largest error over some draws of parameters."""
     scales, worst = Scales(literals(programs[1])), None
     for seed in range(DRAWS):
         drawn = {n: generic(programs[1].names.get(n, n), t, seed, NOISES[0]) for n, t in states[1].items()}
@@ -189,9 +229,4 @@ def _proved(programs: tuple[Program, Program], plan: _Plan, states: tuple[State,
         found = gaps(after, before)
         worst = found if worst is None else list(map(torch.maximum, worst, found))
     error = max(scales.errors(worst or []), default=0.0)
-    if not error <= TOLERANCE:
-        raise VerificationError(
-            f"with A's additional weights at 0, the model does not compute what B does (error {error:.1e}): a layer "
-            "with weights 0 is not the identity in it (as after a norm), or units with weights 0 have an effect"
-        )
-    return error
+    return error if error == error else float("inf")

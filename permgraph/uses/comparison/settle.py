@@ -30,6 +30,10 @@ to 1 for 1."""
 HELD = 1e-12
 """The weight of the identity, relative to the squares of weights: it decides directions in which both models are 0."""
 
+UNRELATED = 1e-6
+"""Products of A's and B's weights, relative to the squares of one, up to which a map or scale is left at 1: for units
+that are 0 in one model the best would be 0."""
+
 State = Mapping[str, Tensor]
 
 
@@ -120,7 +124,7 @@ def _step(group: PermutationGroup, here: Sequence[Place], a: State, b: State) ->
         return part, float(np.abs(maps - np.eye(n)).max(initial=0))
     held = HELD * (p + q).max(initial=0) + np.finfo(float).tiny
     scale = (r + held) / (p + q + held)
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = np.where((scale > 0) & (np.abs(r) > UNRELATED * np.maximum(p, q)), scale, 1.0)
     index = np.broadcast_to(np.arange(n), group.table_shape)
     return Monomial(index, scale.reshape(group.table_shape)), float(np.abs(scale - 1).max(initial=0))
 
@@ -131,6 +135,8 @@ def _products(one: Tensor, other: Tensor, mixes: bool) -> Numbers:
 
 
 def _map(p: Numbers, q: Numbers, r: Numbers) -> Numbers:
+    if np.abs(r).max(initial=0) <= UNRELATED * max(np.trace(p), np.trace(q)):
+        return np.eye(len(p))
     (own, u), (other, v) = np.linalg.eigh(p), np.linalg.eigh(q)
     held = HELD * (np.abs(own).max() + np.abs(other).max()) + np.finfo(float).tiny
     sums = np.maximum(other, 0)[:, None] + np.maximum(own, 0)[None, :]
