@@ -63,6 +63,30 @@ def _assignment_row(row: dict[str, Any], solvers: list[str]) -> list[str]:
     return [row["name"], *map(seconds, taken), *last]
 
 
+COMPARING = """## How long does a comparison take, and what does it say?
+
+    python benchmarks/comparing.py
+
+`permgraph compare A B` on folders of BERT-base, {parameters:,} parameters with random weights, in a process of its own,
+{threads} threads. A *fine-tune* is a few steps of Adam; *moved* is under a random element of all kinds. *Unmoved*,
+*aligned*: the cosine of all weights; *distance*: that of B, moved, from A, relative to |A|; *chance*: what weights
+without relation reach, where the verdict depends on it. Peak memory: {peak_mb:,} MB.
+"""
+
+
+def comparing_section(data: dict[str, Any]) -> Iterator[str]:
+    """A row for each B."""
+    yield COMPARING.format(**data)
+    head = ("B", "verdict", "p", "unmoved", "aligned", "distance", "chance", "clock, s", "processor, s", "load before")
+    yield table(head, [_comparing_row(row) for row in data["rows"]])
+
+
+def _comparing_row(row: dict[str, Any]) -> list[str]:
+    found = [f"{row['p_value']:.3f}", *(f"{row[key]:.4f}" for key in ("unmoved", "aligned"))]
+    found += [f"{row['aligned_distance']:.0e}", DASH if row["chance"] is None else f"{row['chance']:.4f}"]
+    return [row["name"], row["verdict"], *found, *(f"{row[key]:.0f}" for key in ("seconds", "cpu_seconds", "load"))]
+
+
 STREAMING = """## What do models cost that do not fit into memory?
 
     python benchmarks/streaming.py

@@ -23,7 +23,13 @@ from matching_tables import (
 )
 from merging_pages import merging_pages
 from peer_tables import peers_section
-from scale_tables import assignments_section, calibration_section, scaling_section, streaming_section
+from scale_tables import (
+    assignments_section,
+    calibration_section,
+    comparing_section,
+    scaling_section,
+    streaming_section,
+)
 from sweep.page import sweep_page
 from unit_tables import removal_section, sparsity_section
 from user_tables import first_steps_section, mergekit_section
@@ -59,6 +65,7 @@ SECTIONS = {
     "mergekit": mergekit_section,
     "large_pairs": large_pairs_section,
     "assignments": assignments_section,
+    "comparing": comparing_section,
     "streaming": streaming_section,
     "demo_ways": demo_ways_section,
     "calibration": calibration_section,
