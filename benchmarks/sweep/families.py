@@ -72,13 +72,18 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "step3p5": {"sliding_window": 8},
     "t5gemma2_text": {"dropout_rate": 0.0},
+    "zamba": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "hybrid"],
+    },
+    "zamba2": {"num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "hybrid"]},
     "xmod": {"languages": ("en_XX",), "default_language": "en_XX"},
     # blt: a global width beside the local one
     "blt_local_encoder": {"hidden_size_global": 32, "num_key_value_heads": 4, "head_dim": 8},
     "blt_local_decoder": {"hidden_size_global": 32, "num_key_value_heads": 4, "head_dim": 8},
     "blt_global_transformer": {"num_key_value_heads": 4, "head_dim": 8},
     "blt_patcher": {"num_key_value_heads": 4, "head_dim": 8},
-    "blt": {"encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [3, 4]},
+    "blt": {"patching_mode": "static", "encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [3, 4]},
     # images
     "apertus1p5": {"image_token_offset": 40, "audio_token_offset": 56},
     "apertus1p5_vision_tokenizer": {"codebook_size": 16, "base_channels": 32, "num_res_blocks": 1},
@@ -170,6 +175,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "input_feat_size": 16,
         "sscp_conv_channel_size": (8, 4),
     },
+    "gemma4_audio": {"use_clipped_linears": False},
     "kyutai_speech_to_text": {"codebook_vocab_size": 33, "audio_pad_token_id": 32, "num_codebooks": 4},
     **dict.fromkeys(("mimi", "mimi_encoder", "mimi_decoder", "pocket_tts_audio_tokenizer_decoder"), CODEC),
     "moonshine_streaming": {"num_key_value_heads": 4},
@@ -184,6 +190,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "qwen3_asr_encoder": {"n_window": 16, "n_window_infer": 64},
     "wavtokenizer_encoder": {"codebook_size": 16, "decoder_num_layers": 2},
     # series
+    "timesfm": {"context_length": 128},
+    "timesfm2_5": {"context_length": 128},
     "autoformer": SERIES,
     "informer": SERIES,
     "time_series_transformer": SERIES,

@@ -50,7 +50,7 @@ def warm() -> None:
     pg.derive(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
 
 
-def measure(source: str, name: str) -> Iterator[dict[str, Any]]:
+def measure(source: str, name: str, *, build_only: bool = False) -> Iterator[dict[str, Any]]:
     """The row for permutations, then, where they keep the function, the same row with all kinds."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -59,13 +59,20 @@ def measure(source: str, name: str) -> Iterator[dict[str, Any]]:
     except Exception as error:
         yield {"outcome": "not built", "why": _described(error, 400)}
         return
+    if build_only:
+        yield {"outcome": "not tried", **_size(case[0])}
+        return
     yield (row := _permuted(*case))
     if row["outcome"] == "certified" and "judge" not in row:
         yield row | {"all_kinds": _of_all_kinds(*case)}
 
 
+def _size(model: nn.Module) -> dict[str, Any]:
+    return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+
+
 def _permuted(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+    row = _size(model)
     start = time.process_time()
     try:
         with _exports_timed() as exports:

@@ -23,7 +23,7 @@ from transformers.exporters.utils import precompute_export_inputs
 from permgraph.data.example_inputs import guess_inputs
 from permgraph.errors import AdapterError
 
-MOST_FORMS = 6
+MOST_FORMS = 16
 GRID = 4  # patches along each side of an image that is given as patches
 OTHERWISE = {"inputs_embeds": "input_ids", "hidden_states": "input_ids", "encoder_hidden_states": "input_ids"}
 Inputs = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 from table_cells import table
 
-OUTCOMES = ("certified", "unsound", "failed", "not traced", "timeout", "not built")
+OUTCOMES = ("certified", "unsound", "failed", "not traced", "timeout", "not tried", "not built")
 PAGE = """# Architectures beyond the zoo
 
     python benchmarks/sweep/run.py       # measures, continues an interrupted run
@@ -21,10 +21,11 @@ published, up to 100 million parameters, one to three of each module), with rand
 *Certified*: the eager model, in float64 with generic parameters, keeps its function under a random element of the
 group; if an operation exists only in single precision, `verify` decides. *Not traced*: `torch.export` refuses the
 model. *Timeout*: {seconds} s of processor time, including building and checking. *Not built*: no small model, or no
-inputs for it, could be made without writing code for it; this says nothing about permgraph. *Coverage* is the share of
-the parameter elements that some group moves. *In all kinds*: of the certified models that were tried, those whose
-function is also kept by folding and by a random element with signs, scales, rotations and invertible maps. Seconds are
-processor seconds if a row of the JSON has `export`, the part of `derive` in `torch.export`, else clock seconds.
+inputs for it, could be made without writing code for it; this says nothing about permgraph. *Not tried*: the model was
+built and runs, but nothing was derived from it yet. *Coverage* is the share of the parameter elements that some group
+moves. *In all kinds*: of the certified models that were tried, those whose function is also kept by folding and by a
+random element with signs, scales, rotations and invertible maps. Seconds are processor seconds if a row of the JSON
+has `export`, the part of `derive` in `torch.export`, else clock seconds.
 """
 LEAST = 0.98
 MOST = 5  # derive over export
@@ -41,7 +42,7 @@ def sweep_page(data: dict[str, Any]) -> Iterator[str]:
     head = ("source", "models", *OUTCOMES, "certified of traced", "in all kinds", "median coverage", "median derive, s")
     yield table(head, [_summary(name, _of(rows, name)) for name in [*sources, "all"]])
     yield "## Not certified\n"
-    bad = {key: row for key, row in rows.items() if row["outcome"] not in ("certified", "not built")}
+    bad = {key: row for key, row in rows.items() if row["outcome"] not in ("certified", "not tried", "not built")}
     yield "".join(f"- {key}: {row['outcome']}; {_one_line(row)}\n" for key, row in bad.items()) or "None.\n"
     yield "## Certified, but not in all kinds\n"
     lacking = {key: row["all_kinds"] for key, row in rows.items() if _lacks(row)}
@@ -53,6 +54,8 @@ def sweep_page(data: dict[str, Any]) -> Iterator[str]:
     low = {key: row for key, row in rows.items() if row["outcome"] == "certified" and row["coverage"] < LEAST}
     lines = [[key, f"{row['parameters']:,}", f"{row['coverage']:.1%}", _held(row)] for key, row in low.items()]
     yield table(("model", "parameters", "moved", "held by"), lines)
+    yield "## Not tried\n"
+    yield (", ".join(key for key, row in rows.items() if row["outcome"] == "not tried") or "None.") + "\n"
     yield "## Not built\n"
     yield ", ".join(key for key, row in rows.items() if row["outcome"] == "not built") + "\n"
 

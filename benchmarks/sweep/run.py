@@ -5,7 +5,7 @@
 Each model of transformers (made small), timm and torchvision (as they are) is built with random weights, in a process
 of its own: derived, and random elements of the group, of permutations and then of all kinds, applied to the eager
 model in float64 with generic parameters (`tests/judge.py`). Outcomes: certified, unsound, not traced (`CaptureError`),
-failed (any other error), timeout, not built (no small model or no inputs, not our matter).
+failed (any other error), timeout, not built (no small model or no inputs, not our matter), not tried (`--build`).
 Writes `benchmarks/results/sweep.json` after every model, and goes on where it was broken off.
 """
 
@@ -31,10 +31,10 @@ RESULT = Path(__file__).parents[1] / "results" / "sweep.json"
 TIMEOUT, SECONDS = 1200, 60  # by the clock, for a process that hangs, and of processor time
 
 
-def _child(source: str, name: str, out: Connection) -> None:
+def _child(source: str, name: str, build_only: bool, out: Connection) -> None:
     from measuring import measure
 
-    rows = measure(source, name)
+    rows = measure(source, name, build_only=build_only)
     try:
         while True:
             resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, resource.RLIM_INFINITY))
@@ -45,11 +45,11 @@ def _child(source: str, name: str, out: Connection) -> None:
         out.send({"outcome": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
-def bounded(source: str, name: str) -> dict[str, Any]:
+def bounded(source: str, name: str, *, build_only: bool = False) -> dict[str, Any]:
     """The last row that was found in time, or a timeout."""
     context = multiprocessing.get_context("fork")  # what the parent has imported need not be imported again
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(source, name, there))
+    process = context.Process(target=_child, args=(source, name, build_only, there))
     process.start()
     there.close()
     row: dict[str, Any] = {"outcome": "timeout", "why": f"no answer in {TIMEOUT} s"}
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--again", action="store_true", help="measure again what is there")
     parser.add_argument("--outcome", help="measure again the models of this outcome")
+    parser.add_argument("--build", action="store_true", help="build the models and run them, no more")
     parser.add_argument("--part", default="0/1", help="every n-th model, from the k-th on: k/n")
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
@@ -94,7 +95,7 @@ def main() -> None:
             known = rows.get(key, {}).get("outcome")
             if chosen.only not in name or (known and not chosen.again and known != chosen.outcome):
                 continue
-            rows[key] = row = bounded(source, name) | {"measured": measured_with()}
+            rows[key] = row = bounded(source, name, build_only=chosen.build) | {"measured": measured_with()}
             print(
                 key,
                 row["outcome"],

@@ -138,5 +138,9 @@ def _set_apart(config: Any) -> dict[str, Any]:
 
 
 def _is_number(config: Any, name: str) -> bool:
+    """Whether a field, under its own name or one that the class maps to it, is a number that may be set."""
     value = vars(config).get(name, "")
+    if name not in vars(config):
+        with suppress(Exception):  # one that differs from layer to layer
+            value = getattr(config, name, "")
     return (isinstance(value, int) and not isinstance(value, bool)) or (value is None and name in UNSET)
