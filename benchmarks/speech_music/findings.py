@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.speech_music.rows import STEPS
+from benchmarks.speech_music.rows import LONG, STEPS
 from benchmarks.speech_music.scoring import KEPT
 
 Result = dict[str, Any]
 GAP_CLOSED = 500
 """The share of the way to B that is aimed at, of 1000."""
 BY_ALIGNMENT = ("proposed", "kinds-weights", "kinds", "learned")
-ALIGNED = ("proposed", "kinds-weights", "kinds", "learned", "refit", "learned-refit", "heal", "heal-learned")
-WITH = {"refitted": ("refit", "learned-refit"), "healed": ("heal", "heal-learned")}
-WITHOUT = {"refitted": ("refit-as-is",), "healed": ("heal-as-is", "heal-random", "heal-a", "scratch")}
+ALIGNED = ("proposed", "kinds-weights", "kinds", "learned", "refit", "learned-refit", "heal", "heal-learned", "long")
+WITH = {"refitted": ("refit", "learned-refit"), "healed": ("heal", "heal-learned"), "longer": ("long",)}
+WITHOUT = {
+    "refitted": ("refit-as-is",),
+    "healed": ("heal-as-is", "heal-random", "heal-a", "scratch"),
+    "longer": ("long-as-is", "long-scratch"),
+}
 """Family -> the rows that spend its budget after an alignment; without one, or without a merge."""
 
 
@@ -70,7 +74,11 @@ def _reached(result: Result, row: dict[str, Any]) -> str:
 def _steps(result: Result) -> str:
     """Alignment without learning of weights, then each budget with an alignment and without."""
     parts = [f"Aligned and merged, without more: {_list(result, BY_ALIGNMENT)}"]
-    budgets = {"refitted": "refitted layer after layer", "healed": f"with {STEPS} steps of learning from both parents"}
+    budgets = {
+        "refitted": "refitted layer after layer",
+        "healed": f"with {STEPS} steps of learning from both parents",
+        "longer": f"with {LONG} steps",
+    }
     for family, title in budgets.items():
         said, without = (_list(result, names[family]) for names in (WITH, WITHOUT))
         if said or without:

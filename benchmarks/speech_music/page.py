@@ -30,7 +30,7 @@ from benchmarks.speech_music.pair_tables import (
     tasks_table,
 )
 from benchmarks.speech_music.pictures import draw
-from benchmarks.speech_music.rows import LEARNING, STEPS
+from benchmarks.speech_music.rows import LEARNING, LONG, STEPS
 from benchmarks.speech_music.scoring import KEPT
 from benchmarks.speech_music.summary import RESULT
 
@@ -72,9 +72,9 @@ matched by correlation, as the paper proposes. **Every kind**: Q with K and V wi
 the last stage before the stream scales; the stream is permuted. *Learned*: {steps} steps of Adam on the element alone,
 towards the mean of the parents' last features, on {learning} s of unlabelled audio that no probe hears. *Refitted*:
 each layer of the merge by least squares to what the layers of A and of the moved B give. *Healed*: {steps} steps on all
-weights of the merge, on the same audio, so that both parents' hidden states are linear functions of the merge's (the
-share of their variance that is not explained, mean over layers). The same steps from A, from B and from random weights
-show what healing does without a merge.
+weights of the merge ({long} *for longer*), on the same audio, so that both parents' hidden states are linear functions
+of the merge's (the share of their variance that is not explained, mean over layers). The same steps from A, from B and
+from random weights show what healing does without a merge.
 """
 
 
@@ -101,7 +101,7 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
     """The whole page."""
     results: dict[str, Result] = found["pairs"]
     first = next(iter(results.values()))
-    about = {"steps": STEPS, "learning": LEARNING.seconds, "kept": KEPT // 10}
+    about = {"steps": STEPS, "long": LONG, "learning": LEARNING.seconds, "kept": KEPT // 10}
     parts = ["# Does one encoder come out that hears both speech and music?\n", opening(results)]
     if beside.get(EARLIER.stem) and not row_of(first, "heal"):
         parts.append(earlier_answer(beside[EARLIER.stem]))

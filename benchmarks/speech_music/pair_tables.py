@@ -14,6 +14,7 @@ FAMILIES = {
     "kinds": "B moved by every kind of symmetry, each alignment proved",
     "refitted": "merged, then refitted layer after layer on unlabelled audio",
     "healed": "merged, then healed on unlabelled audio",
+    "longer": "merged, then healed on unlabelled audio for longer",
     "unmerged": "the same steps without a merge",
     "control": "controls",
 }

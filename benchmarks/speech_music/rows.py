@@ -24,12 +24,14 @@ Move = Callable[[Encoders, int], State | pg.Alignment]
 SWEEP = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 FEW = (0.3, 0.5, 0.7, 0.9)
 HEALED = (0.3, 0.5, 0.7)
+LONGER = (0.5, 0.7)
 TWO = (0.5, 0.9)
 CONTROL_SEEDS = 2
 LEARNING = Calibration("both", 1200)
 """What elements are learned and merges healed on."""
-STEPS = 150
-FIRST = ("plain", "permuted", "kinds", "refitted", "healed", "unmerged", "control")
+STEPS, LONG = 150, 600
+"""Of learning and healing; of healing for longer."""
+FIRST = ("plain", "permuted", "kinds", "refitted", "healed", "longer", "unmerged", "control")
 
 CONV = ("conv",)
 FF = ("feed_forward",)
@@ -42,7 +44,7 @@ EVERYTHING = (*PROPOSED, *QK, *RESIDUAL)
 
 @dataclass(frozen=True)
 class Row:
-    """One way to make B': `family`, of FIRST; `method`, how it is merged; `healed`, whether STEPS steps follow."""
+    """One way to make B': `family`, of FIRST; `method`, how it is merged; `steps` of healing follow."""
 
     name: str
     title: str
@@ -51,7 +53,7 @@ class Row:
     weights: tuple[float, ...] = SWEEP
     seeds: int = 1
     method: str = "linear"
-    healed: bool = False
+    steps: int = 0
 
 
 def of_every_kind(method: str, **options: Any) -> Move:
@@ -110,13 +112,16 @@ ROWS = (
     Row("refit-as-is", "linear interpolation, refitted", "refitted", as_it_stands, FEW, method="refit"),
     Row("refit", "permutations, refitted", "refitted", PERMUTED, FEW, method="refit"),
     Row("learned-refit", "every kind, learned, refitted", "refitted", learned, FEW, method="refit"),
-    Row("heal-as-is", "linear interpolation, healed", "healed", as_it_stands, HEALED, healed=True),
-    Row("heal-random", "random valid element, healed", "healed", at_random, HEALED, healed=True),
-    Row("heal", "permutations, healed", "healed", PERMUTED, HEALED, healed=True),
-    Row("heal-learned", "every kind, learned, healed", "healed", learned, HEALED, healed=True),
-    Row("heal-a", "A alone, healed", "unmerged", as_it_stands, (1.0,), healed=True),
-    Row("heal-b", "B alone, healed", "unmerged", as_it_stands, (0.0,), healed=True),
-    Row("scratch", "random weights, healed", "unmerged", untrained, (0.0,), healed=True),
+    Row("heal-as-is", "linear interpolation, healed", "healed", as_it_stands, HEALED, steps=STEPS),
+    Row("heal-random", "random valid element, healed", "healed", at_random, HEALED, steps=STEPS),
+    Row("heal", "permutations, healed", "healed", PERMUTED, HEALED, steps=STEPS),
+    Row("heal-learned", "every kind, learned, healed", "healed", learned, HEALED, steps=STEPS),
+    Row("long-as-is", "linear interpolation, healed for longer", "longer", as_it_stands, LONGER, steps=LONG),
+    Row("long", "permutations, healed for longer", "longer", PERMUTED, LONGER, steps=LONG),
+    Row("long-scratch", "random weights, healed for longer", "longer", untrained, (0.0,), steps=LONG),
+    Row("heal-a", "A alone, healed", "unmerged", as_it_stands, (1.0,), steps=STEPS),
+    Row("heal-b", "B alone, healed", "unmerged", as_it_stands, (0.0,), steps=STEPS),
+    Row("scratch", "random weights, healed", "unmerged", untrained, (0.0,), steps=STEPS),
     Row("random", "random valid element of the proposed groups", "control", at_random, TWO, CONTROL_SEEDS),
     Row(
         "scrambled",

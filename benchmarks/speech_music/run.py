@@ -32,7 +32,7 @@ from benchmarks.speech_music.hearing import Heard, Together
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
 from benchmarks.speech_music.precision import in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
-from benchmarks.speech_music.rows import LEARNING, ROWS, STEPS, Cell, Move, cells
+from benchmarks.speech_music.rows import LEARNING, ROWS, Cell, Move, cells
 from benchmarks.speech_music.scoring import Experiment
 
 PROBE_SEEDS = 3
@@ -66,13 +66,13 @@ def merged(pair: Encoders, moved: Mapping[str, Tensor] | pg.Alignment, cell: Cel
         state = pg.merge(pair.a, pair.b, alignment=moved, **options)
     else:
         state = pg.merge(pair.a, pair.with_weights(moved), **options)
-    return healed(pair, state) if cell.row.healed else state
+    return healed(pair, state, cell.row.steps) if cell.row.steps else state
 
 
-def healed(pair: Encoders, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A merge after STEPS steps towards all that both parents hear."""
+def healed(pair: Encoders, state: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
+    """A merge after so many steps towards all that both parents hear."""
     data = [batch | {"output_hidden_states": True} for batch in pair.like(LEARNING).batches()]
-    return pg.heal(state, pair.a, pair.b, data, steps=STEPS, loss=Heard((pair.a, pair.b)))
+    return pg.heal(state, pair.a, pair.b, data, steps=steps, loss=Heard((pair.a, pair.b)))
 
 
 def outstanding(options: argparse.Namespace, folder: Path) -> Iterator[Cell]:
