@@ -22,8 +22,10 @@ COLOURS = {
     "heal-random": "#cddc39",
     "heal-as-is": "#8bc34a",
     "heal": "#00796b",
+    "long-as-is": "#bcaaa4",
+    "long": "#5d4037",
 }
-MARKS = {"heal-a": "v", "scratch": "x"}
+MARKS = {"heal-a": "v", "scratch": "x", "long-scratch": "+"}
 PANELS = {"speech": "speech score", "transfer": "way to the music encoder"}
 
 
