@@ -11,7 +11,7 @@ from table_cells import DASH, seconds, table
 Results = Mapping[str, Mapping[str, Any]]
 """Architecture -> what `benchmarks/pairs/kinds.py` wrote."""
 
-KINDS = {"none": "as it stands", "permutation": "permutations", "all": "all kinds"}
+KINDS = {"none": "unmoved", "permutation": "permutations", "all": "all kinds"}
 TRAINING = "training set"
 
 

@@ -140,7 +140,7 @@ def selecting(
 
 
 def _one_tower(members: Iterable[Occurrence], a: Occurrence, b: Occurrence, beside: Partners) -> bool:
-    """Whether the copy of b that selects for these occurrences is the one that selects for the a beside them."""
+    """Whether the copy of b that selects for these occurrences is also the one that selects for their copy of a."""
     return all(
         beside[member].get(b) == beside[beside[member][a]].get(b)
         for member in members

@@ -2,11 +2,11 @@
 
 `"... i, o i, o -> ... o"` is a linear layer. Letters are variables; one letter in two places is one index. The grammar:
 
-- `(g i)` is one dimension that is the product of `g` and `i`, outer to inner; - `v[2:5]` is the positions 2 to 5 of
-`v`; `v[2:3]` in a product marks a picked index; - `...` stands for leading dimensions, aligned from the right and
-broadcast; - after `|` come tensors that the operation forms internally (the statistics of a norm, attention scores): if
-one of them
-  has a factor without another factor, the first cannot depend on the second.
+- `(g i)` is one dimension that is the product of `g` and `i`, outer to inner;
+- `v[2:5]` is the positions 2 to 5 of `v`; `v[2:3]` in a product marks a picked index;
+- `...` stands for leading dimensions, aligned from the right and broadcast;
+- after `|` come tensors that the operation forms internally (the statistics of a norm, attention scores): if one of
+  them has a factor without another factor, the first cannot depend on the second.
 """
 
 from __future__ import annotations

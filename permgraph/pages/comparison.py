@@ -17,7 +17,7 @@ from permgraph.uses.comparison import report
 from permgraph.uses.comparison.compare import Comparison
 from permgraph.uses.comparison.similarity import Similarity
 
-NOTE = "Cosine of the weights of A and B: hollow as they stand, full with B moved to A; the bands span the layers."
+NOTE = "Cosine of the weights of A and B: hollow unmoved, full with B moved to A; the bands span the layers."
 
 
 def comparison_page(comparison: Comparison, names: tuple[str, str]) -> str:
@@ -26,7 +26,7 @@ def comparison_page(comparison: Comparison, names: tuple[str, str]) -> str:
     found, whole = comparison.alignment, comparison.whole
     stats = [
         (comparison.verdict, "verdict"),
-        (f"{whole.unmoved:.3f}", "cosine as they stand"),
+        (f"{whole.unmoved:.3f}", "cosine unmoved"),
         (f"{whole.aligned:.3f}", "cosine with B moved"),
         (f"{comparison.p_value:.3g}", "p-value"),
     ]
@@ -74,7 +74,7 @@ def _chart(layers: Mapping[str, Similarity]) -> str:
     before, after = ([getattr(one, side) for one in layers.values()] for side in ("unmoved", "aligned"))
     low = min(0.0, *before, *after)
     lines = (
-        Line(x, before, "var(--still)", "as they stand", dashed=True, dots=True),
+        Line(x, before, "var(--still)", "unmoved", dashed=True, dots=True),
         Line(x, after, "var(--accent)", "with B moved", dots=True),
     )
     return f'<div class="wide">{line_chart(lines, x_name="layer", y_name="cosine", y_range=(low, 1.0))}</div>'

@@ -162,8 +162,8 @@ def _matrices(alignment: Alignment) -> str:
         figures = "".join(_pair(*comparisons[k]) for k in index)
         rows.append(f"<h3>{escape(pattern)}</h3><div class='pairs'>{figures}</div>")
     note = (
-        '<p class="quiet">Rows are units of A, columns units of B: left as they stand, right with B moved, where '
-        "matches lie on the diagonal. Full ink is a correlation of 1, none is 0 or less.</p>"
+        '<p class="quiet">Rows are units of A, columns units of B: left unmoved, right with B moved, where matches '
+        "are on the diagonal. Full colour is a correlation of 1, no colour is 0 or less.</p>"
     )
     return section("Correlations before and after", note, *rows)
 

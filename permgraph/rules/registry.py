@@ -23,7 +23,7 @@ RULES: dict[str, Rule] = {}
 IGNORED: dict[str, frozenset[str]] = {}
 """Operation -> the arguments that its rule need not read, whatever their value."""
 GIVEN: dict[str, tuple[Example, ...]] = {}
-"""Operation -> the calls that its rule was registered with, beside those in the tables of this package."""
+"""Operation -> the calls that its rule was registered with, in addition to those in the tables of this package."""
 DRAWS = "it draws random numbers, another for each position"
 EVERY_SCALAR = "every argument that is no tensor"
 

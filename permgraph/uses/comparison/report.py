@@ -33,12 +33,12 @@ def evidence(comparison: Comparison) -> tuple[str, ...]:
     share = moved_share(found.permutations, found.permutations)
     names = sorted({found.spec[name].kind for name in found.permutations})
     return (
-        f"Moved to A, B is at a distance of {whole.aligned_distance:.2g} of |A|, and as it stands of "
+        f"Moved to A, B is at a distance of {whole.aligned_distance:.2g} of |A|, and unmoved of "
         f"{whole.unmoved_distance:.2g}; up to {comparison.tolerance:.1g} is the same.",
-        f"The cosine of all weights is {whole.unmoved:.4f} as they stand and {whole.aligned:.4f} with B moved.",
+        f"The cosine of all weights is {whole.unmoved:.4f} unmoved and {whole.aligned:.4f} with B moved.",
         f"Where groups act it is {comparison.moved:.4f} with B moved"
         + ("." if comparison.chance is None else f"; weights without relation reach {comparison.chance:.4f}."),
-        f"p = {comparison.p_value:.3g}: so often a random permutation of units leaves B as close to A as it stands.",
+        f"p = {comparison.p_value:.3g}: how often a random permutation of units leaves B as close to A as unmoved.",
         f"{share:.1%} of the units move, in groups of the kinds {', '.join(names) or 'none'}; {found.certificate}.",
         *str(found.borders).splitlines(),
     )
