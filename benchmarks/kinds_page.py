@@ -89,11 +89,10 @@ def widths(found: Results) -> Iterator[str]:
     yield table(("barrier", "the models' accuracy", *WIDE_ROWS.values(), "pairs"), lines)
 
 
-PARTS = """### What stands in the way
+PARTS = """### One part alone
 
 B is moved as learned, and one part of the model alone is merged half way; the others are A's. By how much the loss is
-above A's then: streams are rotated and heads mixed, and the hidden units of feed-forward layers are permuted, or scaled
-where a gate lets them, and no more.
+above A's then. What is learned is the merge of all parts, so that one part alone may cost more than all.
 """
 
 
