@@ -228,6 +228,7 @@ def align(
         seed: of the verification, and of further starts with weights.
         progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
         options: further options of the method, by name.
+
     Returns:
         The element that moves B, its proof, and the moved weights of B (`state_dict`).
 
