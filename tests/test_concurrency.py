@@ -1,6 +1,7 @@
 """Several threads at once, and what none of them may see of another: dtypes, logs, warnings, random numbers, models."""
 
 import copy
+import gc
 import logging
 import multiprocessing
 import sys
@@ -209,6 +210,15 @@ class Made(nn.Module):
         share = torch.arange(1, 7) / torch.tensor(7)
         mixed = self.a(x) * share.sum() @ torch.eye(6) + torch.zeros(6)
         return self.b(mixed @ (torch.ones(6, 6) * (x > 0).sum().sqrt()))
+
+
+def test_a_trace_leaves_the_collector_on():
+    class Watching(nn.Linear):
+        def forward(self, x):
+            assert gc.isenabled()
+            return super().forward(x)
+
+    assert pg.derive(nn.Sequential(Watching(3, 4), nn.Linear(4, 2)).eval(), (torch.ones(2, 3),)).groups
 
 
 def test_what_a_program_makes_is_computed_in_the_dtype_of_the_proof():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ import torch.utils._traceback
 from torch import fx, nn
 from torch._functorch import config
 from torch.export.graph_signature import InputKind
-from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from permgraph.tracing.experts import all_experts
@@ -67,21 +65,20 @@ def _without_partial_graphs() -> Iterator[None]:
 
 @contextmanager
 def _without_needless_work() -> Iterator[None]:
-    """No Python code is written for graphs that nobody runs, no garbage collected, no source line read but those kept.
+    """No Python code is written for graphs that nobody runs, and no source line is read but those that are kept.
 
-    `torch.export` would read the lines of all 80 frames that are active at each node, and keep a few of them.
+    `torch.export` would read the lines of all 80 frames that are active at each node, and keep a few of them. It does
+    so in versions that lack the names used here.
     """
-    module, collects = vars(torch.utils._traceback), gc.isenabled()
-    every = module["_extract_symbolized_tb"]
-    module["_extract_symbolized_tb"] = _frames
-    gc.disable()
-    try:
-        with _use_lazy_graph_module(True):
-            yield
-    finally:
-        module["_extract_symbolized_tb"] = every
-        if collects:
-            gc.enable()
+    tracebacks = torch.utils._traceback
+    lazily = getattr(getattr(fx, "_lazy_graph_module", None), "_use_lazy_graph_module", None)
+    with ExitStack() as stack:
+        if every := vars(tracebacks).get("_extract_symbolized_tb"):
+            stack.callback(setattr, tracebacks, "_extract_symbolized_tb", every)
+            vars(tracebacks)["_extract_symbolized_tb"] = _frames
+        if lazily is not None:
+            stack.enter_context(lazily(True))
+        yield
 
 
 def _frames(symbolized: Sequence[Mapping[str, Any]], skip: int) -> traceback.StackSummary:
