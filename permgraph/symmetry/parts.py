@@ -67,10 +67,14 @@ def index_of(part: Any) -> Index:
 
 
 def changes_numbers(part: Any) -> bool:
-    """Whether a part does more than put units into another order: it has a sign, a scale or a map that is not 1."""
-    if isinstance(part, Matrix):
-        return bool(np.any(part.matrix != np.eye(part.matrix.shape[-1])))
-    return isinstance(part, Monomial) and bool(np.any(part.scale != 1))
+    """Whether a part does more than put units into another order: it has a sign, a scale or a map that is not 1.
+
+    Tensors do, whatever their values: they are learned, and have a gradient where they are 1 too.
+    """
+    if not isinstance(part, Matrix | Monomial):
+        return False
+    value, still = (part.matrix, np.eye(part.matrix.shape[-1])) if isinstance(part, Matrix) else (part.scale, 1)
+    return not isinstance(value, np.ndarray) or bool(np.any(value != still))
 
 
 def identity(kind: str, shape: Sequence[int]) -> Any:
