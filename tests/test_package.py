@@ -112,7 +112,8 @@ def in_their_own_folder() -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "declared"),
     [
-        ("permgraph", USERS | {"expecttest"}),  # for `permgraph.judging --samples`, which names it
+        # expecttest: for `permgraph.judging --samples`, which names it; IPython: in a notebook, which has it
+        ("permgraph", USERS | {"expecttest", "IPython"}),
         ("adapters", USERS),
         ("docs", DEVELOPERS),
         ("tests", DEVELOPERS),
