@@ -30,6 +30,7 @@ def chosen() -> list[Any]:
     return quick
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, of its own unusual calls
 @pytest.mark.parametrize(("some", "most"), chosen())
 def test_no_rule_claims_too_much_for_any_arguments(some: list[Any], most: int | None) -> None:
     wrong, unjudged = [], set()
