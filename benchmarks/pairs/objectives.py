@@ -85,13 +85,14 @@ class Judged:
 
     def ascent(self, states: States) -> Ascent:
         """One that is done."""
-        found = Ascent(self.spec, self.groups, *states, self.spec.identity())
+        found = Ascent(self.spec, self.groups, *states)
         found.run()
         return found
 
     def again(self, plain: Ascent, turn: float) -> Ascent:
         """From a random rotation of all streams by about so many radians of where another came to."""
-        found = Ascent(self.spec, self.groups, plain.a, plain.b, plain.element)
+        found = Ascent(self.spec, self.groups, plain.a, plain.b)
+        found.settle(plain.element)
         generator = torch.Generator().manual_seed(0)
         streams = [group for group in self.groups if group.kind in ("centred", "orthogonal") and not group.depends_on]
         for group in streams:
