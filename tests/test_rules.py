@@ -122,7 +122,7 @@ def test_the_former_name_of_the_command_warns():
 
 def test_the_command_names_one_operation(capsys):
     assert main(["--op", "linear"]) == 0
-    assert "2 calls judged" in capsys.readouterr().err
+    assert "4 calls judged" in capsys.readouterr().err
 
 
 def test_the_command_names_what_is_missed(monkeypatch, capsys):

@@ -7,9 +7,19 @@ from permgraph.rules.registry import Call, axis_list, letters, rule
 
 @rule("aten.linear")
 def linear(call: Call) -> None:
-    """y = x Wᵀ + b."""
-    bias = call["bias"]
-    if bias is None:
+    """y = x Wᵀ + b; of one output if W is a vector, without an axis for it."""
+    weight, bias = call["weight"], call["bias"]
+    if len(weight.shape) == 1:
+        terms = "... i, i" if bias is None else "... i, i, "
+        call.relate(
+            f"{terms} -> ...",
+            call["input"],
+            weight,
+            *[bias] * (bias is not None),
+            call.out,
+            law=PRODUCT if bias is None else WITH_BIAS,
+        )
+    elif bias is None:
         call.relate("... i, o i -> ... o", call["input"], call["weight"], call.out, law=PRODUCT)
     else:
         call.relate("... i, o i, o -> ... o", call["input"], call["weight"], bias, call.out, law=WITH_BIAS)

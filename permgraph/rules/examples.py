@@ -29,6 +29,8 @@ def _examples() -> Iterator[tuple[Any, ...]]:
 def _contractions() -> Iterator[tuple[Any, ...]]:
     yield "linear", F.linear, (2, 3), (5, 3), (5,)
     yield "linear", F.linear, (2, 3), (5, 3)
+    yield "linear", F.linear, (2, 4, 3), (3,)
+    yield "linear", F.linear, (2, 4, 3), (3,), ()
     yield "matmul", torch.matmul, (2, 3, 4), (4, 5)
     yield "matmul", torch.matmul, (3, 2, 4, 5), (3, 1, 5, 6)
     yield "matmul", torch.matmul, (3, 4), (4,)
