@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from test_compare import IDS, bert
+from compared_models import IDS, bert
 from torch import nn
 
 import permgraph as pg
