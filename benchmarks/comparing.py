@@ -109,12 +109,12 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as root:
-        a, b = Path(root) / "a", Path(root) / "b"
-        for seed, folder in enumerate((a, b)):
+        a, b, other = (Path(root) / name for name in ("a", "b", "other"))
+        for seed, folder in ((0, a), (0, b), (1, other)):
             random_model(seed).save_pretrained(folder)
         for name, steps in ROWS.items():
             if options.only in name:
-                state = load_file((a if steps else b) / "model.safetensors")
+                state = load_file((a if steps else other) / "model.safetensors")
                 for step in steps:
                     state = step(state)
                 packed = {key: tensor.contiguous() for key, tensor in state.items()}

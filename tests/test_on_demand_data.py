@@ -85,6 +85,18 @@ def test_a_weight_is_read_once_for_all_batches_in_step(pair, batches, counted, r
     assert 0 < counted[name] - 2 * others <= 2 * most
 
 
+@pytest.mark.parametrize(("kinds", "within"), [("signed", Within(None, 2)), ("all", Within(1, 3))], ids=str)
+def test_other_kinds_are_those_of_whole_models(pair, batches, kinds, within):
+    sides = [[load(str(pair / side), on_demand=lazy) for side in "ab"] for lazy in (False, True)]
+    whole, parts = (
+        pg.align(*two, iter(batches), kinds=kinds, within=own)
+        for two, own in zip(sides, (Within(), within), strict=True)
+    )
+    assert parts.certificate
+    for name, gain in whole.gains.items():
+        assert parts.gains[name].solution == pytest.approx(gain.solution, rel=1e-5), name
+
+
 def test_too_little_memory_is_refused_before_the_work(pair, tmp_path):
     words = ("align", pair / "a", pair / "b", "--data", pair / "texts", "--out", tmp_path / "out")
     told = run(*words, "--max-memory", "1MB", code=1).stderr

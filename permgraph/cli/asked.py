@@ -49,17 +49,13 @@ def matching_of(
 
 
 def within_memory(session: Session, matching: Matching, max_memory: str | None) -> Matching:
-    """`matching` within a limit on memory: on the CPU, by weights, or permutations by correlation."""
+    """`matching` within a limit on memory: on the CPU, by weights or by correlation."""
     if max_memory is None:
         return matching
     from permgraph.checkpoints.sharding import bytes_of
 
     if matching.mix is not None or matching.method not in (None, "weights", "correlation"):
         raise UsageError("--max-memory matches by weights or by correlation: leave out --mix and any other --method")
-    if matching.data is not None and matching.kinds != "permutation":
-        raise UsageError(
-            f"--max-memory matches only permutations by data: leave out --data or --kinds {matching.kinds}"
-        )
     if session.device != "cpu":
         raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
     return replace(matching, max_memory=bytes_of(max_memory))

@@ -131,19 +131,21 @@ class CrossMoments:
         np.clip(correlation, -1.0, 1.0, out=correlation)
         return correlation
 
-    def overlap(self) -> np.ndarray:
+    def overlap(self, *, last: bool = False) -> np.ndarray:
         """n Σ_t a_i b_j / sqrt(Σ_i Σ_t a² Σ_j Σ_t b²): float64 [n, n], for one map of all channels.
 
-        If channels can be mixed, their means and relative scales matter as much as their variation.
-        Raises CalibrationError when there are fewer than 2 frames.
+        If channels can be mixed, their means and relative scales matter as much as their variation. `last`: it takes
+        the place of the sums, which are gone then. Raises CalibrationError when there are fewer than 2 frames.
         """
         self.require_frames(2)
         self._join()
         means = (self._means + self._origin).cpu().numpy()
         squares = self._squares.cpu().numpy() + self.frames * means**2
         a, b = squares.sum(1)
-        cross: np.ndarray = self._cross.cpu().numpy() + self.frames * np.outer(*means)
-        return cross * (self.size / math.sqrt(a * b) if a * b > 0 else 0.0)
+        cross: np.ndarray = self._cross.cpu().numpy()
+        overlap: np.ndarray = np.add(cross, self.frames * np.outer(*means), out=cross if last else None)
+        overlap *= self.size / math.sqrt(a * b) if a * b > 0 else 0.0
+        return overlap
 
     def dead(self) -> tuple[np.ndarray, np.ndarray]:
         """Which channels of A, and which of B, are constant up to rounding: two bool [n]. See `correlation`."""

@@ -24,7 +24,6 @@ from permgraph.jobs.processes import joined
 from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import align_models, align_trunks, is_in_out
 from permgraph.matching.groups import select
-from permgraph.matching.kinds.ascent import ROUNDS_IN_TURN
 from permgraph.matching.trunks import differ
 from permgraph.matching.weights.effort import IN_TURN
 from permgraph.models.borders import FittedPair
@@ -129,12 +128,15 @@ def _within(
 ) -> dict[str, Any]:
     """The options of a matcher that stays within `max_memory`; prints the plan. Raises OptionError if it cannot."""
     most = matching.max_memory or 0
-    if matching.data is not None and matching.method != "weights":
-        plan = planned_with_data(derivation, groups, most)
+    by_data, alone = matching.data is not None and matching.method != "weights", matching.kinds == "permutation"
+    plan = planned_with_data(derivation, groups, most) if by_data else None
+    if plan is not None:
         session.say(str(plan))
+    if plan is None or not alone:
+        session.say(str(planned(derivation.spec, models.states, most, matching.kinds)))
+    if plan is not None:
         return {"within": plan.within}
-    session.say(str(planned(derivation.spec, models.states, most, matching.kinds)))
-    return {"effort": IN_TURN} if matching.kinds == "permutation" else {"rounds": ROUNDS_IN_TURN}
+    return {"effort": IN_TURN} if alone else {}
 
 
 def calibration(session: Session, model: LoadedModel, matching: Matching) -> Iterable[Any] | None:

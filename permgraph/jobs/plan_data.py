@@ -14,7 +14,7 @@ from permgraph.comparing.points import find_points
 from permgraph.errors import OptionError
 from permgraph.jobs.plan import AT_LEAST, PROOF_BYTES, resident, size_of
 from permgraph.matching.correlation import Within
-from permgraph.matching.methods.correlation import held, portions
+from permgraph.matching.portions import held, portions
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.tracing.by_rows import AT_ONCE, by_rows
@@ -56,7 +56,7 @@ def planned_with_data(derivation: Derivation, groups: Sequence[PermutationGroup]
     sizes = {name: prod(shape) for name, shape in program.shapes.items()}
     largest = max((min(size, AT_ONCE) if name in parted else size for name, size in sizes.items()), default=0)
     base = max(resident(), AT_LEAST)
-    needed = max((held(here) for _, here in portions(groups, points, room=0)), default=0)
+    needed = max((held(*part) for part in portions(groups, points, room=0)), default=0)
     least = base + max(WEIGHT_BYTES * largest + 2 * alive + needed, PROOF_BYTES * largest)
     if least > most:
         raise OptionError(
@@ -67,7 +67,7 @@ def planned_with_data(derivation: Derivation, groups: Sequence[PermutationGroup]
     in_step = max(1, min(MOST_IN_STEP, (free - needed) // (4 * max(alive, 1))))
     room = free - 2 * in_step * alive
     parts = portions(groups, points, room=room)
-    memory = base + WEIGHT_BYTES * largest + 2 * in_step * alive + max((held(here) for _, here in parts), default=0)
+    memory = base + WEIGHT_BYTES * largest + 2 * in_step * alive + max((held(*part) for part in parts), default=0)
     return DataPlan(len(parts), Within(room, in_step), max(memory, least))
 
 

@@ -11,26 +11,32 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
-from permgraph.checkpoints.lazy_state import each_once, slabs_of
+from permgraph.checkpoints.lazy_state import LazyState, each_once, slabs_of
 from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
-from permgraph.matching.correlation import chosen_points, moments_of
+from permgraph.matching.correlation import WITHOUT, Within, chosen_points, moments_of
 from permgraph.matching.gains import Gain
-from permgraph.matching.kinds.ascent import ROUNDS, Ascent
+from permgraph.matching.kinds.ascent import ROUNDS, ROUNDS_IN_TURN, Ascent
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.crosses import dot
 from permgraph.matching.kinds.family import Cross, solve
 from permgraph.matching.kinds.places import Place, further_sign, places
 from permgraph.matching.match import Match, Task
+from permgraph.matching.portions import portions
 from permgraph.symmetry.spec import PermutationSpec
 
 
-def match_kinds(task: Task, points: Sequence[Point] | None = None, rounds: int = ROUNDS) -> list[Match]:
+def match_kinds(
+    task: Task, points: Sequence[Point] | None = None, *, rounds: int | None = None, within: Within = WITHOUT
+) -> list[Match]:
     """P_m = c_A⁻¹ g c_m: c brings a model to its smallest norm, g matches it there to those already placed.
 
     With `points`, permutations, signs and rotations are matched by activations, at these points of the first model and
-    each other one; groups that occur in no activation, and the remaining signs, are matched by weights.
+    each other one, with as much in memory as `within` says; groups that occur in no activation, and the remaining
+    signs, are matched by weights, in at most `rounds`: fewer where each is a pass over files.
     """
+    if rounds is None:
+        rounds = ROUNDS_IN_TURN if any(isinstance(state, LazyState) for state in task.states) else ROUNDS
     spec, names = task.spec, [group.name for group in task.groups]
     balanced = [balance(spec, state, names) for state in task.states]
     placed: list[Mapping[str, Tensor]] = [balanced[0][1]]
@@ -43,7 +49,7 @@ def match_kinds(task: Task, points: Sequence[Point] | None = None, rounds: int =
         if points is None:
             element = ascent.run()
         else:
-            seen, unsigned = _by_activations(task, points, (balanced[0][1], own), number)
+            seen, unsigned = _by_activations(task, points, (balanced[0][1], own), number, within)
             ascent.settle(seen)
             ascent.sign_again(unsigned)
             element = ascent.run(known=seen, held=seen)
@@ -72,31 +78,37 @@ def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
 
 
 def _by_activations(
-    task: Task, points: Sequence[Point], states: tuple[Mapping[str, Tensor], ...], number: int
+    task: Task, points: Sequence[Point], states: tuple[Mapping[str, Tensor], ...], number: int, within: Within
 ) -> tuple[dict[str, Any], set[str]]:
     """The best parts of the groups that activations determine, and the groups whose signs they do not determine.
 
-    Both models are balanced, so that their scales are comparable.
+    Both models are balanced, so that their scales are comparable. The data is read once for each portion of the groups.
     """
     pair = task.models.pair(0, number).with_states(*states)
-    moments = moments_of(pair, points, task.data, progress=task.progress)
-    terms = list(_terms(task.spec, points, moments))
-    names = {name for term in terms for name in term.names}
-    groups = [group for group in task.groups if group.name in names]
-    signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
-    return solve(groups, terms)[1], names - signed
+    found, unsigned, parts = dict[str, Any](), set[str](), portions(task.groups, points, room=within.room)
+    once = len(parts) == 1 and len(task.models) == 2
+    for members, here in parts:
+        moments = moments_of(pair, here, task.data, once=once, progress=task.progress, in_step=within.in_step)
+        terms = list(_terms(task.spec, here, moments))
+        names = {name for term in terms for name in term.names}
+        signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
+        found |= solve([group for group in members if group.name in names], terms)[1]
+        unsigned |= names - signed
+    return found, unsigned
 
 
 def _terms(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Cross]:
     mixing = {group.name for group in spec.groups if Kind(group.kind).mixes}
     for k in chosen_points(points, moments):
-        point, moment = points[k], moments[k]
+        point, moment = points[k], moments.pop(k)
         moment.require_signal()
-        matrix = moment.overlap() if mixing.intersection(point.groups) else moment.correlation()
+        mixed = mixing.intersection(point.groups)
+        matrix = moment.overlap(last=True) if mixed else moment.correlation(last=True)
+        matrix *= point.weight
         moves = {m.group: m for m in point.cell.moves if m.leaves and m.group in point.groups}
         odd = frozenset(name for name, move in moves.items() if move.power % 2)
         further = {name: sign for name, move in moves.items() if (sign := further_sign(point.cell, move))}
-        yield Cross(point.groups, point.weight * matrix.reshape(point.sizes * 2), odd, further)
+        yield Cross(point.groups, matrix.reshape(point.sizes * 2), odd, further)
 
 
 def weight_gains(

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 
 from permgraph.assignment.solve import objective, solve
-from permgraph.comparing.frames import Point
-from permgraph.comparing.moments import CHUNK
 from permgraph.matching.correlation import WITHOUT, Correlations, Within, correlations
 from permgraph.matching.gains import correlation_gains
 from permgraph.matching.groups import pinned_sizes
 from permgraph.matching.kinds.match import match_kinds
 from permgraph.matching.match import Match, Task, matcher, with_partners
+from permgraph.matching.portions import portions
 from permgraph.matching.universe import mean_terms, settle, with_unseen
-from permgraph.matching.weights.sites import families
 from permgraph.symmetry.parts import Index
 from permgraph.symmetry.permutations import PermutationGroup
-
-Portion = tuple[list[PermutationGroup], list[Point]]
-FRAMES, SOLVED = 2 * 4 * (CHUNK + 1), 8 + 12
-MEMORY = 2**31  # bytes of correlations held at once where there are more than two models; above it data is read again
 
 
 @matcher("correlation", reference="arXiv 1511.07543, arXiv 2506.11403", needs_data=True)
@@ -36,7 +29,7 @@ def by_correlation(
     """
     points = task.points(point_weights)
     if task.spec.kinds != "permutation":
-        return match_kinds(task, points)
+        return match_kinds(task, points, within=within)
     parts = portions(task.groups, points, len(task.models), within.room)
     found = [Match({}) for _ in task.states]
     for number, (members, here) in enumerate(parts):
@@ -79,48 +72,3 @@ def _joined(one: Match, other: Match) -> Match:
         one.exact + other.exact,
         partners=one.partners + other.partners,
     )
-
-
-def portions(
-    groups: Sequence[PermutationGroup], points: Sequence[Point], models: int = 2, room: int | None = None
-) -> list[Portion]:
-    """Groups with their points, in portions that fit into `room`, or for more than two models into MEMORY.
-
-    Groups that share a point stay together. Two models without a limit are one portion.
-    """
-    if models > 2:
-        room = MEMORY if room is None else min(MEMORY, room)
-    if room is None:
-        return [(list(groups), list(points))]
-    found: list[Portion] = []
-    for members, here in _clusters(groups, points):
-        if found and held([*found[-1][1], *here], models) <= room:
-            found[-1] = ([*found[-1][0], *members], [*found[-1][1], *here])
-        else:
-            found.append((members, here))
-    return found
-
-
-def _clusters(groups: Sequence[PermutationGroup], points: Sequence[Point]) -> Iterator[Portion]:
-    """Groups in sets that share no point, with their points."""
-    clusters: list[set[str]] = [{group.name for group in family} for family in families(groups)]
-    for point in points:
-        met = [cluster for cluster in clusters if not cluster.isdisjoint(point.groups)]
-        first = met[0] if met else set()
-        for other in met[1:]:
-            first |= other
-            clusters.remove(other)
-    for cluster in clusters:
-        members = [group for group in groups if group.name in cluster]
-        yield members, [point for point in points if not cluster.isdisjoint(point.groups)]
-
-
-def held(points: Sequence[Point], models: int = 2) -> int:
-    """Bytes for comparing these points: correlations in float32 of every pair of models, or the sums of two models.
-
-    The sums are in float64, with a buffer of frames; added are the sum over points and the solver's memory.
-    """
-    units = [prod(point.sizes) for point in points]
-    if models > 2:
-        return sum(4 * n**2 for n in units) * (models * (models - 1) // 2)
-    return sum(8 * n**2 + FRAMES * n for n in units) + SOLVED * max(units, default=0) ** 2
