@@ -15,7 +15,7 @@ from permgraph.algebra.laws import LINEAR
 from permgraph.judging.__main__ import main
 from permgraph.judging.verdict import judge, missed_changes
 from permgraph.rules import RULES, Example, registry
-from permgraph.rules.examples import EXAMPLES
+from permgraph.rules.examples import EXAMPLES, OTHER_FORMS, UNJUDGED
 from permgraph.rules.registry import EVERY_SCALAR, GIVEN, IGNORED
 
 EXAMPLE_IDS = [f"{example.op}-{k}" for k, example in enumerate(EXAMPLES)]
@@ -47,7 +47,16 @@ POINTWISE = {
     *("aten.reciprocal", "aten.rsqrt", "aten.sign", "aten.sqrt", "aten.tanh"),
 }
 NORMS = {"aten.linalg_vector_norm", "aten.norm", "aten.std", "aten.var"}
+QUICK = 3
 WHOLE = [e for e in EXAMPLES if e.op in POINTWISE | NORMS | {"aten.cdist", "aten.linear", "aten.mm"}]
+
+
+def some(examples):
+    """All of the examples, of which only one of every so many runs without the slow tests."""
+    return [
+        pytest.param(example, id=str(example), marks=[pytest.mark.slow] if k % QUICK else [])
+        for k, example in enumerate(examples)
+    ]
 
 
 @pytest.mark.parametrize("example", WHOLE, ids=[f"{example.op}-{k}" for k, example in enumerate(WHOLE)])
@@ -72,6 +81,25 @@ def test_no_rule_claims_too_much(example):
     verdict = judge(example, trials=3)
     assert not verdict.wrong
     assert not verdict.missed or example.op in KNOWN_MISSES
+
+
+@pytest.mark.parametrize("example", some(OTHER_FORMS))
+def test_no_rule_claims_too_much_for_another_form_of_its_operation(monkeypatch, example):
+    asked, rule = [], RULES[example.op]
+
+    def recorded(call):
+        asked.append(call.source.op)
+        rule(call)
+
+    monkeypatch.setitem(RULES, example.op, recorded)
+    assert not judge(example, 2, swaps=False).wrong
+    assert asked
+
+
+def test_every_operation_with_a_rule_has_a_call_that_judges_it_or_a_reason_why_not():
+    judged = {example.op for example in (*EXAMPLES, *OTHER_FORMS)}
+    own = {name for name, found in RULES.items() if found.__module__.startswith("permgraph.rules.")}
+    assert own - judged == UNJUDGED.keys()
 
 
 def test_known_misses_are_missed():
@@ -101,7 +129,9 @@ def test_a_cell_with_a_rule_can_be_run_again(monkeypatch):
 
 def test_an_operation_without_a_call_is_an_error_of_the_command(capsys):
     assert main(["--op", "gated_sum"]) == 2
-    assert "no call of gated_sum is known" in capsys.readouterr().err
+    assert "no call of gated_sum is known: register its rule" in capsys.readouterr().err
+    assert main(["--op", "_assert_async"]) == 2
+    assert "no call of _assert_async is known: it has no result" in capsys.readouterr().err
 
 
 def test_the_call_that_a_rule_comes_with_judges_it(monkeypatch, capsys):

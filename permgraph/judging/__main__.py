@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from permgraph.errors import PermgraphError
 from permgraph.judging.op_database import calls, entries
 from permgraph.judging.verdict import Verdict, judge, missed_changes
 from permgraph.rules.example import Example
-from permgraph.rules.examples import EXAMPLES, RARE
+from permgraph.rules.examples import EXAMPLES, OTHER_FORMS, UNJUDGED
 from permgraph.rules.installed import installed_rules
 from permgraph.rules.registry import GIVEN, RULES
 
@@ -36,13 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         changes = missed_changes(verdict.example) if options.changes else ()
         for what in (*swaps, *map(str, changes)):
             print(f"missed  {verdict.example}: {what}")
-    judged = {verdict.example.op for verdict in verdicts}
-    if options.op is not None and not judged:
-        print(f"no call of {options.op} is known: register its rule with example=Example(...)", file=sys.stderr)
+    if options.op is not None and not verdicts:
+        why = UNJUDGED.get(f"aten.{options.op.removeprefix('aten.')}", "register its rule with example=Example(...)")
+        print(f"no call of {options.op} is known: {why}", file=sys.stderr)
         return 2
-    without = sorted(op for op in RULES if op not in judged) if options.op is None else []
-    print(f"{len(verdicts)} calls judged; rules without a call: {', '.join(without) or 'none'}", file=sys.stderr)
+    if options.op is None:
+        _print_unjudged({verdict.example.op for verdict in verdicts})
+    print(f"{len(verdicts)} calls judged", file=sys.stderr)
     return int(any(verdict.wrong for verdict in verdicts))
+
+
+def _print_unjudged(judged: Set[str]) -> None:
+    """A line for each operation with a rule that no call judged, with the reason where none can."""
+    for op in sorted(RULES.keys() - judged):
+        print(f"unjudged {op}: {UNJUDGED.get(op, 'no call of it is known')}", file=sys.stderr)
+    print(f"{len(judged & RULES.keys())} of {len(RULES)} operations with a rule judged", file=sys.stderr)
 
 
 def _judged(example: Example) -> Verdict | None:
@@ -61,7 +69,7 @@ def _judged(example: Example) -> Verdict | None:
 def _examples(op: str | None, samples: int) -> Iterator[Example]:
     """The calls in the tables, those that rules were registered with, and `samples` of each entry of the database."""
     installed_rules()  # registers those of other packages
-    known = (*EXAMPLES, *RARE, *(example for given in GIVEN.values() for example in given))
+    known = (*EXAMPLES, *OTHER_FORMS, *(example for given in GIVEN.values() for example in given))
     yield from (example for example in known if op in (None, example.op, example.op.removeprefix("aten.")))
     if samples:
         for entry in entries(op):
