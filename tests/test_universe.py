@@ -17,10 +17,9 @@ from permgraph.comparing import models as models_compared
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
 from permgraph.comparing.points import Point, find_points
-from permgraph.matching import universe
+from permgraph.matching import portions, universe
 from permgraph.matching.correlation import correlations
 from permgraph.matching.match import Task
-from permgraph.matching.methods import correlation
 from permgraph.matching.weights.search import match_weights
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.parts import Index
@@ -193,7 +192,7 @@ def test_an_iterator_of_batches_is_enough_and_parts_change_nothing(monkeypatch: 
     _, models = trio(noise=0.1)
     whole = pg.match_many(models, vectors())
     calls = []
-    monkeypatch.setattr(correlation, "MEMORY", 1)
+    monkeypatch.setattr(portions, "MEMORY", 1)
     parts = pg.match_many(
         models, iter(vectors()), progress=lambda stage, done, total: calls.append((stage, done, total))
     )

@@ -24,7 +24,7 @@ def by_correlation(
     """Maximise the sum of signed correlations of matched units, at each point where a group is contracted.
 
     Groups that share no point are solved separately, as many at a time as their correlations fit into the limit of
-    `within`, or for more than two models those of all pairs into MEMORY; the data is read once for each pair and part.
+    `within`, or for more than two models those of all pairs into 2 GiB; the data is read once for each pair and part.
     Groups that occur in no activation are matched by weights afterwards.
     """
     points = task.points(point_weights)
