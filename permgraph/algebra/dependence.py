@@ -15,11 +15,11 @@ from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.instances import Instance, Slot
 from permgraph.algebra.ties import Resolution
 
-Partners = dict[Occurrence, dict[Occurrence, Occurrence]]
+Selectors = dict[Occurrence, dict[Occurrence, Occurrence]]
 Options = dict[Occurrence, dict[Occurrence, list[Occurrence]]]
 
 
-def partners(resolution: Resolution, *, pinned: bool = False) -> Partners:
+def selectors_of(resolution: Resolution, *, pinned: bool = False) -> Selectors:
     """For each occurrence that may move: class -> the occurrence of that class that may select its permutation.
 
     With `pinned`, also for occurrences whose order is pinned and which may take signs and scales. The selecting
@@ -107,18 +107,18 @@ class _Choice:
                         yield occurrence
 
 
-def dependencies(resolution: Resolution, beside: Partners) -> dict[Occurrence, set[Occurrence]]:
+def dependencies(resolution: Resolution, selectors: Selectors) -> dict[Occurrence, set[Occurrence]]:
     """For each class, the classes whose index its permutation may depend on."""
     factors = resolution.factors
     allowed: dict[Occurrence, set[Occurrence]] = {}
     for instance in resolution.instances:
         if instance.relation.made is not None and not resolution.unread.isdisjoint(instance.cells):
-            continue  # it contributes to no output, so its results may occur without the partner
-        for own, classes in _common(instance, beside, factors.find):
+            continue  # it contributes to no output, so its results may occur without what selects them
+        for own, classes in _common(instance, selectors, factors.find):
             allowed[own] = allowed[own] & classes if own in allowed else classes
     for own, kinds in allowed.items():
         members = factors.classes[own]
-        kinds -= {b for a in kinds for b in kinds & allowed.get(a, set()) if not _one_tower(members, a, b, beside)}
+        kinds -= {b for a in kinds for b in kinds & allowed.get(a, set()) if not _one_tower(members, a, b, selectors)}
     return allowed
 
 
@@ -127,11 +127,11 @@ def selecting(
     support: Container[Occurrence],
     instances: Iterable[Instance],
     find: Callable[[Occurrence], Occurrence],
-    beside: Partners,
+    selectors: Selectors,
 ) -> set[Occurrence]:
     """The classes whose index may select the signs and scales of a class that change only `support`."""
     allowed: set[Occurrence] | None = None
-    here = {occurrence: kinds for occurrence, kinds in beside.items() if occurrence in support}
+    here = {occurrence: kinds for occurrence, kinds in selectors.items() if occurrence in support}
     for instance in instances:
         for kind, classes in _common(instance, here, find):
             if kind == own:
@@ -139,17 +139,17 @@ def selecting(
     return allowed or set()
 
 
-def _one_tower(members: Iterable[Occurrence], a: Occurrence, b: Occurrence, beside: Partners) -> bool:
+def _one_tower(members: Iterable[Occurrence], a: Occurrence, b: Occurrence, selectors: Selectors) -> bool:
     """Whether the copy of b that selects for these occurrences is also the one that selects for their copy of a."""
     return all(
-        beside[member].get(b) == beside[beside[member][a]].get(b)
+        selectors[member].get(b) == selectors[selectors[member][a]].get(b)
         for member in members
-        if a in beside.get(member, ()) and beside[member][a] in beside
+        if a in selectors.get(member, ()) and selectors[member][a] in selectors
     )
 
 
 def _common(
-    instance: Instance, beside: Partners, find: Callable[[Occurrence], Occurrence]
+    instance: Instance, selectors: Selectors, find: Callable[[Occurrence], Occurrence]
 ) -> Iterable[tuple[Occurrence, set[Occurrence]]]:
     """For each slot of a relation: its class, and the classes that accompany it everywhere."""
     together: dict[Slot, dict[Occurrence, Slot]] = {}
@@ -157,9 +157,9 @@ def _common(
     for operand in instance.operands:
         slot_of = {occurrence: slot for slot, occurrence in operand.items()}
         for slot, occurrence in operand.items():
-            if occurrence not in beside:
+            if occurrence not in selectors:
                 continue
-            here = {kind: slot_of[other] for kind, other in beside[occurrence].items() if other in slot_of}
+            here = {kind: slot_of[other] for kind, other in selectors[occurrence].items() if other in slot_of}
             before = together.get(slot)
             together[slot] = here if before is None else {k: s for k, s in before.items() if here.get(k) == s}
             owner[slot] = occurrence
@@ -171,7 +171,10 @@ def _common(
 
 
 def fused(
-    resolution: Resolution, allowed: Mapping[Occurrence, set[Occurrence]], beside: Partners, free: Iterable[Occurrence]
+    resolution: Resolution,
+    allowed: Mapping[Occurrence, set[Occurrence]],
+    selectors: Selectors,
+    free: Iterable[Occurrence],
 ) -> list[tuple[Occurrence, ...]]:
     """The free classes, in tuples of classes that always occur together."""
     order = list(free)
@@ -184,8 +187,8 @@ def fused(
         members = [first]
         for other in rest:
             if other != first and all(
-                _leads_back(classes[other], other, member, allowed, beside)
-                and _leads_back(classes[member], member, other, allowed, beside)
+                _leads_back(classes[other], other, member, allowed, selectors)
+                and _leads_back(classes[member], member, other, allowed, selectors)
                 for member in members
             ):
                 members.append(other)
@@ -200,10 +203,10 @@ def _leads_back(
     own: Occurrence,
     other: Occurrence,
     allowed: Mapping[Occurrence, set[Occurrence]],
-    beside: Partners,
+    selectors: Selectors,
 ) -> bool:
-    """Whether the partner of each occurrence of a class has the class as its partner: copies do not share a partner."""
+    """Whether the selector of each occurrence of a class is selected by it in turn: copies do not share a selector."""
     if other not in allowed.get(own, ()):
         return False
-    seen = (member for member in members if member in beside)  # without those in absorbed cells
-    return all(beside.get(beside[m].get(other, m), {}).get(own) == m for m in seen)
+    seen = (member for member in members if member in selectors)  # without those in absorbed cells
+    return all(selectors.get(selectors[m].get(other, m), {}).get(own) == m for m in seen)

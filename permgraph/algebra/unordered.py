@@ -8,7 +8,7 @@ factor is free, is on no weight, and occurs only together with the row. Otherwis
 from __future__ import annotations
 
 from permgraph.algebra.cells import Occurrence
-from permgraph.algebra.dependence import dependencies, partners
+from permgraph.algebra.dependence import dependencies, selectors_of
 from permgraph.algebra.instances import Instance
 from permgraph.algebra.ties import STORED, Resolution
 
@@ -37,7 +37,7 @@ class _Seen:
     def __init__(self, resolution: Resolution) -> None:
         factors = resolution.factors
         self.find, self.pinned = factors.find, factors.pinned
-        self.allowed = dependencies(resolution, partners(resolution))
+        self.allowed = dependencies(resolution, selectors_of(resolution))
         layouts, self.partitions = resolution.layouts, resolution.partitions
         self.stored = {
             kind

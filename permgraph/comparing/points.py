@@ -113,7 +113,7 @@ def _by_group(
     layouts: dict[str, Layout] = {}
     for tensor, index in dict.fromkeys(cells):
         if tensor not in layouts:
-            layouts[tensor] = derivation.grouping.layout(tensor)
+            layouts[tensor] = derivation.layouts.of(tensor)
         point = replace(_point(tensor, layouts[tensor], index, derivation), node=compared[tensor])
         for group in point.groups:
             found.setdefault(group, []).append(point)
@@ -122,7 +122,7 @@ def _by_group(
 
 def _contracted(derivation: Derivation, compared: Mapping[str, str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Cells of activations in which an operation sums over a group."""
-    free = {kind for kind, bundle in derivation.grouping.bundles.items() if bundle.free}
+    free = {kind for kind, bundle in derivation.grouping.bundles.of.items() if bundle.free}
     for instance in derivation.resolution.instances:
         for operand in instance.operands:
             for (variable, _), occurrence in operand.items():

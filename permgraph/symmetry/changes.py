@@ -40,8 +40,8 @@ class Change:
 class Changes:
     """The changes of all bundles of a model.
 
-    `uniform`: parameter whose elements are all equal -> the tensors computed from it that are also uniform. `beside`:
-    an occurrence -> for each class, the occurrence of that class in the same cell.
+    `uniform`: parameter whose elements are all equal -> the tensors computed from it that are also uniform.
+    `selectors`: an occurrence -> for each class, the occurrence of that class in the same cell.
     """
 
     resolution: Resolution
@@ -49,7 +49,7 @@ class Changes:
     bundles: Sequence[Bundle]
     kinds: str
     uniform: Mapping[str, Iterable[str]]
-    beside: Mapping[Occurrence, Mapping[Occurrence, Occurrence]]
+    selectors: Mapping[Occurrence, Mapping[Occurrence, Occurrence]]
 
     def __post_init__(self) -> None:
         self.largest = LARGEST[self.kinds]
@@ -179,9 +179,9 @@ class Changes:
     def _on_one_side(self, bundle: Bundle) -> bool:
         """Whether the classes of a bundle are always on the same side, so that their product has one side."""
         first, *others = bundle.classes
-        members = [o for o in self.resolution.factors.classes[first] if o in self.beside]
+        members = [o for o in self.resolution.factors.classes[first] if o in self.selectors]
         for other in others:
-            pairs = [(o, self.beside[o].get(other)) for o in members]
+            pairs = [(o, self.selectors[o].get(other)) for o in members]
             if any(a not in self.bases or b is None or b not in self.bases for a, b in pairs):
                 return False
             if len({self.bases.find(a)[1] * self.bases.find(b)[1] for a, b in pairs if b is not None}) > 1:

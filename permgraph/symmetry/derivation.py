@@ -18,6 +18,7 @@ from permgraph.algebra.shifts import Shifts
 from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
+from permgraph.symmetry.acting import Layouts
 from permgraph.symmetry.affine import Image, images, through_images, uniform_among
 from permgraph.symmetry.changes import LARGEST
 from permgraph.symmetry.flow import Flow
@@ -90,6 +91,7 @@ class Derivation:
         self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations, self.trace.ends))
         hold_unordered(self.resolution)
         self.grouping = self._grouping(self.uniform)
+        self.layouts = Layouts(self.grouping)
 
     def _grouping(self, uniform: Iterable[str]) -> Grouping:
         made = {name: self._images[name].nodes for name in uniform}
@@ -129,7 +131,7 @@ class Derivation:
     @cached_property
     def spec(self) -> PermutationSpec:
         """The specification."""
-        layouts = {name: self.grouping.layout(name) for name in self.stored}
+        layouts = {name: self.layouts.of(name) for name in self.stored}
         keyed = {key: layouts[name] for key, name in self.program.names.items() if name in layouts}
         unread = {name: self._unread(name) for name in self.stored}
         unreached = [key for key in self.program.parameters if self._is_unreached(self.program.names[key])]
@@ -145,7 +147,7 @@ class Derivation:
             ties=self._tie_graph(),
             held=tuple(key for name in sorted(self.grouping.changes.held) for key in self.aliases[name]),
             inputs=self.program.inputs,
-            streams=tuple(streams(residual_sums(self.trace), self.grouping.layout)),
+            streams=tuple(streams(residual_sums(self.trace), self.layouts.of)),
             transfers=self._mappings(keyed),
             unread={
                 key: unread[name]
@@ -166,7 +168,8 @@ class Derivation:
             program = through_images(self.program, added) if added else self.program
             whole = Derivation(program, self.outputs, self.tie, self.kinds) if added else self
             free = whole._grouping(())
-            keyed = {key: free.layout(name) for key, name in program.names.items() if key in layouts}
+            acting = Layouts(free)
+            keyed = {key: acting.of(name) for key, name in program.names.items() if key in layouts}
             scaling = free.groups(whole.aliases), _reached(keyed, program.names)
         numbers = {key: added[name].map.offset / added[name].map.slope for name in added for key in self.aliases[name]}
         return mappings(scaling, turning, Flow(self.program), numbers)
@@ -202,7 +205,7 @@ class Derivation:
 
     def _output_layouts(self) -> list[tuple[str, Layout | None]]:
         return [
-            (place, None if value is None else self.grouping.layout(value.name))
+            (place, None if value is None else self.layouts.of(value.name))
             for place, value in zip(self.program.outputs, self.trace.outputs, strict=True)
         ]
 
@@ -234,15 +237,12 @@ class Derivation:
         names, bundles = self.grouping.names, self.grouping.bundles
         factors = self.resolution.factors
         for occurrences in factors.classes.values():
-            bundle = bundles.get(factors.find(occurrences[0]))
+            bundle = bundles.of.get(factors.find(occurrences[0]))
             group = names[bundle] if bundle is not None and bundle.free else ""
             for occurrence in occurrences:
                 number[occurrence] = len(nodes)
-                nodes.append(
-                    Node(
-                        occurrence, self.trace.values[occurrence.tensor].kind, self.grouping.size_of(occurrence), group
-                    )
-                )
+                kind = self.trace.values[occurrence.tensor].kind
+                nodes.append(Node(occurrence, kind, bundles.size_of(occurrence), group))
         sources: dict[Source, int] = {}
         ties = tuple((number[t.a], number[t.b], sources.setdefault(t.source, len(sources))) for t in factors.ties)
         pins = {number[pin.occurrence]: pin.reason for pin in reversed(factors.pins)}
