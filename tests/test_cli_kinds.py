@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 import torch
 from commands import run
 from tiny_models import built
@@ -48,16 +47,9 @@ def test_an_aligned_model_computes_what_it_did(tmp_path: Path) -> None:
     torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--kinds", "rotations"], "--kinds is permutation, signed or all"),
-        (["--kinds", "all", "--mix", "0"], "--mix is for"),
-    ],
-)
-def test_kinds_that_do_not_fit_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
-    result = run("merge", tmp_path / "a", tmp_path / "b", *options, "--out", tmp_path / "o", code=2)
-    assert message in result.output
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    result = run("merge", tmp_path / "a", tmp_path / "b", "--kinds", "rotations", "--out", tmp_path / "o", code=2)
+    assert "--kinds is permutation, signed or all" in result.output
 
 
 def test_all_kinds_are_inspected_explained_and_proved_after_folding(tmp_path: Path) -> None:

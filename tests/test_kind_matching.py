@@ -214,7 +214,11 @@ def test_many_models_come_into_one_space() -> None:
     assert [one.certificate is None or one.certificate.ok for one in placed] == [True] * 3
 
 
-def test_a_mix_is_for_permutations() -> None:
+@pytest.mark.parametrize("kinds", ["signed", "all"])
+def test_a_planted_element_is_found_by_weights_and_activations_at_once(kinds: str) -> None:
     a, args, kwargs = built("block")
-    with pytest.raises(pg.OptionError, match="a mix is for permutations"):
-        pg.align(a, copy.deepcopy(a), batches(kwargs, args), mix=0.5, kinds="all")
+    b = planted(a, args, kwargs, kinds, 1)
+    found = pg.align(a, b, batches(kwargs, args), mix=0.6, kinds=kinds)
+    reference = found.reference if kinds == "all" else a.state_dict()
+    assert max(distance(tensor, found.state_dict[key]) for key, tensor in reference.items()) < 1e-5
+    assert {gain.bound for gain in found.gains.values()} == {1.0}

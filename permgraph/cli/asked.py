@@ -41,8 +41,6 @@ def matching_of(
         raise UsageError(f"--kinds is permutation, signed or all, not {kinds!r}")
     if heads not in (None, "merge", "first", "both"):
         raise UsageError(f"--heads is merge, first or both, not {heads!r}")
-    if mix is not None and kinds not in (None, "permutation"):
-        raise UsageError(f"--mix is for permutations: leave out --kinds {kinds}, or give --method")
     from permgraph.jobs.matching import Matching
 
     return Matching(data, method, roles, limit, mix, kinds or "permutation", heads, steps=steps)

@@ -37,6 +37,11 @@ class Gain:
         unit = self.bound if self.bound > 0 else 1.0
         return self.identity / unit, self.solution / unit
 
+    @property
+    def of_bound(self) -> Gain:
+        """The same as shares of the bound, which is 1 then, or 0 where nothing is compared."""
+        return Gain(*self.shares, 1.0 if self.bound > 0 else self.bound)
+
 
 def correlation_gains(
     groups: Sequence[PermutationGroup], terms: Sequence[Term], found: Mapping[str, Any]
@@ -50,12 +55,3 @@ def correlation_gains(
 
 def _pairs(term: Term) -> float:
     return term.weight * prod(term.matrix.shape[: len(term.groups)])
-
-
-def shares_of_bounds(figures: Mapping[str, tuple[float, float, float]]) -> dict[str, Gain]:
-    """(identity, solution, bound) of each group as shares of its bound."""
-    found = {}
-    for name, (identity, solution, bound) in figures.items():
-        unit = bound if bound > 0 else 1.0
-        found[name] = Gain(identity / unit, solution / unit, bound / unit)
-    return found

@@ -22,7 +22,7 @@ from permgraph.assignment.problem import Term
 from permgraph.checkpoints.lazy_state import each_once
 from permgraph.comparing.batches import Progress
 from permgraph.matching.correlation import Correlations
-from permgraph.matching.gains import Gain, shares_of_bounds
+from permgraph.matching.gains import Gain
 from permgraph.matching.match import Match, Task
 from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.objective import Pairing
@@ -81,7 +81,8 @@ def match_states(
         terms = mean_terms(task.groups, model, others, correlations, tables) if correlations and mix else ()
         mean, start = mean_state([moved[other] for other in others]), None if now is None else now.element
         match = search(mean, task.states[model], start=start, activations=terms)
-        gains[model] = shares_of_bounds(match.gains) if mix else {k: Gain(*v) for k, v in match.gains.items()}
+        own = {name: Gain(*figures) for name, figures in match.gains.items()}
+        gains[model] = {name: gain.of_bound for name, gain in own.items()} if mix else own
         if start is not None and all(np.array_equal(match.tables[name], start[name]) for name in start):
             return None
         if count > 2:
@@ -125,12 +126,11 @@ def with_unseen(found: Sequence[Match], task: Task) -> list[Match]:
     result = []
     for here, more in zip(found, further, strict=True):
         tables = spec.compose(more.element, here.element)
-        figures = {name: (own.identity, own.solution, own.bound) for name, own in more.gains.items()}
         result.append(
             replace(
                 here,
                 element={name: tables[name] for name in here.element},
-                gains={**here.gains, **shares_of_bounds(figures)},
+                gains={**here.gains, **{name: gain.of_bound for name, gain in more.gains.items()}},
             )
         )
     return result

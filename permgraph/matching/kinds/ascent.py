@@ -43,6 +43,7 @@ class Ascent:
     If weights are read on demand, the passes over them count: B is moved from its `source` by one element, which starts
     with `begun`; what a step gains is computed from the step's own products; and a rotation that is a family by itself
     is found from B without it.
+    Tensors in `compared` stand for activations: they do not tell whether B is A moved.
     """
 
     spec: PermutationSpec
@@ -53,6 +54,7 @@ class Ascent:
     rounds: int = ROUNDS
     source: Mapping[str, Tensor] | None = None
     begun: Mapping[str, Any] | None = None
+    compared: Container[str] = ()
     element: Permutations = field(init=False)
     moved: Mapping[str, Tensor] = field(init=False)
     dtype: torch.dtype = torch.float32
@@ -102,7 +104,7 @@ class Ascent:
             self._go_ahead(large, known)
         self._grow(self.families, known)
         self._rise(self.families)
-        if self.value() > NEAR * bound:
+        if self._of_weights() > NEAR * bound:
             self._finish()
         if self.value() < start:
             self.element, self.moved = identity
@@ -164,6 +166,11 @@ class Ascent:
         return value
 
     @property
+    def bound(self) -> float:
+        """Σ |θ_A| |θ_B| over the weights that groups act on: no element gives more."""
+        return self._unmoved()[1]
+
+    @property
     def _names(self) -> dict[str, None]:
         further = (place.name for group in self.further for place in self.where[group.name])
         return dict.fromkeys([*(site.name for site in self.sites), *further])
@@ -179,9 +186,14 @@ class Ascent:
             self.inner[name] = now, inner(name, self.a, self.moved)[1]
         return self.inner[name][1]
 
+    def _of_weights(self) -> float:
+        """`value` without activations."""
+        names = [name for name in self._names if name not in self.compared]
+        return self.value() if len(names) == len(self._names) else sum(map(self._inner_of, names))
+
     def _unmoved(self) -> tuple[float, float]:
-        """`value` before anything moves, and Σ |θ_A| |θ_B| over the sites' tensors: no element gives more."""
-        sites, value, bound = {site.name for site in self.sites}, 0.0, 0.0
+        """`value` before anything moves, and Σ |θ_A| |θ_B| over the sites' weights: no element gives more."""
+        sites, value, bound = {site.name for site in self.sites if site.name not in self.compared}, 0.0, 0.0
         for name in self._names:
             one, product, other = inner(name, self.a, self.moved)
             value += product

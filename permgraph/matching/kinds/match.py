@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,30 +11,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.algebra.kinds import Kind
 from permgraph.checkpoints.lazy_state import LazyState, each_once, slabs_of
 from permgraph.comparing.frames import Point
-from permgraph.comparing.moments import CrossMoments
-from permgraph.matching.correlation import WITHOUT, Within, chosen_points, moments_of
+from permgraph.matching.correlation import WITHOUT, Within, moments_of
 from permgraph.matching.gains import Gain
+from permgraph.matching.kinds.activations import Activations, activations, crosses
 from permgraph.matching.kinds.ascent import ROUNDS, ROUNDS_IN_TURN, Ascent
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.crosses import dot
-from permgraph.matching.kinds.family import Cross, solve
-from permgraph.matching.kinds.places import Place, further_sign, places
+from permgraph.matching.kinds.family import solve
+from permgraph.matching.kinds.places import Place, places
 from permgraph.matching.match import Match, Task
 from permgraph.matching.portions import portions
+from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 
 
-def match_kinds(
-    task: Task, points: Sequence[Point] | None = None, *, rounds: int | None = None, within: Within = WITHOUT
-) -> list[Match]:
+@dataclass(frozen=True)
+class Observed:
+    """Where activations are compared, with how much in memory, and their share of the objective: 1 is all of it."""
+
+    points: Sequence[Point]
+    within: Within = WITHOUT
+    mix: float = 1.0
+
+
+def match_kinds(task: Task, observed: Observed | None = None, *, rounds: int | None = None) -> list[Match]:
     """P_m = c_A⁻¹ g c_m: c brings a model to its smallest norm, g matches it there to those already placed.
 
-    With `points`, permutations, signs and rotations are matched by activations, at these points of the first model and
-    each other one, with as much in memory as `within` says; groups that occur in no activation, and the remaining
-    signs, are matched by weights, in at most `rounds`: fewer where each is a pass over files.
+    Without `observed`, g is matched by weights, in at most `rounds`: fewer where each is a pass over files. With it,
+    permutations, signs and rotations are matched by the activations of the first model and each other one; groups that
+    occur in no activation, and the remaining signs, by weights. With a mix below 1, weights and activations are matched
+    at once: (1 - mix) F / F_max + mix C / C_max is maximised, F the inner product of weights, C that of activations.
     """
     if rounds is None:
         rounds = ROUNDS_IN_TURN if any(isinstance(state, LazyState) for state in task.states) else ROUNDS
@@ -42,26 +51,83 @@ def match_kinds(
     placed: list[Mapping[str, Tensor]] = [balanced[0][1]]
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
-        reference, own = _mean(placed), balanced[number][1]
-        ascent = Ascent(
-            spec, task.groups, reference, own, _report(task), rounds, task.states[number], balanced[number][0]
-        )
-        if points is None:
-            element = ascent.run()
-        else:
-            seen, unsigned = _by_activations(task, points, (balanced[0][1], own), number, within)
-            ascent.settle(seen)
-            ascent.sign_again(unsigned)
-            element = ascent.run(known=seen, held=seen)
+        turn = Turn(task, number, _mean(placed), balanced[0][1], *balanced[number], rounds)
+        ascent = turn.by_weights() if observed is None else turn.by_activations(observed)
         placed.append(ascent.moved)
-        total = spec.compose(spec.invert(balanced[0][0]), spec.compose(element, balanced[number][0]))
-        gains = weight_gains(spec, task.groups, reference, own, ascent.moved)
+        total = spec.compose(spec.invert(balanced[0][0]), spec.compose(ascent.element, turn.begun))
+        gains = weight_gains(ascent.spec, task.groups, ascent.a, ascent.b, ascent.moved)
         found.append(Match({name: total[name] for name in names}, gains))
     return found
 
 
-def _report(task: Task) -> Any:
-    return None if task.progress is None else partial(task.progress)
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """One model to be moved to the reference.
+
+    Attributes:
+        task: the models and their groups.
+        number: that of the model.
+        reference: the mean of the models placed before, all balanced.
+        first: the first model, balanced.
+        begun: the element that balanced this model.
+        own: this model, balanced.
+        rounds: of the ascent, at most.
+
+    """
+
+    task: Task
+    number: int
+    reference: Mapping[str, Tensor]
+    first: Mapping[str, Tensor]
+    begun: Permutations
+    own: Mapping[str, Tensor]
+    rounds: int
+
+    def by_weights(self, known: Mapping[str, Any] | None = None, unsigned: Collection[str] = ()) -> Ascent:
+        """By weights, with parts that are known; the signs of `unsigned` groups among them are not."""
+        source, known = self.task.states[self.number], known or {}
+        ascent = self._ascent(self.task.spec, self.reference, self.own, source=source, begun=self.begun)
+        if known:
+            ascent.settle(known)
+            ascent.sign_again(unsigned)
+        ascent.run(known=known, held=known)
+        return ascent
+
+    def by_activations(self, observed: Observed) -> Ascent:
+        """By activations, and by weights what they do not determine; or by both at once.
+
+        Both models are balanced, so that their scales are comparable. The data is read once for each portion.
+        """
+        task, mix = self.task, observed.mix
+        pair = task.models.pair(0, self.number).with_states(self.first, self.own)
+        parts = portions(task.groups, observed.points, room=observed.within.room)
+        gather = partial(
+            moments_of, pair, batches=task.data, once=len(parts) == 1 and len(task.models) == 2,
+            progress=task.progress, in_step=observed.within.in_step,
+        )  # fmt: skip
+        if mix < 1:
+            return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix)
+        found, unsigned = dict[str, Any](), set[str]()
+        for members, here in parts:
+            terms = list(crosses(task.spec, here, gather(here)))
+            names = {name for term in terms for name in term.names}
+            signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
+            found |= solve([group for group in members if group.name in names], terms)[1]
+            unsigned |= names - signed
+        return self.by_weights(found, unsigned)
+
+    def _by_both(self, seen: Activations, mix: float) -> Ascent:
+        weights = self._ascent(self.task.spec, self.reference, self.own)
+        factor = mix / (1 - mix) * weights.bound / seen.bound if seen.bound else 0.0
+        ascent = self._ascent(*seen.added(self.task.spec, self.reference, self.own, factor), compared=seen.layouts)
+        ascent.run()
+        return ascent
+
+    def _ascent(
+        self, spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], **options: Any
+    ) -> Ascent:
+        report = None if self.task.progress is None else partial(self.task.progress)
+        return Ascent(spec, self.task.groups, a, b, report, self.rounds, **options)
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -75,40 +141,6 @@ def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         return torch.stack([first.double(), *(other.double() for other in others)]).mean(0).to(first.dtype)
 
     return each_once(states[0], mean)
-
-
-def _by_activations(
-    task: Task, points: Sequence[Point], states: tuple[Mapping[str, Tensor], ...], number: int, within: Within
-) -> tuple[dict[str, Any], set[str]]:
-    """The best parts of the groups that activations determine, and the groups whose signs they do not determine.
-
-    Both models are balanced, so that their scales are comparable. The data is read once for each portion of the groups.
-    """
-    pair = task.models.pair(0, number).with_states(*states)
-    found, unsigned, parts = dict[str, Any](), set[str](), portions(task.groups, points, room=within.room)
-    once = len(parts) == 1 and len(task.models) == 2
-    for members, here in parts:
-        moments = moments_of(pair, here, task.data, once=once, progress=task.progress, in_step=within.in_step)
-        terms = list(_terms(task.spec, here, moments))
-        names = {name for term in terms for name in term.names}
-        signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
-        found |= solve([group for group in members if group.name in names], terms)[1]
-        unsigned |= names - signed
-    return found, unsigned
-
-
-def _terms(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Cross]:
-    mixing = {group.name for group in spec.groups if Kind(group.kind).mixes}
-    for k in chosen_points(points, moments):
-        point, moment = points[k], moments.pop(k)
-        moment.require_signal()
-        mixed = mixing.intersection(point.groups)
-        matrix = moment.overlap(last=True) if mixed else moment.correlation(last=True)
-        matrix *= point.weight
-        moves = {m.group: m for m in point.cell.moves if m.leaves and m.group in point.groups}
-        odd = frozenset(name for name, move in moves.items() if move.power % 2)
-        further = {name: sign for name, move in moves.items() if (sign := further_sign(point.cell, move))}
-        yield Cross(point.groups, matrix.reshape(point.sizes * 2), odd, further)
 
 
 def weight_gains(

@@ -9,7 +9,7 @@ from permgraph.assignment.solve import objective, solve
 from permgraph.matching.correlation import WITHOUT, Correlations, Within, correlations
 from permgraph.matching.gains import correlation_gains
 from permgraph.matching.groups import pinned_sizes
-from permgraph.matching.kinds.match import match_kinds
+from permgraph.matching.kinds.match import Observed, match_kinds
 from permgraph.matching.match import Match, Task, matcher, with_partners
 from permgraph.matching.portions import portions
 from permgraph.matching.universe import mean_terms, settle, with_unseen
@@ -29,7 +29,7 @@ def by_correlation(
     """
     points = task.points(point_weights)
     if task.spec.kinds != "permutation":
-        return match_kinds(task, points, within=within)
+        return match_kinds(task, Observed(points, within))
     parts = portions(task.groups, points, len(task.models), within.room)
     found = [Match({}) for _ in task.states]
     for number, (members, here) in enumerate(parts):

@@ -11,7 +11,7 @@ from permgraph.comparing.calibration import Calibration
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.learning.element import halfway_loss, learn
 from permgraph.learning.objective import Loss
-from permgraph.matching.kinds.match import match_kinds, weight_gains
+from permgraph.matching.kinds.match import Observed, match_kinds, weight_gains
 from permgraph.matching.match import Match, Task, matcher
 from permgraph.symmetry.spec import PermutationSpec
 
@@ -60,7 +60,7 @@ def _starts(task: Task) -> list[list[Mapping[str, Any]]]:
     points, few = task.points(), replace(task, batches=task.data.beginning(STARTING))
     found = [by_weights]
     with suppress(CalibrationError):  # the first batches can be too few for correlations, and enough to learn from
-        found.append(match_kinds(few, points))
+        found.append(match_kinds(few, Observed(points)))
     return [[match.element for match in matches] for matches in zip(*found, strict=True)]
 
 

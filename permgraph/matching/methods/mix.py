@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from permgraph.errors import OptionError
 from permgraph.matching.correlation import correlations
+from permgraph.matching.kinds.match import Observed, match_kinds
 from permgraph.matching.match import Match, Task, matcher, with_partners
 from permgraph.matching.universe import match_states
 from permgraph.matching.weights.effort import EFFORT, Effort
@@ -23,7 +24,9 @@ def by_both(
 
     The correlations of all pairs of models are held at once.
     """
+    points = task.points(point_weights)
     if task.spec.kinds != "permutation":
-        raise OptionError('a mix is for permutations: give kinds="permutation", or another method')
-    terms = correlations(task.models, task.points(point_weights), task.data, progress=task.progress)
+        found = match_kinds(task, Observed(points, mix=mix))
+        return [replace(one, gains={name: gain.of_bound for name, gain in one.gains.items()}) for one in found]
+    terms = correlations(task.models, points, task.data, progress=task.progress)
     return with_partners(match_states(task, terms, mix, effort), task.groups, terms)

@@ -1,0 +1,105 @@
+"""Activations as tensors that the groups move, so that they are matched as weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod, sqrt
+
+import torch
+from torch import Tensor
+
+from permgraph.algebra.kinds import Kind
+from permgraph.comparing.frames import Point
+from permgraph.comparing.moments import CrossMoments
+from permgraph.matching.correlation import chosen_points
+from permgraph.matching.kinds.family import Cross
+from permgraph.matching.kinds.places import further_sign
+from permgraph.symmetry.cells import Cell, Leaf, Move
+from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.parts import Numbers
+from permgraph.symmetry.spec import PermutationSpec
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Tensors X of A and Y of B with <X, g Y> = Σ g_ij C_ij, C the similarity of units at each point.
+
+    Attributes:
+        layouts: name of a tensor -> how the groups move it.
+        a: the X.
+        b: the Y.
+        bound: Σ of units times weight over all points: the inner products of models that compute the same.
+
+    """
+
+    layouts: Mapping[str, Layout]
+    a: State
+    b: State
+    bound: float
+
+    def added(
+        self, spec: PermutationSpec, a: State, b: State, factor: float
+    ) -> tuple[PermutationSpec, dict[str, Tensor], dict[str, Tensor]]:
+        """A specification and two state dicts with these tensors, their inner products multiplied by `factor`."""
+        shapes = {name: layout.shape for name, layout in self.layouts.items()}
+        wider = replace(
+            spec,
+            layouts={**spec.layouts, **self.layouts},
+            parameters=(*spec.parameters, *self.layouts),
+            shapes={**spec.shapes, **shapes},
+        )
+        x, y = ({name: sqrt(factor) * tensor for name, tensor in side.items()} for side in (self.a, self.b))
+        return wider, {**a, **x}, {**b, **y}
+
+
+def activations(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Activations:
+    """X = C and Y = 1 for each point that counts: units are on dim 0, and nothing moves on dim 1."""
+    layouts, a, b, bound = dict[str, Layout](), dict[str, Tensor](), dict[str, Tensor](), 0.0
+    for k, matrix in similarities(spec, points, moments):
+        name = f"activation {points[k].node} {k}"
+        layouts[name], a[name], b[name] = _layout(points[k]), torch.from_numpy(matrix).float(), torch.eye(len(matrix))
+        bound += points[k].weight * len(matrix)
+    return Activations(layouts, a, b, bound)
+
+
+def _layout(point: Point) -> Layout:
+    """[units, units]: how the groups of a point move its units on dim 0."""
+    place, size, leaves = {units: (k,) for k, units in enumerate(point.units)}, prod(point.sizes), list[Leaf]()
+    for own in point.sizes:
+        leaves.append(Leaf(0, own, (leaves[-1].stride if leaves else size) // own))
+    moves = tuple(
+        Move(move.group, place.get(move.leaves, ()), tuple(place[key] for key in move.keys), move.power)
+        for move in point.cell.moves
+        if place.keys() >= {*move.keys, *([move.leaves] if move.leaves else [])}
+    )
+    return Layout((size, size), (Cell((0, 0), (*leaves, Leaf(1, size, 1)), moves),))
+
+
+def crosses(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Cross]:
+    """The same similarities as terms for `permgraph.matching.kinds.family.solve`, one for each point that counts."""
+    for k, matrix in similarities(spec, points, moments):
+        point = points[k]
+        moves = {m.group: m for m in point.cell.moves if m.leaves and m.group in point.groups}
+        odd = frozenset(name for name, move in moves.items() if move.power % 2)
+        further = {name: sign for name, move in moves.items() if (sign := further_sign(point.cell, move))}
+        yield Cross(point.groups, matrix.reshape(point.sizes * 2), odd, further)
+
+
+def similarities(
+    spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]
+) -> Iterator[tuple[int, Numbers]]:
+    """Number of each point that counts -> [n, n]: the correlation of its units, or where they mix their overlap.
+
+    The moments are used up. Raises CalibrationError where there are too few frames, or constant activations.
+    """
+    mixing = {group.name for group in spec.groups if Kind(group.kind).mixes}
+    for k in chosen_points(points, moments):
+        moment = moments.pop(k)
+        moment.require_signal()
+        mixed = mixing.intersection(points[k].groups)
+        matrix = moment.overlap(last=True) if mixed else moment.correlation(last=True)
+        matrix *= points[k].weight
+        yield k, matrix
