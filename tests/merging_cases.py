@@ -15,7 +15,8 @@ import permgraph as pg
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
-from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.capture import capture
+from permgraph.tracing.program import Program
 
 Batch = Any
 

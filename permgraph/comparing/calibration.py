@@ -14,7 +14,7 @@ from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.lockstep import Run, Stop, lockstep
 from permgraph.comparing.models import Models, State
 from permgraph.comparing.padding import padding_masks
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 from permgraph.tracing.run import Runner, bind
 
 T = TypeVar("T")

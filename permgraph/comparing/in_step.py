@@ -9,7 +9,7 @@ from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import LazyState, index_of
 from permgraph.tracing.by_rows import by_rows
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from permgraph.comparing.layers import TRANSPOSES
 from permgraph.errors import CalibrationError, described
-from permgraph.tracing.capture import op_name, source_of
+from permgraph.tracing.program import op_name, source_of
 from permgraph.tracing.run import Runner
 
 

@@ -19,8 +19,10 @@ from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, at_another_length, certify
-from permgraph.tracing.capture import Program, capture, device_of, require_same
+from permgraph.tracing.capture import capture
+from permgraph.tracing.inputs import device_of
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, state_of, tie_of
+from permgraph.tracing.program import Program, require_same
 from permgraph.tracing.run import bind
 
 State = Mapping[str, Tensor]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 
 MASK = "attention_mask"
 DECODER = "decoder_"  # the encoder's mask does not apply to the inputs of the decoder

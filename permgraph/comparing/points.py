@@ -15,7 +15,7 @@ from permgraph.errors import OptionError
 from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.layout import Layout
-from permgraph.tracing.capture import op_name
+from permgraph.tracing.program import op_name
 
 FEWEST_FRAMES = 0.1
 """Points with a smaller share of the frames of a group's widest point are left out: they would only add noise."""

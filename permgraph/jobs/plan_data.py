@@ -18,7 +18,7 @@ from permgraph.matching.portions import held, portions
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.tracing.by_rows import AT_ONCE, by_rows
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 
 WEIGHT_BYTES = 2 * 4 + 2
 """For each element of a weight: both models in float32, and one as stored."""

@@ -16,7 +16,7 @@ from permgraph.comparing.batches import Batch
 from permgraph.comparing.frames import kept_rows
 from permgraph.comparing.padding import padding_masks
 from permgraph.errors import OptionError
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.program import Program, op_name
 
 Loss = str | Callable[[Any, Any], Tensor] | None
 """None, "logits" or "features"; or loss(outputs, batch): outputs as the model returns them, the batch as it is given

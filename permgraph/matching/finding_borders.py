@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from permgraph.matching.borders import Border
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.program import Program, op_name
 
 Shapes = Mapping[str, tuple[int, ...]]
 CONVOLUTIONS = ("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution")

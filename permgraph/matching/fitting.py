@@ -14,7 +14,8 @@ from permgraph.comparing.batches import Batch, Batches
 from permgraph.matching.borders import Border, Borders, resized
 from permgraph.matching.finding_borders import Differing, borders_in, differing, shapes_of
 from permgraph.matching.vocabularies import Vocabulary, vocabulary_borders
-from permgraph.tracing.capture import as_args, capture
+from permgraph.tracing.capture import capture
+from permgraph.tracing.inputs import as_args
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, state_of
 from permgraph.tracing.wrappers import require_plain
 

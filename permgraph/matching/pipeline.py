@@ -17,7 +17,7 @@ from permgraph.plugins import Registered
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate
-from permgraph.tracing.capture import as_args
+from permgraph.tracing.inputs import as_args
 from permgraph.tracing.run import one_sample
 
 

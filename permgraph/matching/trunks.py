@@ -25,8 +25,10 @@ from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, certify
-from permgraph.tracing.capture import Program, as_args, capture
+from permgraph.tracing.capture import capture
+from permgraph.tracing.inputs import as_args
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.program import Program
 from permgraph.tracing.run import bind, one_sample
 
 HEADS = ("merge", "first", "both")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from permgraph.errors import OptionError
-from permgraph.tracing.capture import moved
+from permgraph.tracing.inputs import moved
 
 
 def device_of(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from permgraph.matching.vocabularies import Vocabulary
 from permgraph.models.references import run_python
 from permgraph.models.stored_weights import StoredWeights
 from permgraph.models.vocabulary import vocabulary_of
-from permgraph.tracing.capture import moved
+from permgraph.tracing.inputs import moved
 
 Axis = tuple[str, int]
 

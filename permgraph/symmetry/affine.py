@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.program import Program, op_name
 
 SAME = ("aten.to", "aten._to_copy", "aten.alias", "aten.clone", "aten.contiguous", "aten.detach", "aten.positive")
 CHECK = "aten._assert_tensor_metadata"

@@ -30,8 +30,9 @@ from permgraph.symmetry.shifts import Shift, shifts
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.streams import streams
 from permgraph.symmetry.tie_graph import Node, TieGraph
-from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.program import Program
 from permgraph.tracing.trace import trace
 
 HELD = "a scale whose elements are all equal, held so"

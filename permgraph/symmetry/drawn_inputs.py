@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.program import Program, op_name
 
 LARGE = 1e4  # in a mask that is added, or more
 INDEXED = {"aten.embedding": 1, "aten.embedding_bag": 1, "aten.index": 1, "aten.index_select": 2}

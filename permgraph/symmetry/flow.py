@@ -7,7 +7,7 @@ from functools import cached_property
 
 from torch import fx
 
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.spec import PermutationSpec
-from permgraph.tracing.capture import Program, as_args, capture
+from permgraph.tracing.capture import capture
+from permgraph.tracing.inputs import as_args
+from permgraph.tracing.program import Program
 
 ZEROS = "it has elements that are 0"
 NO_READER = "what it scales is not only read by weights that can take the scale"

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from permgraph.errors import CaptureError
-from permgraph.tracing.capture import Program, capture, source_of
+from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Inputs
+from permgraph.tracing.program import Program, source_of
 
 MOST_SIZES = 4  # that are tried one by one
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from permgraph.symmetry.agreement import as_real
 from permgraph.symmetry.trials import Trial
-from permgraph.tracing.capture import op_name
+from permgraph.tracing.program import op_name
 from permgraph.tracing.run import Runner
 
 Received = Callable[[str, Tensor, Tensor], None]

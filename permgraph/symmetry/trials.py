@@ -17,7 +17,7 @@ from permgraph.errors import VerificationError, described
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.tracing.by_rows import by_rows
-from permgraph.tracing.capture import Program, source_of
+from permgraph.tracing.program import Program, source_of
 from permgraph.tracing.run import Runner
 
 Change = Callable[[str, Tensor], Tensor]

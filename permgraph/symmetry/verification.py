@@ -20,8 +20,9 @@ from permgraph.symmetry.proof import Proof, Setting
 from permgraph.symmetry.proving import DRAWS, elsewhere, prove
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.trials import Trial, literals
-from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
+from permgraph.tracing.program import Program
 from permgraph.tracing.run import bind
 
 

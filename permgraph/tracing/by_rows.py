@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.program import Program, op_name
 
 AT_ONCE = 2**22
 """A matrix of more elements is read by rows, this many elements at a time."""

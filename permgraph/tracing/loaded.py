@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.errors import OptionError, shortened
-from permgraph.tracing.capture import as_args
+from permgraph.tracing.inputs import as_args
 from permgraph.tracing.wrappers import require_plain
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]

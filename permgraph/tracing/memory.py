@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from permgraph.tracing.capture import op_name
 from permgraph.tracing.nesting import unwrapped
+from permgraph.tracing.program import op_name
 
 SAME_IN_EVAL = ("aten.alpha_dropout", "aten.dropout", "aten.feature_alpha_dropout", "aten.feature_dropout")
 """Operations that return their operand if they draw nothing; in a trace, their result is a new tensor."""

@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 
 from permgraph.errors import SpecMismatchError
 from permgraph.tracing.by_rows import TABLE, ByRows
-from permgraph.tracing.capture import Program, as_args, moved, op_name
 from permgraph.tracing.draws import Draws, is_random
+from permgraph.tracing.inputs import as_args, moved
 from permgraph.tracing.nesting import levels_left, nests
+from permgraph.tracing.program import Program, op_name
 
 Parameters = Callable[..., Tensor]
 """State-dict key -> the tensor to compute with; asked once for each use. With an index vector, those rows of it."""

@@ -21,8 +21,8 @@ from permgraph.rules import Call
 from permgraph.rules.applying import apply_rule, find_rule
 from permgraph.rules.installed import installed_rules, problems
 from permgraph.rules.registry import letters
-from permgraph.tracing.capture import Program, source_of
 from permgraph.tracing.memory import Writes, writes, written_to
+from permgraph.tracing.program import Program, source_of
 from permgraph.tracing.values import (
     bound_arguments,
     has_symbols,

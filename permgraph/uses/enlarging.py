@@ -20,8 +20,9 @@ from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.trials import NOISES, generic, literals
-from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.program import Program
 from permgraph.tracing.run import Runner, bind, one_sample
 from permgraph.uses.corresponding import in_a, places_of_layers
 from permgraph.uses.removing import kept_positions

@@ -15,7 +15,7 @@ from permgraph.symmetry.affine import uniform_among
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.folding import Foldable, foldable
 from permgraph.symmetry.mappings import Transfer
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 
 ROTATES = ("orthogonal", "centred")
 Shape = tuple[int, ...]

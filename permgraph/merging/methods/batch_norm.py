@@ -12,7 +12,7 @@ from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.layers import bound
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
-from permgraph.tracing.capture import Program, op_name
+from permgraph.tracing.program import Program, op_name
 from permgraph.tracing.run import Parameters, Runner
 
 OPS = ("aten.batch_norm",)

@@ -15,7 +15,7 @@ from permgraph.comparing.lockstep import Stop
 from permgraph.merging.methods.batch_norm import running_statistics
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
-from permgraph.tracing.capture import Program
+from permgraph.tracing.program import Program
 
 NORM, WHOLE, SCALE = "statistics of the norm", "mean and deviation", "deviation alone: there is no bias"
 

@@ -13,8 +13,9 @@ from permgraph.errors import OptionError, VerificationError
 from permgraph.symmetry.affine import uniform_among
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.spec import PermutationSpec
-from permgraph.tracing.capture import Program, capture
+from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
+from permgraph.tracing.program import Program
 from permgraph.tracing.run import Runner, bind
 from permgraph.uses.canonical.form import endless, form, rounding
 

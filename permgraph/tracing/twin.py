@@ -1,0 +1,75 @@
+"""What is exported in place of a user's model: the module without its wrapper, and a copy that shares its tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.errors import CaptureError, described
+from permgraph.tracing.forwards import PREFIX, Forwards
+
+WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
+def require_eval(model: nn.Module) -> None:
+    """Raise CaptureError, naming the part, for a model of which any part is in training mode.
+
+    A program from `torch.export` has no mode: the mode of its model is part of its graph.
+    """
+    if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):
+        return
+    for path, part in model.named_modules():
+        if part.training:
+            what = f"{path} ({type(part).__name__})" if path else type(part).__name__
+            raise CaptureError(
+                f"{what} is in training mode: call model.eval(), which sets all parts, before tracing it"
+            )
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module, Callable[[str], str]]:
+    """The module with the names of the state dict, the module to export, and a map from the names of the latter.
+
+    A model behind `torch.compile` or a data-parallel wrapper is exported without it; `Forwards` is exported as it is.
+    """
+    if isinstance(model, Forwards):
+        return model.model, model, lambda name: name.removeprefix(PREFIX)
+    for wrapper, attribute in WRAPPERS.items():
+        if type(model).__name__ == wrapper:
+            return model, getattr(model, attribute), f"{attribute}.".__add__
+    return model, model, str
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """A copy that shares all tensors, since `torch.export` replaces the tensors of the module that it traces.
+
+    Another thread may be using the model. If a model is on `meta` except for a few tensors (a constructor like
+    `torch.Tensor(n)` ignores `with torch.device("meta")`), the copy is completely on `meta`. A model that cannot be
+    copied is traced itself; CaptureError is raised if that would change it.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    mixed = len({tensor.is_meta for tensor in tensors}) == 2
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    shared = {id(t): _on_meta(t) if mixed else t for t in [*held, *tensors]}
+    caching = any(map(_caches, model.modules()))
+    try:
+        twin = copy.deepcopy(model, shared)
+    except Exception as error:  # whatever a part of it does when it is copied
+        if mixed or caching:
+            cure = "set its config.use_cache to False" if caching else "move it to one device"
+            raise CaptureError(f"{type(model).__name__} cannot be copied ({described(error)}): {cure}") from error
+        return model
+    for module in filter(_caches, twin.modules()):
+        vars(module)["config"].use_cache = False
+    return twin
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    on_meta = tensor.to("meta")
+    return nn.Parameter(on_meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else on_meta
+
+
+def _caches(module: nn.Module) -> bool:
+    return getattr(vars(module).get("config"), "use_cache", False) is True
