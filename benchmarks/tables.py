@@ -32,7 +32,7 @@ from scale_tables import (
 )
 from sweep.page import sweep_page
 from unit_tables import removal_section, sparsity_section
-from user_tables import first_steps_section, mergekit_section
+from user_tables import first_steps_section, mergekit_section, startup_section
 from zoo_page import zoo_page
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +62,7 @@ SECTIONS = {
     "precision": precision_section,
     "planted": planted_section,
     "first_steps": first_steps_section,
+    "startup": startup_section,
     "mergekit": mergekit_section,
     "large_pairs": large_pairs_section,
     "assignments": assignments_section,

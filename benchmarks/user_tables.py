@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from table_cells import table
+from table_cells import DASH, table
 
 STEPS = """## What does a new user need, and how fast do the first commands answer?
 
@@ -15,6 +15,16 @@ The wheel ({bytes:,} bytes) is built and installed into an empty environment, tw
 commands below are run; `AutoModel.from_pretrained` loads what they write. `bert-base` is a config of that size. Clock
 seconds were measured on {cores} cores with a load of {load:.0f} to {after:.0f}; processor seconds are summed over
 threads.
+"""
+STARTUP = """## How long does a command take on a tiny model?
+
+    python -m benchmarks.startup
+
+Two Llamas of two layers of 32. Each row is a process of its own, the least of {repeats} runs, with a load of {load:.0f}
+to {after:.0f} on the machine. The second row, `torch.export` of one linear layer and an import of the model's class, is
+what libraries take whatever permgraph does; the last column is what is added to it. It can be negative: at its end a
+command does not have Python look for garbage among a million objects, which takes a plain process longer than some
+commands take for their work.
 """
 MERGEKIT = """## Does an aligned B feed mergekit, and what is that worth?
 
@@ -34,6 +44,25 @@ def first_steps_section(data: dict[str, Any]) -> Iterator[str]:
     rows = [wheel, *data["walk"], *data["times"]]
     cells = [[f"`{row['typed']}`", f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}"] for row in rows]
     yield table(("typed", "clock, s", "processor, s"), cells)
+
+
+def startup_section(data: dict[str, Any]) -> Iterator[str]:
+    """What each command takes, beside what its libraries take alone."""
+    yield STARTUP.format(repeats=data["repeats"], load=data["load"], after=data["load_after"])
+    rows = data["rows"]
+    floor = rows[1]["cpu_seconds"]
+    yield table(
+        ("typed", "clock, s", "processor, s", "beyond the libraries, s"),
+        [
+            [
+                f"`{row['typed']}`",
+                f"{row['seconds']:.2f}",
+                f"{row['cpu_seconds']:.2f}",
+                f"{row['cpu_seconds'] - floor:+.2f}" if row["cpu_seconds"] > floor / 2 and k > 1 else DASH,
+            ]
+            for k, row in enumerate(rows)
+        ],
+    )
 
 
 def mergekit_section(data: dict[str, Any]) -> Iterator[str]:

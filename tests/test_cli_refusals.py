@@ -1,5 +1,6 @@
 """What the command line refuses, interrupted work, and bugs: one message, nothing left behind."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import torch
 from commands import TINY, clips, hubert, only_json, require_error, run
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
+
+from permgraph.cli import stopping
 
 # Usage errors: exit status 2, on stderr, before any work.
 
@@ -221,6 +224,28 @@ def test_an_interrupt_leaves_nothing_behind(given, tmp_path, monkeypatch):
     monkeypatch.setattr("permgraph.checkpoints.writing.write_weights", interrupted)
     result = run("merge", given / "a", given / "b", "--groups", "conv", "--out", tmp_path / "out", code=130)
     assert result.stderr == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("SIGINT", "interrupted\n"), ("SIGTERM", "")])
+def test_a_library_that_swallows_a_signal_is_not_taken_for_a_bug(given, tmp_path, monkeypatch, name, said):
+    def swallowed(*_, **__):
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(getattr(signal, name))
+        raise RuntimeError("half imported")
+
+    monkeypatch.setattr("permgraph.checkpoints.writing.write_weights", swallowed)
+    for state in ("_received", "_told"):
+        monkeypatch.setattr(stopping, state, [])
+    before = {each: signal.getsignal(getattr(signal, each)) for each in stopping.SIGNALS}
+    try:
+        stopping.listen()
+        words = ("merge", given / "a", given / "b", "--groups", "conv", "--out", tmp_path / "out")
+        result = run(*words, code=128 + getattr(signal, name))
+    finally:
+        for each, handler in before.items():
+            signal.signal(getattr(signal, each), handler)
+    assert result.stderr == said
     assert list(tmp_path.iterdir()) == []
 
 

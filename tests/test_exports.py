@@ -33,31 +33,31 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
 SPEC = pg.derive(mlp(), (X,))
 ALIGNED: dict[str, tuple[Callable[..., Any], int]] = {
-    "by correlation": (lambda a, b: pg.align(a, b, vectors()), 3),
-    "by correlation, with a specification": (lambda a, b: pg.align(a, b, vectors(), spec=SPEC), 3),
-    "by weights": (lambda a, b: pg.align(a, b, args=(X,)), 3),
-    "by weights, on one sample": (lambda a, b: pg.align(a, b, args=(X[:1],)), 2),
-    "by both": (lambda a, b: pg.align(a, b, vectors(), mix=0.5), 3),
+    "by correlation": (lambda a, b: pg.align(a, b, vectors()), 2),
+    "by correlation, with a specification": (lambda a, b: pg.align(a, b, vectors(), spec=SPEC), 2),
+    "by weights": (lambda a, b: pg.align(a, b, args=(X,)), 2),
+    "by weights, on two samples": (lambda a, b: pg.align(a, b, args=(X[:2],)), 1),
+    "by both": (lambda a, b: pg.align(a, b, vectors(), mix=0.5), 2),
     "derived": (lambda a, b: pg.derive(a, (X,)), 1),
     "verified": (lambda a, b: pg.verify(a, (X,)), 3),
     "merged as they stand": (lambda a, b: pg.merge(a, b), 0),
-    "merged with data": (lambda a, b: pg.merge(a, b, data=vectors(), method="regmean+repair"), 2),
+    "merged with data": (lambda a, b: pg.merge(a, b, data=vectors(), method="regmean+repair"), 1),
     "merged with itself": (lambda a, b: pg.merge(a, a, data=vectors(), method="repair"), 1),
 }
 
 
 @pytest.mark.parametrize("case", ALIGNED)
 def test_models_are_exported_once_for_each_shape_of_batch(case: str, exports: list[nn.Module]) -> None:
-    """A and B on the first batch; beside them B on the one sample that its proof runs on."""
+    """A on the first batch; beside it B on the one sample that its proof runs on, if the batch has more than two."""
     call, most = ALIGNED[case]
     call(mlp(), mlp())
     assert len(exports) <= most
 
 
-def test_many_models_are_exported_once_each(exports: list[nn.Module]) -> None:
+def test_of_many_models_one_is_exported_beside_the_proof(exports: list[nn.Module]) -> None:
     models = [mlp() for _ in range(4)]
     pg.match_many(models, vectors())
-    assert len(exports) <= len(models) + 1
+    assert len(exports) <= 2
 
 
 def test_merge_and_barrier_use_what_align_traced(exports: list[nn.Module]) -> None:
@@ -77,10 +77,10 @@ def test_what_was_traced_is_not_used_for_other_weights(exports: list[nn.Module])
     exports.clear()
     b[0].weight = nn.Parameter(b[0].weight.detach().clone())
     pg.merge(a, b, alignment=aligned, data=vectors(), method="repair")
-    assert [id(traced[0].weight) for traced in exports] == [id(a[0].weight), id(b[0].weight)]
+    assert [id(traced[0].weight) for traced in exports] == [id(a[0].weight)]
 
 
-def test_a_whole_merge_of_the_command_line_exports_each_model_three_times_at_most(
+def test_a_whole_merge_of_the_command_line_exports_each_model_twice_at_most(
     exports: list[nn.Module], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "exported_models.py").write_text(
@@ -98,4 +98,4 @@ def test_a_whole_merge_of_the_command_line_exports_each_model_three_times_at_mos
     result = run("merge", f"{module}:a", f"{module}:b", *words, "--out", "out")
     assert result.exit_code == 0, result.output
     assert exports
-    assert max(Counter(map(id, exports)).values()) <= 3
+    assert max(Counter(map(id, exports)).values()) <= 2

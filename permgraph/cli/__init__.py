@@ -1,6 +1,6 @@
 """The command line: `permgraph COMMAND`. Only commands import PyTorch, so `--help` answers at once."""
 
-GARBAGE_AFTER = 50_000
+GARBAGE_AFTER = 500_000
 """New objects after which Python looks for garbage among them."""
 
 
@@ -9,7 +9,6 @@ def main() -> None:
     import gc
     import io
     import os
-    import signal
     import sys
     import warnings
 
@@ -19,14 +18,22 @@ def main() -> None:
         warnings.simplefilter("ignore")  # libraries warn developers; what concerns a user is said by the commands
 
     # Libraries make a million objects that stay: looking through them for garbage every 700 takes a tenth of a command.
+    # Tensors do not wait for it, since none is in a cycle: the peak of a job is the same.
     gc.set_threshold(GARBAGE_AFTER, 10, 100)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and marks that the terminal's encoding lacks
-    for name in ("SIGTERM", "SIGHUP"):  # so that what is half-written goes
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
 
-    from permgraph.cli.app import app
+    from permgraph.cli import stopping
 
-    app(prog_name="permgraph")
+    stopping.listen()
+    try:
+        from permgraph.cli.app import app
+
+        app(prog_name="permgraph")
+    except BaseException:
+        if stopping.received():
+            sys.exit(stopping.told())
+        raise
+    finally:
+        gc.freeze()  # else Python takes a second to look through everything once more before it exits

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from permgraph.cli import stopping
 from permgraph.cli.examples import EXAMPLES
 from permgraph.errors import PermgraphError, printable, reason, shortened
 from permgraph.jobs.processes import rank_of_torchrun
@@ -120,9 +121,10 @@ def run_safely(function: Callable[..., None], session: Session, arguments: dict[
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(stopping.told()) from None
     except Exception as error:
+        if stopping.received():
+            raise typer.Exit(stopping.told()) from None
         if session.debug:
             traceback.print_exc()
         which = f" in process {session.rank}" if session.rank else ""

@@ -19,6 +19,7 @@ from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.folding import Folded, foldable, separated
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.symmetry.verification import Certificate, at_another_length, certify
+from permgraph.tracing.but_for_weights import equal_but_for_weights
 from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import device_of
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, state_of, tie_of
@@ -137,7 +138,7 @@ class Models:
         if key not in self._programs:
             found = capture(self.modules[0], *batch)
             for module in dict.fromkeys(self.modules[1:]):
-                if module is not self.modules[0]:
+                if not equal_but_for_weights(self.modules[0], module):
                     require_same(found, capture(module, *batch))
             if self._programs:
                 _require_same_nodes(next(iter(self._programs.values())), found)
