@@ -63,7 +63,7 @@ def test_a_folder_of_timm_is_refused(tmp_path):
     ("words", "expected"),
     [
         (("--max-memory", "much"), "a size is a number"),
-        (("--max-memory", "2GB", "--data", ".", "--mix", "0.5"), "by weights or by correlation"),
+        (("--max-memory", "2GB", "--data", ".", "--mix", "0.5"), "by weights or by correlation, or learns"),
         (("--max-memory", "2GB", "--data", ".", "--merge", "repair"), "runs merged models whole"),
         (("--max-memory", "2GB", "--device", "cuda"), "computes on the CPU"),
         (("--max-memory", "2GB", "--loss", "m:f"), "reads them in parts"),

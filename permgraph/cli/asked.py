@@ -47,13 +47,15 @@ def matching_of(
 
 
 def within_memory(session: Session, matching: Matching, max_memory: str | None) -> Matching:
-    """`matching` within a limit on memory: on the CPU, by weights or by correlation."""
+    """`matching` within a limit on memory: on the CPU, by weights, by correlation or learned."""
     if max_memory is None:
         return matching
     from permgraph.checkpoints.sharding import bytes_of
 
-    if matching.mix is not None or matching.method not in (None, "weights", "correlation"):
-        raise UsageError("--max-memory matches by weights or by correlation: leave out --mix and any other --method")
+    if matching.mix is not None or matching.method not in (None, "weights", "correlation", "learned"):
+        raise UsageError(
+            "--max-memory matches by weights or by correlation, or learns: leave out --mix and any other --method"
+        )
     if session.device != "cpu":
         raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
     return replace(matching, max_memory=bytes_of(max_memory))

@@ -19,7 +19,7 @@ from permgraph.jobs.folder import require_room
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.plan import planned
-from permgraph.jobs.plan_data import planned_with_data
+from permgraph.jobs.plan_data import planned_to_learn, planned_with_data
 from permgraph.jobs.processes import joined
 from permgraph.jobs.session import Progress, Session
 from permgraph.matching.align import align_models, align_trunks, is_in_out
@@ -134,6 +134,8 @@ def _within(
         session.say(str(plan))
     if plan is None or not alone:
         session.say(str(planned(derivation.spec, models.states, most, matching.kinds)))
+    if matching.method == "learned":
+        session.say(str(planned_to_learn(derivation, groups, most)))
     if plan is not None:
         return {"within": plan.within}
     return {"effort": IN_TURN} if alone else {}

@@ -22,6 +22,11 @@ from permgraph.tracing.program import Program
 
 WEIGHT_BYTES = 2 * 4 + 2
 """For each element of a weight: both models in float32, and one as stored."""
+LEARNING_BYTES, COORDINATE_BYTES = 10 * 4, 10 * 4
+"""For each element of a weight: A, B, B moved, the merge, their gradients and temporaries in float32. For each number
+that is learned: itself, its gradient, Adam's means, and the map and its inverse with what their gradients need."""
+READINGS_OF_A_STEP = 4
+"""For the parents' outputs, the merge, and twice for its gradient."""
 MOST_IN_STEP = 64
 """The most batches that go through the models together."""
 
@@ -69,6 +74,38 @@ def planned_with_data(derivation: Derivation, groups: Sequence[PermutationGroup]
     parts = portions(groups, points, room=room)
     memory = base + WEIGHT_BYTES * largest + 2 * in_step * alive + max((held(*part) for part in parts), default=0)
     return DataPlan(len(parts), Within(room, in_step), max(memory, least))
+
+
+@dataclass(frozen=True)
+class LearningPlan:
+    """An estimate of the peak memory of a step of learning in bytes."""
+
+    memory: int
+
+    def __str__(self) -> str:
+        return (
+            f"plan: each step of learning reads all weights of both models {READINGS_OF_A_STEP} times; "
+            f"about {size_of(self.memory)} of memory"
+        )
+
+
+def planned_to_learn(derivation: Derivation, groups: Sequence[PermutationGroup], most: int) -> LearningPlan:
+    """The plan for learning the continuous part of `groups` on batches like the traced one.
+
+    All activations of the merge are kept for the backward pass, its weights are computed again. Raises OptionError if
+    more than `most` bytes would be needed.
+    """
+    program = derivation.program
+    kept = sum(_bytes(node) for node in program.graph.graph.nodes)
+    largest = max((prod(shape) for shape in program.shapes.values()), default=0)
+    numbers = sum(prod((*group.table_shape, group.size)) for group in groups if group.dimension)
+    memory = max(resident(), AT_LEAST) + kept + LEARNING_BYTES * largest + COORDINATE_BYTES * numbers
+    if memory > most:
+        raise OptionError(
+            f"--max-memory {size_of(most)} is too little: a step of learning takes about {size_of(memory)}, for "
+            "batches of these sizes. Give that much, smaller batches, or another --method."
+        )
+    return LearningPlan(memory)
 
 
 def _alive(program: Program, points: Sequence[Point]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.comparing.batches import Batch
 from permgraph.comparing.calibration import Calibration
 from permgraph.learning.between import Between
@@ -17,8 +19,11 @@ from permgraph.learning.coordinates import Coordinates
 from permgraph.learning.descent import Descent, descend
 from permgraph.learning.objective import Loss
 from permgraph.learning.placing import Placed
+from permgraph.learning.recomputed import Recomputed
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, checked
 from permgraph.symmetry.spec import PermutationSpec
+from permgraph.tracing.program import Program
+from permgraph.tracing.run import off_meta
 
 SHARES = 0.4, 0.6
 """Between which shares of A the merge is learned to do well."""
@@ -49,7 +54,8 @@ def learn(
     signs are those of the start. Nothing is gained by moving A as well: elements act linearly on weights, so that
     λ g A + (1 - λ) g π B = g (λ A + (1 - λ) π B), which computes the same for every g. The loss is that of `Objective`,
     and needs no labels; the descent is `descend`'s. Deterministic by `seed`. Memory: B moved, B under δ and the merge,
-    in float32 or wider, in addition to both models.
+    in float32 or wider, in addition to both models. Weights that are read on demand are read again in the backward
+    pass, and in memory are a few of them at a time.
 
     Args:
         calibration: the models A and B, and batches.
@@ -67,24 +73,33 @@ def learn(
 
     """
     program, (state_a, state_b) = calibration.program, calibration.states
-    coordinates = Coordinates(groups or spec.groups, program.device, torch.float32)
+    coordinates = Coordinates(groups or spec.groups, off_meta(program.device), torch.float32)
     tables = checked(spec.groups, start)
-    state = {name: spec.apply_one(tables, name, state_b[name]) for name in dict.fromkeys(program.names.values())}
+    state, on_demand = _moved(spec, tables, state_b, program), isinstance(state_b, LazyState)
     between, placed = Between(calibration, (state_a, state), loss), Placed(spec, state, coordinates.groups)
     if not coordinates.tensors:
         return Learned(Permutations(tables), None)
 
     def value(batch: Batch, u: float) -> Tensor:
         element, share = coordinates.element(), SHARES[0] + (SHARES[1] - SHARES[0]) * u
-        return between(
-            lambda name: mixed(state_a[name], placed(element, name), share),
-            batch,
-            lambda outputs: moved_outputs(spec, element, outputs),
-        )
+        weights = Recomputed(lambda name: mixed(state_a[name], placed(element, name), share))
+        with weights.saving() if on_demand else nullcontext():
+            return between(
+                weights if on_demand else weights.weight, batch, lambda outputs: moved_outputs(spec, element, outputs)
+            )
 
     found = descend(value, coordinates.tensors, calibration, "learning", steps=steps, rate=rate, seed=seed)
     delta = {**spec.identity(), **coordinates.exact(found.x)}
     return Learned(spec.compose(delta, tables), found)
+
+
+def _moved(
+    spec: PermutationSpec, tables: Mapping[str, Any], state: Mapping[str, Tensor], program: Program
+) -> Mapping[str, Tensor]:
+    """The tensors that a program reads, moved; on demand where they are read so."""
+    if isinstance(state, LazyState):
+        return spec.on_demand(tables, state)
+    return {name: spec.apply_one(tables, name, state[name]) for name in dict.fromkeys(program.names.values())}
 
 
 def halfway_loss(

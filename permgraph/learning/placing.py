@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.layout import Layout
 from permgraph.symmetry.spec import PermutationSpec
@@ -30,6 +31,8 @@ class Laid:
         cells = tuple(
             replace(cell, moves=tuple(move for move in cell.moves if move.group in groups)) for cell in layout.cells
         )
+        if len(cells) == 1 and cells[0].is_all_of(layout.shape):
+            return cls(layout.shape, cells, (cells[0].block(tensor),), None)
         places = [_places(cell, layout.shape) for cell in cells]
         flat = tensor.reshape(-1)
         blocks = tuple(
@@ -44,9 +47,10 @@ class Laid:
     def under(self, element: Mapping[str, Any]) -> Tensor:
         """The tensor under signs, scales and matrices."""
         moved = [cell.transformed(element, block) for cell, block in zip(self.cells, self.blocks, strict=True)]
-        if self.back is None:
-            return torch.cat([block.reshape(-1) for block in moved]).reshape(self.shape)
-        return torch.cat([block.reshape(-1) for block in moved])[self.back].reshape(self.shape)
+        if len(moved) == 1 and self.back is None:
+            return moved[0].reshape(self.shape)
+        flat = torch.cat([block.reshape(-1) for block in moved])
+        return (flat if self.back is None else flat[self.back]).reshape(self.shape)
 
 
 def _places(cell: Cell, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -58,16 +62,25 @@ def _places(cell: Cell, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.i
 
 
 class Placed:
-    """State-dict entries of B under an element that holds parts for `groups` alone."""
+    """State-dict entries of B under an element that holds parts for `groups` alone.
+
+    Tensors in memory are laid out once; those that are read on demand, each time.
+    """
 
     def __init__(self, spec: PermutationSpec, state: Mapping[str, Tensor], groups: Collection[str]) -> None:
-        self.still = dict(state)
-        self.laid = {
-            name: Laid.of(layout, state[name], groups)
+        self.state, self.groups = state, groups
+        self.layouts = {
+            name: layout
             for name, layout in spec.layouts.items()
             if any(move.group in groups for cell in layout.cells for move in cell.moves)
         }
+        self.laid = {} if isinstance(state, LazyState) else {name: self._laid(name) for name in self.layouts}
 
     def __call__(self, element: Mapping[str, Any], name: str) -> Tensor:
         """One entry, moved."""
-        return self.laid[name].under(element) if name in self.laid else self.still[name]
+        if name not in self.layouts:
+            return self.state[name]
+        return (self.laid[name] if name in self.laid else self._laid(name)).under(element)
+
+    def _laid(self, name: str) -> Laid:
+        return Laid.of(self.layouts[name], self.state[name], self.groups)

@@ -164,7 +164,7 @@ class Runner(fx.Interpreter):
         if number is not None and isinstance(args[number], ByRows):
             return args[number].result(op_name(target), *(x for x in args if isinstance(x, Tensor)))
         if self.program.device.type == "meta":
-            args, kwargs = pytree.tree_map_only(torch.device, _off_meta, (args, kwargs))
+            args, kwargs = pytree.tree_map_only(torch.device, off_meta, (args, kwargs))
         if self.dtype is not None:
             if op_name(target) == "aten.view" and isinstance(args[1], torch.dtype) and args[0].dtype != args[1]:
                 raise TypeError(f"it reads the bits of {args[0].dtype} as {args[1]}, and {self.dtype} has others")
@@ -191,7 +191,7 @@ def _is_written(node: fx.Node) -> bool:
     return schema is not None and bool(schema.is_mutable)
 
 
-def _off_meta(device: torch.device) -> torch.device:
+def off_meta(device: torch.device) -> torch.device:
     """A program that was traced on meta runs where its inputs are."""
     return torch.device("cpu") if device.type == "meta" else device
 

@@ -11,6 +11,7 @@ from permgraph.comparing.calibration import Calibration
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.learning.element import halfway_loss, learn
 from permgraph.learning.objective import Loss
+from permgraph.matching.correlation import WITHOUT, Within
 from permgraph.matching.kinds.match import Observed, match_kinds, weight_gains
 from permgraph.matching.match import Match, Task, matcher
 from permgraph.symmetry.spec import PermutationSpec
@@ -21,20 +22,27 @@ STARTING = 8
 
 @matcher("learned", reference="arXiv 2506.22712", needs_data=True)
 def by_learning(
-    task: Task, *, start: Any = None, steps: int = 400, rate: float = 2e-2, loss: Loss = None
+    task: Task,
+    *,
+    start: Any = None,
+    steps: int = 400,
+    rate: float = 2e-2,
+    loss: Loss = None,
+    within: Within = WITHOUT,
 ) -> list[Match]:
     """Minimise the loss of λ A + (1 - λ) B' over scales, rotations and invertible maps; see `permgraph.learning`.
 
     It begins at `start`, an alignment or an element of the same group; by default at the result of matching by weights
     or by activations on the first STARTING batches, whichever has the lower loss half way on them. Permutations and
-    signs stay those of the start. Each model but the first is learned against the first alone.
+    signs stay those of the start. Each model but the first is learned against the first alone. `within`: how much is
+    held at once while activations are matched for the start.
     """
     if not any(group.dimension for group in task.groups):
         raise OptionError(
             'method "learned" learns scales, rotations and invertible maps, and no group here has any: give '
             'kinds="all" and the groups that have them'
         )
-    begun = _starts(task) if start is None else [[_element(start)]] * len(task.models)
+    begun = _starts(task, within) if start is None else [[_element(start)]] * len(task.models)
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
         calibration = Calibration(task.models.pair(0, number), task.data, task.progress)
@@ -49,18 +57,18 @@ def by_learning(
             loss=loss,
         )
         states, element = (task.states[0], task.states[number]), learned.permutations
-        gains = weight_gains(task.spec, task.groups, *states, task.spec.apply(element, states[1]))
+        gains = weight_gains(task.spec, task.groups, *states, task.spec.applied(element, states[1]))
         found.append(Match(element, gains, descent=learned.descent))
     return found
 
 
-def _starts(task: Task) -> list[list[Mapping[str, Any]]]:
+def _starts(task: Task, within: Within) -> list[list[Mapping[str, Any]]]:
     """For each model what matching by weights finds, and by activations where there are enough of them."""
     by_weights = match_kinds(task)
     points, few = task.points(), replace(task, batches=task.data.beginning(STARTING))
     found = [by_weights]
     with suppress(CalibrationError):  # the first batches can be too few for correlations, and enough to learn from
-        found.append(match_kinds(few, Observed(points)))
+        found.append(match_kinds(few, Observed(points, within)))
     return [[match.element for match in matches] for matches in zip(*found, strict=True)]
 
 
