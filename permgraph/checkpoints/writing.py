@@ -107,16 +107,9 @@ def write_merged(
             dtype = storage.default if storage is not None else None
             _write_json(partial / "config.json", _config_fields(config, architecture, dtype or torch.float32))
         _write_json(partial / "permgraph.json", _numbers_finite(report))
-        library = _library(config)
-        title = Path(folder).resolve().name
+        title, library, name = Path(folder).resolve().name, _library(config), architecture or ""
         card = model_card(
-            title,
-            base_models,
-            library=library,
-            architecture=architecture or "",
-            home=home,
-            licence=licence,
-            summary=summary,
+            title, base_models, library=library, architecture=name, home=home, licence=licence, summary=summary
         )
         card += "" if second is None else second_section(title, library)
         for name, text in {"README.md": card, **(pages or {})}.items():

@@ -155,25 +155,30 @@ def _prepared(session: Session, typed: "Request", config: Path | None, allow_cod
     return replace(session, seed=seed, device=device), request
 
 
-def _merge(session: Session, request: "Request", config: Path | None) -> None:
-    how, count = request.merge or "linear", len(request.models)
-    data = None if request.data is None else Path(request.data)
-    how_heads = request.heads
-    if count > 2 and how_heads == "both":
+def _require_consistent(request: "Request") -> None:
+    """Raise UsageError for options that exclude each other, or that only a merge of two models has."""
+    count = len(request.models)
+    if count > 2 and request.heads == "both":
         raise UsageError(f"--heads both is for two models, and {count} are given: give first or merge")
-    require_sizes(request.dtype, request.max_shard_size, request.max_memory)
-    matching = matching_of(
-        data, request.method, request.groups, request.limit, request.mix, request.kinds, how_heads, request.steps
-    )
-    matching = replace(within_memory(session, matching, request.max_memory), enlarge=bool(request.enlarge))
     if count > 2 and request.enlarge:
         raise UsageError(f"--enlarge is for two models, and {count} are given: omit it")
     if count > 2 and request.loss is not None:
         raise UsageError(f"--loss is between two models, and {count} are given: omit it")
-    if request.loss == "own" and data is None:
+    if request.loss == "own" and request.data is None:
         raise UsageError("--loss own is the loss on texts: give them with --data")
     if request.max_memory is not None and request.loss is not None:
         raise UsageError("--loss runs both models whole, and --max-memory reads them in parts: give one of the two")
+
+
+def _merge(session: Session, request: "Request", config: Path | None) -> None:
+    how, count = request.merge or "linear", len(request.models)
+    data = None if request.data is None else Path(request.data)
+    _require_consistent(request)
+    require_sizes(request.dtype, request.max_shard_size, request.max_memory)
+    matching = matching_of(
+        data, request.method, request.groups, request.limit, request.mix, request.kinds, request.heads, request.steps
+    )
+    matching = replace(within_memory(session, matching, request.max_memory), enlarge=bool(request.enlarge))
     share = 1 / count if request.weight is None else weight_of(request.weight)
     needs_data = _needs_data(how, data, count)
     if needs_data and request.max_memory is not None:

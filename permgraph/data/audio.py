@@ -3,7 +3,7 @@
 It is in the engine's package, not in an adapter's, because every adapter of an audio model needs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,20 +82,15 @@ class AudioBatches:
         clips = [clip for clip in found if clip.samples]
         self._empty = tuple(f"{clip.path}: holds no sound" for clip in found if not clip.samples)
         self._other = tuple(f"{path}: was not read, convert it to WAV or FLAC" for path in _files(folder, OTHERS))
-        windows = plan_windows(clips, self._size, rate, seed)[:limit]
+        self._windows = plan_windows(clips, self._size, rate, seed)[:limit]
         self.unit = f"windows of {seconds:g} s"
-        if short and not windows:
-            windows = list[Window]((clip,) for clip in clips if clip.samples >= SHORTEST * rate)[:limit]
+        if short and not self._windows:
+            self._windows = list[Window]((clip,) for clip in clips if clip.samples >= SHORTEST * rate)[:limit]
             self.unit = f"clips, filled up with silence to {seconds:g} s"
-        if not windows:
-            held = sum(clip.samples for clip in clips) / rate
-            raise CalibrationError(
-                f"{folder}: {len(clips)} clips hold {held:.2f} s of audio, less than one window ({seconds} s). "
-                "Add more."
-            )
-        self._windows = windows
+        if not self._windows:
+            raise _too_little(folder, clips, rate, seconds)
         self._silent: set[int] = set()
-        self.batch_size = min(batch_size, len(windows))
+        self.batch_size = min(batch_size, len(self._windows))
         self.window(0)  # now rather than after the first forward pass: there is some sound
 
     @property
@@ -186,6 +181,13 @@ def read_piece(piece: Piece, rate: int) -> Samples:
     mono = frames.mean(axis=1)
     resampled = mono if piece.rate == rate else soxr.resample(mono, piece.rate, rate)
     return np.asarray(resampled[: piece.samples], dtype=np.float32)
+
+
+def _too_little(folder: Path | str, clips: Sequence[Piece], rate: int, seconds: float) -> CalibrationError:
+    held = sum(clip.samples for clip in clips) / rate
+    return CalibrationError(
+        f"{folder}: {len(clips)} clips hold {held:.2f} s of audio, less than one window ({seconds} s). Add more."
+    )
 
 
 def _whole(path: Path, rate: int) -> Piece:

@@ -81,20 +81,10 @@ def write(
     request: Request | None = None,
 ) -> dict[str, Any]:
     """Write `state`, config and processor of `like`, the card, the report and the record; returns the record."""
-    models = aligned.models
+    models, merged = aligned.models, merge is not None
     aligned.matching.require_unchanged()
-    report = record(session, models, aligned.alignment, data=aligned.matching.data, merge=merge)
-    report |= aligned.account(merged=merge is not None).fields
+    report = _record(session, aligned, merge, curves, None if request is None else request.loss)
     say_dtypes(session, models, storage)
-    report["heads"] = str(aligned.heads) or None
-    if report["inputs"]["data"] is not None and aligned.read is not None:
-        report["inputs"]["data"] |= asdict(aligned.read) | {"notes": list(aligned.notes)}
-    report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
-    report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
-    report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
-    report["loss"] = None if request is None else request.loss
-    report["curves"] = {name: asdict(one) for name, one in curves.items()} if curves else None
-    report["carried"] = [one.name for one in aligned.carried.adapters]
     page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
     write_merged(
         out,
@@ -105,17 +95,37 @@ def write(
         home=home_of(type(like.model)),
         source=like.folder,
         base_models=[model.reference for model in models],
-        summary=summary(
-            aligned.alignment, " ".join(filter(None, (what, *_sentences(aligned, merged=merge is not None))))
-        ),
+        summary=summary(aligned.alignment, " ".join(filter(None, (what, *_sentences(aligned, merged=merged))))),
         licence=shared_licence(model.folder for model in models),
         pages={REPORT: page} | ({} if request is None else recipe_of(session, request, out, report)),
         force=session.force,
         storage=storage,
-        second=aligned.second if aligned.heads.second and merge is not None else None,
-        finish=partial(_finish, aligned, merge is not None),
+        second=aligned.second if aligned.heads.second and merged else None,
+        finish=partial(_finish, aligned, merged),
         inputs=request.inputs if request is not None else aligned.matching.inputs(model.reference for model in models),
     )
+    return report
+
+
+def _record(
+    session: Session,
+    aligned: Aligned,
+    merge: Mapping[str, Any] | None,
+    curves: Curves | None,
+    loss: str | None,
+) -> dict[str, Any]:
+    """The record with what became of heads, borders, sizes, adapters and every tensor."""
+    report = record(session, aligned.models, aligned.alignment, data=aligned.matching.data, merge=merge)
+    report |= aligned.account(merged=merge is not None).fields
+    report["heads"] = str(aligned.heads) or None
+    if report["inputs"]["data"] is not None and aligned.read is not None:
+        report["inputs"]["data"] |= asdict(aligned.read) | {"notes": list(aligned.notes)}
+    report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
+    report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
+    report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
+    report["loss"] = loss
+    report["curves"] = {name: asdict(curve) for name, curve in curves.items()} if curves else None
+    report["carried"] = [adapter.name for adapter in aligned.carried.adapters]
     return report
 
 

@@ -91,19 +91,7 @@ class Session:
         if not console.is_terminal:
             yield _Log().show
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress as Bars,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        bars = Bars(
-            *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True
-        )
+        bars = _bars(console)
         tasks: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int | None) -> None:
@@ -120,6 +108,21 @@ class Session:
             appear.cancel()
             appear.join()
             bars.stop()
+
+
+def _bars(console: Any) -> Any:
+    """A bar for each stage, with the time that it has taken and the time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress as Bars,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    stage = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Bars(*stage, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True)
 
 
 class _Log:

@@ -9,7 +9,8 @@ about the whole of B.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -82,41 +83,92 @@ def match_trunks(
         raise OptionError("models whose heads differ can only be matched by permutations: omit kinds")
     batches = None if data is None else Batches.of(data)
     given = (as_args(args), dict(kwargs or {})) if args or kwargs else inputs_of(model_a)
-    example = given if batches is None else batches.first
-    b = module_of(model_b)
-    states = dict(module_of(model_a).state_dict()), dict(b.state_dict())
-    one = Models.of((model_a, model_a))
-    programs = [one.program(example), capture(b, *example)]
-    border = _border(*states)
-    heads = {name for program in programs for name in _after(program, border)} | border
-    mine = spec or one.derivation(example, outputs).spec
-    there = Derivation(programs[1], outputs, tie_of(model_b)).spec
-    partners = _partners(mine, there, heads)
-    chosen = [group.name for group in select(mine, groups) if group.name in partners]
+    pair = _Pair.of(model_a, model_b, given if batches is None else batches.first, spec, outputs)
+    chosen = [group.name for group in select(pair.spec_a, groups) if group.name in pair.partners]
     if not chosen:
         raise SpecMismatchError(
-            f"the two models share no units that could be matched: {shorten(sorted(border))} differ in shape, or are "
-            "in one model alone, and all that is computed with them belongs to the heads. Give models with one trunk."
+            f"the two models share no units that could be matched: {shorten(sorted(pair.border))} differ in shape, or "
+            "are in one model alone, and all that is computed with them belongs to the heads. Give models with one "
+            "trunk."
         )
-    bare = {n: torch.zeros_like(t) if n in heads else states[1][n] for n, t in states[0].items()}
-    found = match_models(
-        one.with_states(states[0], bare), batches, args=given[0], kwargs=given[1], spec=mine, groups=chosen,
-        seed=seed, **more,
+    bare = pair.bare_b()
+    matched = match_models(
+        pair.models.with_states(pair.state_a, bare), batches, args=given[0], kwargs=given[1], spec=pair.spec_a,
+        groups=chosen, seed=seed, **more,
     )  # fmt: skip
-    element = Permutations({**there.identity(), **{other: found.elements[1][name] for name, other in partners.items()}})
-    sample = one_sample(given if any(given) else example)
-    certificate = _proof(capture(b, *sample), there, states[1], element, sample, seed)
-    moved, trunk = there.apply(element, states[1]), found.spec.apply(found.elements[1], bare)
-    if not all(name in heads or torch.equal(tensor, moved[name]) for name, tensor in trunk.items()):
-        raise VerificationError("the trunks of the two models do not move alike: give models with one trunk")
-    own = found.spec.apply(found.spec.invert(found.elements[1]), states[0])
-    whole = one.with_states(states[0], bare | {name: own[name] for name in own if name in heads})
+    element = pair.element_of_b(matched.elements[1])
+    sample = one_sample(given if any(given) else pair.example)
+    certificate = _proof(capture(pair.b, *sample), pair.spec_b, pair.state_b, element, sample, seed)
+    moved = pair.spec_b.apply(element, pair.state_b)
+    pair.require_alike(matched.spec.apply(matched.elements[1], bare), moved)
     return Trunks(
-        Matched(whole, found.spec, found.method, found.matches, found.elements, found.certificates),
+        replace(matched, models=pair.whole(matched, bare)),
         certificate,
-        tuple(name for name in states[0] if name in heads),
-        {name: tensor for name, tensor in moved.items() if name in heads},
+        tuple(name for name in pair.state_a if name in pair.heads),
+        {name: tensor for name, tensor in moved.items() if name in pair.heads},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two models with one trunk: their groups, the tensors of their heads, and which groups are the same."""
+
+    models: Models
+    b: nn.Module
+    example: Any
+    state_a: State
+    state_b: State
+    spec_a: PermutationSpec
+    spec_b: PermutationSpec
+    border: frozenset[str]
+    heads: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        model_a: nn.Module | Loaded,
+        model_b: nn.Module | Loaded,
+        example: Any,
+        spec: PermutationSpec | None,
+        outputs: str,
+    ) -> _Pair:
+        """Both models traced on `example`, and their tensors divided into trunk and heads."""
+        b = module_of(model_b)
+        state_a, state_b = dict(module_of(model_a).state_dict()), dict(b.state_dict())
+        models = Models.of((model_a, model_a))
+        program_a, program_b = models.program(example), capture(b, *example)
+        border = _border(state_a, state_b)
+        heads = border | {name for program in (program_a, program_b) for name in _after(program, border)}
+        spec_a = spec or models.derivation(example, outputs).spec
+        spec_b = Derivation(program_b, outputs, tie_of(model_b)).spec
+        return cls(models, b, example, state_a, state_b, spec_a, spec_b, frozenset(border), frozenset(heads))
+
+    @cached_property
+    def partners(self) -> dict[str, str]:
+        """Group of A -> the group of B that moves the same axes of the trunk."""
+        return _partners(self.spec_a, self.spec_b, self.heads)
+
+    def bare_b(self) -> dict[str, Tensor]:
+        """The trunk of B with heads of A's shapes that are all zero."""
+        return {
+            name: torch.zeros_like(tensor) if name in self.heads else self.state_b[name]
+            for name, tensor in self.state_a.items()
+        }
+
+    def element_of_b(self, element: Permutations) -> Permutations:
+        """The element of B's own group that acts on the trunk as an element of A's group does."""
+        return Permutations({**self.spec_b.identity(), **{b: element[a] for a, b in self.partners.items()}})
+
+    def require_alike(self, trunk: State, moved: State) -> None:
+        """Raise VerificationError unless the trunk alone and the whole of B move to the same tensors."""
+        if not all(name in self.heads or torch.equal(tensor, moved[name]) for name, tensor in trunk.items()):
+            raise VerificationError("the trunks of the two models do not move alike: give models with one trunk")
+
+    def whole(self, matched: Matched, bare: State) -> Models:
+        """A, and the trunk of B with A's heads, moved so that the element moves them back."""
+        back = matched.spec.apply(matched.spec.invert(matched.elements[1]), self.state_a)
+        heads = {name: tensor for name, tensor in back.items() if name in self.heads}
+        return self.models.with_states(self.state_a, {**bare, **heads})
 
 
 def _border(a: State, b: State) -> set[str]:

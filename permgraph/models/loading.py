@@ -80,6 +80,12 @@ def _from_folder(reference: str, folder: Path, *, weights: bool, on_demand: bool
             raise CheckpointError("models of diffusers are made whole in memory. Leave out --max-memory.")
         return _from_diffusers(reference, folder, fields, file, weights=weights)
     require_fields(file.path, fields)
+    return _from_transformers(reference, folder, fields, file, weights=weights, on_demand=on_demand)
+
+
+def _from_transformers(
+    reference: str, folder: Path, fields: dict[str, Any], file: OpenFile, *, weights: bool, on_demand: bool
+) -> LoadedModel:
     adapter = adapter_for(fields["model_type"])
     config = adapter.read_config(fields)
     traced = deepcopy(config)

@@ -1,6 +1,6 @@
 """The one table from ATen operation to rule; a second rule for an operation is an error.
 
-A rule takes a `Call` and says, in the notation of `permgraph.algebra.relations`, how the axes of its inputs and outputs
+A rule takes a `Call` and says, in the notation of `permgraph.algebra.notation`, how the axes of its inputs and outputs
 belong together. An operation without a rule pins everything it touches, and so does one with an argument that its rule
 does not know (`applying`).
 """
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from permgraph.algebra.laws import Law
-from permgraph.algebra.relations import Relation, Source, Value, relate
+from permgraph.algebra.notation import relate
+from permgraph.algebra.relations import Relation, Source, Value
 from permgraph.rules.example import Example
 
 Rule = Callable[["Call"], None]

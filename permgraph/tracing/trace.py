@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 from permgraph.algebra.contractions import contract_summed_products
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import SAME
-from permgraph.algebra.relations import Relation, Source, Value, relate
+from permgraph.algebra.notation import relate
+from permgraph.algebra.relations import Relation, Source, Value
 from permgraph.errors import SpecMismatchError
 from permgraph.rules import Call
 from permgraph.rules.applying import apply_rule, find_rule

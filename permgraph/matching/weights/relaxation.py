@@ -9,7 +9,7 @@ B[u', v', …, r]: linear in each action, so along a line a polynomial whose deg
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -120,39 +120,67 @@ def relax(
     `kept`: the linear terms of earlier calls, to start from where nothing is averaged. Priors of averaged groups are
     constant and left out.
     """
-    sizes: dict[Axes, tuple[int, ...]] = {}
-    linear: dict[Axes, Tensor] = {}
-    places: dict[Axes, list[Place]] = {}
-    factors, bound = [], 0.0
+    terms = _Terms(pairing, names, tables, averaged)
     for site in pairing.sites if where is None else where:
-        free = [k for k, action in enumerate(site.actions) if any(name in names for name in action.axes)]
-        if not free:
-            continue
-        sizes |= {site.actions[k].axes: site.sizes(site.actions[k]) for k in free}
-        if kept is not None and len(free) == 1:
-            places.setdefault(site.actions[free[0]].axes, []).append((site, free[0]))
-            bound += pairing.bound(site)
-            continue
-        mean = [k for k, x in enumerate(site.actions) if k not in free and any(name in averaged for name in x.axes)]
-        whole = {atom for k in free for atom in site.spans[k]}
-        flattened = {atom for k in mean for atom in site.spans[k]} - whole
-        a, b = _average(pairing.a(site), pairing.moved(site, tables, [*free, *mean]), flattened)
-        bound += norm(a) * norm(b) if mean else pairing.bound(site)
-        if len(free) == 1:
-            axes, part = site.actions[free[0]].axes, products(a, b, site.spans[free[0]])
-            linear[axes] = linear[axes].add_(part) if axes in linear else part
-        else:
-            factors.append(Factor(a, b, tuple((site.actions[k].axes, site.spans[k]) for k in free)))
+        terms.add(site, kept)
     if kept is not None:
-        linear = {axes: kept.at(axes, here, tables) for axes, here in places.items()}
+        terms.linear = {axes: kept.at(axes, here, tables) for axes, here in terms.places.items()}
     for prior in pairing.priors:
         if any(name in names for name in prior.axes):
-            weights = linear.get(prior.axes)
-            linear[prior.axes] = prior.matrix if weights is None else weights + prior.matrix
-            sizes[prior.axes] = prior.sizes
-            bound += prior.bound
+            terms.add_linear(prior.axes, prior.matrix)
+            terms.sizes[prior.axes] = prior.sizes
+            terms.bound += prior.bound
     groups = tuple(group for group in pairing.groups if group.name in names)
-    return Relaxation(groups, sizes, linear, tuple(factors), pairing.pinned, bound)
+    return Relaxation(groups, terms.sizes, terms.linear, tuple(terms.factors), pairing.pinned, terms.bound)
+
+
+@dataclass(eq=False)
+class _Terms:
+    """The terms of a relaxation, collected site by site; `places`: where kept linear terms come from."""
+
+    pairing: Pairing
+    names: Collection[str]
+    tables: Mapping[str, Index]
+    averaged: Collection[str]
+    sizes: dict[Axes, tuple[int, ...]] = field(default_factory=dict)
+    linear: dict[Axes, Tensor] = field(default_factory=dict)
+    places: dict[Axes, list[Place]] = field(default_factory=dict)
+    factors: list[Factor] = field(default_factory=list)
+    bound: float = 0.0
+
+    def add(self, site: Site, kept: Similarities | None) -> None:
+        """Add the term of a site: a linear one for one free action, a factor for several."""
+        free = [k for k, action in enumerate(site.actions) if any(name in self.names for name in action.axes)]
+        self.sizes |= {site.actions[k].axes: site.sizes(site.actions[k]) for k in free}
+        if kept is not None and len(free) == 1:
+            self.places.setdefault(site.actions[free[0]].axes, []).append((site, free[0]))
+            self.bound += self.pairing.bound(site)
+        elif free:
+            self._add_product(site, free)
+
+    def _add_product(self, site: Site, free: Sequence[int]) -> None:
+        mean = [
+            k
+            for k, action in enumerate(site.actions)
+            if k not in free and any(name in self.averaged for name in action.axes)
+        ]
+        whole = {atom for k in free for atom in site.spans[k]}
+        flattened = {atom for k in mean for atom in site.spans[k]} - whole
+        moved = self.pairing.moved(site, self.tables, [*free, *mean])
+        a, b = _average(self.pairing.a(site), moved, flattened)
+        self.bound += norm(a) * norm(b) if mean else self.pairing.bound(site)
+        if len(free) == 1:
+            self.add_linear(site.actions[free[0]].axes, products(a, b, site.spans[free[0]]), in_place=True)
+        else:
+            self.factors.append(Factor(a, b, tuple((site.actions[k].axes, site.spans[k]) for k in free)))
+
+    def add_linear(self, axes: Axes, part: Tensor, *, in_place: bool = False) -> None:
+        """Add to the linear term of these axes; `in_place` where the sum so far belongs to this relaxation."""
+        sum_so_far = self.linear.get(axes)
+        if sum_so_far is None:
+            self.linear[axes] = part
+        else:
+            self.linear[axes] = sum_so_far.add_(part) if in_place else sum_so_far + part
 
 
 def _average(a: Tensor, b: Tensor, atoms: Collection[int]) -> tuple[Tensor, Tensor]:

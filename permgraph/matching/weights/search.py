@@ -117,14 +117,13 @@ def match_weights(
     if unmoved > max(attempt.objective for attempt in attempts):
         attempts.append(search.polish(identity))
     best = max(attempts, key=lambda attempt: attempt.objective)
-    tables, gains = best.end.tables, {}
-    for group in groups:
-        here = [bound for names, bound in bounds if group.name in names]
-        gains[group.name] = (*best.end.gains[group.name], sum(here))
+    gains = {
+        group.name: (*best.end.gains[group.name], sum(bound for names, bound in bounds if group.name in names))
+        for group in groups
+    }
     figures = (best.objective, unmoved, most, best.gap, best.steps, best.end.sweeps, best.end.fixed_point)
-    return WeightMatch(
-        {group.name: tables[group.name] for group in groups}, gains, WeightSearch(*figures, len(attempts))
-    )
+    tables = {group.name: best.end.tables[group.name] for group in groups}
+    return WeightMatch(tables, gains, WeightSearch(*figures, len(attempts)))
 
 
 @dataclass(frozen=True)
