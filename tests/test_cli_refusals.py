@@ -249,6 +249,15 @@ def test_a_library_that_swallows_a_signal_is_not_taken_for_a_bug(given, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_stream_that_is_closed_is_written_to_in_vain(closed):
+    call = [sys.executable, "-m", "permgraph", "adapters"]
+    code = f"import os; os.close({closed}); os.execv({call[0]!r}, {call})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed == 2)
+
+
 def test_an_unexpected_error_asks_for_a_report(given, tmp_path, monkeypatch):
     monkeypatch.setattr("permgraph.checkpoints.writing.write_weights", broken)
     words = ("merge", given / "a", given / "b", "--groups", "conv", "--out", tmp_path / "out")

@@ -79,7 +79,7 @@ def test_configs_of_diffusers_that_cannot_be_built_are_named(tmp_path: Path, mon
     with pytest.raises(CheckpointError, match="models of diffusers are made whole in memory"):
         load(str(place), on_demand=True)
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(CheckpointError, match=r"of diffusers, which is not installed: pip install diffusers"):
+    with pytest.raises(CheckpointError, match=r"which is not installed: pip install 'permgraph\[diffusers\]'"):
         load(str(place))
 
 

@@ -153,5 +153,5 @@ def test_odd_names_are_written_or_refused_before_the_work(tmp_path, name, messag
 
 def test_a_place_without_space_is_refused_before_the_work(tmp_path):
     require_space(tmp_path / "deep" / "out", 1000)
-    with pytest.raises(CheckpointError, match=r"about 1e\+09 GB are to be written, and .* GB free"):
+    with pytest.raises(CheckpointError, match=r"about 1,000,000,000.0 GB are to be written, and .* GB free"):
         require_space(tmp_path / "deep" / "out", 10**18)

@@ -98,5 +98,5 @@ def test_a_function_in_the_working_directory(tmp_path, monkeypatch):
 def test_timm_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.data", None)
-    with pytest.raises(CheckpointError, match="pip install timm"):
+    with pytest.raises(CheckpointError, match=r"pip install 'permgraph\[timm\]'"):
         load("timm:resnet18")

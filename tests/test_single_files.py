@@ -85,6 +85,9 @@ def test_a_file_without_a_model_says_how_to_give_one(here):
         load(str(here / "a.safetensors"))
     with pytest.raises(CheckpointError, match="makes no model"):
         load(str(here / "a.safetensors"), model="bert-base")
+    (here / "config.json").touch()
+    with pytest.raises(CheckpointError, match="is a file that holds no weights"):
+        load(str(here / "config.json"))
     (here / "a.gguf").touch()
     with pytest.raises(CheckpointError, match="GGUF"):
         load(str(here / "a.gguf"))

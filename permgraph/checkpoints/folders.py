@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from permgraph.checkpoints.json_files import read_json, shorten
 from permgraph.checkpoints.moving import exchange, exchange_back, sync, sync_tree
 from permgraph.checkpoints.overlap import require_apart
+from permgraph.checkpoints.sharding import size_of
 from permgraph.checkpoints.workshop import RECORD, Workshop, clear_leftovers, stem_of
 from permgraph.errors import CheckpointError, reason
 
@@ -58,8 +59,8 @@ def require_space(folder: Path | str, count: int) -> None:
     free = shutil.disk_usage(place).free
     if count > free:
         raise CheckpointError(
-            f"{folder}: about {count / 1e9:.3g} GB are to be written, and {place} has {free / 1e9:.3g} GB free. Choose "
-            "a place with space."
+            f"{folder}: about {size_of(count)} are to be written, and {place} has {size_of(free)} free. Choose a place "
+            "with space."
         )
 
 

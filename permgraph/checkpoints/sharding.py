@@ -74,6 +74,13 @@ def bytes_of(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
+def size_of(count: int) -> str:
+    """Bytes for people: 6.0 GB, 120 MB, 60 KB."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} KB"
+
+
 def write_weights(folder: Path, state_dict: Mapping[str, Tensor], storage: Storage | None = None) -> None:
     """`model.safetensors`, or its shards and index, in a folder that exists; shared tensors are written once.
 

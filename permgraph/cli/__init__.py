@@ -20,6 +20,8 @@ def main() -> None:
     # Libraries make a million objects that stay: looking through them for garbage every 700 takes a tenth of a command.
     # Tensors do not wait for it, since none is in a cycle: the peak of a job is the same.
     gc.set_threshold(GARBAGE_AFTER, 10, 100)
+    # A stream that is closed is None, and its number would be that of the next file that is opened.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and marks that the terminal's encoding lacks

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import like, memory_of
+from permgraph.checkpoints.sharding import size_of
 from permgraph.errors import OptionError
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.sites import families, sites
@@ -82,11 +83,6 @@ def _at_once(spec: PermutationSpec, name: str, tensor: Tensor) -> int:
     layout = spec.layouts.get(name)
     still = layout is not None and tensor.dim() == 2 and not any(cell.touches({0}) for cell in layout.cells)
     return min(tensor.numel(), AT_ONCE) if still else tensor.numel()
-
-
-def size_of(count: int) -> str:
-    """Bytes for people: 6.0 GB, 120 MB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def resident() -> int:

@@ -9,10 +9,11 @@ from math import prod
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from permgraph.checkpoints.sharding import size_of
 from permgraph.comparing.frames import Point
 from permgraph.comparing.points import find_points
 from permgraph.errors import OptionError
-from permgraph.jobs.plan import AT_LEAST, PROOF_BYTES, resident, size_of
+from permgraph.jobs.plan import AT_LEAST, PROOF_BYTES, resident
 from permgraph.matching.correlation import Within
 from permgraph.matching.portions import held, portions
 from permgraph.symmetry.derivation import Derivation

@@ -61,7 +61,8 @@ def diffusers_from_folder(folder: Path, fields: Mapping[str, Any]) -> nn.Module:
         diffusers = import_module("diffusers")
         kind = getattr(diffusers, fields["_class_name"], None)
     except (ImportError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: is a {fields['_class_name']} of {unusable('diffusers', error)}.") from error
+        needed = unusable("diffusers", error, install="permgraph[diffusers]")
+        raise CheckpointError(f"{folder}: is a {fields['_class_name']} of {needed}.") from error
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise CheckpointError(
             f"{folder / 'config.json'}: diffusers {diffusers.__version__} has no model {fields['_class_name']!r}. "

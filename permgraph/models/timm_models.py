@@ -124,4 +124,5 @@ def _timm(where: object) -> Any:
         import_module("timm.data")
         return import_module("timm")
     except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
-        raise CheckpointError(f"{where}: this model needs {unusable('timm', error)}.") from error
+        needed = unusable("timm", error, install="permgraph[timm]")
+        raise CheckpointError(f"{where}: this model needs {needed}.") from error
