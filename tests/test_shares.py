@@ -37,6 +37,15 @@ def test_shares_within_a_fused_projection_follow_its_thirds() -> None:
     assert set(fused[:, 64:].flatten().tolist()) == {0.9}
 
 
+def test_further_signs_have_no_share_of_their_own() -> None:
+    planted = PLANTED["llama"]()
+    spec = pg.derive(planted.a, (), planted.batches[0], kinds="all")
+    of = shares_of({"attention": 0.1, "feed_forward": 0.2}, None, spec).of
+    assert any(not move.leaves for layout in spec.layouts.values() for cell in layout.cells for move in cell.moves)
+    assert {of(name) for name in spec.layouts if ".mlp." in name} == {0.2}
+    assert {of(name) for name in spec.layouts if ".self_attn." in name} == {0.1}
+
+
 def test_the_most_special_key_is_kept() -> None:
     name = "transformer.h.1.mlp.hidden"
     names = [group.name for group in PLANTED["gpt2"]().spec.groups if group.role == "feed_forward"]

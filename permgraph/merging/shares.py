@@ -61,9 +61,10 @@ class Shares:
 
     def _of_cell(self, cell: Cell) -> float:
         assert self.spec is not None
-        roles = {move.group: self.spec[move.group].role for move in cell.moves}
-        dims = {move: min(cell.leaves[k].dim for k in move.leaves) for move in cell.moves}
-        order = sorted(cell.moves, key=lambda m: (roles[m.group].partition(".")[0] == "residual", dims[m]))
+        moves = [move for move in cell.moves if move.leaves]  # further signs act on units that others move
+        roles = {move.group: self.spec[move.group].role for move in moves}
+        dims = {move: min(cell.leaves[k].dim for k in move.leaves) for move in moves}
+        order = sorted(moves, key=lambda m: (roles[m.group].partition(".")[0] == "residual", dims[m]))
         here = [move for move in order if dims[move] == dims[order[0]]]
         own = (self.by_group[m.group] for m in sorted(here, key=lambda m: -len(m.keys)) if m.group in self.by_group)
         return next(own, self.default)
