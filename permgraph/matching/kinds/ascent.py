@@ -27,6 +27,7 @@ from permgraph.symmetry.spec import PermutationSpec
 
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
 WORTHWHILE = 5e-3  # a round that gains a smaller share of the objective is the last: barriers fall no further
+WORTHWHILE_IF_HURRIED = 0.1  # the same in large models: barriers of small ones are as low with it
 NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it B is A moved, and one more round gains the last digits
 Report = Callable[[str, int, int | None], None]
 
@@ -39,7 +40,7 @@ class Ascent:
     pinned axes (embeddings, positions, a head), then those with axes of families solved before. The start matters more
     than anything else. A family is solved again when others have moved the tensors that it acts on. All products are
     computed in float32; if B turns out to be A moved, maps that mix units are computed again in float64 at the end. In
-    large models, the most expensive families wait until the others no longer change.
+    large models, the most expensive families wait until the others change little, and are solved once.
     If weights are read on demand, the passes over them count: B is moved from its `source` by one element, which starts
     with `begun`; what a step gains is computed from the step's own products; and a rotation that is a family by itself
     is found from B without it.
@@ -115,7 +116,7 @@ class Ascent:
         return self.is_hurried and units > EFFORT.averaged_above and not isinstance(self.b, LazyState)
 
     def _go_ahead(self, large: Sequence[Family], known: set[str]) -> None:
-        """Solve the other families from the tensors on which no large family acts, until they no longer change."""
+        """Solve the other families from the tensors on which no large family acts, until a round gains little."""
         names, every = {group.name for family in large for group in family}, self.sites
         self.sites = [site for site in every if not names & site.names]
         self.skipped = {site.name for site in every} - {site.name for site in self.sites}
@@ -128,19 +129,20 @@ class Ascent:
 
     def _rise(self, families: Sequence[Family]) -> None:
         """Solve families in turn until a round gains little."""
-        value = self.value()
+        value, worthwhile = self.value(), WORTHWHILE_IF_HURRIED if self.is_hurried else WORTHWHILE
         for number in range(self.rounds):
             if self.report is not None:
                 self.report("weights, all kinds", number, self.rounds)
             self._solve_all(families)
             reached = self.value()
-            if reached <= value + (EFFORT.worthwhile if self.is_hurried else WORTHWHILE) * abs(value):
+            if reached <= value + worthwhile * abs(value):
                 break
             value = reached
 
     def _solve_all(self, families: Sequence[Family]) -> None:
         for family in families:
-            if self.settled.get(family) != self._moves(family):
+            is_enough = self._is_large(family) and family in self.settled
+            if not is_enough and self.settled.get(family) != self._moves(family):
                 self._solve(family, self.sites)
         self._sign()
 
