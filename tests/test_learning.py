@@ -125,7 +125,7 @@ def test_a_batch_held_out_decides() -> None:
     losses = [loss for _, loss in found.held_out]
     assert [step for step, _ in found.held_out] == list(range(0, 41, 2))
     assert min(losses) < losses[0]
-    diverging = pair.learned(steps=200, rate=3.0).descent
+    diverging = pair.learned(steps=200, rate=1.0).descent
     assert diverging is not None
     assert len(diverging.losses) < 200
     assert not any(x.any() for x in diverging.x.values())  # nothing was better than the start

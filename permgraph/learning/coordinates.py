@@ -12,6 +12,9 @@ from torch import Tensor
 from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 
+PACE = 4.0
+"""How much faster than rotations maps and scales are learned: they have fewer units, and larger steps suit them."""
+
 
 class Coordinates:
     """x -> element(x), smooth, injective near 0, and onto a neighbourhood of the identity of the continuous part.
@@ -30,6 +33,11 @@ class Coordinates:
         self.tensors = {
             name: torch.zeros(shape, device=device, dtype=dtype, requires_grad=True) for name, shape in shapes.items()
         }
+
+    @property
+    def paces(self) -> dict[str, float]:
+        """The multiple of the learning rate for each group."""
+        return {name: PACE for name, group in self.groups.items() if group.kind not in ("orthogonal", "centred")}
 
     def element(self) -> dict[str, Any]:
         """The part of each group at x, in torch, to be differentiated."""

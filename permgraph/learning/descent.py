@@ -38,9 +38,20 @@ class Descent:
 
 
 def descend(
-    value: Value, x: Mapping[str, Tensor], calibration: Calibration, stage: str, *, steps: int, rate: float, seed: int
+    value: Value,
+    x: Mapping[str, Tensor],
+    calibration: Calibration,
+    stage: str,
+    *,
+    steps: int,
+    rate: float,
+    seed: int,
+    betas: tuple[float, float] = (0.9, 0.999),
+    paces: Mapping[str, float] | None = None,
 ) -> Descent:
     """Adam on `x`, its rate brought to 0 along a cosine; the tensors themselves are changed.
+
+    A tensor in `paces` has that multiple of the rate.
 
     Of a sequence of HELD_OUT batches or more the last is held out and judges: the x of least loss there is the one
     returned, and the descent ends early where PATIENCE of CHECKS looks in a row find none better.
@@ -54,7 +65,9 @@ def descend(
         raise OptionError(f"rate, the learning rate of Adam, must be above 0, not {rate}")
     data, losses = calibration.batches.sequence, []
     judge = Judge(value, x, as_batch(data[-1]) if data is not None and len(data) >= HELD_OUT else None)
-    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.Adam(list(x.values()), lr=rate)
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [{"params": [tensor], "lr": rate * (paces or {}).get(name, 1.0)} for name, tensor in x.items()]
+    optimizer = torch.optim.Adam(parameters, betas=betas)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step, batch in enumerate(calibration.batches.drawn(steps, generator, leave=judge.batch is not None)):
         if step % max(steps // CHECKS, 1) == 0 and not judge.look(step):

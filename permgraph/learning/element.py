@@ -27,6 +27,8 @@ from permgraph.tracing.run import off_meta
 
 SHARES = 0.4, 0.6
 """Between which shares of A the merge is learned to do well."""
+BETAS = 0.8, 0.9
+"""Adam's: with a shorter memory than usual the same loss is reached in about half the steps."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,17 @@ def learn(
                 weights if on_demand else weights.weight, batch, lambda outputs: moved_outputs(spec, element, outputs)
             )
 
-    found = descend(value, coordinates.tensors, calibration, "learning", steps=steps, rate=rate, seed=seed)
+    found = descend(
+        value,
+        coordinates.tensors,
+        calibration,
+        "learning",
+        steps=steps,
+        rate=rate,
+        seed=seed,
+        betas=BETAS,
+        paces=coordinates.paces,
+    )
     delta = {**spec.identity(), **coordinates.exact(found.x)}
     return Learned(spec.compose(delta, tables), found)
 
