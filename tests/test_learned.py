@@ -33,15 +33,16 @@ def test_learning_begins_at_an_alignment() -> None:
 
 def start(pair: Planted, method: str) -> pg.Alignment:
     data = None if method == "weights" else pair.batches
-    return pg.align(pair.model, pair.other, data, args=(pair.batches[0],), kinds="all", method=method)
+    how = {"mix": 0.5} if method == "mix" else {"method": method}
+    return pg.align(pair.model, pair.other, data, args=(pair.batches[0],), kinds="all", **how)
 
 
-def test_learning_begins_at_the_better_of_two_matchings() -> None:
+def test_learning_begins_at_the_best_of_three_matchings() -> None:
     pair, generator = planted(), torch.Generator().manual_seed(0)
     with torch.no_grad():  # without noise both find the same
         for parameter in (p for p in pair.other.parameters() if p.dim() > 1):
             parameter.add_(0.5 * parameter.std() * torch.randn(parameter.shape, generator=generator))
-    starts = [start(pair, method) for method in ("weights", "correlation")]
+    starts = [start(pair, method) for method in ("weights", "correlation", "mix")]
     best = min(starts, key=lambda found: halfway(pair, found.permutations))
     assert aligned(pair, steps=1).permutations == aligned(pair, start=best, steps=1).permutations
 

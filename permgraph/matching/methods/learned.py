@@ -18,6 +18,8 @@ from permgraph.symmetry.spec import PermutationSpec
 
 STARTING = 8
 """Batches from which the start is chosen."""
+BOTH = 0.5
+"""The share of activations in a start by both."""
 
 
 @matcher("learned", reference="arXiv 2506.22712", needs_data=True)
@@ -32,10 +34,11 @@ def by_learning(
 ) -> list[Match]:
     """Minimise the loss of λ A + (1 - λ) B' over scales, rotations and invertible maps; see `permgraph.learning`.
 
-    It begins at `start`, an alignment or an element of the same group; by default at the result of matching by weights
-    or by activations on the first STARTING batches, whichever has the lower loss half way on them. Permutations and
-    signs stay those of the start. Each model but the first is learned against the first alone. `within`: how much is
-    held at once while activations are matched for the start.
+    It begins at `start`, an alignment or an element of the same group; by default at the result of matching by weights,
+    by activations on the first STARTING batches, or by both at once, whichever has the lowest loss half way on these
+    batches; both at once only without a limit on memory. Permutations and signs stay those of the start. Each model but
+    the first is learned against the first alone. `within`: how much is held at once while activations are matched for
+    the start.
     """
     if not any(group.dimension for group in task.groups):
         raise OptionError(
@@ -63,12 +66,14 @@ def by_learning(
 
 
 def _starts(task: Task, within: Within) -> list[list[Mapping[str, Any]]]:
-    """For each model what matching by weights finds, and by activations where there are enough of them."""
+    """For each model what matching by weights finds, and by activations and by both where there are enough of them."""
     by_weights = match_kinds(task)
     points, few = task.points(), replace(task, batches=task.data.beginning(STARTING))
     found = [by_weights]
     with suppress(CalibrationError):  # the first batches can be too few for correlations, and enough to learn from
         found.append(match_kinds(few, Observed(points, within)))
+        if within.room is None:
+            found.append(match_kinds(few, Observed(points, mix=BOTH)))
     return [[match.element for match in matches] for matches in zip(*found, strict=True)]
 
 
