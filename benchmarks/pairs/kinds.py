@@ -33,6 +33,7 @@ from permgraph.symmetry.folding import separated
 NAMES = ("vit", "gpt2", "llama", "bert")
 FEW = 100
 STEPS, LONG, HEALING = 300, 600, 100
+MIX = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ ROWS = {
     "permutations-correlation": Way("permutation", "correlation", SOME),
     "weights": Way("all", "weights"),
     "correlation": Way("all", "correlation", SOME),
+    "mix": Way("all", "mix", SOME),
     "learned": Way("all", "learned", None),
     "learned-long": Way("all", "learned", None, steps=LONG),
     "learned-some": Way("all", "learned", SOME),
@@ -147,7 +149,8 @@ class Pair:
         options |= {} if way.rate is None else {"rate": way.rate}
         options |= {"start": self.aligned(ROWS[way.begun])[0]} if way.begun else {}
         example = (self.batches[0][:2],)
-        return pg.align(self.a, self.b, data, args=example, kinds=way.kinds, method=way.method, **options)
+        options |= {"mix": MIX} if way.method == "mix" else {"method": way.method}
+        return pg.align(self.a, self.b, data, args=example, kinds=way.kinds, **options)
 
     def merge(self, way: Way, alignment: pg.Alignment | None) -> dict[str, Tensor]:
         """The two half way."""
