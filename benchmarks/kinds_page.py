@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pair_means import NAMES, Row, mean_of, shown
@@ -31,11 +31,12 @@ BEYOND = """## Beyond permutations: transformers in all kinds
 
 B is moved by permutations, or by *all kinds*: a rotation of the residual stream, invertible maps inside heads, scales,
 and permutations. These are found by weights, by correlation, or *learned*: {steps} steps of descent on unlabelled
-inputs, which begin at the result by weights or by activations, whichever is better on the first batches; *from
+inputs, which begin at the result by weights, by activations, or by both, whichever is best on the first batches; *from
 weights*: they always begin at the result by weights, at half the rate. B is proved to keep its function: the largest
-relative error of any row is {error:.0e}. *Inputs*: how many samples of the training set are used to move B ({text} for
-one text); `refit` uses {some} more, and healing uses the training set, for the given number of steps. *Seconds*:
-processor time of moving B, and of merging. *Pairs*: how many of the three pairs were measured.
+relative error of any row is {error:.0e}. *Mix*: weights and activations count alike. *Inputs*: how many samples of the
+training set are used to move B ({text} for one text); `refit` uses {some} more, and healing uses the training set, for
+the given number of steps. *Seconds*: processor time of moving B, and of merging. *Pairs*: how many of the three pairs
+were measured.
 """
 
 
@@ -44,8 +45,8 @@ COST = """A step of learning takes as long as {times} steps of training the mode
 """
 
 
-def beyond(found: Results, cost: Sequence[Row]) -> Iterator[str]:
-    """A table for each architecture, and what a step of learning costs."""
+def beyond(found: Results, cost: Sequence[Row], limits: Iterable[str] = ()) -> Iterator[str]:
+    """A table for each architecture, what a step of learning costs, and what stands in the way."""
     rows = [row for data in found.values() for row in data["rows"]]
     error = max(row.get("max_error", 0.0) for row in rows)
     yield BEYOND.format(**{**next(iter(found.values())), "error": error})
@@ -53,6 +54,7 @@ def beyond(found: Results, cost: Sequence[Row]) -> Iterator[str]:
         times = ", ".join(f"{row['learning'] / row['training']:.1f} ({row['architecture']})" for row in cost)
         yield COST.format(times=times)
     yield from parts(found)
+    yield from limits
     head = ("B moved by", "merged by", "inputs", "barrier", "accuracy", "moving, s", "merging, s", "pairs")
     yield from widths(found)
     for name, data in narrow(found).items():
@@ -63,8 +65,9 @@ def beyond(found: Results, cost: Sequence[Row]) -> Iterator[str]:
 
 WIDTHS = """### By width
 
-The same at two and four times the width, each trained for fewer steps. *Pairs*: the number of pairs of separately
-trained models.
+The same at other widths. *Passes*: how often each was trained on the training set; where models of two widths were
+trained for different numbers of passes, training may explain part of a difference. *Pairs*: the number of pairs of
+separately trained models.
 """
 WIDE_ROWS = {"plain": "plain average", "permutations": "permutations", "weights": "all kinds", "learned": "learned"}
 
@@ -85,8 +88,21 @@ def widths(found: Results) -> Iterator[str]:
         for name in (name for name in found if name.split("-")[0] == base):
             data = found[name]
             cells = [shown(mean_of(own, "height")) if (own := _whole(data, key)) else DASH for key in WIDE_ROWS]
-            lines.append([NAMES[name], _models_accuracy(data), *cells, str(len(_own(data, "plain")))])
-    yield table(("barrier", "the models' accuracy", *WIDE_ROWS.values(), "pairs"), lines)
+            passes = f"{data['passes']:g}" if "passes" in data else DASH
+            lines.append([NAMES[name], passes, _models_accuracy(data), *cells, str(len(_own(data, "plain")))])
+    yield table(("barrier", "passes", "the models' accuracy", *WIDE_ROWS.values(), "pairs"), lines)
+    yield "".join(_undertrained(found[name], found[name.split("-")[0]], name) for name in wide)
+
+
+UNDER = 0.01  # of accuracy
+
+
+def _undertrained(data: Mapping[str, Any], base: Mapping[str, Any], name: str) -> str:
+    """That models are less accurate than the usual ones of their architecture, if they are."""
+    own, usual = _accuracy(data), _accuracy(base)
+    if own > usual - UNDER:
+        return ""
+    return f"- {NAMES[name]}: less accurate than the usual ones, {own:.3f} against {usual:.3f}: trained too little.\n"
 
 
 PARTS = """### One part alone
@@ -112,8 +128,12 @@ def parts(found: Results) -> Iterator[str]:
 
 
 def _models_accuracy(data: Mapping[str, Any]) -> str:
+    return f"{_accuracy(data):.3f}"
+
+
+def _accuracy(data: Mapping[str, Any]) -> float:
     ends = [row["accuracies"][k] for row in data["rows"] for k in (0, -1)]
-    return f"{sum(ends) / len(ends):.3f}"
+    return sum(ends) / len(ends)
 
 
 def _keys(data: Mapping[str, Any]) -> list[str]:

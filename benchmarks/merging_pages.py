@@ -17,7 +17,7 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
     found = {}
     if pairs:
         kinds = kinds_results(results)
-        others = {name: results.get(name, {"rows": []})["rows"] for name in ("step_cost", "objectives")}
+        others = {name: results.get(name, {"rows": []})["rows"] for name in ("step_cost", "objectives", "limits")}
         found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds, others))
         found["how-to-choose.md"] = "\n".join(choosing_page(pairs, kinds, results.get("musicnn")))
     if "musicnn" in results:

@@ -16,6 +16,7 @@ NAMES = {
     "bert": "BERT, two layers of 64, masked characters of the Brown corpus",
     "vit-128": "ViT, four layers of 128, Fashion-MNIST",
     "vit-256": "ViT, four layers of 256, Fashion-MNIST",
+    "gpt2-64": "GPT-2, two layers of 64 trained for fewer steps, characters of the Brown corpus",
     "gpt2-128": "GPT-2, two layers of 128, characters of the Brown corpus",
     "gpt2-256": "GPT-2, two layers of 256, characters of the Brown corpus",
 }

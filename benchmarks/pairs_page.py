@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kinds_page import beyond
+from limits_page import limits
 from objectives_page import objectives
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, order_of, shown
 from table_cells import DASH, seconds, table
@@ -38,7 +39,7 @@ def pairs_page(
     texts = {key: settings[name] // settings["text"] for key, name in (("text", "test"), ("texts", "calibration"))}
     yield PAIRS.format(**{**settings, **texts})
     if kinds:
-        yield from beyond(kinds, others["step_cost"])
+        yield from beyond(kinds, others["step_cost"], limits(others["limits"]) if others["limits"] else ())
     if others["objectives"]:
         yield from objectives(others["objectives"])
     yield "## With permutations alone, is our best barrier at or below every other tool's?\n"

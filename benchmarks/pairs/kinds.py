@@ -208,6 +208,7 @@ def main() -> None:
             row |= {"measured": measured_with()}
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
             rows = sorted([*kept_rows(path), row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))
+            settings["passes"] = RECIPES[name].epochs
             path.write_text(json.dumps({**settings, "rows": rows}, indent=0) + "\n")
 
 
