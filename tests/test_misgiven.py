@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import DynamicCache
 
 import permgraph as pg
 
@@ -143,3 +144,28 @@ def test_a_model_that_fails_by_itself_says_what_it_raised() -> None:
 
     with pytest.raises(pg.CaptureError, match="fails on these inputs itself, without being traced: ZeroDivisionError"):
         pg.derive(Broken().eval(), (X,))
+
+
+class Caching(nn.Module):
+    """Returns a cache beside its result, as models that generate do whatever their config says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, input):
+        """The result and what the next token would read."""
+        h = self.first(input).relu()
+        cache = DynamicCache()
+        cache.update(h[:, None, None], h[:, None, None], 0)
+        return {"logits": self.last(h), "cache": cache}
+
+
+def test_a_cache_in_the_output_is_no_result() -> None:
+    model = Caching().eval()
+    spec = pg.derive(model, X)
+    assert [group.size for group in spec.groups] == [8]
+    assert pg.verify(model, X, spec=spec)
+    moved = spec.apply_outputs(spec.sample(0), model(X))
+    assert isinstance(moved["cache"], DynamicCache)
+    assert "forward" not in vars(model)

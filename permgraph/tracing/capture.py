@@ -16,7 +16,7 @@ from permgraph.tracing.exporting import export
 from permgraph.tracing.inputs import as_args, device_of, moved
 from permgraph.tracing.nesting import require_no_derivatives
 from permgraph.tracing.places import leaves_with_places
-from permgraph.tracing.plain_classes import called, register_classes
+from permgraph.tracing.plain_classes import called, holds_caches, register_classes, without_caches
 from permgraph.tracing.program import Feed, Program
 from permgraph.tracing.quiet import quiet
 from permgraph.tracing.sharing import aliases, one_tensor
@@ -80,17 +80,21 @@ def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     try:
         return export(model, args, kwargs)
     except Exception as error:
-        if _returns_new_class(model, args, kwargs):
+        result = _result(model, args, kwargs)
+        if register_classes(result):
             return _exported(model, args, kwargs)
+        if holds_caches(result):
+            with without_caches(model):
+                return _exported(model, args, kwargs)
         raise CaptureError(advice(model, error, args, kwargs)) from error
 
 
-def _returns_new_class(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a model returns a dataclass that PyTorch did not know before; now it does."""
+def _result(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a model returns, which may be of a class that PyTorch does not know; None if it fails."""
     try:
-        return register_classes(called(model, args, kwargs))
+        return called(model, args, kwargs)
     except Exception:  # whatever it raises, the trace has said why
-        return False
+        return None
 
 
 def _inline(module: fx.GraphModule) -> fx.GraphModule:
