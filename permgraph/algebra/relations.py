@@ -33,7 +33,7 @@ class Value:
     an operand it does not constrain them. `data` has the elements of a constant of integers; `zero`: all elements are
     0. `largest` bounds every change of basis: integers, booleans, and a constant that is written to are only permuted.
     If the elements are numbers of units, such as those that `topk` returns, `picks` is their one-hot tensor, with one
-    more axis.
+    more axis. `counted` is False where a size depends on data: `shape` has a stand-in for it.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Value:
     zero: bool = False
     largest: Kind = Kind.INVERTIBLE
     picks: Value | None = None
+    counted: bool = True
 
     @classmethod
     def fresh(cls, name: str, kind: str, shape: Sequence[int], source: Source, frozen: str = "") -> Value:

@@ -146,7 +146,8 @@ def _activations(derivation: Derivation) -> dict[str, str]:
     found = {}
     for name in derivation.resolution.layouts:
         value = derivation.trace.values[name]
-        if name in carriers and value.kind == "activation" and value.uses_parameters and 0 not in value.shape:
+        known = value.counted and 0 not in value.shape
+        if name in carriers and value.kind == "activation" and value.uses_parameters and known:
             found[name] = carriers[name]
     return found
 

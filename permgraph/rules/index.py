@@ -67,8 +67,11 @@ def diagonal(call: Call) -> None:
 
 @rule("aten.index")
 def index(call: Call) -> None:
-    """x[i, :, j]: the broadcast indices' dimensions replace the first indexed one, or come first if they are apart."""
-    x, indices = call["self"], list(call["indices"])
+    """x[i, :, j]: the broadcast indices' dimensions replace the first indexed one, or come first if they are apart.
+
+    A mask replaces as many axes as it has by one, as the numbers of its places along each would.
+    """
+    x, indices = call["self"], _by_axis(call["indices"])
     indices += [None] * (len(x.shape) - len(indices))
     given = [(dim, item) for dim, item in enumerate(indices) if item is not None]
     if len(given) == 1 and _pick(call, x, *given[0]):
@@ -79,8 +82,9 @@ def index(call: Call) -> None:
     indexed = [k for k, item in enumerate(indices) if item is not None]
     passing = [name for k, name in enumerate(names) if k not in indexed]
     count = len(call.out.shape) - len(passing)
-    if count < 0 or any(item is not None and len(item.shape) > count for item in indices):
-        call.pin_all("an index by a mask")
+    ranks = [1 if item.boolean else len(item.shape) for _, item in given]
+    if count < 0 or len(indices) > len(x.shape) or max(ranks, default=0) > count:
+        call.pin_all(LOOKED_UP)
         return
     new = letters(count, "u")
     adjacent = indexed == list(range(indexed[0], indexed[-1] + 1))
@@ -89,8 +93,13 @@ def index(call: Call) -> None:
     pins = dict.fromkeys([*(names[k] for k in indexed), *new], LOOKED_UP)
     laws = dict.fromkeys(passing, SAME)
     call.relate(f"{' '.join(names)} -> {' '.join(out)}", x, call.out, pin=pins, law=laws)
-    for k in indexed:
-        call.pin(indices[k], LOOKED_UP)
+    for _, item in given:
+        call.pin(item, LOOKED_UP)
+
+
+def _by_axis(indices: Sequence[Value | None]) -> list[Value | None]:
+    """What indexes each axis: a mask, all the axes that it has."""
+    return [item for item in indices for _ in range(len(item.shape) if item is not None and item.boolean else 1)]
 
 
 @rule("aten.index_select")

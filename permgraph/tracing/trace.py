@@ -23,12 +23,14 @@ from permgraph.rules.applying import apply_rule, find_rule
 from permgraph.rules.installed import installed_rules, problems
 from permgraph.rules.registry import letters
 from permgraph.tracing.memory import Writes, writes, written_to
-from permgraph.tracing.program import Program, source_of
+from permgraph.tracing.program import Program, op_name, source_of
 from permgraph.tracing.values import (
+    READS_SIZES,
     bound_arguments,
     has_symbols,
     known_integers,
     largest_kind,
+    stand_in,
     uniform_dims_of,
     used_results,
     value_of_result,
@@ -122,7 +124,9 @@ class _Walk:
         elif node.op == "call_function" and node.target is operator.getitem:
             self.env[node] = self.env[node.args[0]][node.args[1]]  # type: ignore[index]
         elif node.op == "call_function":
-            self.env[node] = self._call(node)
+            number = stand_in(node.meta.get("val"))
+            reads = op_name(node.target) in READS_SIZES
+            self.env[node] = number if reads and number is not None else self._call(node) or number
         elif node.op == "output":
             leaves = self._resolve(node.args[0])
             self.result.outputs = [leaf if isinstance(leaf, Value) else None for leaf in leaves]

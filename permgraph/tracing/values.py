@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import count, islice
+from math import isqrt
 from typing import Any
 
 import torch
@@ -12,8 +15,14 @@ from torch.utils import _pytree as pytree
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.relations import Source, Value
+from permgraph.tracing.program import op_name
 
-STAND_IN = 2  # for a size that depends on data
+STAND_IN = 2  # for a size that nothing is known of; a tensor with such a size is pinned
+FIRST_PRIME = 7919
+TAKES_SIZES = ("aten.view", "aten.reshape", "aten._unsafe_view", "aten.expand")
+"""Operations whose whole numbers are the sizes of their result."""
+READS_SIZES = ("aten.sym_size", "aten.sym_numel")
+"""Operations that read the sizes of a tensor, and no element of it."""
 
 
 def known_integers(tensor: Tensor | None) -> Tensor | None:
@@ -30,15 +39,50 @@ def uniform_dims_of(tensor: Tensor | None) -> frozenset[int]:
 
 
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, with a stand-in for every size that depends on data; a tensor with such a size is pinned."""
-    return tuple(size if isinstance(size, int) else STAND_IN for size in tensor.shape)
+    """The shape, with a stand-in for every size that depends on data."""
+    found = map(stand_in, tensor.shape)
+    return tuple(STAND_IN if size is None else size for size in found)
+
+
+def stand_in(size: Any) -> int | None:
+    """A size; for one that depends on data, as if it were a large prime of its own. None if it cannot be computed.
+
+    A program holds for all sizes of the tensors that it makes, so for these: whatever has two different primes as its
+    sizes is never taken for one axis.
+    """
+    if not isinstance(size, torch.SymInt):
+        return int(size) if isinstance(size, int) else None
+    expression = size.node.expr
+    primes = {symbol: _prime(symbol.name) for symbol in expression.free_symbols}
+    try:
+        return int(expression.subs(primes))
+    except (TypeError, ValueError):
+        return None
+
+
+@functools.cache
+def _prime(symbol: str) -> int:
+    """A prime for a symbol like u3 or s3; kinds of symbols are told apart by their letter."""
+    kind, number = symbol.rstrip("0123456789"), symbol.lstrip("abcdefghijklmnopqrstuvwxyz_")
+    primes = (n for n in count(FIRST_PRIME, 2) if all(n % divisor for divisor in range(3, isqrt(n) + 1, 2)))
+    return next(islice(primes, 2 * int(number or 0) + (kind == "u"), None))
 
 
 def has_symbols(node: fx.Node) -> bool:
-    """Whether a size or a number at an operation depends on data."""
-    values = [*pytree.tree_leaves(node.meta.get("val")), *(operand.meta.get("val") for operand in node.all_input_nodes)]
-    numbers = [size for x in values for size in (x.shape if isinstance(x, Tensor) else (x,))]
-    return any(isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool) for size in numbers)
+    """Whether a number that an operation is given depends on data, or a size that no stand-in can be computed for.
+
+    A number that is the size of the result is none: the result has it.
+    """
+    results = pytree.tree_leaves(node.meta.get("val"))
+    given = [operand.meta.get("val") for operand in node.all_input_nodes]
+    if op_name(node.target) not in TAKES_SIZES and any(map(_is_symbol, [*given, *results])):
+        return True
+    sizes = [size for x in (*results, *given) if isinstance(x, Tensor) for size in x.shape]
+    return any(_is_symbol(size) and stand_in(size) is None for size in sizes)
+
+
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 def value_of_result(name: str, example: Any, source: Source) -> Value | None:
@@ -48,6 +92,7 @@ def value_of_result(name: str, example: Any, source: Source) -> Value | None:
     value = Value.fresh(name, "activation", _sizes(example), source)
     value.boolean = example.dtype == torch.bool
     value.largest = largest_kind(example)
+    value.counted = not any(map(_is_symbol, example.shape))
     return value
 
 

@@ -1,0 +1,81 @@
+"""Tensors whose size depends on data: selected by a mask, their other axes keep their groups."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import permgraph as pg
+
+X = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
+PLACES = X[..., 0] > 0
+
+
+class Net(nn.Module):
+    """Layers of 8 and 6 units, used as `body` says."""
+
+    def __init__(self, body: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = body
+        self.a, self.b, self.c, self.d = nn.Linear(5, 8), nn.Linear(8, 3), nn.Linear(8, 6), nn.Linear(6, 3)
+        self.norm = nn.LayerNorm(8)
+        self.register_buffer("mask", PLACES.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What `body` makes of `x`."""
+        return self.body(self, x)
+
+
+def places(x: Tensor) -> Tensor:
+    return x[..., 0] > 0
+
+
+def by_numbers(net: nn.Module, x: Tensor) -> Tensor:
+    rows, columns = torch.where(places(x))
+    return net.d(torch.zeros(6, 6, dtype=x.dtype).index_add(0, columns, net.c(net.a(x)[rows, columns]).relu()))
+
+
+def written_back(net: nn.Module, x: Tensor) -> Tensor:
+    return net.b(torch.zeros(2, 6, 8, dtype=x.dtype).index_put((places(x),), net.a(x)[places(x)]))
+
+
+def viewed(net: nn.Module, x: Tensor) -> Tensor:
+    chosen = net.a(x)[places(x)]
+    return net.b(chosen.view(-1, chosen.shape[0], 8).relu()).sum((0, 1))
+
+
+BODIES: dict[str, tuple[Callable[..., Tensor], list[int]]] = {
+    "a constant mask": (lambda s, x: s.b(s.a(x).relu()[s.mask]).sum(0), [8]),
+    "a computed mask": (lambda s, x: s.b(s.a(x).relu()[places(x)]).sum(0), [8]),
+    "a mask of one axis": (lambda s, x: s.b(s.a(x).relu()[:, places(x)[0]]).sum((0, 1)), [8]),
+    "layers behind it": (lambda s, x: s.d(s.c(s.norm(s.a(x)).relu()[places(x)]).relu()).sum(0), [8, 6]),
+    "numbers of the places": (by_numbers, [8, 6]),
+    "a view with its size": (viewed, [8]),
+    "a mask over the units": (lambda s, x: s.b(s.a(x)) + s.a(x)[s.a(x) > 0].sum(), []),
+    "a mask along the units": (lambda s, x: s.a(x)[..., torch.tensor([True, False] * 4)], []),
+    "written back": (written_back, []),
+    "a count of units": (lambda s, x: s.b(s.a(x).relu()) * (s.a(x)[0] > 0).nonzero().shape[0], []),
+    "as many units as are positive": (lambda s, x: s.a(x)[..., : (s.a(x)[0, 0] > 0).sum().item()].sum(-1), []),
+}
+
+
+@pytest.mark.parametrize("kinds", ["permutation", "all"])
+@pytest.mark.parametrize("name", BODIES)
+def test_axes_that_no_mask_selects_from_are_free(name: str, kinds: str) -> None:
+    body, sizes = BODIES[name]
+    net = Net(body).eval()
+    spec = pg.derive(net, X, kinds=kinds)
+    assert [group.size for group in spec.groups] == sizes
+    assert pg.verify(net, X, spec=spec)
+
+
+def test_models_are_matched_where_no_size_depends_on_data() -> None:
+    net = Net(BODIES["layers behind it"][0]).eval()
+    spec = pg.derive(net, X)
+    other = Net(net.body).eval()
+    element = spec.sample(1)
+    other.load_state_dict(spec.apply(element, net.state_dict()))
+    aligned = pg.align(net, other, [torch.randn(2, 6, 5) for _ in range(20)])
+    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in aligned.state_dict.items())
