@@ -209,21 +209,10 @@ def _join(instance: Instance, found: Bases, segments: dict[Segment, Occurrence])
                 found.link(first, occurrence, 1, relation.source)
 
 
-ALLOWED = {
-    Kind.PERMUTATION: "treats its units alike and no more",
-    Kind.SIGNED: "passes on signs and no more",
-    Kind.SCALED: "passes on positive scales and no more",
-    Kind.MONOMIAL: "passes on signs and scales and no more",
-    Kind.CENTRED: "takes its mean, which maps of the vector of ones to itself keep",
-    Kind.ORTHOGONAL: "takes its norm, which rotations keep",
-}
-"""What an operation does to units whose change of basis it bounds."""
-
-
 def _limit_all(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], kind: Kind, source: Source) -> None:
     for occurrences in by_place.values():
         for occurrence in occurrences:
-            found.limit(occurrence, kind, ALLOWED.get(kind, ""), source)
+            found.limit(occurrence, kind, kind.facts.bound, source)
 
 
 def _same(found: Bases, by_place: Mapping[int, Sequence[Occurrence]], present: set[int], source: Source) -> None:
@@ -283,13 +272,13 @@ class _Reading:
         sized = [(o, power.numerator) for place, o in members if place not in self.law.unsized]
         signed = [] if even else [(o, 1) for _, o in members]
         for member in [*(o for _, o in members), out]:
-            self.found.limit(member, Kind.MONOMIAL, ALLOWED[Kind.MONOMIAL], self.source)
+            self.found.limit(member, Kind.MONOMIAL, Kind.MONOMIAL.facts.bound, self.source)
         self.found.equate(sized, out, power=power.denominator, moduli=[0], source=self.source)
         self.found.equate(signed, out, moduli=[2], source=self.source)
 
     def _contracted(self, members: list[tuple[int, Occurrence]], divided: Sequence[bool]) -> None:
         if len(members) == 1:
-            self.found.limit(members[0][1], Kind.CENTRED, ALLOWED[Kind.CENTRED], self.source)
+            self.found.limit(members[0][1], Kind.CENTRED, Kind.CENTRED.facts.bound, self.source)
         elif len(members) == 2 and not any(divided):
             self.found.link(members[0][1], members[1][1], -1, self.source)
         elif members:

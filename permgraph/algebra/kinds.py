@@ -5,12 +5,21 @@
                permutation < centred < orthogonal
 
 A kind names a group of invertible n × n matrices; one kind is below another when its group is a subgroup.
+
+What is particular to a kind is its row of `FACTS`, with the matrices that `algebra/matrices.py` draws and checks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+
+import numpy as np
+
+from permgraph.algebra import matrices
+from permgraph.algebra.matrices import Numbers
 
 
 class Kind(Enum):
@@ -52,19 +61,99 @@ class Kind(Enum):
         """Whether a unit alone may be scaled by any positive number."""
         return Kind.SCALED.within(self)
 
+    @property
+    def is_orthogonal(self) -> bool:
+        """Whether the inverse of each of its matrices is its transpose."""
+        return self.within(Kind.ORTHOGONAL)
 
-_COVERS = {
-    Kind.IDENTITY: (),
-    Kind.PERMUTATION: (Kind.IDENTITY,),
-    Kind.SIGNED: (Kind.PERMUTATION,),
-    Kind.SCALED: (Kind.PERMUTATION,),
-    Kind.MONOMIAL: (Kind.SIGNED, Kind.SCALED),
-    Kind.CENTRED: (Kind.PERMUTATION,),
-    Kind.ORTHOGONAL: (Kind.SIGNED, Kind.CENTRED),
-    Kind.INVERTIBLE: (Kind.MONOMIAL, Kind.ORTHOGONAL),
+    @property
+    def facts(self) -> Facts:
+        """What is particular to the kind."""
+        return FACTS[self]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is particular to a kind.
+
+    Attributes:
+        covers: the kinds just below it.
+        symbol: the group of n units in symbols.
+        dimension: of the group of n units, 0 where it is discrete.
+        change: one of its elements, in a word.
+        allowed: what the group allows, in words.
+        bound: what an operation does that allows no larger kind.
+        draw: random matrices [..., n, n] of a generator and a shape [..., n]; None if the kind permutes units.
+        fault: why finite matrices are not of the kind, "" if they are.
+
+    """
+
+    covers: tuple[Kind, ...]
+    symbol: str = ""
+    dimension: Callable[[int], int] = lambda n: 0
+    change: str = "permutation with its factors"
+    allowed: str = ""
+    bound: str = ""
+    draw: Callable[[np.random.Generator, Sequence[int]], Numbers] | None = None
+    fault: Callable[[Numbers], str] | None = None
+
+
+FACTS = {
+    Kind.IDENTITY: Facts(()),
+    Kind.PERMUTATION: Facts(
+        (Kind.IDENTITY,),
+        symbol="Sym({n})",
+        change="permutation",
+        allowed="permutations",
+        bound="treats its units alike and no more",
+    ),
+    Kind.SIGNED: Facts((Kind.PERMUTATION,), symbol="± Sym({n})", allowed="signs", bound="passes on signs and no more"),
+    Kind.SCALED: Facts(
+        (Kind.PERMUTATION,),
+        symbol="R⁺ wr Sym({n})",
+        dimension=lambda n: n,
+        allowed="positive scales",
+        bound="passes on positive scales and no more",
+    ),
+    Kind.MONOMIAL: Facts(
+        (Kind.SIGNED, Kind.SCALED),
+        symbol="R* wr Sym({n})",
+        dimension=lambda n: n,
+        allowed="signs and scales",
+        bound="passes on signs and scales and no more",
+    ),
+    Kind.CENTRED: Facts(
+        (Kind.PERMUTATION,),
+        symbol="O({n}) with O 1 = 1",
+        dimension=lambda n: (n - 1) * (n - 2) // 2,
+        change="rotation",
+        allowed="rotations that keep the vector of ones",
+        bound="takes its mean, which maps of the vector of ones to itself keep",
+        draw=matrices.draw_centred,
+        fault=matrices.fault_of_centred,
+    ),
+    Kind.ORTHOGONAL: Facts(
+        (Kind.SIGNED, Kind.CENTRED),
+        symbol="O({n})",
+        dimension=lambda n: n * (n - 1) // 2,
+        change="rotation",
+        allowed="rotations",
+        bound="takes its norm, which rotations keep",
+        draw=matrices.draw_orthogonal,
+        fault=matrices.fault_of_orthogonal,
+    ),
+    Kind.INVERTIBLE: Facts(
+        (Kind.MONOMIAL, Kind.ORTHOGONAL),
+        symbol="GL({n})",
+        dimension=lambda n: n * n,
+        change="invertible map",
+        allowed="invertible maps",
+        draw=matrices.draw_invertible,
+        fault=matrices.fault_of_invertible,
+    ),
 }
 
 
 @cache
 def _below(kind: Kind) -> frozenset[Kind]:
-    return frozenset({kind}.union(*(_below(lower) for lower in _COVERS[kind])))
+    return frozenset({kind}.union(*(_below(lower) for lower in kind.facts.covers)))

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers, complement_of_ones
 from permgraph.judging.one_call import State
-from permgraph.symmetry.parts import Matrix, Monomial, Numbers, complement_of_ones
+from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 
@@ -73,7 +75,7 @@ def _subgroup(group: PermutationGroup, row: tuple[int, ...], x: Numbers) -> Any:
             return Monomial(np.broadcast_to(np.arange(shape[-1]), shape).copy(), scale)
         matrix = np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1])).copy()
         matrix[row] = torch.linalg.matrix_exp(torch.from_numpy(t * x)).numpy()
-        return Matrix(matrix, group.kind != "invertible")
+        return Matrix(matrix, Kind(group.kind).is_orthogonal)
 
     return part
 
@@ -100,4 +102,4 @@ def _signs(group: PermutationGroup) -> Iterator[Any]:
         if group.kind in ("signed", "monomial"):
             yield Monomial(np.broadcast_to(np.arange(shape[-1]), shape).copy(), signs)
         elif group.kind in ("orthogonal", "invertible"):
-            yield Matrix(signs[..., None] * np.eye(shape[-1]), group.kind != "invertible")
+            yield Matrix(signs[..., None] * np.eye(shape[-1]), Kind(group.kind).is_orthogonal)

@@ -17,17 +17,6 @@ from permgraph.symmetry.spec import PermutationSpec
 
 Axis = tuple[str, int]
 MOST_REASONS = 6
-MAPS = {"permutation": "permutation", "centred": "rotation", "orthogonal": "rotation", "invertible": "invertible map"}
-MAPS |= dict.fromkeys(("signed", "scaled", "monomial"), "permutation with its factors")
-ALLOWED = {
-    "permutation": "permutations",
-    "signed": "signs",
-    "scaled": "positive scales",
-    "monomial": "signs and scales",
-    "centred": "rotations that keep the vector of ones",
-    "orthogonal": "rotations",
-    "invertible": "invertible maps",
-}
 
 
 @dataclass(frozen=True)
@@ -153,8 +142,9 @@ def _describe(group: PermutationGroup) -> str:
 def _dependence(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
     if not group.depends_on:
         return []
+    change, lower = group.facts.change, ", ".join(group.depends_on)
     return [
-        f"    a different {MAPS[group.kind]} for every index of {', '.join(group.depends_on)}: these units occur in no",
+        f"    a different {change} for every index of {lower}: these units occur in no",
         "    tensor and no operation without that index, so this is a change of variables",
     ]
 
@@ -164,7 +154,10 @@ def _limits(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
     reasons = spec.limits.get(group.name, ())
     if not reasons:
         return []
-    lines = [f"    no more than {ALLOWED[group.kind]}, for:", *(f"      {reason}" for reason in reasons[:MOST_REASONS])]
+    lines = [
+        f"    no more than {group.facts.allowed}, for:",
+        *(f"      {reason}" for reason in reasons[:MOST_REASONS]),
+    ]
     if len(reasons) > MOST_REASONS:
         lines.append(f"      and {len(reasons) - MOST_REASONS} more")
     if any(reason.endswith(f" by {name}") for reason in reasons for name in spec.parameters):

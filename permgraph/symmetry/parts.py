@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers, scales
+
 Index = npt.NDArray[np.int64]
-Numbers = npt.NDArray[np.float64]
-SPREAD = 0.5
-"""Standard deviation of the logarithm of a random scale, and of a random singular value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,70 +82,51 @@ def identity(kind: str, shape: Sequence[int]) -> Any:
     return with_index(kind, np.broadcast_to(np.arange(shape[-1]), shape).copy())
 
 
-def with_index(kind: str, index: Index) -> Any:
+def with_index(name: str, index: Index) -> Any:
     """The part that only permutes; `index` is a table of permutations, [..., n]."""
-    if kind == "permutation":
+    kind = Kind(name)
+    if kind is Kind.PERMUTATION:
         return index
-    if kind in ("signed", "scaled", "monomial"):
+    if not kind.mixes:
         return Monomial(index, np.ones(index.shape))
-    return Matrix(np.eye(index.shape[-1])[index], kind != "invertible")
+    return Matrix(np.eye(index.shape[-1])[index], kind.is_orthogonal)
 
 
-def sample(kind: str, shape: Sequence[int], generator: np.random.Generator) -> Any:
+def sample(name: str, shape: Sequence[int], generator: np.random.Generator) -> Any:
     """A random part: uniform where its group is compact, else with scales and singular values around 1."""
-    if kind in ("permutation", "signed", "scaled", "monomial"):
-        index = generator.permuted(identity("permutation", shape), axis=-1)
-        if kind == "permutation":
-            return index
-        signs = generator.choice((-1.0, 1.0), shape) if kind != "scaled" else np.ones(shape)
-        sizes = np.exp(SPREAD * generator.standard_normal(shape)) if kind != "signed" else np.ones(shape)
-        return Monomial(index, signs * sizes)
-    n = shape[-1]
-    if kind == "centred":
-        inner = rotation(generator, (*shape[:-1], n - 1))
-        basis = complement_of_ones(n)
-        return Matrix(basis @ inner @ basis.T + np.full((n, n), 1 / n), orthogonal=True)
-    first = rotation(generator, shape)
-    if kind == "orthogonal":
-        return Matrix(first, orthogonal=True)
-    stretch = np.exp(SPREAD * generator.standard_normal(shape))
-    return Matrix(first * stretch[..., None, :] @ rotation(generator, shape))
+    kind = Kind(name)
+    if kind.facts.draw is not None:
+        return Matrix(kind.facts.draw(generator, shape), kind.is_orthogonal)
+    index = generator.permuted(identity("permutation", shape), axis=-1)
+    if kind is Kind.PERMUTATION:
+        return index
+    signs = generator.choice((-1.0, 1.0), shape) if kind.has_signs else np.ones(shape)
+    return Monomial(index, signs * (scales(generator, shape) if kind.has_scales else np.ones(shape)))
 
 
-def rotation(generator: np.random.Generator, shape: Sequence[int]) -> Numbers:
-    """Orthogonal matrices [..., n, n], uniformly random."""
-    if not shape[-1]:
-        return np.zeros((*shape, 0))
-    q, r = np.linalg.qr(generator.standard_normal((*shape, shape[-1])))
-    return np.asarray(q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :])
-
-
-def complement_of_ones(n: int) -> Numbers:
-    """An orthonormal basis [n, n - 1] of the vectors whose elements sum to 0."""
-    q, _ = np.linalg.qr(np.eye(n) - 1 / n)
-    return np.asarray(q[:, : n - 1])
-
-
-def problem(kind: str, shape: Sequence[int], part: Any) -> str:
+def problem(name: str, shape: Sequence[int], part: Any) -> str:
     """Why a part is not one of this kind and shape; "" if it is."""
-    if kind == "permutation":
+    kind = Kind(name)
+    if kind is Kind.PERMUTATION:
         return _index_problem(shape, part)
-    if kind in ("signed", "scaled", "monomial"):
+    if not kind.mixes:
         if not isinstance(part, Monomial):
             return f"a permutation with factors is needed, got {type(part).__name__}"
         scale = np.asarray(part.scale)
         bad = _index_problem(shape, part.index) or ("factors of another shape" if scale.shape != tuple(shape) else "")
         if not bad and not (np.isfinite(scale).all() and (scale != 0).all()):
             bad = "a factor that is 0 or not finite"
-        if not bad and kind == "signed" and np.any(np.abs(scale) != 1):
+        if not bad and not kind.has_scales and np.any(np.abs(scale) != 1):
             bad = "factors other than 1 and -1"
-        return bad or ("a factor below 0" if kind == "scaled" and np.any(scale < 0) else "")
+        return bad or ("a factor below 0" if not kind.has_signs and np.any(scale < 0) else "")
     if not isinstance(part, Matrix):
         return f"matrices are needed, got {type(part).__name__}"
     matrix = np.asarray(part.matrix)
     if matrix.shape != (*shape, shape[-1]):
         return f"matrices of shape {(*shape, shape[-1])} are needed, got {matrix.shape}"
-    return _matrix_problem(kind, matrix)
+    if not np.isfinite(matrix).all():
+        return "a matrix that is not finite"
+    return kind.facts.fault(matrix) if kind.facts.fault is not None else ""
 
 
 def _index_problem(shape: Sequence[int], part: Any) -> str:
@@ -160,17 +141,6 @@ def _index_problem(shape: Sequence[int], part: Any) -> str:
         return f"{needed} {table.dtype} numbers"
     repeated = np.any(np.sort(table, axis=-1) != np.arange(shape[-1]))
     return f"{needed} shape {table.shape} with repeated units" if repeated else ""
-
-
-def _matrix_problem(kind: str, matrix: Numbers) -> str:
-    n = matrix.shape[-1]
-    if not np.isfinite(matrix).all():
-        return "a matrix that is not finite"
-    if kind != "invertible" and np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(n)).max(initial=0) > 1e-6:
-        return "a matrix that is not orthogonal"
-    if kind == "centred" and np.abs(matrix.sum(-1) - 1).max(initial=0) > 1e-6:
-        return "a matrix that does not leave the vector of ones where it is"
-    return "a matrix that has no inverse" if kind == "invertible" and np.any(np.linalg.cond(matrix) > 1e12) else ""
 
 
 def compose(p: Any, q: Any, rows: tuple[Any, ...]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from permgraph.algebra.kinds import Facts, Kind
 from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.symmetry import elements_report, parts
 from permgraph.symmetry.parts import Index
@@ -52,9 +53,17 @@ class PermutationGroup:
     @property
     def log10_order(self) -> float:
         """log10 of the number of its permutations and signs, count · log10(size! · 2^size); 0 for matrices."""
-        permutations = 0.0 if self.kind in MATRICES else lgamma(self.size + 1) / log(10)
-        signs = self.size * log10(2) if self.kind in ("signed", "monomial") else 0.0
+        kind = Kind(self.kind)
+        if kind.mixes:
+            return 0.0
+        permutations = lgamma(self.size + 1) / log(10)
+        signs = self.size * log10(2) if kind.has_signs else 0.0
         return self.count * (permutations + signs)
+
+    @property
+    def facts(self) -> Facts:
+        """What is particular to its kind."""
+        return Kind(self.kind).facts
 
     @property
     def table_shape(self) -> tuple[int, ...]:
@@ -64,9 +73,7 @@ class PermutationGroup:
     @property
     def dimension(self) -> int:
         """Dimension of the group as a manifold: count times that of its kind, 0 where it is discrete."""
-        n = self.size
-        each = {"scaled": n, "monomial": n, "orthogonal": n * (n - 1) // 2, "invertible": n * n}
-        return self.count * (each | {"centred": (n - 1) * (n - 2) // 2}).get(self.kind, 0)
+        return self.count * self.facts.dimension(self.size)
 
     @property
     def symbol(self) -> str:
@@ -76,23 +83,11 @@ class PermutationGroup:
     @property
     def symbol_of_one(self) -> str:
         """The symbol of one of its copies."""
-        return SYMBOLS[self.kind].format(n=self.size)
+        return self.facts.symbol.format(n=self.size)
 
     def identity(self) -> Any:
         """The part that changes nothing: the table of index vectors, for permutations."""
         return parts.identity(self.kind, self.table_shape)
-
-
-SYMBOLS = {
-    "permutation": "Sym({n})",
-    "signed": "± Sym({n})",
-    "scaled": "R⁺ wr Sym({n})",
-    "monomial": "R* wr Sym({n})",
-    "centred": "O({n}) with O 1 = 1",
-    "orthogonal": "O({n})",
-    "invertible": "GL({n})",
-}
-MATRICES = ("centred", "orthogonal", "invertible")
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +195,7 @@ def followed(groups: Sequence[PermutationGroup], now: Mapping[str, Any], step: M
     """`compose(step, now)` for a step with parts for a few groups; parts that do not change are reused."""
     by_name = {group.name: group for group in groups}
     tables, moved = dict(now), set(step)
-    images = {name: step.get(name, group.identity()) for name, group in by_name.items() if group.kind not in MATRICES}
+    images = {name: step.get(name, group.identity()) for name, group in by_name.items() if not Kind(group.kind).mixes}
     for group in sorted(groups, key=lambda group: len(group.depends_on)):
         if group.name in moved or moved.intersection(group.depends_on):
             part = step[group.name] if group.name in step else group.identity()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
+from permgraph.algebra.kinds import Kind
 from permgraph.errors import SpecMismatchError
 
 Check = Callable[[Any, str], None]
@@ -117,7 +118,7 @@ def maybe(item: Check) -> Check:
     return check
 
 
-KINDS = ("permutation", "signed", "scaled", "monomial", "centred", "orthogonal", "invertible")
+KINDS = tuple(kind.value for kind in Kind if kind is not Kind.IDENTITY)
 SHAPE, AXIS = many(count), row(text, count)
 MOVE = row(text, many(count), many(many(count)), number, optional=1)
 LAYOUT = row(SHAPE, many(row(many(count), many(row(count, count, count)), many(MOVE))))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers
 from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points
@@ -17,7 +18,6 @@ from permgraph.matching.kinds.family import Cross
 from permgraph.matching.kinds.places import further_sign
 from permgraph.symmetry.cells import Cell, Leaf, Move
 from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Numbers
 from permgraph.symmetry.spec import PermutationSpec
 
 State = Mapping[str, Tensor]

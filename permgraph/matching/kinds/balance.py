@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.algebra.matrices import Numbers
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.matching.kinds.places import Place, places
-from permgraph.symmetry.parts import Matrix, Monomial, Numbers
+from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.one import Similarity, best, nuclear
 from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Matrix, Monomial, Numbers
+from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 
 ENUMERATED = 4

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.places import Place
 from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.parts import Numbers
 from permgraph.symmetry.spec import PermutationSpec
 
 State = Mapping[str, Tensor]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers
 from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.parts import Numbers
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import cells, fixed, numbers, real

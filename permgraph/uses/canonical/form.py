@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers
 from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Index, Monomial, Numbers
+from permgraph.symmetry.parts import Index, Monomial
 from permgraph.symmetry.permutations import Permutations, followed, source_rows
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.colours import EQUAL, Colours

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
-from permgraph.symmetry.parts import Matrix, Numbers, complement_of_ones
+from permgraph.algebra.matrices import Numbers, complement_of_ones
+from permgraph.symmetry.parts import Matrix
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import fixed, places_of, units
@@ -68,7 +69,7 @@ def turned_back(
         _turn(spec, state, frame.group, back)
         shape = (*frame.group.table_shape, frame.group.size)
         matrix = np.broadcast_to(back, shape) @ frame.matrix.reshape(shape)
-        element[frame.group.name] = Matrix(matrix, orthogonal=frame.group.kind != "invertible")
+        element[frame.group.name] = Matrix(matrix, orthogonal=Kind(frame.group.kind).is_orthogonal)
     return element
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.places import Place
-from permgraph.symmetry.parts import Monomial, Numbers
+from permgraph.symmetry.parts import Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.uses.canonical.blocks import units
 

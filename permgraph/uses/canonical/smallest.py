@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.places import Place
 from permgraph.symmetry.cells import Cell, Move
 from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Matrix, Numbers
+from permgraph.symmetry.parts import Matrix
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import places_of, units

@@ -10,8 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers
 from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Index, Matrix, Monomial, Numbers
+from permgraph.symmetry.parts import Index, Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.colours import Colours

@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
+from permgraph.algebra.matrices import Numbers
 from permgraph.errors import SpecMismatchError
 from permgraph.matching.kinds.places import Place, places
-from permgraph.symmetry.parts import Matrix, Monomial, Numbers
+from permgraph.symmetry.parts import Matrix, Monomial
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
 from permgraph.uses.canonical.form import endless, form
