@@ -11,7 +11,7 @@ from permgraph.checkpoints.foreign import ADAPTER, adapter_error
 from permgraph.checkpoints.json_files import read_json, shorten
 from permgraph.checkpoints.lazy_state import like, slabs_of
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
-from permgraph.checkpoints.weight_files import OTHERS, PICKLED, SAFETENSORS, read_weights
+from permgraph.checkpoints.weight_files import OTHERS, READERS, read_weights
 from permgraph.errors import CheckpointError, NonFiniteError
 
 DIFFUSERS = "diffusion_pytorch_model"
@@ -94,7 +94,7 @@ def _no_weights(folder: Path) -> CheckpointError:
     known = sorted(path for path in folder.glob("*") if path.suffix.lower() in OTHERS)
     if known:
         return CheckpointError(f"{known[0]}: is {OTHERS[known[0].suffix.lower()]}.")
-    single = sorted(path.name for path in folder.glob("*") if path.suffix in (SAFETENSORS, *PICKLED))
+    single = sorted(path.name for path in folder.glob("*") if path.suffix in READERS)
     if single:
         return CheckpointError(
             f"{folder}: has {shorten(single)}, and none is model.safetensors. Give the file itself, with --model "

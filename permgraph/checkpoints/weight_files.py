@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from permgraph.checkpoints.open_file import OpenFile
@@ -10,8 +11,14 @@ from permgraph.checkpoints.safetensors_files import read_safetensors
 from permgraph.checkpoints.stored import WeightFile
 from permgraph.errors import CheckpointError
 
-SAFETENSORS = ".safetensors"
-PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+READERS: dict[str, Callable[[OpenFile], WeightFile]] = {
+    ".safetensors": read_safetensors,
+    ".bin": read_pickled,
+    ".pt": read_pickled,
+    ".pth": read_pickled,
+    ".ckpt": read_pickled,
+}
+"""Ending of a file's name -> how it is read; a file of another name may be PyTorch's."""
 OTHERS = {
     ".gguf": "GGUF, a quantized format of llama.cpp. Give the checkpoint that it was converted from",
     ".ggml": "GGML, a quantized format of llama.cpp. Give the checkpoint that it was converted from",
@@ -31,8 +38,7 @@ def read_weights(path: Path) -> WeightFile:
     Raises CheckpointError naming the file where it is absent, damaged, of another format, or asks to run code.
     """
     refuse_format(path)
-    file = OpenFile(path)
-    return read_safetensors(file) if path.suffix == SAFETENSORS else read_pickled(file)
+    return READERS.get(path.suffix, read_pickled)(OpenFile(path))
 
 
 def refuse_format(path: Path) -> None:

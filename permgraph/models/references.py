@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.checkpoints.foreign import require_own_kind
-from permgraph.checkpoints.weight_files import PICKLED, SAFETENSORS
+from permgraph.checkpoints.weight_files import READERS
 from permgraph.errors import CheckpointError, described
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -26,7 +26,7 @@ def find_folder(reference: str, *, weights: bool = True) -> Path:
     """
     path = Path(reference or "no name").expanduser()
     if path.is_file():
-        if path.suffix not in (SAFETENSORS, *PICKLED):
+        if path.suffix not in READERS:
             raise CheckpointError(f"{reference}: is a file that holds no weights. Give the folder of a model.")
         raise CheckpointError(
             f"{reference}: is a file of weights. Give the folder that holds it, with its config.json; or the model "
