@@ -60,6 +60,7 @@ SIGN = Law(((0,),), within={0: Kind.MONOMIAL}, unsized=frozenset({0}))
 POSITION = Law(((0,),), within={0: Kind.SCALED}, unsized=frozenset({0}), whole=True)
 SQUARE = Law(((0, 0),))
 CENTRED = Law(((0,),), within={0: Kind.CENTRED})
+NORM_OF = Law(((0, 0),))
 DISTANCE = Law(((0, 1), (0, 0), (1, 1)))
 LOOSE = Law(loose=True)
 

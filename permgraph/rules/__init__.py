@@ -1,6 +1,17 @@
 """Rules: one file for each family of operations, all in one table."""
 
-from permgraph.rules import attention, contraction, convolution, elementwise, index, norm, recurrent, segments, views
+from permgraph.rules import (
+    attention,
+    contraction,
+    convolution,
+    elementwise,
+    index,
+    norm,
+    recurrent,
+    reduction,
+    segments,
+    views,
+)
 from permgraph.rules.example import Example
 from permgraph.rules.registry import RULES, Call, rule
 
@@ -15,6 +26,7 @@ __all__ = [
     "index",
     "norm",
     "recurrent",
+    "reduction",
     "rule",
     "segments",
     "views",

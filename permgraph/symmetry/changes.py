@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from permgraph.algebra.bases import Bases, Equation, Limit, bases, multipliers
+from permgraph.algebra.allowed import bases, multipliers
+from permgraph.algebra.bases import Bases, Equation, Limit
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.relations import Source

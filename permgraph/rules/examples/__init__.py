@@ -19,6 +19,7 @@ from permgraph.rules.examples import (
     index,
     norm,
     recurrent,
+    reduction,
     segments,
     views,
 )
@@ -27,6 +28,7 @@ _FAMILIES: tuple[Any, ...] = (
     contraction,
     convolution,
     norm,
+    reduction,
     views,
     segments,
     elementwise,

@@ -1,4 +1,4 @@
-"""Calls of norms and reductions: they judge `permgraph.rules.norm`."""
+"""Calls of norms: they judge `permgraph.rules.norm`."""
 
 from typing import Any
 
@@ -34,25 +34,7 @@ EXAMPLES = (
     ("softmax", lambda x: x.softmax(0), ()),
     ("softmax", lambda x: F.softmax(x, 1), (2, 3, 4)),
     ("log_softmax", lambda x: F.log_softmax(x, -1), (2, 3, 4)),
-    ("sum", lambda x: x.sum(1), (2, 3, 4)),
-    ("sum", torch.sum, (2, 3)),
-    ("mean", lambda x: x.mean((0, 2), keepdim=True), (2, 3, 4)),
-    ("amax", lambda x: x.amax(-1), (2, 3)),
-    ("max", lambda x: x.max(1), (2, 3, 4)),
-    ("max", torch.max, (2, 3), (2, 3)),
-    ("var", lambda x: x.var(1), (2, 3)),
-    ("std", lambda x: x.std(1), (2, 3)),
-    ("prod", lambda x: x.prod(0), (2, 3)),
-    ("logsumexp", lambda x: x.logsumexp(1), (2, 3)),
-    ("linalg_vector_norm", lambda x: torch.linalg.vector_norm(x, dim=1), (2, 3)),
-    ("argmax", lambda x: x.argmax(1), (3, 4)),
-    ("median", lambda x: x.median(1), (3, 5)),
     ("batch_norm", _with_statistics_of_the_batch, (4, 3), (3,), (3,)),
-    ("norm", lambda x: aten.norm.ScalarOpt_dim(x, 2, [1]), (2, 3)),
-    ("cosine_similarity", lambda a, b: F.cosine_similarity(a, b, 1), (3, 4, 5), (3, 4, 1)),
-    ("pairwise_distance", F.pairwise_distance, (3, 4), (3, 4)),
-    ("linalg_norm", lambda x: torch.linalg.norm(x, dim=1), (2, 3)),
-    ("linalg_norm", lambda x: torch.linalg.norm(x, ord=2, dim=(1, 2)), (2, 3, 4)),
 )
 
 OTHER_FORMS = (
@@ -61,16 +43,5 @@ OTHER_FORMS = (
     ("_safe_softmax", lambda x: aten._safe_softmax(x, 1), (2, 3, 4)),
     ("_fused_rms_norm", lambda x, w: aten._fused_rms_norm(x, [5], w, 0.1)[0], (3, 5), (5,)),
     ("_native_batch_norm_legit_no_training", _without_training, (2, 3, 5), (3,), (3,), (3,), (3,)),
-    ("all", lambda x: (x > -1).all(1), (2, 3)),
-    ("any", lambda x: (x > 1).any(1), (2, 3)),
-    ("amin", lambda x: x.amin(-1), (2, 3)),
-    ("argmin", lambda x: x.argmin(1), (3, 4)),
-    ("count_nonzero", lambda x: F.relu(x).count_nonzero(1), (2, 3)),
-    ("frobenius_norm", lambda x: aten.frobenius_norm(x, [1]), (2, 3)),
-    ("kthvalue", lambda x: x.kthvalue(2, 1), (3, 5)),
-    ("min", lambda x: x.min(1), (2, 3, 4)),
-    ("nansum", lambda x: x.nansum(1), (2, 3)),
-    ("std_mean", lambda x: torch.std_mean(x, 1), (2, 3)),
-    ("var_mean", lambda x: torch.var_mean(x, 1), (2, 3)),
     ("native_batch_norm", _with_stored_statistics, (2, 3, 5), (3,), (3,), (3,), (3,)),
 )
