@@ -71,6 +71,26 @@ def test_axes_that_no_mask_selects_from_are_free(name: str, kinds: str) -> None:
     assert pg.verify(net, X, spec=spec)
 
 
+class Grid(nn.Module):
+    """Reads the sides of a grid from a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, sides: Tensor) -> Tensor:
+        """The sum over a grid with these sides."""
+        return self.b(self.a(x).relu().reshape(sides[0].item(), sides[1].item(), 8)).sum((0, 1))
+
+
+def test_sizes_that_fit_for_some_data_alone_pin() -> None:
+    inputs = X[0], torch.tensor([2, 3])
+    spec = pg.derive(Grid().eval(), inputs)
+    assert spec.groups == ()
+    assert "sizes that depend on data" in str(spec.pinned["a.weight", 0])
+    assert pg.verify(Grid().eval(), inputs, spec=spec)
+
+
 def test_models_are_matched_where_no_size_depends_on_data() -> None:
     net = Net(BODIES["layers behind it"][0]).eval()
     spec = pg.derive(net, X)

@@ -164,7 +164,7 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, T
     """
     b, found = aligned.models[1], aligned.alignment
     if found.spec.kinds != "permutation":
-        raise OptionError("B's own head can only be permuted with its base model: omit --kinds, or use merge")
+        raise OptionError("B's own head can only be permuted with its base model: omit --kinds, or give --heads first")
     spec = derive(b.model, b.args, b.kwargs, outputs=b.outputs, tie=b.tie)
     element = on_the_whole(b, spec, found.spec, found.permutations)
     certificate = prove(spec, b, element, session.seed)

@@ -21,6 +21,8 @@ STAND_IN = 2  # for a size that nothing is known of; a tensor with such a size i
 FIRST_PRIME = 7919
 TAKES_SIZES = ("aten.view", "aten.reshape", "aten._unsafe_view", "aten.expand")
 """Operations whose whole numbers are the sizes of their result."""
+BY_MASK = "aten.index"
+"""The operation with a rule whose result has as many rows as a mask has places."""
 READS_SIZES = ("aten.sym_size", "aten.sym_numel")
 """Operations that read the sizes of a tensor, and no element of it."""
 
@@ -71,14 +73,37 @@ def _prime(symbol: str) -> int:
 def has_symbols(node: fx.Node) -> bool:
     """Whether a number that an operation is given depends on data, or a size that no stand-in can be computed for.
 
-    A number that is the size of the result is none: the result has it.
+    A number that is the size of the result is none: the result has it. Sizes that the operation does not have with the
+    stand-ins count too: that they are equal, or a product of others, was found out by running the model.
     """
     results = pytree.tree_leaves(node.meta.get("val"))
     given = [operand.meta.get("val") for operand in node.all_input_nodes]
     if op_name(node.target) not in TAKES_SIZES and any(map(_is_symbol, [*given, *results])):
         return True
     sizes = [size for x in (*results, *given) if isinstance(x, Tensor) for size in x.shape]
-    return any(_is_symbol(size) and stand_in(size) is None for size in sizes)
+    if not any(map(_is_symbol, sizes)) or op_name(node.target) == BY_MASK:
+        return any(_is_symbol(size) and stand_in(size) is None for size in sizes)
+    return not _has_these_sizes(node, results)
+
+
+def _has_these_sizes(node: fx.Node, results: Sequence[Any]) -> bool:
+    """Whether an operation on tensors of these sizes has these results."""
+
+    def empty(operand: fx.Node) -> Any:
+        value = operand.meta.get("val")
+        return stood_in(value) if isinstance(value, Tensor) else stand_in(value)
+
+    def stood_in(tensor: Tensor) -> Tensor:
+        return torch.empty(_sizes(tensor), dtype=tensor.dtype, device="meta")
+
+    arguments, keywords = fx.node.map_arg((node.args, node.kwargs), empty)
+    keywords = {name: torch.device("meta") if name == "device" else value for name, value in keywords.items()}
+    try:
+        found = pytree.tree_leaves(node.target(*arguments, **keywords))  # type: ignore[operator]
+    except Exception:  # whatever it raises of sizes that do not fit, or of values that it needs
+        return False
+    wanted = [_sizes(result) for result in results if isinstance(result, Tensor)]
+    return wanted == [tuple(tensor.shape) for tensor in found if isinstance(tensor, Tensor)]
 
 
 def _is_symbol(value: Any) -> bool:
