@@ -27,6 +27,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 
 import permgraph as pg
 from benchmarks.measured_with import measured_with
+from benchmarks.random_weights import with_random_weights
 
 RESULT = Path(__file__).parent / "results" / "comparing.json"
 NOISE, STEPS, RATE = 0.01, 3, 1e-4
@@ -37,12 +38,7 @@ State = dict[str, Tensor]
 
 def random_model(seed: int) -> BertModel:
     """BERT-base with random weights."""
-    torch.manual_seed(seed)
-    model = BertModel(BertConfig()).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model
+    return with_random_weights(lambda: BertModel(BertConfig()), seed)
 
 
 def planted(state: State) -> State:

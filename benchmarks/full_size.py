@@ -20,6 +20,7 @@ from transformers import HubertConfig, HubertModel
 
 import permgraph as pg
 from benchmarks.measured_with import measured_with
+from benchmarks.random_weights import with_random_weights
 from permgraph.assignment.solve import solve
 from permgraph.comparing.models import Models
 from permgraph.comparing.points import Point, find_points
@@ -66,13 +67,8 @@ class Stages:
 
 
 def random_model(seed: int) -> HubertModel:
-    """HuBERT-base with random weights; biases and norms away from 0 and 1, so that every unit is told apart."""
-    torch.manual_seed(seed)
-    model = HubertModel(HubertConfig()).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model
+    """HuBERT-base with random weights."""
+    return with_random_weights(lambda: HubertModel(HubertConfig()), seed)
 
 
 def main() -> None:

@@ -21,21 +21,23 @@ CONSTANT = "adds what is the same for all of its units"
 
 def bases(resolution: Resolution, largest: Kind, held: Set[str]) -> Bases:
     """The bases of a trace, none larger than `largest`; `held` names vectors that stay uniform and bound nothing."""
-    found = Bases(largest)
+    allowed = Bases(largest)
     segments: dict[Segment, Occurrence] = {}
     for instance in resolution.instances:
-        _read(instance, found, held)
-        _join(instance, found, segments)
+        _read(instance, allowed, held)
+        _join(instance, allowed, segments)
     for layout in resolution.layouts.values():
         if layout.value.largest is not Kind.INVERTIBLE:
             for cell in layout.cells():
                 for occurrence, _ in layout.occurrences(cell):
-                    found.limit(occurrence, layout.value.largest, "whole numbers or truth values", layout.value.source)
+                    allowed.limit(
+                        occurrence, layout.value.largest, "whole numbers or truth values", layout.value.source
+                    )
     rigid = {pin.occurrence: pin.reason for pin in resolution.factors.pins if pin.rigid}
     diagonal = dict.fromkeys(resolution.factors.diagonal, "one index twice on one tensor")
     for occurrence, why in sorted({**diagonal, **rigid}.items()):
-        found.limit(occurrence, Kind.PERMUTATION, why)
-    return found
+        allowed.limit(occurrence, Kind.PERMUTATION, why)
+    return allowed
 
 
 def multipliers(resolution: Resolution, images: Mapping[str, Iterable[str]]) -> frozenset[str]:

@@ -249,21 +249,21 @@ def align(
     fitted = fit((model_a, model_b), lambda: example_of(model_a, data, args, kwargs))
     a, b = fitted.models
     if heads != "merge" and differ(*(module_of(model).state_dict() for model in (a, b))):
-        found = align_trunks(a, b, data, heads, spec=spec, **asked)
+        aligned = align_trunks(a, b, data, heads, spec=spec, **asked)
     else:
-        found = align_models(Models.of((a, b)), data, spec=spec, **asked)
-        found = replace(found, heads_b={}) if heads == "both" else found
-    return found.with_borders(fitted.borders[1], state_of(model_b)) if fitted else found
+        aligned = align_models(Models.of((a, b)), data, spec=spec, **asked)
+        aligned = replace(aligned, heads_b={}) if heads == "both" else aligned
+    return aligned.with_borders(fitted.borders[1], state_of(model_b)) if fitted else aligned
 
 
 def align_trunks(
     model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, data: Iterable[Any] | None, heads: str, **asked: Any
 ) -> Alignment:
     """`align` for two models whose heads differ, see `permgraph.matching.trunks`."""
-    found = match_trunks(model_a, model_b, data, **asked)
-    moved = found.heads_b if heads == "both" else None
-    aligned = alignment_of(found.matched)
-    return replace(aligned, certificate=found.certificate, heads=heads, kept=found.kept, heads_b=moved)
+    trunks = match_trunks(model_a, model_b, data, **asked)
+    moved = trunks.heads_b if heads == "both" else None
+    aligned = alignment_of(trunks.matched)
+    return replace(aligned, certificate=trunks.certificate, heads=heads, kept=trunks.kept, heads_b=moved)
 
 
 def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Alignment:
@@ -271,20 +271,20 @@ def align_models(models: Models, data: Iterable[Any] | None = None, **asked: Any
     return alignment_of(match_models(models, data, **asked))
 
 
-def alignment_of(found: Matched) -> Alignment:
+def alignment_of(matched: Matched) -> Alignment:
     """The alignment of two models that were matched and proved."""
-    match, certificate = found.matches[1], found.certificates[1]
+    match, certificate = matched.matches[1], matched.certificates[1]
     assert certificate is not None
     return Alignment(
-        found.elements[1],
-        found.spec,
+        matched.elements[1],
+        matched.spec,
         match.gains,
         certificate,
-        found.method,
+        matched.method,
         match.exact,
-        found.models,
+        matched.models,
         match.search,
         match.partners,
-        found.untied,
+        matched.untied,
         match.descent,
     )

@@ -93,16 +93,16 @@ class Borders:
     @property
     def reasons(self) -> dict[str, str]:
         """Tensor of the output -> how it was merged at its border."""
-        found: dict[str, list[str]] = {}
+        rules_of: dict[str, list[str]] = {}
         for border in self.borders:
             for name in border.axes:
-                found.setdefault(name, []).append(f"{border.what}: {border.rule}")
-        return {name: "; ".join(dict.fromkeys(rules)) for name, rules in found.items()}
+                rules_of.setdefault(name, []).append(f"{border.what}: {border.rule}")
+        return {name: "; ".join(dict.fromkeys(rules)) for name, rules in rules_of.items()}
 
     @property
     def changes_a(self) -> bool:
         """Whether A's tensors are fitted too, as with added tokens; then in the same way for all other models."""
-        return any(not one.leaves(one.size_a, of_b=False) for one in self.borders)
+        return any(not border.leaves(border.size_a, of_b=False) for border in self.borders)
 
     def sizes(self, *, of_b: bool) -> dict[int, int]:
         """The lengths that borders have in A or B -> those that they have in the output."""
@@ -110,7 +110,9 @@ class Borders:
 
     def below(self, a: str, b: str) -> Borders:
         """The borders of tensors under the prefix `a` in A and `b` in B, by their names below it."""
-        inner = [replace(one, axes=_below(one.axes, a), axes_b=_below(one.axes_b, b)) for one in self.borders]
+        inner = [
+            replace(border, axes=_below(border.axes, a), axes_b=_below(border.axes_b, b)) for border in self.borders
+        ]
         return Borders(tuple(border for border in inner if border.axes))
 
     def fitted(self, state: State, *, of_b: bool = False) -> State:
@@ -131,14 +133,14 @@ class Borders:
         return LazyState(found, make, partial(_rows, state, steps, of_b)) if isinstance(state, LazyState) else found
 
     def _names(self, of_b: bool) -> list[str]:
-        every = (name for one in self.borders for name in (one.axes_b if of_b else one.axes))
+        every = (name for border in self.borders for name in (border.axes_b if of_b else border.axes))
         return list(dict.fromkeys(every))
 
     def _steps(self, name: str, known: State, of_b: bool) -> list[tuple[Border, int]]:
         """The borders at which the axes of a tensor differ from the output's."""
-        here = [(one, (one.axes_b if of_b else one.axes).get(name)) for one in self.borders]
-        at = [(one, dim) for one, dim in here if dim is not None]
-        return [(one, dim) for one, dim in at if not one.leaves(known[name].shape[dim], of_b=of_b)]
+        here = [(border, (border.axes_b if of_b else border.axes).get(name)) for border in self.borders]
+        at = [(border, dim) for border, dim in here if dim is not None]
+        return [(border, dim) for border, dim in at if not border.leaves(known[name].shape[dim], of_b=of_b)]
 
     def require_unmoved(self, spec: PermutationSpec) -> None:
         """Raise OptionError where a group of the fitted models moves a border."""
@@ -160,14 +162,14 @@ class Borders:
             return whole
         if isinstance(state, LazyState):
             return each_once(state, lambda n: self._own(n, state[n], stages) if n in names else whole[n])
-        found: dict[str, Tensor] = {}
+        moved: dict[str, Tensor] = {}
         done: list[tuple[Any, Tensor]] = []
         for name in self._names(of_b=True):
             key = memory_of(state[name]), [spec.layouts.get(name) for spec, _ in stages]
             known = next((tensor for before, tensor in done if before == key), None)
-            found[name] = self._own(name, state[name], stages) if known is None else known
-            done.append((key, found[name]))
-        return {**whole, **found}
+            moved[name] = self._own(name, state[name], stages) if known is None else known
+            done.append((key, moved[name]))
+        return {**whole, **moved}
 
     def _own(self, name: str, tensor: Tensor, stages: Sequence[Stage]) -> Tensor:
         at = [(border, border.axes_b[name]) for border in self.borders if name in border.axes_b]
@@ -240,5 +242,7 @@ def resize_fields(holder: Any, sizes: Mapping[int, int]) -> None:
 def _holders(model: nn.Module) -> list[Any]:
     configs = [getattr(module, "config", None) for module in model.modules()]
     inner = [getattr(config, "text_config", None) for config in configs]
-    found = {id(one): one for one in [*model.modules(), *configs, *inner] if not isinstance(one, Mapping | None)}
-    return list(found.values())
+    holders = {
+        id(holder): holder for holder in [*model.modules(), *configs, *inner] if not isinstance(holder, Mapping | None)
+    }
+    return list(holders.values())

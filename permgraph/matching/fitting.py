@@ -46,11 +46,11 @@ def fit(
     tokens = vocabulary_borders(
         _vocabulary(given[0]), [_vocabulary(model) for model in given[1:]], adding=len(models) - 1
     )
-    found = [Borders()]
+    borders = [Borders()]
     for model, border in zip(given[1:], tokens.borders, strict=True):
         others = _others(given[0], model, border)
-        found.append(Borders((*([] if border is None else [border]), *_in_graph(given[0], example, others))))
-    return Fitted(fitted_models(given, found), tuple(found), ((), *tokens.added))
+        borders.append(Borders((*([] if border is None else [border]), *_in_graph(given[0], example, others))))
+    return Fitted(fitted_models(given, borders), tuple(borders), ((), *tokens.added))
 
 
 def fitted_models(models: Sequence[Any], borders: Sequence[Borders]) -> tuple[Any, ...]:

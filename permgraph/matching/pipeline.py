@@ -80,7 +80,7 @@ def match_models(
     """
     given = (as_args(args), dict(kwargs or {}))
     given = given if any(given) else models.example
-    found, own = choose(method, data, options or {})
+    chosen, own = choose(method, data, options or {})
     batches = None if data is None else Batches.of(data)
     example = given if batches is None else batches.first
     models.program(example)  # refuses models that compute differently before any work
@@ -93,9 +93,9 @@ def match_models(
     else:
         require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in like(models.states[0]).items()})
     task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
-    matches = tuple(found.function(task, **own))
+    matches = tuple(chosen.function(task, **own))
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)
-    matched = Matched(models, spec, found.name, matches, elements, (None,) * len(models), untied)
+    matched = Matched(models, spec, chosen.name, matches, elements, (None,) * len(models), untied)
     return matched.proved(one_sample(given if any(given) else example), seed) if proved else matched
 
 
@@ -104,15 +104,15 @@ def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tupl
 
     Raises OptionError for an unknown name or option, CalibrationError if data is needed and there is none.
     """
-    own = {name: value for name, value in options.items() if value is not None}
-    if own.get("mix") is not None and method in (None, "weights", "correlation", "mix"):
-        method = _method_of_mix(method, own)
+    given = {name: value for name, value in options.items() if value is not None}
+    if given.get("mix") is not None and method in (None, "weights", "correlation", "mix"):
+        method = _method_of_mix(method, given)
     method = method or ("weights" if data is None else "correlation")
-    found = find_matcher(method)
-    found.require_options(own)
-    if found.needs_data and data is None:
+    chosen = find_matcher(method)
+    chosen.require_options(given)
+    if chosen.needs_data and data is None:
         raise CalibrationError(f'method "{method}" compares activations: give it calibration data')
-    return found, own
+    return chosen, given
 
 
 def find_matcher(name: str) -> Registered[Matcher]:

@@ -40,21 +40,21 @@ MOST_ROUNDS = 20
 
 def settle(first: Match, count: int, place: Place, report: Callable[[int], None] = lambda done: None) -> list[Match]:
     """Place models 1, 2, … against those before them, then each against all others until none gains."""
-    found = [first]
+    matches = [first]
     for model in range(1, count):
         match = place(model, range(model), None)
         assert match is not None
-        found.append(match)
+        matches.append(match)
         report(model)
     for _ in range(MOST_ROUNDS if count > 2 else 0):
         gained = False
         for model in range(1, count):
-            better = place(model, [other for other in range(count) if other != model], found[model])
+            better = place(model, [other for other in range(count) if other != model], matches[model])
             if better is not None:
-                found[model], gained = better, True
+                matches[model], gained = better, True
         if not gained:
             break
-    return found
+    return matches
 
 
 def match_states(
@@ -81,8 +81,8 @@ def match_states(
         terms = mean_terms(task.groups, model, others, correlations, tables) if correlations and mix else ()
         mean, start = mean_state([moved[other] for other in others]), None if now is None else now.element
         match = search(mean, task.states[model], start=start, activations=terms)
-        own = {name: Gain(*figures) for name, figures in match.gains.items()}
-        gains[model] = {name: gain.of_bound for name, gain in own.items()} if mix else own
+        of_model = {name: Gain(*figures) for name, figures in match.gains.items()}
+        gains[model] = {name: gain.of_bound for name, gain in of_model.items()} if mix else of_model
         if start is not None and all(np.array_equal(match.tables[name], start[name]) for name in start):
             return None
         if count > 2:
@@ -90,8 +90,8 @@ def match_states(
         tables[model] = match.tables
         return _match(match, alone=count == 2)
 
-    found = settle(task.unmoved(), count, place, _reporting(task.progress, count))
-    return [replace(match, gains=own) for match, own in zip(found, gains, strict=True)]
+    matches = settle(task.unmoved(), count, place, _reporting(task.progress, count))
+    return [replace(match, gains=of_model) for match, of_model in zip(matches, gains, strict=True)]
 
 
 def _match(match: WeightMatch, *, alone: bool) -> Match:
@@ -108,29 +108,29 @@ def _reporting(progress: Progress | None, count: int) -> Callable[[int], None]:
     return report
 
 
-def with_unseen(found: Sequence[Match], task: Task) -> list[Match]:
+def with_unseen(matches: Sequence[Match], task: Task) -> list[Match]:
     """The matches, with groups that occur in no activation matched by weights while the others are held.
 
     The width of DeBERTa's table of relative positions is such a group: it is contracted with weights alone. Gains are
     then shares of the bound.
     """
-    unseen = [group for group in task.groups if not any(group.name in match.gains for match in found)]
+    unseen = [group for group in task.groups if not any(group.name in match.gains for match in matches)]
     if not unseen:
-        return list(found)
+        return list(matches)
     spec = task.spec
     moved = [
         spec.applied({**spec.identity(), **match.element}, state)
-        for match, state in zip(found, task.states, strict=True)
+        for match, state in zip(matches, task.states, strict=True)
     ]
     further = match_states(replace(task, groups=unseen, models=task.models.with_states(*moved), progress=None))
     result = []
-    for here, more in zip(found, further, strict=True):
-        tables = spec.compose(more.element, here.element)
+    for placed, more in zip(matches, further, strict=True):
+        tables = spec.compose(more.element, placed.element)
         result.append(
             replace(
-                here,
-                element={name: tables[name] for name in here.element},
-                gains={**here.gains, **{name: gain.of_bound for name, gain in more.gains.items()}},
+                placed,
+                element={name: tables[name] for name in placed.element},
+                gains={**placed.gains, **{name: gain.of_bound for name, gain in more.gains.items()}},
             )
         )
     return result

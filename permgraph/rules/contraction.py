@@ -82,7 +82,7 @@ def tensordot(call: Call) -> None:
     left, right = list(call.tensors())
     rows, columns = letters(len(left.shape), "m"), letters(len(right.shape), "n")
     pairs = zip(axis_list(call["dims_self"], len(rows)), axis_list(call["dims_other"], len(columns)), strict=True)
-    shared = {f"m{one}": f"n{other}" for one, other in pairs}
+    shared = {f"m{left_dim}": f"n{right_dim}" for left_dim, right_dim in pairs}
     named = {after: before for before, after in shared.items()}
     remain = [name for name in rows if name not in shared] + [name for name in columns if name not in named]
     terms = (rows, [named.get(name, name) for name in columns])
@@ -97,7 +97,7 @@ def kronecker(call: Call) -> None:
         call.pin_all("a Kronecker product of tensors of different ranks")
         return
     rows, columns = letters(len(left.shape), "m"), letters(len(right.shape), "n")
-    products = " ".join(f"({one} {other})" for one, other in zip(rows, columns, strict=True))
+    products = " ".join(f"({row} {column})" for row, column in zip(rows, columns, strict=True))
     call.relate(f"{' '.join(rows)}, {' '.join(columns)} -> {products}", left, right, call.out, law=PRODUCT)
 
 

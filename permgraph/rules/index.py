@@ -52,14 +52,14 @@ def embedding_bag(call: Call) -> None:
 def diagonal(call: Call) -> None:
     """out[..., i] = x[..., i, ..., i]; with an offset the two axes are pinned."""
     x = call["self"]
-    one, other = axis_list([call["dim1"], call["dim2"]], len(x.shape))
+    first, second = axis_list([call["dim1"], call["dim2"]], len(x.shape))
     names = letters(len(x.shape))
-    passing = [name for k, name in enumerate(names) if k not in (one, other)]
-    if call["offset"] or x.shape[one] != x.shape[other]:
+    passing = [name for k, name in enumerate(names) if k not in (first, second)]
+    if call["offset"] or x.shape[first] != x.shape[second]:
         why = "a diagonal other than the main one"
-        pinned = dict.fromkeys((names[one], names[other], "i"), why)
+        pinned = dict.fromkeys((names[first], names[second], "i"), why)
     else:
-        names[one] = names[other] = "i"
+        names[first] = names[second] = "i"
         pinned = {}
     laws = dict.fromkeys(passing, SAME)
     call.relate(f"{' '.join(names)} -> {' '.join(passing)} i", x, call.out, pin=pinned, law=laws)

@@ -68,13 +68,13 @@ class Changes:
 
     def _bases(self) -> Bases:
         uniform = self.held.union(*(self.uniform[name] for name in self.held))
-        found = bases(self.resolution, self.largest, uniform)
+        allowed = bases(self.resolution, self.largest, uniform)
         for bundle in self.bundles:
             for lower in bundle.depends_on if bundle.free else ():
                 for kind in lower.classes:
                     for occurrence in self.stored[kind]:
-                        found.limit(occurrence, Kind.MONOMIAL, "its index selects the map of other units")
-        return found
+                        allowed.limit(occurrence, Kind.MONOMIAL, "its index selects the map of other units")
+        return allowed
 
     def _is_between_matrices(self, name: str) -> bool:
         find = self.resolution.factors.find
@@ -103,10 +103,10 @@ class Changes:
     @cached_property
     def all(self) -> dict[Bundle, Change]:
         """Bundle -> its change; dependent bundles come first, so that their numbers are not counted twice."""
-        found: dict[Bundle, Change] = {}
+        changes: dict[Bundle, Change] = {}
         for bundle in sorted(self.bundles, key=lambda b: -len(b.depends_on)):
-            found[bundle] = self._change(bundle, found)
-        return {bundle: found[bundle] for bundle in self.bundles}
+            changes[bundle] = self._change(bundle, changes)
+        return {bundle: changes[bundle] for bundle in self.bundles}
 
     def _change(self, bundle: Bundle, above: Mapping[Bundle, Change]) -> Change:
         if self.largest is Kind.PERMUTATION:
@@ -116,29 +116,29 @@ class Changes:
             moved = [o for kind in bundle.classes for o in self._moved(kind)]
             return Change(mixed, {self.bases.find(o)[0]: 1 for o in moved})
         left = (self._left(bundle, freedom, above) for freedom in self._freedoms(bundle))
-        found = [freedom for freedom in left if freedom is not None]
-        own = self._main(bundle, found) if bundle.free else None
-        further = tuple(freedom for freedom in found if freedom is not own)
+        new = [freedom for freedom in left if freedom is not None]
+        own = self._main(bundle, new) if bundle.free else None
+        further = tuple(freedom for freedom in new if freedom is not own)
         return Change(Kind.PERMUTATION, {}, further) if own is None else Change(own.kind, own.exponents, further)
 
-    def _main(self, bundle: Bundle, found: Sequence[Freedom]) -> Freedom | None:
+    def _main(self, bundle: Bundle, new: Sequence[Freedom]) -> Freedom | None:
         """The freedom that changes most axes of the bundle, if it changes more than half; else None."""
         bases = [self.bases.find(o)[0] for o in self._moved(bundle.classes[0])]
-        reach = {k: sum(base in freedom.exponents for base in bases) for k, freedom in enumerate(found)}
-        best = max(reach, key=lambda k: (reach[k], found[k].kind is Kind.SIGNED), default=None)
-        return None if best is None or 2 * reach[best] <= len(bases) else found[best]
+        reach = {k: sum(base in freedom.exponents for base in bases) for k, freedom in enumerate(new)}
+        best = max(reach, key=lambda k: (reach[k], new[k].kind is Kind.SIGNED), default=None)
+        return None if best is None or 2 * reach[best] <= len(bases) else new[best]
 
     def reasons(self, bundle: Bundle) -> tuple[str, ...]:
         """Why the kind of a bundle's group is no larger: for each operation that bounds it, the best reason."""
         if self.largest is Kind.PERMUTATION:
             return ()
         stored = {o.tensor for members in self.stored.values() for o in members}
-        found: dict[tuple[Source | None, Kind], list[str]] = {}
+        by_operation: dict[tuple[Source | None, Kind], list[str]] = {}
         for limit in dict.fromkeys(self._limits(bundle)):
-            found.setdefault((limit.source, limit.kind), []).append(str(limit))
+            by_operation.setdefault((limit.source, limit.kind), []).append(str(limit))
         reasons = [
-            next((one for one in given if any(one.endswith(f" by {name}") for name in stored)), given[0])
-            for given in found.values()
+            next((reason for reason in given if any(reason.endswith(f" by {name}") for name in stored)), given[0])
+            for given in by_operation.values()
         ]
         if self.largest is Kind.INVERTIBLE and not self._on_one_side(bundle):
             reasons.append("its axes are one index here and several there, on different sides of products")
@@ -150,7 +150,7 @@ class Changes:
 
     def _bounding(self, bundle: Bundle, among: Bases) -> Iterator[Limit]:
         """The limits of the bases that most axes of a bundle have, and of others as far as its kind needs them."""
-        moved = [o for one in bundle.classes for o in self._moved(one) if o in among]
+        moved = [o for kind in bundle.classes for o in self._moved(kind) if o in among]
         bound = self.largest
         for root, _ in Counter(among.find(o)[0] for o in moved).most_common():
             if bound is self.all[bundle].kind:
@@ -166,8 +166,8 @@ class Changes:
         if not bundle.free:
             return None
         kind = self.largest
-        for one in bundle.classes:
-            moved = self._moved(one)
+        for member in bundle.classes:
+            moved = self._moved(member)
             if not moved or any(o not in self.bases for o in moved):
                 return None
             if len({self.bases.find(o)[0] for o in moved}) > 1:
@@ -190,14 +190,14 @@ class Changes:
         return True
 
     def _freedoms(self, bundle: Bundle) -> list[Freedom]:
-        one = bundle.classes[0]
-        moved = self._moved(one)
+        first = bundle.classes[0]
+        moved = self._moved(first)
         if not moved or any(o not in self.bases for o in moved):
             return []
-        bounds = {root: self.bases.bound(root) for root in self._roots[one]}
+        bounds = {root: self.bases.bound(root) for root in self._roots[first]}
         return freedoms(
             bounds,
-            {modulus: found.get(one, []) for modulus, found in self._equations.items()},
+            {modulus: found.get(first, []) for modulus, found in self._equations.items()},
             {self.bases.find(o)[0] for o in moved},
         )
 
@@ -212,12 +212,12 @@ class Changes:
     @cached_property
     def _equations(self) -> dict[int, dict[Occurrence, list[Equation]]]:
         """For scales (0) and signs (2): class -> the equations between its bases."""
-        found: dict[int, dict[Occurrence, list[Equation]]] = {0: {}, 2: {}}
-        for modulus, by_class in found.items():
+        equations: dict[int, dict[Occurrence, list[Equation]]] = {0: {}, 2: {}}
+        for modulus, by_class in equations.items():
             for equation in self.bases.equations(modulus):
                 kind = self.resolution.factors.find(next(iter(equation)))
                 by_class.setdefault(kind, []).append(equation)
-        return found
+        return equations
 
     def _left(self, bundle: Bundle, freedom: Freedom, above: Mapping[Bundle, Change]) -> Freedom | None:
         """The part of a freedom that bundles depending on this one do not have, as one number for all of its units."""
@@ -232,9 +232,9 @@ class Changes:
         """Whether the signs (modulus 2) or scales (0) of a freedom are independent of those in `above`."""
         held = [
             vector
-            for other, change in above.items()
-            if bundle in other.depends_on
-            for vector in self._vectors(other, change, modulus)
+            for dependent, change in above.items()
+            if bundle in dependent.depends_on
+            for vector in self._vectors(dependent, change, modulus)
         ]
         return not held or independent(held, self._vector(bundle.classes[0], freedom.exponents), modulus=modulus)
 
@@ -246,9 +246,9 @@ class Changes:
 
     def _vector(self, kind: Occurrence, exponents: Mapping[Occurrence, int]) -> dict[tuple[str, tuple[int, ...]], int]:
         """(tensor, cell) -> the exponent there."""
-        found: defaultdict[tuple[str, tuple[int, ...]], int] = defaultdict(int)
+        exponent_at: defaultdict[tuple[str, tuple[int, ...]], int] = defaultdict(int)
         for occurrence in self._moved(kind):
             root, side = self.bases.find(occurrence)
             if exponents.get(root):
-                found[occurrence.tensor, occurrence.cell] += exponents[root] * side
-        return found
+                exponent_at[occurrence.tensor, occurrence.cell] += exponents[root] * side
+        return exponent_at

@@ -86,8 +86,8 @@ def _axis(spec: PermutationSpec, given: Any) -> Axis:
     if isinstance(given, tuple) and len(given) == 2 and given[0] not in spec.shapes:
         ends = [name for name in spec.shapes if name.endswith(f".{given[0]}")]
         given = (ends[0], given[1]) if len(ends) == 1 else given
-    found: Axis = given
-    return found
+    axis: Axis = given
+    return axis
 
 
 def _require(spec: PermutationSpec, axis: Axis) -> None:
@@ -178,11 +178,11 @@ def _nearest_pin(spec: PermutationSpec, axis: Axis) -> tuple[str, tuple[Step, ..
 
 
 def _steps(graph: nx.Graph, path: Sequence[int]) -> tuple[Step, ...]:
-    found = []
+    steps = []
     for a, b in pairwise(path):
         edge, node = graph.edges[a, b], graph.nodes[b]
-        found.append(Step(node["tensor"], node["dim"], edge["op"], edge["module"], edge["line"]))
-    return tuple(found)
+        steps.append(Step(node["tensor"], node["dim"], edge["op"], edge["module"], edge["line"]))
+    return tuple(steps)
 
 
 def _explain_pair(spec: PermutationSpec, axis: Axis, other: Axis) -> Explanation:

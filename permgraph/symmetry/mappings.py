@@ -99,7 +99,11 @@ class Mappings:
         The names are exact, not patterns. AWQ and SmoothQuant recipes of llm-compressor take such pairs. Of a norm
         in `added` a tool has to scale what the norm multiplies with, as llm-compressor does for 1 + w.
         """
-        return [{"smooth_layer": one.source, "balance_layers": list(one.readers)} for one in self.scales if one.plain]
+        return [
+            {"smooth_layer": scale.source, "balance_layers": list(scale.readers)}
+            for scale in self.scales
+            if scale.plain
+        ]
 
     def __str__(self) -> str:
         lines = [f"scale {one}" for one in self.scales] + [f"rotate {one}" for one in self.rotations]
@@ -113,14 +117,14 @@ def mappings(scaling: Group, turning: Group, flow: Flow, added: Mapping[str, flo
     """
     scales = _transfers(*scaling, flow, lambda kind: kind.has_scales)
     rotations = _transfers(*turning, flow, lambda kind: kind.mixes)
-    moved = {name for one in scales for name, _, _ in (*one.takes, *one.gives)}
+    moved = {name for scale in scales for name, _, _ in (*scale.takes, *scale.gives)}
     return Mappings(tuple(scales), tuple(rotations), {name: c for name, c in added.items() if name in moved})
 
 
 def _transfers(
     groups: Sequence[PermutationGroup], layouts: Mapping[str, Layout], flow: Flow, wanted: Callable[[Kind], bool]
 ) -> list[Transfer]:
-    found = []
+    transfers = []
     for group in groups:
         if wanted(Kind(group.kind)):
             sides = [_places(group.name, layouts, flow, sign) for sign in (1, -1)]
@@ -129,20 +133,20 @@ def _transfers(
                 size = group.size if group.size > 1 else prod(group.depends_sizes[-1:])
                 count = group.count * group.size // max(size, 1)
                 plain = _is_plain(group, takes, gives, layouts, flow)
-                found.append(Transfer(group.name, group.kind, size, count, takes, gives, plain))
-    return sorted(found, key=lambda one: flow.first_use(one.takes[0][0]))
+                transfers.append(Transfer(group.name, group.kind, size, count, takes, gives, plain))
+    return sorted(transfers, key=lambda transfer: flow.first_use(transfer.takes[0][0]))
 
 
 def _places(group: str, layouts: Mapping[str, Layout], flow: Flow, sign: int) -> tuple[Place, ...]:
     """The places at which the exponent of a group has this sign; exponents are given without it."""
-    found: dict[Place, None] = {}
+    places: dict[Place, None] = {}
     for name, layout in layouts.items():
         for cell in layout.cells:
             for move in cell.moves:
                 if move.group == group and move.power * sign > 0:
                     for k in move.leaves or move.keys[-1]:
-                        found[name, cell.leaves[k].dim, abs(move.power)] = None
-    return tuple(sorted(found, key=lambda place: flow.first_use(place[0])))
+                        places[name, cell.leaves[k].dim, abs(move.power)] = None
+    return tuple(sorted(places, key=lambda place: flow.first_use(place[0])))
 
 
 def _is_plain(

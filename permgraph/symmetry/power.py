@@ -91,22 +91,22 @@ class PowerTest:
 
     def _effects(self) -> dict[Wrong, float]:
         """Wrong element -> root mean square of its errors, to first order; empty if there is no derivative."""
-        found: dict[Wrong, float] = defaultdict(float)
+        effects: dict[Wrong, float] = defaultdict(float)
         by_tensor: dict[str, list[Wrong]] = {}
-        for one in self.wrong:
-            by_tensor.setdefault(one.tensor, []).append(one)
+        for wrong in self.wrong:
+            by_tensor.setdefault(wrong.tensor, []).append(wrong)
 
         def received(name: str, value: Tensor, gradient: Tensor) -> None:
             if name in by_tensor:
                 still = _product(value, gradient)
-                for one in by_tensor[name]:
-                    found[one] += _product(self._change(one)(name, value), gradient) - still
+                for wrong in by_tensor[name]:
+                    effects[wrong] += _product(self._change(wrong)(name, value), gradient) - still
 
         try:
             gradients(self.trial, self.seed, self._weights, received)
         except RuntimeError:
             return {}
-        return {one: abs(effect) for one, effect in found.items()}
+        return {wrong: abs(effect) for wrong, effect in effects.items()}
 
     def _weights(self, outputs: list[Any]) -> list[Tensor | None]:
         return self.scales.weights(self._floors(outputs), self.seed)
@@ -132,10 +132,10 @@ class PowerTest:
         """The elements that change an output, among the first `APPLIED` of these."""
         before = self.trial.outputs(self.seed)
         floors = self._floors(before)
-        for one in wrong[:APPLIED]:
-            after = self.trial.outputs(self.seed, self._change(one))
+        for candidate in wrong[:APPLIED]:
+            after = self.trial.outputs(self.seed, self._change(candidate))
             if not max(self.scales.errors(gaps(before, after), floors), default=0.0) <= TOLERANCE:
-                yield one
+                yield candidate
 
 
 def _product(a: Tensor, b: Tensor) -> float:

@@ -87,12 +87,12 @@ class Plan:
             settings = [replace(one, trial=replace(one.trial, noise=noise)) for one in self.settings]
             proof = Proof(settings, Scales(literals(self.trial.program)))
             try:
-                found, failing = proof.outcome()
+                trial_errors, failing = proof.outcome()
             except VerificationError:
                 if noise == NOISES[0]:
                     raise
                 break
-            errors = list(map(max, errors, found))
+            errors = list(map(max, errors, trial_errors))
             if failing:
                 return Outcome(errors, failing, trials, self.drawn)
             power = self._power(proof, power)

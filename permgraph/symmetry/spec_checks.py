@@ -24,7 +24,10 @@ def require_coherent(spec: PermutationSpec) -> None:
     """Raise SpecMismatchError for a specification with unknown names, or that moves two entries onto one."""
     groups = {group.name: group for group in spec.groups}
     _require(len(groups) == len(spec.groups), "two groups have one name")
-    layouts = [*spec.layouts.items(), *((name, one) for name, one in spec.output_layouts if one is not None)]
+    layouts = [
+        *spec.layouts.items(),
+        *((name, layout) for name, layout in spec.output_layouts if layout is not None),
+    ]
     layouts += [(", ".join(stream.places), stream.layout) for stream in spec.streams]
     _require_groups(groups, spec)
     for name, layout in layouts:
@@ -40,10 +43,10 @@ def require_coherent(spec: PermutationSpec) -> None:
         _require(
             all(len(b) == len(spec.shapes[name]) for b in blocks), f"what is not read of {name} is not of its rank"
         )
-    for one in (*spec.transfers.scales, *spec.transfers.rotations):
-        for name, dim, _ in (*one.takes, *one.gives):
-            _require(dim < len(spec.shapes.get(name, ())), f"{one.group} is moved along an axis that is not there")
-        _require(bool(one.takes and one.gives), f"{one.group} moves from no layer, or into none")
+    for transfer in (*spec.transfers.scales, *spec.transfers.rotations):
+        for name, dim, _ in (*transfer.takes, *transfer.gives):
+            _require(dim < len(spec.shapes.get(name, ())), f"{transfer.group} is moved along an axis that is not there")
+        _require(bool(transfer.takes and transfer.gives), f"{transfer.group} moves from no layer, or into none")
     _require(all(name in spec.shapes for name in spec.transfers.added), "it adds to a tensor that it does not have")
     _require_ties(spec, groups)
 

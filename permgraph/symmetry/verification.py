@@ -127,12 +127,12 @@ def verify(
     state = module.state_dict()
     spec.check(state, "the model")
     require_finite(state, "the model")
-    found = certify(program, spec, state, bind(program, *example), trials=trials, seed=seed)
-    return at_another_length(found, module, example, program, spec, state) if found else found
+    certificate = certify(program, spec, state, bind(program, *example), trials=trials, seed=seed)
+    return at_another_length(certificate, module, example, program, spec, state) if certificate else certificate
 
 
 def at_another_length(
-    found: Certificate,
+    certificate: Certificate,
     model: nn.Module,
     example: Inputs,
     program: Program,
@@ -141,24 +141,27 @@ def at_another_length(
     element: Mapping[str, Index] | None = None,
 ) -> Certificate:
     """A certificate with one trial at the first other length at which the model can be traced and computed."""
-    tried = [Permutations(dict(element))] if element is not None else spec.moving(found.seed, most=1)
-    for other, inputs in programs_at_other_lengths(model, example):
-        if len(other.outputs) != len(spec.output_layouts):
+    tried = [Permutations(dict(element))] if element is not None else spec.moving(certificate.seed, most=1)
+    for longer, inputs in programs_at_other_lengths(model, example):
+        if len(longer.outputs) != len(spec.output_layouts):
             continue
         try:
-            errors, failing = _one_trial(Trial(other, spec, state, bind(other, *inputs)), tried, found.seed)
+            errors, failing = _one_trial(Trial(longer, spec, state, bind(longer, *inputs)), tried, certificate.seed)
         except (VerificationError, SpecMismatchError):
             continue
         return replace(
-            found,
+            certificate,
             ok=not failing,
             failing=failing,
-            max_error=max([found.max_error, *errors]),
-            errors={name: max(found.errors[name], error) for name, error in zip(found.errors, errors, strict=True)},
-            other_inputs=other.inputs,
-            other_path=other_path(program, other),
+            max_error=max([certificate.max_error, *errors]),
+            errors={
+                name: max(certificate.errors[name], error)
+                for name, error in zip(certificate.errors, errors, strict=True)
+            },
+            other_inputs=longer.inputs,
+            other_path=other_path(program, longer),
         )
-    return found
+    return certificate
 
 
 def _one_trial(trial: Trial, elements: Sequence[Permutations], seed: int) -> tuple[list[float], tuple[str, ...]]:
@@ -195,17 +198,17 @@ def certify(
             f"{len(program.outputs)}: derive it for the inputs and methods that it is verified with"
         )
     tried = Permutations(dict(element)) if element is not None else None
-    found = prove(Trial(program, spec, state, inputs), tried, trials, seed)
+    proof = prove(Trial(program, spec, state, inputs), tried, trials, seed)
     return Certificate(
-        not found.failing,
-        max(found.errors, default=0.0),
+        not proof.failing,
+        max(proof.errors, default=0.0),
         TOLERANCE,
-        found.failing,
-        found.trials,
+        proof.failing,
+        proof.trials,
         seed,
-        errors=dict(zip(program.outputs, found.errors, strict=True)),
+        errors=dict(zip(program.outputs, proof.errors, strict=True)),
         inputs=program.inputs,
-        drawn=found.drawn,
-        power=found.power.share,
-        untested=found.power.untested,
+        drawn=proof.drawn,
+        power=proof.power.share,
+        untested=proof.power.untested,
     )

@@ -48,19 +48,19 @@ def writes(node: fx.Node) -> Writes:
     if node.op != "call_function" or schema is None:
         is_opaque = isinstance(node.target, torch._ops.HigherOrderOperator)
         return Writes(other=list(node.all_input_nodes) if is_opaque else [])
-    found, given = Writes(), dict(_arguments(node, schema))
+    written, given = Writes(), dict(_arguments(node, schema))
     results = [result.alias_info for result in schema.returns]
     for argument in schema.arguments:
         if argument.alias_info is not None and argument.alias_info.is_write and argument.name in given:
             mark, value = argument.alias_info.before_set, given[argument.name]
             number = next((k for k, alias in enumerate(results) if alias and alias.before_set & mark), None)
             if number is not None and isinstance(value, fx.Node):
-                found.returned[value] = number
+                written.returned[value] = number
             else:
-                found.other += _nodes(value)
+                written.other += _nodes(value)
     if given.get(KEEPS_STATISTICS.get(op_name(node.target), "")):
-        found.known += [given[name] for name in STATISTICS if isinstance(given.get(name), fx.Node)]
-    return found
+        written.known += [given[name] for name in STATISTICS if isinstance(given.get(name), fx.Node)]
+    return written
 
 
 def written_to(graph: fx.Graph) -> set[fx.Node]:
@@ -96,11 +96,11 @@ def _shared(node: fx.Node) -> list[fx.Node]:
 
 def _storages(node: fx.Node) -> list[tuple[str, int]]:
     """Identifiers of the memory of the traced tensors; these also show aliases that no schema declares."""
-    found = []
+    storages = []
     for value in pytree.tree_leaves(node.meta.get("val")):
         if isinstance(value, Tensor) and value.layout is torch.strided:
-            found.append(("storage", unwrapped(value).untyped_storage()._cdata))
-    return found
+            storages.append(("storage", unwrapped(value).untyped_storage()._cdata))
+    return storages
 
 
 def _arguments(node: fx.Node, schema: Any) -> Iterator[tuple[str, Any]]:

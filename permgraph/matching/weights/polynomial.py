@@ -94,8 +94,8 @@ class Factor:
         place = tuple(slice(None) if atom in shared else 0 for atom in other)
         sources = dict(zip(other, np.unravel_index(index.reshape(sizes)[place], sizes), strict=True))
         kept = [atom for atom in other if atom in shared]
-        found = [sources[atom].transpose([kept.index(one) for one in shared]).ravel() for atom in shared]
-        return torch.from_numpy(np.ravel_multi_index(found, [self.a.shape[atom] for atom in shared]))
+        coordinates = [sources[atom].transpose([kept.index(dim) for dim in shared]).ravel() for atom in shared]
+        return torch.from_numpy(np.ravel_multi_index(coordinates, [self.a.shape[atom] for atom in shared]))
 
     def _dense_partial(self, soft: Soft, free: int) -> Tensor:
         """By dense matrices over atoms; an atom of B that a later action shares is kept."""
