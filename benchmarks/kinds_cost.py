@@ -8,6 +8,7 @@ counts, and one search. Writes `benchmarks/results/kinds_cost.json`, rows by mod
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -39,7 +40,8 @@ COSTED = {name: MODELS[name] for name in ("HuBERT-base", "ViT-B")} | {"GPT-2 sma
 
 
 def taken(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What `work` returns, and its seconds of processor time."""
+    """What `work` returns, and its seconds of processor time, without the garbage of what ran before."""
+    gc.collect()
     start = time.process_time()
     return work(), time.process_time() - start
 
