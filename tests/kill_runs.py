@@ -50,7 +50,7 @@ def digest(folder):
 
 
 def state(out, before, after):
-    """What lies under the name of the output: nothing, the old, the new, or a part that nothing loads."""
+    """What the output's name holds: nothing, the old, the new, or a part that nothing loads."""
     names = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not names:
         return "nothing"

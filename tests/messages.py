@@ -59,7 +59,7 @@ def made(root: Path = ROOT) -> Iterator[tuple[str, range, str]]:
 
 
 def silent(found: Iterable[str], root: Path = ROOT) -> list[str]:
-    """The messages that were made at none of the places `found`: where each stands, and its words."""
+    """The messages that were raised at none of the places `found`: the place of each, and its text."""
     found = set(found)
     return [
         f"{file}:{lines.start}: {text[:140]}"

@@ -189,7 +189,7 @@ def squeezed(rng: random.Random, c: int) -> tuple[nn.Module, int]:
 
 
 class Paired(nn.Module):
-    """An equation over the last axis as a product p q, with a weight that it stands on more than once."""
+    """An equation over the last axis as a product p q, with a weight that has the axis more than once."""
 
     def __init__(self, equation: str, p: int, q: int, r: int) -> None:
         super().__init__()

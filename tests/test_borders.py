@@ -26,7 +26,7 @@ class Image(nn.Module):
 
 
 class Text(nn.Module):
-    """As minGPT: rows of positions are a slice of a parameter, and a causal mask lies in a buffer."""
+    """As minGPT: rows of positions are a slice of a parameter, and a causal mask is a buffer."""
 
     def __init__(self, positions: int) -> None:
         super().__init__()

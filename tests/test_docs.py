@@ -19,7 +19,7 @@ VARIES = re.compile(r"[ -]?\d+(\.\d+)?(e-\d+)?")
 
 
 def blocks(page: str) -> str:
-    """The Python of a page, its blocks one after the other, on the lines on which they stand."""
+    """The Python of a page: its blocks in order, each on its line of the page."""
     text = (DOCS / page).read_text(encoding="utf-8")
     lines, inside = [], False
     for line in text.splitlines():

@@ -99,7 +99,7 @@ def drawn(model: nn.Module, *inputs: Tensor, seed: int = 0) -> list[Tensor]:
 
 
 class Beside(nn.Module):
-    """A linear layer of tokens or numbers, and whatever stands beside them."""
+    """A linear layer of tokens or numbers, with any further inputs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -130,7 +130,7 @@ def quantized(berts):
 
 
 class PeftModel(nn.Module):
-    """Stands for that of peft, which is told by its name."""
+    """Has the name of the class in peft, by which that is recognised."""
 
 
 class PeftModelForCausalLM(PeftModel):

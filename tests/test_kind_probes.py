@@ -1,4 +1,4 @@
-"""Random elements of all kinds keep the function, whatever stands between two layers; and they form a group."""
+"""Random elements of all kinds keep the function, whatever is between two layers; and they form a group."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ LOWEST = float(torch.finfo(torch.float32).min)
 
 
 class Attending(nn.Module):
-    """Attention and a hidden layer; `sharp` scales the queries, `fill` stands at three of the eight outputs."""
+    """Attention and a hidden layer; `sharp` scales the queries, `fill` replaces three of the eight outputs."""
 
     def __init__(self, sharp: float = 1.0, fill: float | None = None) -> None:
         super().__init__()

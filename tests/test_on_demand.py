@@ -133,7 +133,7 @@ def test_three_models(pairs, tmp_path):
 
 
 def test_no_more_than_a_tensor_is_read_at_a_time(pairs, monkeypatch, tmp_path):
-    """Of a folder of many tensors, the numbers alive are those of a few: every read is of one tensor or its rows."""
+    """Of a folder of many tensors, a few are in memory at a time: every read is of one tensor or its rows."""
     most, read = [0], OpenFile.read_into
 
     def watched(self, buffer, offset):

@@ -60,7 +60,7 @@ def test_a_gradient_tells_what_a_wrong_element_does(model):
         after = test.trial.outputs(0, test._change(wrong))
         applied = max(test.scales.errors(gaps(before, after))) > TOLERANCE
         assert applied == (wrong in caught), wrong
-    # What is added to all keys alike changes no softmax.
+    # A constant that is added to all keys does not change the softmax.
     assert {wrong.tensor for wrong in test.wrong if wrong not in caught} == {"k.bias"} & test.trial.state.keys()
 
 

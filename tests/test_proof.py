@@ -38,7 +38,7 @@ class Net(nn.Module):
 
 
 def cancelled(h):
-    """Zero but for rounding, which depends on the order of the units."""
+    """Zero up to rounding, which depends on the order of the units."""
     return (h - h.mean(-1, keepdim=True)).sum(-1)
 
 

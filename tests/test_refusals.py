@@ -177,7 +177,7 @@ def test_a_match_of_many_that_changes_a_function_is_refused(tmp_path, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
-# timm, which needs a torchvision that fits this torch, stood in for by what permgraph asks of it.
+# In place of timm, which needs a torchvision for this torch: what permgraph asks of it.
 
 
 class Net(torch.nn.Sequential):

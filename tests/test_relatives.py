@@ -1,4 +1,4 @@
-"""Fine-tunes of one base are known as they stand; models that were trained apart, or moved, are not called so."""
+"""Fine-tunes of one base are recognised unmoved; models that were trained apart, or moved, are not called relatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pg.save`: what is merged in Python lies in a folder that loads, in the dtype and the shards of the model."""
+"""`pg.save`: what is merged in Python is written as a folder that loads, in the dtype and the shards of the model."""
 
 import json
 

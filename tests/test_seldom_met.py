@@ -107,7 +107,7 @@ def test_two_names_for_one_weight_are_refused_when_weights_are_read_as_needed(tm
 
 
 class Shifted(nn.Module):
-    """Units that stand in columns 0 to 3 of one row of a weight, and in columns 2 to 5 of the other."""
+    """Units that are columns 0 to 3 of one row of a weight, and columns 2 to 5 of the other."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def test_moved_batches_are_where_the_model_is():
 
 
 class Terminal:
-    """What rich takes for a terminal."""
+    """A stream that rich takes for a terminal."""
 
     encoding = "utf-8"
 

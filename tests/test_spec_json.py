@@ -90,7 +90,7 @@ def test_text_that_is_no_specification_is_refused(text, message):
 
 
 def use(spec, state):
-    """Everything that a specification is for; what it moves is a permutation of what was there."""
+    """Every use of a specification; the moved entries are a permutation of the old ones."""
     str(spec), repr(spec), spec.to_json(), spec.graph, spec.coverage, spec.log10_order, spec._repr_html_()
     for group in spec.groups:
         for axis in group.axes:

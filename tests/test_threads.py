@@ -15,7 +15,7 @@ from permgraph.assignment.solve import Term, solve
 
 @pytest.fixture
 def threads():
-    """Sets torch's threads; as before afterwards."""
+    """Sets the number of torch's threads, and restores it."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)

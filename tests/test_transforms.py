@@ -18,7 +18,7 @@ from permgraph.tracing.run import bind
 
 
 class Net(nn.Module):
-    """A linear layer, what a transform makes of its units, and a linear layer."""
+    """A linear layer, a transform of its units, and a linear layer."""
 
     def __init__(self, transformed: Callable[[Net, Tensor], Tensor]) -> None:
         super().__init__()

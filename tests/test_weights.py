@@ -83,7 +83,7 @@ def test_the_answer_repeats_and_large_families_are_found_last() -> None:
 
 
 def test_the_identity_competes() -> None:
-    """Where B is A already, nothing moves, and a start that is worse than the identity is left for it."""
+    """Where B is A already, nothing moves, and a start that is worse than the identity is dropped for it."""
     spec, a, _, _ = residual(6, 0.0)
     found = match_weights(spec, spec.groups, a, a)
     assert all((found.tables[name] == table).all() for name, table in spec.identity().items())

@@ -29,7 +29,7 @@ class ResidualMLP(nn.Module):
 
 
 class GroupedConv(nn.Module):
-    """Both channel axes of a grouped convolution lie within one group axis, and the stream meets itself there."""
+    """Both channel axes of a grouped convolution are parts of one group axis: the stream is on one weight twice."""
 
     def __init__(self) -> None:
         super().__init__()

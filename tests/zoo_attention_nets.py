@@ -13,7 +13,7 @@ from zoo_nets import Residual, Scale
 class Attention(nn.Module):
     """Self-attention with every variation of how it is projected, rotated, normed and biased.
 
-    `layout` is how the projections lie: "separate" linears, or one fused one as "thirds", "3Hk", "H3k", "k3H",
+    `layout` is how the projections are stored: "separate" linears, or one fused one as "thirds", "3Hk", "H3k", "k3H",
     "slices" (unequal, for grouped queries) or "Krk" (the queries of a key-value head beside it).
     """
 

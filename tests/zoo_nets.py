@@ -53,7 +53,7 @@ class Product(nn.Module):
 
 
 class Statistics(nn.Module):
-    """Gates units by their mean and their maximum, side by side: two numbers that are never exchanged."""
+    """Gates units by their mean and their maximum, which never change places."""
 
     def __init__(self, dim: int, mix: nn.Module) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def loaded(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def unmoved(a: nn.Module, b: nn.Module, batches: Batches) -> nn.Module:
-    """B as it stands."""
+    """B unmoved."""
     return b
 
 

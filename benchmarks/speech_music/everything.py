@@ -4,7 +4,7 @@
     python -m benchmarks.speech_music.everything --from merge     # from the shipped encoders: no training
     python -m benchmarks.speech_music.everything --only page
 
-What is trained and merged, and with which options, stands in a manifest, `manifest.json` by default.
+What is trained and merged, and with which options, is in a manifest, `manifest.json` by default.
 """
 
 from __future__ import annotations

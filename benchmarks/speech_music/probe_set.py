@@ -34,7 +34,7 @@ def whole(clip: int, seconds: float, label: str, group: str, test: bool) -> Exam
 
 
 def frame_span(start: float, end: float, seconds: float) -> tuple[int, int]:
-    """The frames whose centres lie in the segment; one at least."""
+    """The frames whose centres are in the segment; at least one."""
     frames = frame_count(round(seconds * RATE))
     first, last = (round((second * RATE - WINDOW / 2) / HOP) for second in (start, end))
     first = min(max(first, 0), frames - 1)

@@ -39,7 +39,7 @@ SECOND_SPEAKERS = {
 
 
 def folder_of(domain: str | None = None, corpus: str = "shipped") -> Path:
-    """Where `prepare` writes the streams of a domain; without one, where the packages lie unpacked."""
+    """Where `prepare` writes the streams of a domain; without one, where the packages are unpacked."""
     if domain is None:
         return DATA / "unpacked"
     return DATA / "prepared" / (domain if corpus == "shipped" else f"{domain}-{corpus}")

@@ -42,7 +42,7 @@ LAYER_CALIBRATION = Calibration("both", 120)
 
 
 def experiment_folder(name: str) -> Path:
-    """Where the cells of a pair lie."""
+    """The folder with the cells of a pair."""
     return DATA / "experiments" / name
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.speech_music.summary shipped [OTHER ...]
 
-"together" is the mean over the pairs of encoders, if the cells of several lie at hand; there the pairs too are drawn
-anew. Where the cells of one pair alone lie at hand, the mean of the last summary stands.
+"together" is the mean over the pairs of encoders, if there are cells of several; then the pairs too are drawn
+anew. Where there are cells of one pair alone, the mean of the last summary is kept.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def training() -> dict[str, list[dict[str, Any]]]:
-    """Run -> its log, of the runs that lie at hand."""
+    """Run -> its log, of the runs that there are."""
     logs = {path.parent.name: path.read_text() for path in sorted((DATA / "runs").glob("*/log.jsonl"))}
     return {run: [json.loads(line) for line in text.splitlines()] for run, text in logs.items()}
 

@@ -1,6 +1,6 @@
 """What single families need so that they can be built small: fields of a configuration.
 
-The general rules stand in `small_configs.py` and `named_inputs.py`. Here stands what no rule gives: numbers that must
+The general rules are in `small_configs.py` and `named_inputs.py`. This file has what no rule gives: numbers that must
 fit each other in one family's code. A row holds wherever a configuration of that model type (or, where it has none, of
 that class) occurs, alone or as a part of another.
 """

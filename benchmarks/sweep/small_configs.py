@@ -2,7 +2,7 @@
 
 A configuration is the default one of its class with the numbers that set its size made small (`SMALL`), in all its
 parts; a field is left as it is where the class refuses the small one. Tried in turn: fewer of the fields (`LEVELS`),
-and heads of the usual 64 to 128 units (`WIDE`). What a family needs beside that stands in `families.FIELDS`.
+and heads of the usual 64 to 128 units (`WIDE`). What else a family needs is in `families.FIELDS`.
 """
 
 from __future__ import annotations

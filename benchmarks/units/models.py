@@ -43,7 +43,7 @@ class Gated(nn.Module):
 
 
 class Skips(nn.Module):
-    """Layers whose outputs stand side by side, as in DenseNet."""
+    """Layers whose outputs are concatenated, as in DenseNet."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
