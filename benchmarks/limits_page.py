@@ -13,8 +13,9 @@ LIMITS = """### What stands in the way
 
 A part of the model is *kept apart* instead of merged: both models' layers are computed on the merged stream and the
 mean of their outputs is taken, so that nothing is lost because their weights are averaged. The rest is learned anew, in
-as many steps as without. *Any matrix*: the stream is moved by a matrix that need not be a rotation, which changes what
-B computes. All begin at the alignment by activations, so that the first column may differ from the tables below.
+as many steps as without, and may end higher. *Any matrix*: the stream is moved by a matrix that need not be a rotation,
+which changes what B computes. All begin at the alignment by activations, so that the first column may differ from the
+tables below.
 """
 COLUMNS = {
     "": "all merged",
@@ -42,14 +43,18 @@ def limits(rows: Sequence[Row]) -> Iterator[str]:
 
 def _said(name: str, heights: dict[str, float]) -> str:
     """How much of the barrier each part accounts for."""
-    gone = [
-        f"{heights[''] - heights[key]:.3f} goes where {what}"
-        for key, what in (
-            ("feed-forward", "feed-forward layers are kept apart"),
-            ("attention", "attention is"),
-            ("any matrix", "the stream may be moved by any matrix"),
-        )
-        if key in heights
-    ]
-    left = f"; {heights['both']:.3f} is left where the stream alone is merged" if "both" in heights else ""
-    return f"- {NAMES[name]}: of {heights['']:.3f}, {', '.join(gone)}{left}.\n" if gone else ""
+    whole = heights[""]
+    gone = [f"{_gone(whole - heights[key])} {what}" for key, what in WITHOUT.items() if key in heights]
+    left = f"; {heights['both']:.3f} is left where neither is merged" if "both" in heights else ""
+    return f"- {NAMES[name]}: of {whole:.3f}, {', '.join(gone)}{left}.\n" if gone else ""
+
+
+WITHOUT = {
+    "feed-forward": "where feed-forward layers are kept apart",
+    "attention": "where attention is kept apart",
+    "any matrix": "where the stream may be moved by any matrix",
+}
+
+
+def _gone(part: float) -> str:
+    return f"{part:.3f} goes" if part > 0 else "nothing goes"
