@@ -8,7 +8,8 @@ from typing import Any
 from kinds_page import healed, kinds_results, learned_barriers, lowest, narrow, summary
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, shown
 from pairs_page import pairs_page, way_row
-from table_cells import DASH, percent, table
+from real_pages import ensemble_page, musicnn_page
+from table_cells import DASH, table
 
 
 def merging_pages(results: dict[str, Any]) -> dict[str, str]:
@@ -21,7 +22,9 @@ def merging_pages(results: dict[str, Any]) -> dict[str, str]:
         found["pairs.md"] = "\n".join(pairs_page(pairs, results.get("curves", {}), kinds, others))
         found["how-to-choose.md"] = "\n".join(choosing_page(pairs, kinds, results.get("musicnn")))
     if "musicnn" in results:
-        found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"]))
+        found["musicnn.md"] = "\n".join(musicnn_page(results["musicnn"], results.get("musicnn_vgg")))
+    if "madmom" in results:
+        found["ensemble.md"] = "\n".join(ensemble_page(results["madmom"]))
     return found
 
 
@@ -32,52 +35,6 @@ def _whole(data: dict[str, Any]) -> dict[str, Any]:
     for row in data["rows"]:
         tried.setdefault(tuple(row["pair"]), set()).add(row["aligned"])
     return {**data, "rows": [row for row in data["rows"] if tried[tuple(row["pair"])] == ways]}
-
-
-MUSICNN = """# Two real models: musicnn, MTT with MSD
-
-    pip install tensorflow-cpu && python -m benchmarks.musicnn.reference   # in an environment of its own, once
-    nice python -m benchmarks.musicnn.measure --peers DIR                  # measures
-    python benchmarks/tables.py                                            # writes this page
-
-musicnn (arXiv 1909.06654, ISC licence), trained separately on MagnaTagATune (A) and on the Million Song Dataset (B),
-each with its own 50 tags: {parameters:,} parameters, ported to PyTorch. The port uses every tensor of the checkpoints,
-and its logits differ from those of the original TensorFlow graphs by {worst:.0e} of the largest logit.
-
-The trunks are merged; A's head and B's head (with its inputs moved like B's units) read the merged trunk. *Kept*: the
-share of a parent's {top} likeliest tags that are among the {top} likeliest of its head on the merged trunk, over {test}
-segments of 3 s of tracks from {packages}; calibration uses {calibration} segments of other tracks. Always answering the
-{top} tags of a parent that are likeliest on average would keep {a:.1%} of A's and {b:.1%} of B's: below that, nothing
-of the parent remains. torch {torch}.
-"""
-
-
-def musicnn_page(data: dict[str, Any]) -> Iterator[str]:
-    """Tags kept of both, by how B was moved, how the two were merged, and A's share."""
-    constant = data["constant"]
-    worst = max(data["reference"].values())
-    packages = ", ".join(data["packages"])
-    yield MUSICNN.format(**{**data, "packages": packages, "worst": worst, "a": constant["A"], "b": constant["B"]})
-    weights = sorted({row["weight"] for row in data["rows"] if "weight" in row})
-    head = ("moved by", "merged by", *(f"A's share {weight:g}" for weight in weights))
-    for key, what in (("kept", "Tags kept"), ("correlation", "Correlation of logits")):
-        if all(key in row["A"] for row in data["rows"] if "weight" in row):
-            yield f"## {what}: of A / of B\n"
-            yield table(head, [_kept(data, *one, key, weights) for one in _ways(data["rows"])])
-    reasons = [f"{row['aligned']}: {row['failure']}" for row in data["rows"] if "failure" in row]
-    if reasons:
-        yield "No permutation: " + "; ".join(reasons) + ".\n"
-
-
-def _ways(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row["aligned"], row["merged"]) for row in rows if "merged" in row))
-
-
-def _kept(data: dict[str, Any], way: str, merged: str, key: str, weights: Sequence[float]) -> list[str]:
-    cells = {r["weight"]: r for r in data["rows"] if (r["aligned"], r.get("merged")) == (way, merged)}
-    show = percent if key == "kept" else "{:.2f}".format
-    pairs = [f"{show(cells[w]['A'][key])} / {show(cells[w]['B'][key])}" if w in cells else DASH for w in weights]
-    return [way, merged, *pairs]
 
 
 CHOOSING = """# Which method to use when

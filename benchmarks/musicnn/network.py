@@ -1,6 +1,6 @@
-"""musicnn (Pons and Serra, arXiv 1909.06654) in PyTorch, with the weights of its TensorFlow 1 checkpoints.
+"""musicnn and its VGG (Pons and Serra, arXiv 1909.06654) in PyTorch, with the weights of TensorFlow 1 checkpoints.
 
-The wheel `musicnn` (ISC) holds two models of one architecture, trained apart: on MagnaTagATune (MTT) and on the
+The wheel `musicnn` (ISC) holds two models of each architecture, trained apart: on MagnaTagATune (MTT) and on the
 Million Song Dataset (MSD), each with 50 tags of its own.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,11 @@ class Musicnn(nn.Module):
         self.dense, self.dense_norm = nn.Linear(2 * (561 + 3 * 64), 200), normed(200, 1)
         self.head = nn.Linear(200, 50)
 
+    def named(self) -> dict[str, nn.Module]:
+        """The layers by their names in the checkpoint."""
+        dense = [self.dense, self.head]
+        return {**numbered("conv2d", convolutions(self)), **numbered("dense", dense), **norms(self)}
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x[:, None])
         x = torch.cat([front(x) for front in self.front], 1)
@@ -97,31 +103,73 @@ def unpacked() -> Path:
     return DATA / "musicnn"
 
 
-def musicnn(training: str) -> Musicnn:
+class Vgg(nn.Module):
+    """[batch, time, 96] log-mel spectrograms to [batch, 50] logits of tags: five convolutions, each pooled.
+
+    Its graph pools over other windows in each of the two trainings.
+    """
+
+    POOLS = (  # over time and bands: size and stride
+        {"MTT": ((4, 1), (2, 2)), "MSD": ((4, 1), (4, 1))},
+        {"MTT": ((2, 2), (2, 2)), "MSD": ((1, 4), (1, 4))},
+        *(dict.fromkeys(("MTT", "MSD"), ((side, side), (side, side))) for side in (2, 2, 4)),
+    )
+
+    def __init__(self, training: str) -> None:
+        super().__init__()
+        self.norm = normed(1, 2)
+        self.convs = nn.ModuleList(nn.Conv2d(inner, 128, 3, padding=1) for inner in (1, *[128] * 4))
+        self.norms = nn.ModuleList(normed(128, 2) for _ in self.convs)
+        self.pools = [nn.MaxPool2d(*windows[training]) for windows in self.POOLS]
+        self.head = nn.Linear(256, 50)
+
+    def named(self) -> dict[str, nn.Module]:
+        """The layers by their names in the checkpoint."""
+        return {**{f"{k}CNN": conv for k, conv in enumerate(self.convs, 1)}, "dense": self.head, **norms(self)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x[:, None])
+        for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
+            x = pool(norm(torch.relu(conv(x))))
+        return self.head(x.permute(0, 2, 3, 1).flatten(1))
+
+
+ARCHITECTURES: dict[str, Callable[[str], Musicnn | Vgg]] = {"musicnn": lambda training: Musicnn(), "vgg": Vgg}
+
+
+def numbered(name: str, modules: list[nn.Module]) -> dict[str, nn.Module]:
+    """TensorFlow's names for layers of one kind: name, name_1, name_2."""
+    return {name + f"_{number}" * (number > 0): module for number, module in enumerate(modules)}
+
+
+def convolutions(model: nn.Module) -> list[nn.Module]:
+    """All convolutions, in order."""
+    return [module for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d)]
+
+
+def norms(model: nn.Module) -> dict[str, nn.Module]:
+    """All BatchNorms by their names in the checkpoint."""
+    found = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    return numbered("batch_normalization", found)
+
+
+def pretrained(architecture: str, training: str) -> Musicnn | Vgg:
     """The model trained on "MTT" or "MSD", in eval mode. Every tensor of the checkpoint is placed, shape for shape."""
-    found = {name: value for name, value in read(f"{unpacked()}/{training}_musicnn/").items() if "Adam" not in name}
-    model = Musicnn().eval()
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)]
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    named = {"conv2d": layers, "dense": [model.dense, model.head], "batch_normalization": norms}
-    state: dict[int, Tensor] = {}
-    for kind, modules in named.items():
-        for number, module in enumerate(modules):
-            prefix = kind + f"_{number}" * (number > 0)
-            for entry, name in ENTRIES[kind].items():
-                state[id(getattr(module, name))] = _placed(found.pop(f"{prefix}/{entry}"), getattr(module, name))
+    stored = read(f"{unpacked()}/{training}_{architecture}/")
+    found = {name: value for name, value in stored.items() if "Adam" not in name}
+    model = ARCHITECTURES[architecture](training).eval()
+    with torch.no_grad():
+        for prefix, module in model.named().items():
+            for entry, name in (NORM if prefix.startswith("batch") else LAYER).items():
+                tensor = getattr(module, name)
+                tensor.copy_(_placed(found.pop(f"{prefix}/{entry}"), tensor))
     left = [name for name in found if not name.endswith("_power")]
     assert not left, f"the checkpoint has tensors that the port lacks: {left}"
-    with torch.no_grad():
-        for tensor in model.state_dict(keep_vars=True).values():
-            if id(tensor) in state:
-                tensor.copy_(state[id(tensor)])
     return model
 
 
-DENSE = {"kernel": "weight", "bias": "bias"}
-STATISTICS = {"moving_mean": "running_mean", "moving_variance": "running_var"}
-ENTRIES = {"conv2d": DENSE, "dense": DENSE, "batch_normalization": {"gamma": "weight", "beta": "bias"} | STATISTICS}
+LAYER = {"kernel": "weight", "bias": "bias"}
+NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
 def _placed(value: np.ndarray, like: Tensor) -> Tensor:

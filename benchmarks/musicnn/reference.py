@@ -1,9 +1,10 @@
-"""Runs the graphs that came with the musicnn checkpoints in TensorFlow, for the port to be compared with.
+"""Runs the graphs of the checkpoints of musicnn and its VGG in TensorFlow, for the port to be compared with.
 
     pip install tensorflow-cpu        # in an environment of its own
     python -m benchmarks.musicnn.reference
 
-The input is `pattern()`, made by a formula; logits are written to `benchmarks/results/musicnn_reference.json`.
+The input is `pattern()`, made by a formula; logits are written to `benchmarks/results/musicnn_reference.json`, by
+architecture and training.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +29,23 @@ def pattern(samples: int = 3, frames: int = 187, bands: int = 96) -> np.ndarray:
     return (1.5 + 0.7 * wave).astype(np.float32)
 
 
-LOGITS = "model/dense_1/BiasAdd"
+LOGITS = {"musicnn": "model/dense_1/BiasAdd", "vgg": "model/dense/BiasAdd"}
 
 
-def forward_graph(tf: Any, meta: Path) -> Any:
+def forward_graph(tf: Any, meta: Path, logits: str) -> Any:
     """What of a graph leads to the logits: training nodes carry shapes that today's TensorFlow refuses."""
     definition = tf.compat.v1.MetaGraphDef()
     definition.ParseFromString(meta.read_bytes())
-    names = [node.name for node in definition.graph_def.node if node.name.endswith("dense_1/BiasAdd")]
-    assert names == [LOGITS], names
-    return tf.compat.v1.graph_util.extract_sub_graph(definition.graph_def, [LOGITS])
+    return tf.compat.v1.graph_util.extract_sub_graph(definition.graph_def, [logits])
 
 
 def main() -> None:
     import tensorflow as tf
 
-    found = {}
-    for training in ("MTT", "MSD"):
-        folder = FOLDER / f"{training}_musicnn"
-        graph_def = forward_graph(tf, folder / ".meta")
+    found: dict[str, dict[str, Any]] = {architecture: {} for architecture in LOGITS}
+    for architecture, training in product(LOGITS, ("MTT", "MSD")):
+        folder = FOLDER / f"{training}_{architecture}"
+        graph_def = forward_graph(tf, folder / ".meta", LOGITS[architecture])
         with tempfile.TemporaryDirectory() as copy:  # TensorFlow does not find a checkpoint without a name
             for kind in (".index", ".data-00000-of-00001"):
                 shutil.copy(folder / kind, Path(copy) / f"model{kind}")
@@ -60,7 +60,8 @@ def main() -> None:
                     given[op.outputs[0]] = pattern() if is_input else False
                 elif op.type == "VariableV2":
                     given[graph.get_tensor_by_name(f"{op.name}/read:0")] = weights[op.name]
-            found[training] = session.run(graph.get_tensor_by_name(f"{LOGITS}:0"), given).tolist()
+            logits = graph.get_tensor_by_name(f"{LOGITS[architecture]}:0")
+            found[architecture][training] = session.run(logits, given).tolist()
     RESULT.write_text(json.dumps({"tensorflow": tf.__version__, "logits": found}) + "\n")
 
 
