@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
+from permgraph.symmetry.agreement import Scales, gaps
 
 X = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
 PLACES = X[..., 0] > 0
@@ -49,6 +50,8 @@ def viewed(net: nn.Module, x: Tensor) -> Tensor:
 BODIES: dict[str, tuple[Callable[..., Tensor], list[int]]] = {
     "a constant mask": (lambda s, x: s.b(s.a(x).relu()[s.mask]).sum(0), [8]),
     "a computed mask": (lambda s, x: s.b(s.a(x).relu()[places(x)]).sum(0), [8]),
+    "rows as an output": (lambda s, x: s.b(s.a(x).relu()[places(x)]), [8]),
+    "rows by their units, as an output": (lambda s, x: s.b(s.a(x)[s.a(x).sum(-1) > 0].relu()), [8]),
     "a mask of one axis": (lambda s, x: s.b(s.a(x).relu()[:, places(x)[0]]).sum((0, 1)), [8]),
     "layers behind it": (lambda s, x: s.d(s.c(s.norm(s.a(x)).relu()[places(x)]).relu()).sum(0), [8, 6]),
     "numbers of the places": (by_numbers, [8, 6]),
@@ -99,3 +102,12 @@ def test_models_are_matched_where_no_size_depends_on_data() -> None:
     other.load_state_dict(spec.apply(element, net.state_dict()))
     aligned = pg.align(net, other, [torch.randn(2, 6, 5) for _ in range(20)])
     assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in aligned.state_dict.items())
+
+
+def test_outputs_of_other_sizes_are_an_infinite_error_and_share_one_scale() -> None:
+    scales = Scales()
+    scales.draw([torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])])
+    scales.draw([torch.tensor([[1.0, 3.0]])])
+    gap = gaps([torch.zeros(2, 2)], [torch.tensor([[0.0, 0.0], [2.0, 1.0]])])
+    assert scales.errors(gap) == [0.5]  # the first column varies by 4 over all rows and draws, the second by 2
+    assert scales.errors(gaps([torch.zeros(2, 2)], [torch.zeros(3, 2)])) == [float("inf")]

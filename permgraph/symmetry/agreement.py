@@ -19,7 +19,8 @@ class Scales:
 
     Draws are left out where the element is not finite, or equals one of `literals`, the numbers that the program itself
     contains: an element that is sometimes filled has the scale of its other values. An element that no draw changes has
-    spread 0, and must agree exactly.
+    spread 0, and must agree exactly. Along a dimension whose size differs from draw to draw, as that of x[mask] does,
+    all elements have one scale.
     """
 
     def __init__(self, literals: Collection[float] = ()) -> None:
@@ -29,16 +30,14 @@ class Scales:
 
     def draw(self, outputs: Sequence[Any]) -> None:
         """Widen the spreads by the outputs at further parameters."""
-        values = [as_real(leaf) if isinstance(leaf, Tensor) else None for leaf in outputs]
-        if not self.low:
-            self.low = [None if x is None else torch.full_like(x, torch.inf) for x in values]
-            self.high = [None if x is None else torch.full_like(x, -torch.inf) for x in values]
-        for value, low, high in zip(values, self.low, self.high, strict=True):
-            if value is None or low is None or high is None:
-                continue
-            counts = torch.isfinite(value) & torch.isin(value, self.literals.to(value.device), invert=True)
-            low.copy_(torch.minimum(low, torch.where(counts, value, torch.inf)))
-            high.copy_(torch.maximum(high, torch.where(counts, value, -torch.inf)))
+        self.low = self.low or [None] * len(outputs)
+        self.high = self.high or [None] * len(outputs)
+        for k, leaf in enumerate(outputs):
+            if isinstance(leaf, Tensor):
+                value = as_real(leaf)
+                counts = torch.isfinite(value) & torch.isin(value, self.literals.to(value.device), invert=True)
+                low, high = torch.where(counts, value, torch.inf), torch.where(counts, value, -torch.inf)
+                self.low[k], self.high[k] = _negative(larger(_negative(self.low[k]), -low)), larger(self.high[k], high)
 
     def errors(self, gaps: Sequence[Tensor], floors: Sequence[Tensor | None] | None = None) -> list[float]:
         """For each output, the largest gap in units of its element's spread.
@@ -74,8 +73,25 @@ class Scales:
         return scale if floor is None else torch.maximum(scale, floor / TOLERANCE)
 
 
+def larger(one: Tensor | None, other: Tensor) -> Tensor:
+    """The larger of two tensors at each element; along dimensions in which their sizes differ, the largest of both."""
+    if one is None or one.numel() == 0 or other.numel() == 0:
+        return other if one is None or one.numel() == 0 else one
+    if one.dim() != other.dim():
+        return torch.maximum(one.max(), other.max())
+    differ = [dim for dim, sizes in enumerate(zip(one.shape, other.shape, strict=True)) if sizes[0] != sizes[1]]
+    sides = (side.amax(differ, keepdim=True) if differ else side for side in (one, other))
+    return torch.maximum(*sides)
+
+
+def _negative(value: Tensor | None) -> Tensor | None:
+    return None if value is None else -value
+
+
 def gaps(expected: Sequence[Any], found: Sequence[Any]) -> list[Tensor]:
-    """|found - expected| of every element of every output; infinite where one of them is not finite and they differ."""
+    """|found - expected| of every element of every output; infinite where one of them is not finite and they differ, or
+    where their sizes do.
+    """
     return [_gap(x, y) for x, y in zip(expected, found, strict=True)]
 
 
@@ -83,6 +99,8 @@ def _gap(expected: Any, found: Any) -> Tensor:
     if not isinstance(expected, Tensor):
         return torch.tensor(0.0 if expected == found else torch.inf, dtype=torch.float64)
     a, b = as_real(expected), as_real(found)
+    if a.shape != b.shape:
+        return torch.full([1] * a.dim(), torch.inf, dtype=torch.float64)
     same = (a == b) | (torch.isnan(a) & torch.isnan(b))
     return (a - b).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0.0)
 

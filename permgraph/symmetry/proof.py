@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from permgraph.symmetry.agreement import INSIDE, TOLERANCE, Scales, gaps, rounding_floors
+from permgraph.symmetry.agreement import INSIDE, TOLERANCE, Scales, gaps, larger, rounding_floors
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.trials import Trial
 
@@ -51,7 +50,7 @@ class Proof:
             self.scales.draw(before)
             for moved in after:
                 found = gaps(before, moved)
-                worst = list(map(torch.maximum, worst, found)) if worst else found
+                worst = list(map(larger, worst, found)) if worst else found
         return self.scales.errors(worst)
 
     @property
