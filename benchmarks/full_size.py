@@ -25,7 +25,7 @@ from permgraph.assignment.solve import solve
 from permgraph.comparing.models import Models
 from permgraph.comparing.points import Point, find_points
 from permgraph.data.audio import AudioBatches
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.correlation import correlation_terms
 from permgraph.symmetry.derivation import Derivation
 from permgraph.symmetry.verification import certify

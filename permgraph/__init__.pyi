@@ -15,7 +15,8 @@ from permgraph.errors import (
 )
 from permgraph.jobs.saving import save as save
 from permgraph.learning.heal import heal as heal
-from permgraph.matching.align import Alignment as Alignment, align as align
+from permgraph.matching.align import align as align
+from permgraph.matching.alignment import Alignment as Alignment
 from permgraph.matching.gains import Gain as Gain
 from permgraph.matching.many import Placement as Placement, match_many as match_many
 from permgraph.merging.barrier import Barrier as Barrier, barrier as barrier

@@ -22,7 +22,7 @@ from permgraph.jobs.folder import write
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.record import gain_table
 from permgraph.jobs.session import Session, plain, table
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.groups import select
 from permgraph.merging.merge import merge
 from permgraph.models.borders import FittedPair

@@ -22,7 +22,8 @@ from permgraph.jobs.plan import planned
 from permgraph.jobs.plan_data import planned_to_learn, planned_with_data
 from permgraph.jobs.processes import joined
 from permgraph.jobs.session import Progress, Session
-from permgraph.matching.align import align_models, align_trunks, is_in_out
+from permgraph.matching.align import align_models, align_trunks
+from permgraph.matching.alignment import is_in_out
 from permgraph.matching.groups import select
 from permgraph.matching.trunks import differ
 from permgraph.matching.weights.effort import IN_TURN

@@ -12,7 +12,7 @@ from permgraph.comparing.batches import Reading
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.carrying import Carried
 from permgraph.jobs.matching import Matching
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.borders import Borders
 from permgraph.merging.owners import Owners
 from permgraph.models.borders import FittedPair

@@ -20,7 +20,7 @@ from permgraph.jobs.recipe import FILE, Request, recipe_text
 from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Session
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
 from permgraph.pages.report import report_page
 from permgraph.symmetry.elements_report import moved_share

@@ -17,7 +17,7 @@ from permgraph.matching.gains_report import HEAD, gain_rows, unit_of
 
 if TYPE_CHECKING:
     from permgraph.jobs.recipe import Request
-    from permgraph.matching.align import Alignment
+    from permgraph.matching.alignment import Alignment
     from permgraph.matching.gains import Gain
     from permgraph.models.loaded import LoadedModel
     from permgraph.symmetry.permutations import Permutations

@@ -15,7 +15,7 @@ from permgraph.errors import SpecMismatchError, shortened
 from permgraph.jobs.folder import storage_of
 from permgraph.jobs.record import certified, origin
 from permgraph.jobs.session import Session
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
 
 

@@ -10,7 +10,7 @@ from permgraph.symmetry.elements_report import moved_share, text_table
 from permgraph.symmetry.folded_names import fold
 
 if TYPE_CHECKING:
-    from permgraph.matching.align import Alignment
+    from permgraph.matching.alignment import Alignment
 
 UNITS = {
     "correlation": "mean correlation of matched units",

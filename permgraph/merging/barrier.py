@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.errors import OptionError
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.merging.merge import Merges
 from permgraph.merging.owners import Owners
 from permgraph.requirements import unusable

@@ -15,7 +15,7 @@ from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.merging.least_squares import merge_layers
 from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.registry import correction, layer_method, merge_method

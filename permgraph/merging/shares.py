@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from permgraph.errors import OptionError
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.groups import select
 from permgraph.symmetry.cells import Cell
 from permgraph.symmetry.spec import PermutationSpec

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.borders import Borders, resize_fields
 from permgraph.matching.fitting import fit
 from permgraph.models.loaded import LoadedModel

@@ -14,7 +14,7 @@ from permgraph.symmetry.elements_report import MOST_ROWS
 from permgraph.symmetry.folded_names import fold
 
 if TYPE_CHECKING:
-    from permgraph.matching.align import Alignment
+    from permgraph.matching.alignment import Alignment
 
 STYLE = """<style>
 .permgraph { --tone: 0.62; --still: #b4b8be; --rule: #b4b8be66; --paper: transparent; --quiet: gray; }

@@ -8,7 +8,7 @@ from math import isfinite
 
 import numpy as np
 
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.matching.gains_report import figures_of, unit_of
 from permgraph.matching.partners import Partners
 from permgraph.merging.barrier import Barrier

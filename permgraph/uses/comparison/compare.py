@@ -12,7 +12,7 @@ from torch import nn
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.errors import VerificationError
-from permgraph.matching.align import Alignment, alignment_of
+from permgraph.matching.alignment import Alignment, alignment_of
 from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.match import Task
 from permgraph.matching.pipeline import Matched, match_models

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.matching.align import Alignment
+from permgraph.matching.alignment import Alignment
 from permgraph.symmetry.elements_report import text_table
 from permgraph.tracing.loaded import Loaded
 from permgraph.uses.comparison.compare import Comparison, compare
