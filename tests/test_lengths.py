@@ -115,7 +115,7 @@ def test_rows_that_the_pass_does_not_read_are_seen_at_another_length() -> None:
 def test_an_alignment_of_a_model_with_unread_positions_is_proved_at_two_lengths() -> None:
     torch.manual_seed(0)
     a, b = Tokens().eval(), Tokens().eval()
-    assert pg.align(a, b, args=(IDS,)).certificate.other_inputs == (("args[0]", (1, 10)),)
+    assert pg.align(a, b, args=(IDS,)).certificate.other_inputs == (("args[0]", (2, 10)),)
     a, b = Tokens(reversed_when_longer).eval(), Tokens(reversed_when_longer).eval()
     with pytest.raises(pg.VerificationError, match=r"aten\.flip"):
         pg.align(a, b, args=(IDS,))
