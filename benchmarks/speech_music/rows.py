@@ -118,6 +118,7 @@ ROWS = (
     Row("heal-learned", "every kind, learned, healed", "healed", learned, HEALED, steps=STEPS),
     Row("long-as-is", "linear interpolation, healed for longer", "longer", as_it_stands, LONGER, steps=LONG),
     Row("long", "permutations, healed for longer", "longer", PERMUTED, LONGER, steps=LONG),
+    Row("long-learned", "every kind, learned, healed for longer", "longer", learned, LONGER, steps=LONG),
     Row("long-scratch", "random weights, healed for longer", "longer", untrained, (0.0,), steps=LONG),
     Row("heal-a", "A alone, healed", "unmerged", as_it_stands, (1.0,), steps=STEPS),
     Row("heal-b", "B alone, healed", "unmerged", as_it_stands, (0.0,), steps=STEPS),
