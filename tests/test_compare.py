@@ -94,7 +94,7 @@ def test_another_seed_is_not_the_same(row: Row) -> None:
 @pytest.mark.parametrize("row", parameters(FAST))
 def test_no_planted_element_is_missed_and_no_other_seed_is_the_same(row: Row) -> None:
     model = derived(row)[0].model
-    for seed in range(1, 15, 2):  # of 73 models, so that there are 511 pairs of either sort
+    for seed in range(1, 11, 2):  # of 110 models, so that there are 550 pairs of either sort
         a, b = planted(row, seed)
         assert compared(row, a, b).verdict == "same", seed
         if derived(row)[1].coverage:
