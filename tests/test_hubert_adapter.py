@@ -208,9 +208,18 @@ def test_a_field_that_leaves_the_function_alone_is_accepted(tmp_path, field, val
     load(str(folder), weights=False)
 
 
-def test_a_value_that_the_config_class_refuses(tmp_path):
-    folder = write_folder(tmp_path / "a", {}, HUBERT_FIELDS | {"conv_stride": [5, 2]} | {"num_feat_extract_layers": 7})
-    with pytest.raises(AdapterError, match="conv_stride"):
+@pytest.mark.parametrize(("field", "value"), [("conv_stride", [5, 2]), ("conv_dim", 0.5), ("conv_dim", None)])
+def test_a_value_that_the_config_class_refuses(tmp_path, field, value):
+    folder = write_folder(tmp_path / "a", {}, HUBERT_FIELDS | {field: value} | {"num_feat_extract_layers": 7})
+    with pytest.raises(AdapterError, match=field):
+        load(str(folder), weights=False)
+
+
+@pytest.mark.parametrize("rate", [None, 0, -1, 0.5, "16 kHz", [16000], float("nan"), float("inf")])
+def test_a_sampling_rate_that_is_none(tmp_path, rate):
+    folder = write_folder(tmp_path / "a", {}, HUBERT_FIELDS)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": rate}))
+    with pytest.raises(AdapterError, match="the sampling rate is "):
         load(str(folder), weights=False)
 
 

@@ -42,8 +42,8 @@ def chain(layers, activation, width=6):
     return nn.Sequential(*pairs, nn.Linear(width, 3)).eval(), torch.randn(20, 5)
 
 
-def power_test(model, x):
-    spec, program = pg.derive(model, (x,)), capture(model, (x,))
+def power_test(model, x, kinds="permutation"):
+    spec, program = pg.derive(model, (x,), kinds=kinds), capture(model, (x,))
     trial = Trial(program, spec, model.state_dict(), bind(program, (x,), {}))
     scales = Scales()
     for seed in range(3):
@@ -62,6 +62,17 @@ def test_a_gradient_tells_what_a_wrong_element_does(model):
         assert applied == (wrong in caught), wrong
     # A constant that is added to all keys does not change the softmax.
     assert {wrong.tensor for wrong in test.wrong if wrong not in caught} == {"k.bias"} & test.trial.state.keys()
+
+
+def test_few_frames_tell_the_same_of_a_map_as_many(monkeypatch):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 200), nn.Linear(200, 150), nn.Linear(150, 3)).eval()
+    test = power_test(model, torch.randn(7, 5), "all")
+    short = test._effects()
+    monkeypatch.setattr("permgraph.symmetry.power.shortened", lambda value, gradient, dim: (value, gradient))
+    whole = test._effects()
+    assert max(whole.values()) > 1
+    assert short == pytest.approx(whole, abs=1e-11)
 
 
 @pytest.mark.parametrize("made", [deep_encoder, lambda: chain(60, nn.ReLU)], ids=["encoder", "chain"])

@@ -132,6 +132,11 @@ class SpeechAdapter(Adapter):
             if folder is not None and (folder / name).is_file():
                 found |= read_json(folder / name)
         rate = found.get("sampling_rate", found.get("sample_rate", 16_000))
+        if not (isinstance(rate, int) or (isinstance(rate, float) and rate.is_integer())) or rate < 1:
+            raise AdapterError(
+                f"{folder}: the sampling rate is {rate!r:.50}, not a whole number of Hz: correct it in "
+                "preprocessor_config.json or config.json"
+            )
         return {"sampling_rate": int(rate), "do_normalize": bool(found.get("do_normalize", True))}
 
     def calibration(
@@ -154,7 +159,8 @@ def _require_representable(name: str, value: Any, fields: Mapping[str, Any], def
     if name == "attention_relax":
         accepted, wanted = isinstance(value, int | float) and value <= 0, "at most 0"
     elif name == "num_feat_extract_layers":
-        wanted = len(fields.get("conv_dim", default.conv_dim))
+        sizes = fields.get("conv_dim", default.conv_dim)
+        wanted = len(sizes) if isinstance(sizes, list | tuple) else value  # the config class refuses other sizes
         accepted = value == wanted
     elif name == "output_hidden_size":
         wanted = fields.get("hidden_size", default.hidden_size)

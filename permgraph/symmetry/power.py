@@ -13,6 +13,8 @@ from torch import Tensor
 
 from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps, rounding_floors
 from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.low_rank import shortened
+from permgraph.symmetry.parts import Matrix
 from permgraph.symmetry.permutations import Permutations
 from permgraph.symmetry.sensitivity import gradients
 from permgraph.symmetry.trials import Change, Trial
@@ -97,16 +99,22 @@ class PowerTest:
             by_tensor.setdefault(wrong.tensor, []).append(wrong)
 
         def received(name: str, value: Tensor, gradient: Tensor) -> None:
-            if name in by_tensor:
-                still = _product(value, gradient)
-                for wrong in by_tensor[name]:
-                    effects[wrong] += _product(self._change(wrong)(name, value), gradient) - still
+            for wrong in by_tensor.get(name, ()):
+                effects[wrong] += self._effect(wrong, value, gradient)
 
         try:
             gradients(self.trial, self.seed, self._weights, received)
         except RuntimeError:
             return {}
         return {wrong: abs(effect) for wrong, effect in effects.items()}
+
+    def _effect(self, wrong: Wrong, value: Tensor, gradient: Tensor) -> float:
+        """<the change of a tensor, its gradient>."""
+        layout, part = self._first_move(wrong)
+        if isinstance(part, Matrix) and value.dim() == 2:
+            still = [dim for dim in (0, 1) if not any(cell.touches({dim}) for cell in layout.cells)]
+            value, gradient = shortened(value, gradient, still[0]) if still else (value, gradient)
+        return _product(layout.apply({wrong.group: part}, value), gradient) - _product(value, gradient)
 
     def _weights(self, outputs: list[Any]) -> list[Tensor | None]:
         return self.scales.weights(self._floors(outputs), self.seed)
@@ -118,15 +126,16 @@ class PowerTest:
 
     def _change(self, wrong: Wrong) -> Change:
         """The change of a tensor when a group moves only at its first place there."""
-        layout, part = (
-            _first(self.trial.spec.layouts[wrong.tensor], wrong.group),
-            self._moving[wrong.group][wrong.group],
-        )
+        layout, part = self._first_move(wrong)
 
         def change(name: str, tensor: Tensor) -> Tensor:
             return layout.apply({wrong.group: part}, tensor) if name == wrong.tensor else tensor
 
         return change
+
+    def _first_move(self, wrong: Wrong) -> tuple[Layout, Any]:
+        part = self._moving[wrong.group][wrong.group]
+        return _first(self.trial.spec.layouts[wrong.tensor], wrong.group), part
 
     def _applied(self, wrong: Sequence[Wrong]) -> Iterator[Wrong]:
         """The elements that change an output, among the first `APPLIED` of these."""

@@ -39,12 +39,12 @@ class Ascent:
     A family's first element is computed from the places at which every other axis is known: at the start those with
     pinned axes (embeddings, positions, a head), then those with axes of families solved before. The start matters more
     than anything else. A family is solved again when others have moved the tensors that it acts on. All products are
-    computed in float32; if B turns out to be A moved, maps that mix units are computed again in float64 at the end. In
-    large models, the most expensive families wait until the others change little, and are solved once.
+    computed in float32; if B turns out to be A moved, maps that mix units are computed again at the end, with all
+    digits that are stored. In large models, the most expensive families wait until the others change little, and are
+    solved once, and a round that cannot gain enough, by the `bound`, is not begun.
     If weights are read on demand, the passes over them count: B is moved from its `source` by one element, which starts
     with `begun`; what a step gains is computed from the step's own products; and a rotation that is a family by itself
-    is found from B without it.
-    Tensors in `compared` stand for activations: they do not tell whether B is A moved.
+    is found from B without it. Tensors in `compared` stand for activations: they do not tell whether B is A moved.
     """
 
     spec: PermutationSpec
@@ -65,6 +65,7 @@ class Ascent:
     solved: set[str] = field(default_factory=set)
     inner: dict[str, tuple[tuple[int, torch.dtype], float]] = field(default_factory=dict)
     known_value: float | None = None
+    most: float = math.inf
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
@@ -92,20 +93,18 @@ class Ascent:
 
     def _sign_of(self, place: Place) -> Similarity:
         """Inner products of units with themselves at a place, and which signs reach it."""
-        one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
-        products = (one * other).sum(-1).reshape(-1, 1, 1).cpu().numpy()
-        return Similarity(products, bool(place.move.power % 2), place.further)
+        return Similarity(self._products(place).reshape(-1, 1, 1), bool(place.move.power % 2), place.further)
 
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
         self.families = [f for f in self.families if any(group.name not in held for group in f)]
-        (start, bound), identity = self._unmoved(), (self.element, self.moved)
+        (start, self.most), identity = self._unmoved(), (self.element, self.moved)
         known = set(known)
         if large := [family for family in self.families if self._is_large(family)]:
             self._go_ahead(large, known)
         self._grow(self.families, known)
         self._rise(self.families)
-        if self._of_weights() > NEAR * bound:
+        if self._of_weights() > NEAR * self.most:
             self._finish()
         if self.value() < start:
             self.element, self.moved = identity
@@ -128,9 +127,11 @@ class Ascent:
         self.inner.clear()
 
     def _rise(self, families: Sequence[Family]) -> None:
-        """Solve families in turn until a round gains little."""
+        """Solve families in turn until a round gains little, or could."""
         value, worthwhile = self.value(), WORTHWHILE_IF_HURRIED if self.is_hurried else WORTHWHILE
         for number in range(self.rounds):
+            if self.is_hurried and not self.compared and value + worthwhile * abs(value) >= self.most:
+                break
             if self.report is not None:
                 self.report("weights, all kinds", number, self.rounds)
             self._solve_all(families)
@@ -147,8 +148,9 @@ class Ascent:
         self._sign()
 
     def _finish(self) -> None:
-        self.dtype, self.settled = torch.float64, {}
-        self.moved = self._moved_by(self.element) if self._on_demand else self.spec.apply(self.element, self.b)
+        if (exact := self.b.least if isinstance(self.b, LazyState) else torch.float64) != self.dtype:
+            self.dtype, self.settled = exact, {}
+            self.moved = self._moved_by(self.element) if self._on_demand else self.spec.apply(self.element, self.b)
         self._solve_all([family for family in self.families if any(Kind(group.kind).mixes for group in family)])
 
     def _moves(self, family: Family) -> dict[str, int]:
@@ -287,11 +289,12 @@ class Ascent:
             total: Any = np.zeros(group.count)
             for place in self.where[group.name]:
                 if place.move.power % 2:
-                    total = total + self._products(place)
+                    total = total + self._products(place).sum(1)
             if np.any(total < 0):
                 index = np.zeros(group.table_shape, dtype=np.int64)
                 self._apply({group.name: Monomial(index, np.where(total < 0, -1.0, 1.0).reshape(group.table_shape))})
 
     def _products(self, place: Place) -> Any:
+        """[rows, units]: inner products of units with themselves."""
         one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
-        return (one * other).sum((1, 2)).cpu().numpy()
+        return (one * other).sum(-1).cpu().numpy()
