@@ -91,7 +91,7 @@ class Registered(Generic[F]):
                 near = get_close_matches(name, known, 1)
                 raise OptionError(
                     f'method "{self.name}" has no option {name}: it has {", ".join(known) or "none"}'
-                    + (f"; did you mean {near[0]}?" if near else "")
+                    + (f"; did you mean {near[0]}?" if near else "; leave it out")
                 )
         missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
         if missing:

@@ -41,10 +41,19 @@ USAGE = {
     "mix without data": (("merge", "x", "y", "--out", "z", "--mix", "0.5"), "--data"),
     "loss of three": (("merge", "x", "y", "w", "--out", "z", "--loss", "own"), "between two models"),
     "own loss without data": (("merge", "x", "y", "--out", "z", "--loss", "own"), "give them with --data"),
+    "a role twice": (("merge", "x", "y", "--out", "z", "--weight", "conv=0.5,conv=0.7"), "gives 'conv' two shares"),
+    "limit without data": (("align", "x", "y", "--out", "z", "--limit", "5"), "give the data with --data"),
+    "trust without a recipe": (("merge", "x", "y", "--out", "z", "--allow-code"), "give one with --config"),
+    "a model that is empty": (("merge", "", "y", "--out", "z"), "the argument after the command is empty"),
+    "a folder that is empty": (("align", "x", "y", "--out", ""), "the argument after --out is empty"),
+    "data that is empty": (("align", "x", "y", "--out", "z", "--data="), "the argument after --data is empty"),
+    "two outputs on stdout": (("inspect", "x", "--html", "-", "--json"), "--json and --html both write to stdout"),
+    "a page and JSON on stdout": (("compare", "x", "y", "--html", "-", "--json"), "both write to stdout"),
+    "two outputs in a file": (("inspect", "x", "--html", "y", "--dot", "y"), "--html and --dot both write to y"),
     "no role": (("align", "x", "y", "--out", "z", "--groups", ","), "--groups"),
     "no dimension": (("explain", "x", "weight"), "PARAM:DIM"),
-    "unknown outputs": (("inspect", "x", "--outputs", "open"), "open"),
-    "no trials": (("verify", "x", "--trials", "0"), "--trials"),
+    "unknown outputs": (("inspect", "x", "--outputs", "open"), "'--outputs': 'open' is not one of"),
+    "no trials": (("verify", "x", "--trials", "0"), "'--trials': it should be greater"),
 }
 
 
@@ -158,7 +167,7 @@ BAD = {
         damage_other_sizes,
         r"not of one architecture: intermediate_size is 64 in .* A and 48 in that of B",
     ),
-    "other family": (damage_other_family, r"not of one architecture: .*a has a HubertConfig and .*b a BertConfig"),
+    "other family": (damage_other_family, r"not of one architecture: .*a has a HubertConfig and .*b has a BertConfig"),
     "no config": (damage_no_config, r"a: has no config\.json"),
     "broken config": (damage_config, r"config\.json .* cannot be read"),
 }

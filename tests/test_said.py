@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from commands import run
 from test_misgiven import mlp
+from transformers import BertConfig
 
 import permgraph as pg
+from permgraph.comparing.batches import Reading
+from permgraph.models.alike import require_alike
 
 CODE = """
 import torch
@@ -32,6 +36,9 @@ def still(): return nn.Sequential(nn.Linear(5, 3)), torch.randn(2, 5)
 def batches():
     torch.manual_seed(3)
     return [torch.randn(32, 5) for _ in range(4)]
+def broken():
+    yield torch.randn(32, 5)
+    raise KeyError("row 7")
 def loss(model): return float(model(torch.eye(5)).square().mean())
 """
 A, B, NORMS = "python:said:a", "python:said:b", ("python:said:norm_a", "python:said:norm_b")
@@ -43,6 +50,17 @@ SAID: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "BatchNorm": ((*NORMS, "--data", "python:said:batches", "--merge", "linear+batch_norm"), 0, ""),
     "mergekit's method": ((A, B, "--merge", "dare_ties"), 2, "write B aligned with `permgraph align`"),
+    "data that nothing reads": (
+        (A, B, "--data", "python:said:batches", "--method", "weights"), 0,
+        "warning: --data python:said:batches is not read: units are matched by weights alone",
+    ),
+    "data that the merge reads": (
+        (*NORMS, "--data", "python:said:batches", "--method", "weights", "--merge", "linear+batch_norm"), 0, "",
+    ),
+    "data that breaks off": (
+        (A, B, "--data", "python:said:broken"), 1,
+        "python:said:broken: its batch 2 fails: KeyError: 'row 7'. Repair the function",
+    ),
     "inputs alone": (("python:said:c", "python:said:d"), 0, ""),
 }  # fmt: skip
 
@@ -76,6 +94,17 @@ def test_how_much_data_was_read_is_said_and_written_down(here: Path) -> None:
     data = json.loads((here / "out" / "permgraph.json").read_text())["inputs"]["data"]
     assert (data["batches"], data["samples"]) == (4, 128)
     assert "128 samples in 4 batches" in (here / "out" / "report.html").read_text()
+
+
+def test_one_sample_is_counted_as_one() -> None:
+    assert str(Reading(1, 1, "rows of 128 tokens")) == "1 row of 128 tokens in 1 batch"
+    assert str(Reading(2, 8, "rows of 128 tokens")) == "8 rows of 128 tokens in 2 batches"
+
+
+def test_models_of_two_origins_are_named_as_what_they_are(here: Path) -> None:
+    own = pg.load(A)
+    with pytest.raises(pg.SpecMismatchError, match="said:a has a BertConfig and python:said:a is a Sequential"):
+        require_alike(replace(own, config=BertConfig()), own)
 
 
 def test_a_recipe_of_mergekit_is_told_how_it_is_spelled(here: Path) -> None:

@@ -164,7 +164,7 @@ def test_sizes_are_read(text, count):
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2 apples", "1e9", "nan"])
 def test_what_is_no_size_or_dtype_is_refused(text, tmp_path):
-    with pytest.raises(OptionError, match="a size is a number with KB"):
+    with pytest.raises(OptionError, match="a size is a number of bytes, KB"):
         bytes_of(text)
     with pytest.raises(OptionError, match="the dtype is one of float16"):
         dtype_of(text)

@@ -70,7 +70,7 @@ def bytes_of(text: str) -> int:
     """A size like 500MB, 2GB or 1GiB in bytes. Raises OptionError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if found is None or found[2].upper() not in UNITS or float(found[1]) * UNITS[found[2].upper()] < 1:
-        raise OptionError(f"a size is a number with KB, MB, GB, KiB, MiB or GiB, as 2GB, not {text!r}")
+        raise OptionError(f"a size is a number of bytes, KB, MB, GB, KiB, MiB or GiB, such as 2GB, not {text!r}")
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 

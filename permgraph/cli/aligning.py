@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from permgraph.cli.asked import matching_of, within_memory
+from permgraph.cli.asked import matching_of, warn_of_unread, within_memory
 from permgraph.cli.options import (
     A,
     B,
@@ -63,6 +63,7 @@ def align(
             "--carry moves adapters of B at its own size: leave out --enlarge, or merge the adapter into B first"
         )
     matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads, steps), max_memory)
+    warn_of_unread(session, matching)
     from permgraph.jobs.align import carried, load_and_align
     from permgraph.jobs.carrying import Carried
     from permgraph.jobs.folder import storage_of, tell, write
@@ -71,9 +72,10 @@ def align(
     aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge, carry=carry or ()), model)
     what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
     state: Mapping[str, Any]
+    if aligned.alignment.kept or aligned.heads.whole:
+        aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
     if aligned.alignment.kept:
         state = aligned.alignment.state_of_b
-        aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
     elif aligned.heads.whole:
         state = aligned.alignment.state_of_b if aligned.borders else aligned.alignment.state_dict
     else:

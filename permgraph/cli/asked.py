@@ -35,6 +35,8 @@ def matching_of(
         raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
     if mix and data is None:
         raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
+    if limit is not None and data is None:
+        raise UsageError(f"--limit {limit} is on samples of the data: give the data with --data, or leave it out")
     if steps is not None and method != "learned":
         raise UsageError(f"--steps {steps} is for learning: give --method learned, or leave it out")
     if kinds not in (None, "permutation", "signed", "all"):
@@ -59,6 +61,13 @@ def within_memory(session: Session, matching: Matching, max_memory: str | None) 
     if session.device != "cpu":
         raise UsageError(f"--max-memory computes on the CPU: leave out --device {session.device}")
     return replace(matching, max_memory=bytes_of(max_memory))
+
+
+def warn_of_unread(session: Session, matching: Matching, *, read: bool = False) -> None:
+    """Warn if data is given and nothing reads it: neither the matching nor, with `read`, what follows it."""
+    by_weights = matching.method == "weights" or matching.mix == 0
+    if matching.data is not None and by_weights and not read:
+        session.warn(f"--data {matching.data} is not read: units are matched by weights alone")
 
 
 def _method_needs_data(method: str) -> bool:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from permgraph.cli.asked import matching_of
+from permgraph.cli.asked import matching_of, warn_of_unread
 from permgraph.cli.options import A, Data, Kinds, Limit, MethodOption, ModelOption
+from permgraph.cli.shared import require_apart
 from permgraph.jobs.session import Session
 
 
@@ -29,7 +30,9 @@ def compare(
     B is moved to A by the element of the symmetry group that brings their weights closest. If the heads of A and B
     differ, only the base models are compared. All kinds of symmetry may move, unless --kinds says otherwise.
     """
+    require_apart(json="-" if session.json else None, html=html)
     matching = matching_of(data, method, None, limit, None, kinds or "all")
+    warn_of_unread(session, matching)
     from dataclasses import replace
 
     from permgraph.jobs import files

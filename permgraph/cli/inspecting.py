@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from permgraph.cli.shared import UsageError
+from permgraph.cli.shared import UsageError, require_apart
 from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def inspect(
 
     The weights are read only if the model cannot be traced without them, or with --kinds all, which folds its norms.
     """
+    require_apart(json=json or ("-" if session.json else None), html=html, dot=dot)
     from permgraph.jobs import files
 
     piped = files.STDOUT in (str(html), str(dot))

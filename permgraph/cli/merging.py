@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from permgraph.cli.asked import matching_of, within_memory
+from permgraph.cli.asked import matching_of, warn_of_unread, within_memory
 from permgraph.cli.options import (
     Data,
     Dtype,
@@ -138,6 +138,8 @@ def merge(
 def _prepared(session: Session, typed: "Request", config: Path | None, allow_code: bool) -> "tuple[Session, Request]":
     """The request completed by the recipe, and the session with the recipe's seed and device."""
     if config is None:
+        if allow_code:
+            raise UsageError("--allow-code is for a recipe: give one with --config, or leave it out")
         return session, typed
     from permgraph.jobs.recipe import read_recipe
     from permgraph.jobs.recipe_inputs import require_trusted
@@ -183,6 +185,7 @@ def _merge(session: Session, request: "Request", config: Path | None) -> None:
     needs_data = _needs_data(how, data, count)
     if needs_data and request.max_memory is not None:
         raise UsageError(f"--merge {how} runs merged models whole, and --max-memory reads them in parts: give one")
+    warn_of_unread(session, matching, read=needs_data or request.loss == "own")
     if config is not None:
         from permgraph.jobs.recipe_inputs import require_unchanged
 

@@ -16,7 +16,9 @@ Data = Annotated[
         "iterable of batches.",
     ),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read at most this many samples of the data.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Read at most this many samples of --data, or batches of python:….")
+]
 MethodOption = Annotated[
     str | None,
     typer.Option(
@@ -62,7 +64,7 @@ Kinds = Annotated[
         "--kinds",
         metavar="KINDS",
         help="What may move: permutation; signed, with signs; or all: scales, rotations and invertible maps too, with "
-        "norms folded into the layers that read them.  [default: permutation]",
+        "norms folded into the layers that read them.  [default: permutation; of compare: all]",
     ),
 ]
 Dtype = Annotated[

@@ -41,12 +41,22 @@ def weight_of(text: str) -> Weight:
     """`0.9`, `attention=0.5,conv=0.9` or `correlation`."""
     try:
         if "=" in text:
-            return {name.strip(): _share(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+            return _shares(text)
         return text if text == "correlation" else _share(text)
     except ValueError:
         raise UsageError(
             f"--weight {text!r} is not a share between 0 and 1, ROLE=SHARE,... or 'correlation'; write it as 0.9"
         ) from None
+
+
+def _shares(text: str) -> dict[str, float]:
+    """`attention=0.5,conv=0.9`: each role once."""
+    found: dict[str, float] = {}
+    for role, _, value in (part.partition("=") for part in text.split(",")):
+        if role.strip() in found:
+            raise UsageError(f"--weight {text!r} gives {role.strip()!r} two shares: give it one")
+        found[role.strip()] = _share(value)
+    return found
 
 
 def _share(text: str) -> float:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,27 @@ class UsageError(typer.BadParameter):
         return self.message
 
 
+def _require_filled(args: list[str]) -> None:
+    """Raise UsageError for an empty argument, which as a path would be the working folder."""
+    for before, arg in zip(["the command", *args], args, strict=False):
+        if not arg.strip() or (arg.startswith("--") and arg.endswith("=")):
+            place = arg.removesuffix("=") if arg.strip() else before
+            raise UsageError(f"the argument after {place} is empty: is a variable of the shell not set?")
+
+
+def require_apart(**written: Path | str | None) -> None:
+    """Raise UsageError if two options write to one file, or both to stdout."""
+    from permgraph.jobs.files import STDOUT
+
+    taken: dict[str, str] = {}
+    for option, path in written.items():
+        place = "" if path is None else "stdout" if str(path) == STDOUT else str(Path(path).absolute())
+        if place and place in taken:
+            where = place if place == "stdout" else str(path)
+            raise UsageError(f"--{taken[place]} and --{option} both write to {where}: give two places")
+        taken[place] = option
+
+
 def shared_options(
     debug: Debug = False,
     quiet: Quiet = False,
@@ -63,11 +85,16 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Keep what was typed, and give `--json` the name of stdout if it takes a file and none is given."""
         ctx.meta["permgraph.arguments"] = tuple(args)
+        _require_filled(args)
         for k in [k for k, arg in enumerate(args) if arg == "--json" and self._json_takes_a_file()][::-1]:
             following = args[k + 1 : k + 2]
             if not following or (following[0].startswith("-") and following[0] != "-"):
                 args = [*args[: k + 1], "-", *args[k + 1 :]]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.replace("Value error, ", "").replace("Input should be", "it should be")
+            raise
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples, each below what it is for, lines as they are typed."""

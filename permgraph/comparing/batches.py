@@ -47,7 +47,9 @@ class Reading:
     unit: str = "samples"
 
     def __str__(self) -> str:
-        return f"{self.samples:,} {self.unit} in {self.batches:,} batch{'es' if self.batches != 1 else ''}"
+        what, _, of = self.unit.partition(" ")
+        unit = " ".join([what.removesuffix("s") if self.samples == 1 else what, *filter(None, [of])])
+        return f"{self.samples:,} {unit} in {self.batches:,} batch{'es' if self.batches != 1 else ''}"
 
 
 class Batches:

@@ -200,7 +200,8 @@ def require_pair(a: State, b: State) -> None:
         raise SpecMismatchError(
             f"the two models are not of one architecture: {'; '.join(different[:5])}"
             + (f" and {len(different) - 5} more" if len(different) > 5 else "")
-            + "; give two of the same shapes"
+            + "; give two of the same shapes, choose what becomes of heads that differ (heads=, --heads), or enlarge B "
+            "(pg.enlarge, --enlarge)"
         )
 
 

@@ -17,13 +17,18 @@ def require_alike(a: LoadedModel, b: LoadedModel, *, fitted: bool = True) -> tup
     kinds = [type(model.config).__name__ for model in (a, b)]
     if kinds[0] != kinds[1]:
         raise SpecMismatchError(
-            f"the two models are not of one architecture: {a.reference} has a {kinds[0]} and "
-            f"{b.reference} a {kinds[1]}; merge models of one family"
+            f"the two models are not of one architecture: {_kind(a)} and {_kind(b)}; merge models of one family"
         )
     if fitted:
         require_one_vocabulary(a, b)  # before the sizes in the configs, which do not say what to do about tokens
         a.adapter.require_alike(a.config, b.config)
     return tuple(filter(None, (*input_differences(a, b), unsure_tokens(a, b))))
+
+
+def _kind(model: LoadedModel) -> str:
+    if model.config is None:
+        return f"{model.reference} is a {type(model.model).__name__}"
+    return f"{model.reference} has a {type(model.config).__name__}"
 
 
 def input_differences(a: LoadedModel, b: LoadedModel) -> tuple[str, ...]:

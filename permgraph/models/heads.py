@@ -69,7 +69,8 @@ class Heads:
 
     def __str__(self) -> str:
         if self.whole:
-            return f"heads merged: {', '.join(self.merged)}" if self.merged else ""
+            how = "moved with B" if self.carried else "merged"
+            return f"heads {how}: {', '.join(self.merged)}" if self.merged else ""
         if self.carried:
             return f"base models matched ({self.reason}); the head of the second moved along"
         left = [f"{', '.join(modules)} of {reference}" for reference, modules in self.left_out.items() if modules]

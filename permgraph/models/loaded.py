@@ -16,7 +16,7 @@ from permgraph.adapters import Adapter
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.reading import state_sha256
-from permgraph.errors import CalibrationError, CheckpointError
+from permgraph.errors import CalibrationError, CheckpointError, described
 from permgraph.matching.vocabularies import Vocabulary
 from permgraph.models.references import run_python
 from permgraph.models.stored_weights import StoredWeights
@@ -113,4 +113,12 @@ def _batches_of(reference: str, limit: int | None) -> Iterable[Any]:
             f"{reference}: returned one {type(batches).__name__}, not an iterable of batches. Return a list of "
             "tensors, of tuples of arguments, or of dicts of keywords."
         )
-    return list(islice(batches, limit))
+    read: list[Any] = []
+    try:
+        read.extend(islice(batches, limit))  # keeps what came before an error
+    except Exception as error:  # whatever the user's code raises
+        raise CalibrationError(
+            f"{reference}: its batch {len(read) + 1} fails: {described(error)}. Repair the function, or read fewer "
+            "batches with --limit."
+        ) from error
+    return read

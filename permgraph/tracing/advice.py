@@ -46,10 +46,12 @@ def _misfit(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     try:
         inspect.signature(model.forward).bind(*args, **kwargs)
     except TypeError as error:
-        if not args and not kwargs:
+        count = len(args) + len(kwargs)
+        if not count:
             return "no inputs are given to trace it with: give args= or kwargs=, or data"
         return (
-            f"{len(args) + len(kwargs)} inputs are given, and do not fit ({error}): give those of its forward alone, "
+            f"{count} {'input is' if count == 1 else 'inputs are'} given, and do not fit ({error}): "
+            "give those of its forward alone, "
             "of batches like (inputs, labels) the inputs"
         )
     except ValueError:  # a forward without a signature
