@@ -1,7 +1,7 @@
 """Streaming cross-moments of the activations of two models at one point of the graph."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from permgraph.errors import CalibrationError
 
 CHUNK = 1024
 """Frames collected before a product, so that small batches cost no more than large ones."""
+
+Sums = tuple[int, Tensor, Tensor]
+"""Of one process: frames, and the means and squared deviations of the channels of A and of B."""
 
 SLAB = 512
 """Channels of A a product covers at once: the float32 scratch stays [SLAB, n] instead of [n, n]."""
@@ -78,17 +81,14 @@ class CrossMoments:
             self._append(one, other)
 
     @torch.no_grad()
-    def add_up(self) -> None:
-        """Give every process of a torch.distributed group the moments of the frames of all; without a group, do
-        nothing.
-
-        c = Σ_r c_r + n_r (ā_r - ā)(b̄_r - b̄)ᵀ over the ranks r (Chan, Golub and LeVeque, 1983).
-        """
-        if ranks.count() == 1:
-            return
+    def _sums(self) -> Sums:
         self._join()
-        own = (self._joined, (self._means + self._origin).cpu(), self._squares.cpu())
-        everyone = [one for one in ranks.gathered(own) if one[0]]
+        return self._joined, (self._means + self._origin).cpu(), self._squares.cpu()
+
+    @torch.no_grad()
+    def _add_up(self, of_ranks: Sequence[Sums]) -> None:
+        """c = Σ_r c_r + n_r (ā_r - ā)(b̄_r - b̄)ᵀ over the ranks r, of which this is one (Chan, Golub and LeVeque)."""
+        everyone, own = [one for one in of_ranks if one[0]], of_ranks[ranks.number()]
         self._joined = sum(frames for frames, _, _ in everyone)
         if not self._joined:
             return
@@ -244,6 +244,17 @@ class CrossMoments:
         floor = (4 * torch.finfo(self._rows.dtype).eps) ** 2 * (squares + self.frames * means**2)
         scales = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > floor)
         return scales[0], scales[1]
+
+
+def add_up(moments: Sequence[CrossMoments]) -> None:
+    """Give every process of a torch.distributed group the moments of the frames of all; without a group, do nothing.
+
+    Raises RankError where a rank is lost.
+    """
+    if ranks.count() > 1:
+        told = ranks.gathered([moment._sums() for moment in moments])
+        for moment, of_ranks in zip(moments, zip(*told, strict=True), strict=True):
+            moment._add_up(of_ranks)
 
 
 def _pieces(x: Tensor) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from permgraph.comparing.frames import Point
 from permgraph.comparing.in_step import InStep
 from permgraph.comparing.lockstep import Run, lockstep
 from permgraph.comparing.models import Models
-from permgraph.comparing.moments import CrossMoments
+from permgraph.comparing.moments import CrossMoments, add_up
 from permgraph.comparing.padding import padding_masks
 from permgraph.errors import CalibrationError
 from permgraph.tracing.run import Runner, bind
@@ -93,8 +93,7 @@ def moments_of(
             count += len(chunk)
             if progress is not None:
                 progress("calibration", count, total)
-    for moment in moments.values():
-        moment.add_up()
+    add_up(list(moments.values()))
     return moments
 
 
