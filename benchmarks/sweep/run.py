@@ -1,6 +1,7 @@
 """Of all architectures that can be traced, how many are certified, and how much of them moves?
 
-    python benchmarks/sweep/run.py [--source transformers|timm|torchvision] [--only TEXT] [--again | --outcome OUTCOME]
+    python benchmarks/sweep/run.py [--source transformers|timm|torchvision] [--only TEXT]
+                                   [--again | --outcome OUTCOME | --held WHY]
 
 Each model of transformers (made small), timm and torchvision (as they are) is built with random weights, in a process
 of its own: derived, and random elements of the group, of permutations and then of all kinds, applied to the eager
@@ -67,6 +68,12 @@ def bounded(source: str, name: str, *, build_only: bool = False) -> dict[str, An
     return row
 
 
+def _asked_again(row: dict[str, Any], chosen: argparse.Namespace) -> bool:
+    """Whether a model that has a row is to be measured again."""
+    held = chosen.held and any(chosen.held in why for why, _ in row.get("held_by", ()))
+    return bool(chosen.again or held or row["outcome"] == chosen.outcome)
+
+
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,6 +81,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--again", action="store_true", help="measure again what is there")
     parser.add_argument("--outcome", help="measure again the models of this outcome")
+    parser.add_argument("--held", help="measure again the models that have an axis pinned for this reason")
     parser.add_argument("--build", action="store_true", help="build the models and run them, no more")
     parser.add_argument("--part", default="0/1", help="every n-th model, from the k-th on: k/n")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -92,8 +100,7 @@ def main() -> None:
         part, parts = map(int, chosen.part.split("/"))
         for name in measuring.names(source)[part::parts]:
             key = f"{source}:{name}"
-            known = rows.get(key, {}).get("outcome")
-            if chosen.only not in name or (known and not chosen.again and known != chosen.outcome):
+            if chosen.only not in name or (key in rows and not _asked_again(rows[key], chosen)):
                 continue
             rows[key] = row = bounded(source, name, build_only=chosen.build) | {"measured": measured_with()}
             print(
