@@ -94,6 +94,32 @@ def test_sizes_that_fit_for_some_data_alone_pin() -> None:
     assert pg.verify(Grid().eval(), inputs, spec=spec)
 
 
+def halved(x: Tensor, place: Tensor) -> Tensor:
+    """Half of x where `place` is true at some place: a branch that no trace of shapes alone can take."""
+    return x / 2 if place.any() else x
+
+
+DECIDED: dict[str, tuple[Callable[..., Tensor], bool]] = {
+    "by an input, rows by numbers": (lambda s, x: halved(s.b(s.a(x).relu()[:, torch.tensor([0, 2])]), x > 0), True),
+    "by an input, rows by a mask": (lambda s, x: halved(s.b(s.a(x).relu()[places(x)]).sum(0), x > 0), True),
+    "by the number of rows": (lambda s, x: halved(s.b(s.a(x).relu()), s.a(x)[places(x)].numel() > x[:, :1] + 9), True),
+    "by a weight": (lambda s, x: halved(s.b(s.a(x).relu()), s.a.bias > 0), False),
+    "by rows that a weight picks": (lambda s, x: halved(s.b(s.a(x)[s.a(x)[..., 0] > 0]).sum(0), x > 0), False),
+}
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_a_branch_is_traced_if_no_weight_decides_it(name: str) -> None:
+    body, is_traced = DECIDED[name]
+    net = Net(body).eval()
+    if is_traced:
+        assert [group.size for group in pg.derive(net, X).groups] == [8]
+        assert pg.verify(net, X)
+    else:
+        with pytest.raises(pg.CaptureError, match="depends on the values of tensors; only what the inputs alone"):
+            pg.derive(net, X)
+
+
 def test_models_are_matched_where_no_size_depends_on_data() -> None:
     net = Net(BODIES["layers behind it"][0]).eval()
     spec = pg.derive(net, X)

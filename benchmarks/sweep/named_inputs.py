@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers.exporters.utils import precompute_export_inputs
 
 from permgraph.data.example_inputs import guess_inputs
+from permgraph.data.image_inputs import image_token
 from permgraph.errors import AdapterError
 
 MOST_FORMS = 16
@@ -103,6 +104,8 @@ def _guessed(model: nn.Module, accepted: Any) -> Inputs:
         _, kwargs = guess_inputs(model)
     except Exception:
         return {}
+    if image_token(model) is not None and "pixel_values" in kwargs:
+        return kwargs  # as many tokens as the images have features
     short = {name: _short(name, value) for name, value in kwargs.items()}
     if "input_ids" in short and "attention_mask" in accepted:
         short["attention_mask"] = torch.ones_like(short["input_ids"])

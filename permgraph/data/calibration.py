@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from permgraph.data.audio import AudioBatches
 from permgraph.data.batches import Batches, Inputs, side_by_side
 from permgraph.data.example_inputs import longest_text, needed_inputs
+from permgraph.data.image_inputs import image_token
 from permgraph.data.images import image_batches
 from permgraph.data.processors import load_processor, tokenizer_in
 from permgraph.data.text import TOKENS, token_rows
@@ -25,10 +26,13 @@ def read_batches(
 
     Text is packed into rows of up to 128 tokens, without padding; images are resized by the image processor; audio is
     cut into windows (see `permgraph.data.audio`), to which the feature extractor is applied. A decoder gets the
-    encoder's row of text, shifted by one; a model of text and images gets both, paired in order.
+    encoder's row of text, shifted by one; a model of text and images gets both, paired in order, but text alone if
+    features of an image replace some of its tokens.
     Raises CalibrationError for a model or a processor it cannot use, and for data that is absent or unreadable.
     """
     names = () if folder is None else needed_inputs(model)
+    if image_token(model) is not None:
+        names = tuple(name for name in names if name != "pixel_values")
     main = [name for name in names if name in READERS]
     decodes = "decoder_input_ids" in names
     if folder is None or not main or {*names} - {*main} - {"decoder_input_ids"} or (decodes and main != ["input_ids"]):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.data.image_inputs import image_token, with_image
 from permgraph.errors import AdapterError
 
 BATCH, LENGTH, SAMPLES, PIXELS = 2, 16, 16_000, 64
@@ -26,7 +27,11 @@ def guess_inputs(model: nn.Module, *, seed: int = 0) -> tuple[tuple[Any, ...], d
             f"{type(model).__name__} has the main input {main!r}, and no example of it can be guessed. "
             "Give the model as python:package.module:function, a function that returns (model, args, kwargs)."
         )
-    return (), {name: _MAKERS[name](model, generator) for name in names}
+    inputs = {name: _MAKERS[name](model, generator) for name in names}
+    token = image_token(model)
+    if token is None or not {"input_ids", "pixel_values"} <= inputs.keys():
+        return (), inputs
+    return (), with_image(model, inputs, token)
 
 
 def needed_inputs(model: nn.Module) -> tuple[str, ...]:

@@ -6,19 +6,22 @@ import os
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.export._trace
+import torch.fx.experimental._config
 import torch.utils._traceback
 from torch import fx, nn
 from torch._functorch import config
 from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils import _pytree as pytree
 
 from permgraph.tracing.experts import all_experts
 
+SIZES = (torch.ops.aten.sym_size.int, torch.ops.aten.sym_numel.default, torch.ops.aten.sym_stride.int)
 _lock = threading.RLock()  # `torch.export` patches its own modules while it traces
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -43,13 +46,22 @@ def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
             raise
         try:
-            with config.patch(fake_tensor_propagate_real_tensors=True):
+            with config.patch(fake_tensor_propagate_real_tensors=True), _with_known_sizes():
                 exported = torch.export.export(model, args, kwargs, strict=False)
         except Exception as other:  # whatever fails here, the branch is what prevents the trace
             raise error from other
         if _weights_decide(exported):
             raise
         return exported
+
+
+@contextmanager
+def _with_known_sizes() -> Iterator[None]:
+    """A size that the values make known need not be found in the result whose size it is."""
+    settings: Any = fx.experimental._config
+    known = "soft_pending_unbacked_not_found_error"
+    with settings.patch({known: True}) if hasattr(settings, known) else nullcontext():
+        yield
 
 
 @contextmanager
@@ -99,12 +111,27 @@ def _weights_decide(exported: torch.export.ExportedProgram) -> bool:
     }
     depends: dict[fx.Node, bool] = {}
     for node in exported.graph.nodes:
-        depends[node] = node.name in weights or any(depends[operand] for operand in node.all_input_nodes)
-        if depends[node] and _reads_values(node):
+        values = [] if node.target in SIZES else node.all_input_nodes  # what decides a size was met where it was made
+        depends[node] = node.name in weights or any(depends[operand] for operand in values)
+        if any(depends[operand] for operand in _decisive(node)):
             return True
     return False
 
 
-def _reads_values(node: fx.Node) -> bool:
+def _decisive(node: fx.Node) -> list[fx.Node]:
+    """The operands from which a number is read, or whose values decide the size of the result.
+
+    Of rows that are picked, that is the mask: numbers of rows make a result of their own size.
+    """
     tags = getattr(node.target, "tags", ())
-    return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
+    if not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*tags}:
+        return []
+    if node.target is torch.ops.aten.masked_select.default:
+        return _nodes(node.args[1])
+    if node.target is torch.ops.aten.index.Tensor:
+        return [index for index in _nodes(node.args[1]) if index.meta["val"].dtype in (torch.bool, torch.uint8)]
+    return node.all_input_nodes
+
+
+def _nodes(operands: Any) -> list[fx.Node]:
+    return [operand for operand in pytree.tree_leaves(operands) if isinstance(operand, fx.Node)]
