@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 
 import permgraph as pg
 from permgraph.assignment import flat, sparse
-from permgraph.assignment.costs import TOLERANCE, Costs, preference
+from permgraph.assignment.costs import ROWS, TOLERANCE, Costs, preference
 from permgraph.assignment.flat import assign
 from permgraph.assignment.potentials import potentials
 
@@ -66,6 +66,13 @@ def test_the_optimum_is_that_of_the_dense_solver(kind, monkeypatch):
         assert (found == dense).all()
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "zeros"])
+def test_the_nearest_columns_are_those_of_the_costs(kind):
+    costs = Costs(hostile(kind))
+    for first in range(0, SIZE, ROWS):
+        assert (costs.nearest(first) == costs.rows(first).argmin(1)).all()
+
+
 @pytest.mark.parametrize("kind", ["noise", "float32", "all want the first 30", "negative"])
 def test_the_duals_prove_the_optimum(kind):
     costs = Costs(hostile(kind))
@@ -111,7 +118,7 @@ def test_few_candidates_are_enough_since_others_are_taken_in(monkeypatch):
 @pytest.mark.parametrize("size", [5, 300, 1100])
 def test_what_is_not_finite_is_refused(wrong, size):
     value = np.random.default_rng(0).standard_normal((size, size))
-    value[3, 1] = wrong
+    value[size - 1, 1] = wrong
     with pytest.raises(pg.CalibrationError, match="an assignment has values that are not finite"):
         assign(value)
 

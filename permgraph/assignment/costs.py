@@ -32,19 +32,32 @@ class Costs:
 
     @cached_property
     def largest(self) -> float:
-        """max |value|."""
-        return max(float(self.value.max(initial=0)), -float(self.value.min(initial=0)))
+        """max |value|; NaN if there is one."""
+        parts = [self.value[first : first + ROWS] for first in range(0, self.size, ROWS)]  # read once: they are cached
+        return float(np.max([(rows.max(initial=0), -rows.min(initial=0)) for rows in parts], initial=0))
 
     def __iter__(self) -> Iterator[Numbers]:
         """All rows, ROWS at a time, float64."""
+        return map(self.rows, range(0, self.size, ROWS))
+
+    def rows(self, first: int) -> Numbers:
+        """ROWS rows, float64."""
         kept = self.size <= KEPT * ROWS  # larger matrices would only evict each other
         preference = _preference if kept else _preference.__wrapped__
-        for first in range(0, self.size, ROWS):
-            rows: Numbers = np.divide(self.value[first : first + ROWS], -self.largest, dtype=np.float64, order="C")
-            units = np.arange(len(rows))
-            rows -= np.float32(TOLERANCE / self.size) * preference(first, first + len(rows), self.size)
-            rows[units, first + units] -= TOLERANCE
-            yield rows
+        rows: Numbers = np.divide(self.value[first : first + ROWS], -self.largest, dtype=np.float64, order="C")
+        units = np.arange(len(rows))
+        rows -= np.float32(TOLERANCE / self.size) * preference(first, first + len(rows), self.size)
+        rows[units, first + units] -= TOLERANCE
+        return rows
+
+    def nearest(self, first: int) -> Index:
+        """The cheapest column of each of ROWS rows; costs are computed only where a value is close to the largest."""
+        values = self.value[first : first + ROWS]
+        found: Index = values.argmax(1)
+        close = values[np.arange(len(values)), found] - values.dtype.type(2 * TOLERANCE * self.largest)
+        if np.count_nonzero(values >= np.nextafter(close, values.dtype.type(-np.inf))[:, None]) > len(values):
+            found = self.rows(first).argmin(1)
+        return found
 
     def rough(self) -> Iterator[npt.NDArray[np.float32]]:
         """The same rows in float32, without the terms that break ties."""

@@ -68,8 +68,8 @@ def assign_each(values: np.ndarray) -> Index:
 def _nearest(costs: Costs) -> Index | None:
     """The cheapest column of each row; None if two rows have the same."""
     taken, found = np.zeros(costs.size, bool), list[Index]()
-    for rows in costs:
-        nearest = rows.argmin(1)
+    for first in range(0, costs.size, ROWS):
+        nearest = costs.nearest(first)
         if taken[nearest].any() or len(np.unique(nearest)) < len(nearest):
             return None
         taken[nearest] = True
