@@ -1,6 +1,7 @@
 """First-party adapters: published configs are read, fields that change the function are refused, pairs are proved."""
 
 import json
+import logging
 
 import folders
 import pytest
@@ -203,6 +204,20 @@ PUBLISHED = {
 def test_fields_of_published_configs_are_known(model_type):
     config = adapter_for(model_type).read_config(HOUSE | PUBLISHED[model_type] | {"model_type": model_type})
     assert config.model_type == model_type
+
+
+def test_a_field_of_an_older_version_is_taken_without_a_warning():
+    told = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = told.append
+    logger = logging.getLogger("transformers")
+    transformers.logging.warning_once.cache_clear()
+    logger.addHandler(handler)
+    try:
+        adapter_for("bert").read_config({"model_type": "bert", "torch_dtype": "float16"})
+    finally:
+        logger.removeHandler(handler)
+    assert not told
 
 
 REFUSED = [

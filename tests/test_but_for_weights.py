@@ -83,6 +83,39 @@ class Scaled(nn.Module):
         return self.last(self.first(x).relu() * self.by)
 
 
+def normed(momentum: float) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=momentum), nn.Linear(5, 2))
+
+
+def dropped(kind: type[nn.Module], p: float) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), kind(p), nn.Linear(5, 2))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(4, 5, 2, dropout=dropout, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x):
+        """The last layer at each step."""
+        return self.last(self.lstm(x)[0])
+
+
+OF_TRAINING: dict[str, tuple[nn.Module, nn.Module, tuple[int, ...]]] = {
+    "dropout": (dropped(nn.Dropout, 0.1), dropped(nn.Dropout, 0.0), (3, 4)),
+    "dropout of features": (dropped(nn.Dropout1d, 0.1), dropped(nn.Dropout1d, 0.3), (2, 3, 4)),
+    "alpha dropout": (dropped(nn.AlphaDropout, 0.1), dropped(nn.AlphaDropout, 0.3), (3, 4)),
+    "dropout between recurrent layers": (Recurrent(0.1), Recurrent(0.3), (2, 3, 4)),
+    "momentum of batch norm": (normed(0.1), normed(0.01), (3, 4)),
+}
+
+
+@pytest.mark.parametrize("case", OF_TRAINING)
+def test_what_only_training_reads_may_differ(case: str) -> None:
+    a, b, shape = OF_TRAINING[case]
+    assert pg.align(a.eval(), b.eval(), args=(torch.randn(shape),)).certificate.ok
+
+
 def test_models_that_differ_in_a_number_are_compared_by_their_traces() -> None:
     with pytest.raises(pg.SpecMismatchError, match="compute differently"):
         pg.align(Scaled(1.5).eval(), Scaled(2.0).eval(), args=(torch.ones(2, 4),))

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from tiny_models import MODELS, TEXT, built
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
 
 from permgraph import adapters
 from permgraph.adapters import Adapter
@@ -72,10 +72,19 @@ def test_a_config_of_other_sizes_is_refused_with_both_shapes(tmp_path):
         load(str(tmp_path))
 
 
+def test_a_head_of_other_labels_is_not_left_out_without_a_word(tmp_path):
+    BertForSequenceClassification(BertConfig(**TEXT, num_labels=2)).save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text()) | {"id2label": {str(k): f"{k}" for k in range(5)}}
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"label2id": {f"{k}": k for k in range(5)}}))
+    with pytest.raises(CheckpointError, match=r"classifier\.bias \(file \[2\], BertForSequenceClassification \[5\]\)"):
+        load(str(tmp_path))
+
+
 FOLDERS = {
     "no config": ({}, CheckpointError, "no config.json"),
     "config cut off": ({"config.json": "{"}, CheckpointError, r"config\.json .*cannot be read"),
     "config is a list": ({"config.json": "[]"}, CheckpointError, "not an object"),
+    "config with a mark": ({"config.json": "\ufeff{}"}, CheckpointError, "begins with a byte order mark"),
     "no model type": ({"config.json": "{}"}, CheckpointError, "model_type"),
     "unknown model type": ({"config.json": '{"model_type": "x9"}'}, AdapterError, "'x9' is not known to transformers"),
     "impossible value": ({"config.json": '{"model_type": "bert", "hidden_size": "big"}'}, AdapterError, "hidden_size"),

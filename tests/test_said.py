@@ -11,7 +11,7 @@ import pytest
 import torch
 from commands import run
 from test_misgiven import mlp
-from transformers import BertConfig
+from transformers import BertConfig, LlamaConfig, LlamaForCausalLM
 
 import permgraph as pg
 from permgraph.comparing.batches import Reading
@@ -105,6 +105,16 @@ def test_models_of_two_origins_are_named_as_what_they_are(here: Path) -> None:
     own = pg.load(A)
     with pytest.raises(pg.SpecMismatchError, match="said:a has a BertConfig and python:said:a is a Sequential"):
         require_alike(replace(own, config=BertConfig()), own)
+
+
+def test_a_config_that_no_pass_fits_is_named_with_the_weights(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 16}
+    LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=2, intermediate_size=16)).save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text()) | {"num_key_value_heads": 3}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    told = run("inspect", tmp_path, code=1).stderr
+    assert "Nor can it be traced with its weights: " in told
+    assert "k_proj.weight (file [8, 16], LlamaForCausalLM [12, 16])" in told
 
 
 def test_a_recipe_of_mergekit_is_told_how_it_is_spelled(here: Path) -> None:

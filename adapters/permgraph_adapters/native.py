@@ -70,7 +70,8 @@ class NativeAdapter(Adapter):
 
     def _is_known(self, name: str, default: Any) -> bool:
         named = (*self.spelled_otherwise, *self.unused, *default.attribute_map, "model_type")
-        return hasattr(default, name) or name in named or HARMLESS.fullmatch(name) is not None
+        # A field of an older version is asked for last: the class warns of it.
+        return name in named or HARMLESS.fullmatch(name) is not None or hasattr(default, name)
 
 
 def require_same_fields(config_a: Any, config_b: Any, harmless: re.Pattern[str]) -> None:

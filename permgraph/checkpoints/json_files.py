@@ -1,5 +1,6 @@
 """Reads JSON files, and explains why a file cannot be read; without PyTorch, so that importing it is fast."""
 
+import codecs
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from permgraph.errors import CheckpointError, reason
 
 MOST_BYTES = 100_000_000
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -22,6 +24,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def json_object(path: Path, raw: bytes) -> dict[str, Any]:
     """The object in the bytes of a JSON file. Raises CheckpointError where there is none."""
+    if raw.startswith(MARKS):
+        raise CheckpointError(
+            f"{path}: begins with a byte order mark, as some editors write it. Save it as UTF-8 without one."
+        )
     try:
         value = parse_json(raw.decode("utf-8"))
     except ValueError as error:

@@ -162,8 +162,10 @@ def _derive(
             raise
         try:
             return _derived(session, model, outputs, kinds, weights=True)
+        except CaptureError:
+            raise
         except PermgraphError as other:
-            raise (other if isinstance(other, CaptureError) else error) from error
+            raise CaptureError(f"{error}. Nor can it be traced with its weights: {other}") from error
 
 
 def _derived(

@@ -132,6 +132,8 @@ def load_weights(
         over = {name: why_left_out(name, own, kind.__name__) for name in sorted(info["unexpected_keys"])}
         if info["mismatched_keys"] or info["missing_keys"] or not all(over.values()):
             complaints.append(_complaint(kind.__name__, info, where))
+            if info["mismatched_keys"] and kind is kinds[0]:  # a smaller class would lose these tensors
+                break
         elif all(why != f"no part of {kind.__name__}" for why in over.values()):
             return model, over
         else:

@@ -16,6 +16,9 @@ from permgraph.algebra.relations import Source
 from permgraph.errors import SpecMismatchError
 from permgraph.tracing.advice import source_line
 
+OF_TRAINING = ("p", "dropout", "momentum")
+"""Arguments of a dropout and of a batch norm that have no effect if the operation is told that it is not training."""
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -64,9 +67,9 @@ class Program:
 def require_same(a: Program, b: Program) -> None:
     """Raise SpecMismatchError, naming the first difference, unless two programs compute the same."""
     for one, other in zip_longest(a.graph.graph.nodes, b.graph.graph.nodes):
-        left, right = ("nothing" if node is None else node.format_node() or node.name for node in (one, other))
-        if left != right:
+        if one is None or other is None or _computed(one) != _computed(other):
             where = source_of(one if one is not None else other).module or "the model"
+            left, right = ("nothing" if node is None else _described(node) for node in (one, other))
             raise SpecMismatchError(
                 f"the two models compute differently in {where}: A has {left}, B has {right}; "
                 "align models of one configuration"
@@ -76,6 +79,27 @@ def require_same(a: Program, b: Program) -> None:
             raise SpecMismatchError(
                 f"the two models differ in the constant {name}: align two models of one configuration"
             )
+
+
+def _computed(node: fx.Node) -> tuple[str, ...]:
+    """What a node computes: what it calls, and the arguments that matter."""
+    return node.op, str(node.target), *(f"{name}={value!r}" for name, value in _arguments(node).items())
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a node by name, without those that only training reads if the node is not in training."""
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema else [str(k) for k in range(len(node.args))]
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    called = str(node.target)
+    off = given.get("train", given.get("training")) is False or "no_training" in called
+    unread = OF_TRAINING if off and called.startswith("aten.") else ()
+    return {name: value for name, value in given.items() if name not in unread}
+
+
+def _described(node: fx.Node) -> str:
+    given = ", ".join(f"{name}={value}" for name, value in _arguments(node).items())
+    return f"{op_name(node.target)}({given})"
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
