@@ -104,18 +104,37 @@ def _no_weights(folder: Path) -> CheckpointError:
     return CheckpointError(f"{folder}: no weights (looked for {looked_for}). Give the folder `save_pretrained` wrote.")
 
 
-def require_finite(state_dict: Mapping[str, Tensor], where: object) -> None:
-    """Every float tensor is finite. Raises NonFiniteError naming `where` and each tensor with a NaN or an infinity."""
-    bad = []
+def require_finite(state_dict: Mapping[str, Tensor], where: object) -> tuple[str, ...]:
+    """Every float tensor is finite or a mask; the names of the masks (`is_mask`).
+
+    Raises NonFiniteError naming `where` and each other tensor with a NaN or an infinity.
+    """
+    bad, masks = [], []
     for name in state_dict:
-        if not all(map(_is_finite, slabs_of(state_dict, name))):
-            wrong = sum(int((~torch.isfinite(part)).sum()) for part in slabs_of(state_dict, name))
-            bad.append(f"{name} ({wrong} of {like(state_dict)[name].numel()} values)")
+        if all(map(_is_finite, slabs_of(state_dict, name))):
+            continue
+        if is_mask(state_dict[name]):
+            masks.append(name)
+            continue
+        wrong = sum(int((~torch.isfinite(part)).sum()) for part in slabs_of(state_dict, name))
+        bad.append(f"{name} ({wrong} of {like(state_dict)[name].numel()} values)")
     if bad:
         raise NonFiniteError(
             f"{where}: weights that are NaN or infinite: {shorten(bad)}. Nothing can be matched or merged with them. "
             "Take weights from before training diverged, or convert them again from the original precision."
         )
+    return tuple(masks)
+
+
+def is_mask(tensor: Tensor) -> bool:
+    """Whether a tensor of two or more dimensions has infinities, no NaN, and one number at all other places.
+
+    Such are the masks that attention adds to its scores; weights that diverged have many numbers.
+    """
+    if tensor.dim() < 2 or _is_finite(tensor) or bool(tensor.isnan().any()):
+        return False
+    finite = tensor[tensor.isfinite()]
+    return bool((finite == finite[:1]).all())
 
 
 def _is_finite(tensor: Tensor) -> bool:

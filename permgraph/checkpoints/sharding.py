@@ -139,7 +139,7 @@ def _save(
 def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if tensor.dtype == dtype or not tensor.numel():
         return tensor.to(dtype)
-    most = float(tensor.abs().max())
+    most = float(tensor.abs().where(tensor.isfinite(), 0).max())  # a mask stays infinite
     if most > torch.finfo(dtype).max:
         short = str(dtype).removeprefix("torch.")
         raise CheckpointError(

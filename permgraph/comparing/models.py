@@ -13,6 +13,7 @@ from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_part
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
+from permgraph.comparing.masks import require_same_masks
 from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
 from permgraph.symmetry.affine import uniform_among
 from permgraph.symmetry.derivation import Derivation
@@ -43,6 +44,7 @@ class Models:
         tie: axes of parameters that the forward pass does not reach, as in `derive`.
         folds: how the norms of each were folded; () if they were not.
         example: inputs that the reference was loaded with.
+        masks: names of the tensors with infinities, which are the same in all models.
 
     """
 
@@ -51,6 +53,7 @@ class Models:
     tie: AxisTies = field(default_factory=dict)
     folds: tuple[Folded, ...] = field(default=(), repr=False)
     example: Batch = ((), {})
+    masks: tuple[str, ...] = ()
     _programs: dict[Any, Program] = field(default_factory=dict, repr=False)
     _alone: dict[Any, Program] = field(default_factory=dict, repr=False)
     _derivations: dict[Any, Derivation] = field(default_factory=dict, repr=False)
@@ -60,7 +63,7 @@ class Models:
         """The models with their own weights; with the inputs and ties of the first if it comes from `load`.
 
         Raises SpecMismatchError for fewer than two, and for names or shapes that differ; NonFiniteError for weights
-        that are not finite.
+        that are not finite, and for masks that differ.
         """
         if len(models) < 2:
             raise SpecMismatchError(f"{len(models)} model given: matching needs two or more of one architecture")
@@ -71,7 +74,9 @@ class Models:
             _require_weights(state, found.name(number))
             if number:
                 found._require_alike(number)
-            require_finite(state, found.name(number))
+            masks = require_finite(state, found.name(number))
+            found = replace(found, masks=tuple(dict.fromkeys([*found.masks, *masks])))
+        require_same_masks(found.masks, found.states, [found.name(number) for number in range(len(found))])
         return found
 
     def __len__(self) -> int:
@@ -107,7 +112,7 @@ class Models:
         if not found.untied:
             return replace(self, states=states, folds=folds), ()
         modules = tuple(separated(module, found.untied) for module in self.modules)
-        return Models(modules, states, self.tie, folds), found.untied
+        return Models(modules, states, self.tie, folds, masks=self.masks), found.untied
 
     def pair(self, a: int, b: int) -> Models:
         """Two of the models."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from permgraph.checkpoints.lazy_state import like
 from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.masks import require_unmoved_masks
 from permgraph.comparing.models import Models
 from permgraph.errors import CalibrationError, OptionError, VerificationError
 from permgraph.matching import methods as _methods  # noqa: F401 - registers the matchers of this package
@@ -92,6 +93,7 @@ def match_models(
         spec = models.derivation(example, outputs, kinds).spec
     else:
         require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in like(models.states[0]).items()})
+    require_unmoved_masks(models.masks, spec)
     task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
     matches = tuple(chosen.function(task, **own))
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.reading import require_finite
+from permgraph.checkpoints.reading import is_mask, require_finite
 from permgraph.errors import OptionError, PluginError, SpecMismatchError
 from permgraph.merging.registry import MergeFunction, merge_method
 from permgraph.merging.shares import Share
@@ -47,12 +47,12 @@ class TensorMerge:
         return cls(method, given, None if base is None else _state_of(base, states[0]))
 
     def __call__(self, name: str, tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
-        """The merged tensor in the dtype of the first; what is not floating point is the first.
+        """The merged tensor in the dtype of the first; what is not floating point, or a mask, is the first.
 
         Computed in float32 or wider, on the first tensor's device.
         """
         first = tensors[0]
-        if not first.is_floating_point():
+        if not first.is_floating_point() or is_mask(first):
             return first.clone()
         dtype = torch.promote_types(first.dtype, torch.float32)
         foreign = self.method.distribution != OWN  # what it writes to must not be a user's weight
