@@ -24,7 +24,7 @@ from permgraph.tracing.run import one_sample
 from permgraph.uses.canonical.form import rounding
 from permgraph.uses.comparison import report
 from permgraph.uses.comparison.chance import chance, moving, p_value
-from permgraph.uses.comparison.settle import by_forms, is_whole, settled, squared_distance
+from permgraph.uses.comparison.settle import by_forms, is_near, is_whole, rounded_off, settled, squared_distance
 from permgraph.uses.comparison.similarity import Measured, Similarity
 
 RARE = 0.001
@@ -37,11 +37,6 @@ LARGE = 10_000_000
 than a quarter of the way from its unmoved value to 1."""
 SMALL = 2_000_000
 """Models of at most this many elements are also compared by their canonical forms, if matching leaves a distance."""
-ROUNDING = 0.5
-"""Distances up to this many units in the last place come from storing scaled and rotated weights: each rounding errs
-by less than half a unit, and by a quarter of a unit in the mean."""
-FINEST = 1e-7
-"""Distances up to this are due to the convergence of iterations in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,15 +189,9 @@ def _closer(found: Matched) -> Permutations:
     """An element that brings B closer to A than the one from matching, or else that one."""
     spec, (a, b) = found.spec, found.models.states
     element = settled(spec, a, b, found.elements[1])
-    size = sum(float(t.double().square().sum()) for t in a.values() if t.is_floating_point())
     is_small = sum(tensor.numel() for tensor in a.values()) <= SMALL
-    if (
-        is_small
-        and squared_distance(spec, a, b, element) > max(FINEST, ROUNDING * max(rounding(a), rounding(b))) ** 2 * size
-    ):
-        other = by_forms(spec, a, b)
-        if other is not None:
-            element = min((element, other), key=lambda one: squared_distance(spec, a, b, one))
+    if is_small and not is_near(spec, a, b, element) and (other := by_forms(spec, a, b)) is not None:
+        element = min(element, other, key=lambda one: squared_distance(spec, a, b, one))
     return element
 
 
@@ -229,4 +218,4 @@ def _tolerance(found: Alignment) -> float:
     precision = max(map(rounding, found.models.states))
     if all(is_whole(part) for part in found.permutations.values()):
         return precision if found.models.folds and precision <= torch.finfo(torch.float32).eps else 0.0
-    return max(FINEST, ROUNDING * precision)
+    return rounded_off(*found.models.states)

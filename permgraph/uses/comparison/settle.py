@@ -1,8 +1,8 @@
-"""The last steps to the element that moves B onto A: least squares for free maps, rounding for others."""
+"""The last steps to the element that moves B onto A: least squares for what is continuous, rounding for the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,18 @@ from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
 from permgraph.errors import SpecMismatchError
 from permgraph.matching.kinds.places import Place, places
-from permgraph.symmetry.parts import Matrix, Monomial
+from permgraph.symmetry.parts import Matrix, Monomial, problem
 from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
 from permgraph.symmetry.spec import PermutationSpec
-from permgraph.uses.canonical.form import endless, form
+from permgraph.uses.canonical.form import endless, form, rounding
+from permgraph.uses.comparison.joint import jointly
 
 SWEEPS = 200
-LONG = 2000
-"""Sweeps for models with equal canonical forms; for products without full rank they converge slowly."""
+ROUNDING = 0.5
+"""Distances up to this many units in the last place come from storing scaled and rotated weights: each rounding errs
+by less than half a unit, and by a quarter of a unit in the mean."""
+FINEST = 1e-7
+"""Distances up to this are due to the convergence of iterations in float64."""
 ALIKE = 1e-2
 """Canonical forms are alike up to this distance, relative to |A|."""
 SETTLED = 1e-9
@@ -31,6 +35,8 @@ to 1 for 1."""
 HELD = 1e-12
 """The weight of the identity, relative to the squares of weights: it decides directions in which both models are 0."""
 
+FIRST = 2
+"""Steps after which the distance must fall; the first ones may raise it where maps are far from the identity."""
 UNRELATED = 1e-6
 """Products of A's and B's weights, relative to the squares of one, up to which a map or scale is left at 1: for units
 that are 0 in one model the best would be 0."""
@@ -45,29 +51,56 @@ def by_forms(spec: PermutationSpec, a: State, b: State) -> Permutations | None:
     """
     if endless(spec):
         return None
-    one, other = (form(spec, state) for state in (a, b))
-    gaps = [one.state[name].double() - other.state[name].double() for name in one.state]
-    if sum(float(gap.square().sum()) for gap in gaps) > ALIKE**2 * _size(a):
-        return None
     try:
-        return settled(spec, a, b, spec.compose(spec.invert(one.element), other.element), far=np.inf, sweeps=LONG)
+        one, other = (form(spec, state) for state in (a, b))
+        gaps = [one.state[name].double() - other.state[name].double() for name in one.state]
+        if sum(float(gap.square().sum()) for gap in gaps) > ALIKE**2 * _size(a):
+            return None
+        return settled(spec, a, b, spec.compose(spec.invert(one.element), other.element), far=np.inf)
     except SpecMismatchError:  # a map that is nearly singular
         return None
 
 
-def settled(
-    spec: PermutationSpec, a: State, b: State, element: Permutations, *, far: float = FAR, sweeps: int = SWEEPS
-) -> Permutations:
+def settled(spec: PermutationSpec, a: State, b: State, element: Permutations, *, far: float = FAR) -> Permutations:
     """An element near `element` with smaller |A - element B|.
 
     Matching brings both models to their smallest norm, and does not determine what has no effect there: directions that
     only one side of a product has, and maps of outputs. Least squares determine them.
     """
-    if squared_distance(spec, a, b, element) > far * _size(a):
+
+    def distance(one: Permutations) -> float:
+        return squared_distance(spec, a, b, one)
+
+    if distance(element) > far * _size(a):
         return element
-    found = _least_squares(spec, a, b, element, sweeps)
-    whole = spec.compose(_whole(spec, found), spec.identity())
-    return min((whole, found, element), key=lambda one: squared_distance(spec, a, b, one))
+    best = min(element, _least_squares(spec, a, b, element), key=distance)
+    if not is_near(spec, a, b, best):
+        best = _while_it_falls(distance, best, jointly(spec, a, b, best))
+    return min(spec.compose(_whole(spec, best), spec.identity()), best, key=distance)
+
+
+def _while_it_falls(
+    distance: Callable[[Permutations], float], start: Permutations, elements: Iterable[Permutations]
+) -> Permutations:
+    """The best of the first elements, up to the one whose squared distance is not a quarter of the one before it."""
+    best, before = start, distance(start)
+    for turn, element in enumerate(elements):
+        now = distance(element)
+        best = min(element, best, key=distance)
+        if turn >= FIRST and now > before / 4:
+            break
+        before = now
+    return best
+
+
+def is_near(spec: PermutationSpec, a: State, b: State, element: Permutations) -> bool:
+    """Whether A is element B up to rounding and iterations."""
+    return squared_distance(spec, a, b, element) <= rounded_off(a, b) ** 2 * _size(a)
+
+
+def rounded_off(*states: State) -> float:
+    """The distance, relative to the weights, that rounding and iterations explain."""
+    return max(FINEST, ROUNDING * max(map(rounding, states)))
 
 
 def _size(state: State) -> float:
@@ -82,19 +115,23 @@ def squared_distance(spec: PermutationSpec, a: State, b: State, element: Permuta
     return sum(float((a[name].double() - moved[name].double()).square().sum()) for name in names)
 
 
-def _least_squares(spec: PermutationSpec, a: State, b: State, element: Permutations, sweeps: int) -> Permutations:
+def _least_squares(spec: PermutationSpec, a: State, b: State, element: Permutations) -> Permutations:
     groups = [g for g in spec.groups if g.kind in ("scaled", "monomial", "invertible")]
     where = places(spec, [group.name for group in groups])
     touched = dict.fromkeys(place.name for here in where.values() for place in here)
     wide = {name: tensor.double() if name in touched else tensor for name, tensor in b.items()}
     moved = spec.apply(element, wide)
     pending = [group for group in groups if where[group.name]]
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         changed = set[str]()
         for group in pending:
             part, size = _step(group, where[group.name], a, moved)
             if size > SETTLED:
-                element = followed(spec.groups, element, {group.name: part})
+                after = followed(spec.groups, element, {group.name: part})
+                if problem(group.kind, group.table_shape, after[group.name]):  # towards a map without an inverse
+                    where[group.name] = []
+                    continue
+                element = after
                 for name in dict.fromkeys(place.name for place in where[group.name]):
                     moved[name] = spec.apply_one({group.name: part}, name, moved[name])
                     changed.add(name)
