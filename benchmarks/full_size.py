@@ -27,8 +27,8 @@ from permgraph.comparing.points import Point, find_points
 from permgraph.data.audio import AudioBatches
 from permgraph.matching.alignment import Alignment
 from permgraph.matching.correlation import correlation_terms
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.verification import certify
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.proof.verification import certify
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
 

@@ -36,7 +36,7 @@ from permgraph.data.audio import AudioBatches
 from permgraph.matching.correlation import observe, terms_of
 from permgraph.matching.weights.coordinate_descent import Descent
 from permgraph.matching.weights.objective import Pairing
-from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.derivation.derive import Derivation
 
 RESULT = Path(__file__).parent / "results" / "precision.json"
 AUDIO = Path(pg.__file__).parent / "demo" / "assets" / "clips" / "calibration"

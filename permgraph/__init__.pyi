@@ -25,12 +25,12 @@ from permgraph.merging.merge import merge as merge
 from permgraph.models.loaded import LoadedModel as LoadedModel
 from permgraph.models.loading import load as load
 from permgraph.models.two_heads import TwoHeads as TwoHeads
-from permgraph.symmetry.derivation import derive as derive
-from permgraph.symmetry.explain import Explanation as Explanation
-from permgraph.symmetry.folding import Folded as Folded, fold as fold
-from permgraph.symmetry.permutations import PermutationGroup as PermutationGroup, Permutations as Permutations
-from permgraph.symmetry.spec import PermutationSpec as PermutationSpec
-from permgraph.symmetry.verification import Certificate as Certificate, verify as verify
+from permgraph.symmetry.derivation.derive import derive as derive
+from permgraph.symmetry.derivation.folding import Folded as Folded, fold as fold
+from permgraph.symmetry.elements.permutations import PermutationGroup as PermutationGroup, Permutations as Permutations
+from permgraph.symmetry.proof.verification import Certificate as Certificate, verify as verify
+from permgraph.symmetry.specification.explain import Explanation as Explanation
+from permgraph.symmetry.specification.spec import PermutationSpec as PermutationSpec
 from permgraph.tracing.forwards import Forwards as Forwards
 from permgraph.uses.canonical.canonical import Canonical as Canonical, canonical as canonical
 from permgraph.uses.comparison.compare import Comparison as Comparison, compare as compare

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from deficit_cases import Recurrent, turned
 from torch import Tensor, nn
 
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True)

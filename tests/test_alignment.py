@@ -11,8 +11,8 @@ import permgraph as pg
 from permgraph.comparing import models as models_compared
 from permgraph.comparing.points import find_points
 from permgraph.merging import merge_method
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.proof.verification import Certificate
 from permgraph.tracing.capture import capture
 
 X = vectors()[0]

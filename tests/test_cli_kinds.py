@@ -10,7 +10,7 @@ from commands import run
 from tiny_models import built
 from transformers import AutoModelForCausalLM
 
-from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.elements.permutations import Permutations
 
 
 def folders(tmp_path: Path, name: str = "gpt2") -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ from deficit_cases import DEFICIT_CASES, DeficitCase, deficit, generic
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.symmetry.shifts import Shift
+from permgraph.symmetry.specification.shifts import Shift
 
 CASES = pytest.mark.parametrize("case", DEFICIT_CASES, ids=[case.name for case in DEFICIT_CASES])
 

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel
 
 import permgraph as pg
 from permgraph.comparing.frames import Point
-from permgraph.symmetry.cells import Cell, Leaf
+from permgraph.symmetry.elements.cells import Cell, Leaf
 
 ROWS, LENGTHS = 24, (12, 9, 15)
 

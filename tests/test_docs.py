@@ -10,7 +10,7 @@ import pytest
 from notebooks import load, run
 
 import permgraph as pg
-from permgraph.symmetry.put_to_use import PutToUse
+from permgraph.symmetry.specification.put_to_use import PutToUse
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if "```python\n" in path.read_text(encoding="utf-8"))

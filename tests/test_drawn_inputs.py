@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.symmetry.drawn_inputs import drawn_inputs
-from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.proof.drawn_inputs import drawn_inputs
 from permgraph.tracing.capture import capture
 
 ROWS, PADDING = 11, 1

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.symmetry.folding import NO_READER
+from permgraph.symmetry.derivation.folding import NO_READER
 
 
 class Scaled(nn.Module):

@@ -14,7 +14,7 @@ from permgraph.jobs import align as jobs
 from permgraph.models.alike import require_alike
 from permgraph.models.heads import common_part
 from permgraph.models.loading import load
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.proof.verification import Certificate
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 CHECKPOINTS = {

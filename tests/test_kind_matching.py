@@ -23,7 +23,7 @@ from transformers import (
 )
 
 import permgraph as pg
-from permgraph.symmetry.folding import NO_READER, TIED, ZEROS, separated, tied
+from permgraph.symmetry.derivation.folding import NO_READER, TIED, ZEROS, separated, tied
 
 State = Mapping[str, Tensor]
 IDS = {"input_ids": torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(0))}

@@ -19,7 +19,7 @@ from permgraph.comparing.models import Models
 from permgraph.learning.coordinates import Coordinates
 from permgraph.learning.element import learn
 from permgraph.learning.placing import Placed
-from permgraph.symmetry import parts
+from permgraph.symmetry.elements import parts
 
 CASES = pytest.mark.parametrize("case", KIND_CASES, ids=[case.name for case in KIND_CASES])
 

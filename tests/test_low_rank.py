@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from permgraph.symmetry.low_rank import RANK, shortened
+from permgraph.symmetry.proof.low_rank import RANK, shortened
 
 
 def drawn(*shape):

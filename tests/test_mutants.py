@@ -17,9 +17,9 @@ from zoo_rows import Case
 
 from permgraph import PermutationSpec, derive
 from permgraph.algebra.kinds import Kind
-from permgraph.symmetry.cells import Cell, Leaf, Move
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.verification import certify
+from permgraph.symmetry.elements.cells import Cell, Leaf, Move
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.proof.verification import certify
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import permgraph as pg
 from permgraph.comparing import points
 from permgraph.comparing.points import find_points
-from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.tracing.capture import capture
 
 

@@ -8,9 +8,9 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 import permgraph as pg
-from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps
-from permgraph.symmetry.power import PowerTest
-from permgraph.symmetry.trials import Trial
+from permgraph.symmetry.proof.agreement import TOLERANCE, Scales, gaps
+from permgraph.symmetry.proof.power import PowerTest
+from permgraph.symmetry.proof.trials import Trial
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
 
@@ -69,7 +69,7 @@ def test_few_frames_tell_the_same_of_a_map_as_many(monkeypatch):
     model = nn.Sequential(nn.Linear(5, 200), nn.Linear(200, 150), nn.Linear(150, 3)).eval()
     test = power_test(model, torch.randn(7, 5), "all")
     short = test._effects()
-    monkeypatch.setattr("permgraph.symmetry.power.shortened", lambda value, gradient, dim: (value, gradient))
+    monkeypatch.setattr("permgraph.symmetry.proof.power.shortened", lambda value, gradient, dim: (value, gradient))
     whole = test._effects()
     assert max(whole.values()) > 1
     assert short == pytest.approx(whole, abs=1e-11)

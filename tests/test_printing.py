@@ -13,7 +13,7 @@ from torch import nn
 
 import permgraph as pg
 from permgraph.matching.gains_report import gain_rows
-from permgraph.symmetry.elements_report import MOST_ROWS, html_table, text_table
+from permgraph.symmetry.elements.report import MOST_ROWS, html_table, text_table
 
 X = vectors()[0]
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import permgraph as pg
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.moving import moving_elements
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.moving import moving_elements
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 LOWEST = float(torch.finfo(torch.float32).min)
 

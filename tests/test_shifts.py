@@ -13,7 +13,7 @@ import permgraph as pg
 from permgraph.judging.one_call import OneCall
 from permgraph.rules.example import Example
 from permgraph.rules.examples import EXAMPLES
-from permgraph.symmetry.shifts import Shift
+from permgraph.symmetry.specification.shifts import Shift
 
 QUICK = 6
 STEP = 1e-5

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.symmetry.agreement import Scales, gaps
+from permgraph.symmetry.proof.agreement import Scales, gaps
 
 X = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
 PLACES = X[..., 0] > 0

@@ -12,7 +12,7 @@ from torch._C._functorch import get_interpreter_stack
 from zoo_rows import Case
 
 import permgraph as pg
-from permgraph.symmetry.trials import Trial
+from permgraph.symmetry.proof.trials import Trial
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
 

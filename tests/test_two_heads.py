@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 import permgraph as pg
 from permgraph.errors import CheckpointError, OptionError, SpecMismatchError, VerificationError
 from permgraph.matching import trunks
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.proof.verification import Certificate
 
 
 class Trunk(nn.Module):

@@ -21,9 +21,9 @@ from permgraph.matching import portions, universe
 from permgraph.matching.correlation import correlations
 from permgraph.matching.match import Task
 from permgraph.matching.weights.search import match_weights
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.proof.verification import Certificate
 from permgraph.tracing.capture import capture
 
 X = vectors()[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph import derive
-from permgraph.symmetry.derivation import Derivation
+from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.tracing.capture import capture
 
 STEPS = 24

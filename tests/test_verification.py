@@ -9,7 +9,7 @@ from pairs import PLANTED, mlp, vectors
 from torch import nn
 
 import permgraph as pg
-from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.elements.layout import Layout
 
 
 def without(spec: pg.PermutationSpec, name: str) -> pg.PermutationSpec:

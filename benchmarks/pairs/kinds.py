@@ -28,7 +28,7 @@ from benchmarks.pairs.aligners import loaded
 from benchmarks.pairs.measure import BATCH, BATCHES, RESULTS, TEST, TEXT, inputs, is_text, judged, kept_rows
 from benchmarks.pairs.models import RECIPES, SEEDS
 from benchmarks.pairs.train import file_of, trained
-from permgraph.symmetry.folding import separated
+from permgraph.symmetry.derivation.folding import separated
 
 NAMES = ("vit", "gpt2", "llama", "bert")
 FEW = 100

@@ -30,8 +30,8 @@ from benchmarks.pairs.train import trained
 from permgraph.comparing.models import Models
 from permgraph.matching.kinds.ascent import Ascent
 from permgraph.matching.kinds.balance import balance
-from permgraph.symmetry.folding import separated
-from permgraph.symmetry.parts import Matrix
+from permgraph.symmetry.derivation.folding import separated
+from permgraph.symmetry.elements.parts import Matrix
 
 NAMES = ("vit", "gpt2", "llama")
 TURNS = (0.3, 1.0, 3.0)

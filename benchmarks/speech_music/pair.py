@@ -24,8 +24,8 @@ from permgraph.comparing.models import Models
 from permgraph.comparing.points import find_points
 from permgraph.matching.correlation import correlation_terms
 from permgraph.matching.groups import select
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.verification import certify
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.proof.verification import certify
 from permgraph.tracing.run import bind
 
 WINDOW_SECONDS = 5.0

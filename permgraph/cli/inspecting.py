@@ -15,7 +15,7 @@ from permgraph.jobs.session import Session
 
 if TYPE_CHECKING:
     from permgraph.models.loaded import LoadedModel
-    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.specification.spec import PermutationSpec
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, timm:NAME or python:module:function.")]
 
@@ -135,7 +135,7 @@ def verify(
 
     Random elements are applied in float64; exit status 1 if one changes the outputs.
     """
-    from permgraph.symmetry.verification import verify as prove
+    from permgraph.symmetry.proof.verification import verify as prove
 
     loaded, spec, _ = _derive(session, model, outputs, kinds, weights=True)
     certificate = prove(loaded.model, loaded.args, loaded.kwargs, spec=spec, trials=trials, seed=session.seed)
@@ -175,7 +175,7 @@ def _derived(
         progress("loading", 0, None)
         from permgraph.models.devices import device_of
         from permgraph.models.loading import load
-        from permgraph.symmetry.derivation import derive
+        from permgraph.symmetry.derivation.derive import derive
 
         loaded = load(model, weights=weights, pretrained=kinds is Kinds.all)  # a proof draws its own weights
         loaded = loaded.on(device_of(session.device)) if weights else loaded
@@ -190,8 +190,8 @@ def _derived(
 
 def _fold(session: Session, loaded: "LoadedModel") -> None:
     """Fold the norms of a model that was loaded for this job, and print which were folded, and why others were not."""
-    from permgraph.symmetry.folded_names import fold as together
-    from permgraph.symmetry.folding import fold
+    from permgraph.symmetry.derivation.folding import fold
+    from permgraph.symmetry.elements.folded_names import fold as together
 
     folded = fold(loaded.model, loaded.args, loaded.kwargs)
     loaded.model.load_state_dict(folded.state_dict)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from permgraph.errors import CalibrationError
-from permgraph.symmetry.cells import Cell, Leaf
+from permgraph.symmetry.elements.cells import Cell, Leaf
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import NonFiniteError
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 def require_same_masks(masks: Iterable[str], states: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> None:

@@ -15,11 +15,11 @@ from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.comparing.masks import require_same_masks
 from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
-from permgraph.symmetry.affine import uniform_among
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.folding import Folded, foldable, separated
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate, at_another_length, certify
+from permgraph.symmetry.derivation.affine import uniform_among
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.derivation.folding import Folded, foldable, separated
+from permgraph.symmetry.proof.verification import Certificate, at_another_length, certify
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.but_for_weights import equal_but_for_weights
 from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import device_of

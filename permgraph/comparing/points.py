@@ -12,9 +12,9 @@ from torch import fx
 
 from permgraph.comparing.frames import Point
 from permgraph.errors import OptionError
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.layout import Layout
 from permgraph.tracing.program import op_name
 
 FEWEST_FRAMES = 0.1

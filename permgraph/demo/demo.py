@@ -27,8 +27,8 @@ from permgraph.matching.groups import select
 from permgraph.merging.merge import merge
 from permgraph.models.borders import FittedPair
 from permgraph.models.loading import load
-from permgraph.symmetry.elements_report import moved_share
-from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.elements.report import moved_share
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ from permgraph.checkpoints.model_card import public_name
 from permgraph.models.heads import Heads
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.transformers_models import base_prefix
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 WORDS = {
     "moved": "moved",

@@ -31,10 +31,10 @@ from permgraph.models.borders import FittedPair
 from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import common_part, head_names, heads_of_trunks, on_the_whole
 from permgraph.models.loaded import LoadedModel
-from permgraph.symmetry.derivation import Derivation, derive
-from permgraph.symmetry.permutations import PermutationGroup, Permutations
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate, certify
+from permgraph.symmetry.derivation.derive import Derivation, derive
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.proof.verification import Certificate, certify
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.run import bind
 from permgraph.uses.carrying import carried as move_along

@@ -12,7 +12,7 @@ from permgraph.checkpoints.moving import sync
 from permgraph.errors import CheckpointError, reason
 
 if TYPE_CHECKING:
-    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.specification.spec import PermutationSpec
 
 STDOUT = "-"
 PALETTE = ("#8ecae6", "#ffb703", "#a7c957", "#f4978e", "#cdb4db", "#e9c46a", "#90dbf4", "#f1c0e8", "#b9fbc0", "#d4a373")

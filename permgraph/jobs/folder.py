@@ -23,7 +23,7 @@ from permgraph.jobs.session import Session
 from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
 from permgraph.pages.report import report_page
-from permgraph.symmetry.elements_report import moved_share
+from permgraph.symmetry.elements.report import moved_share
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,9 +26,9 @@ from permgraph.merging.many import merged
 from permgraph.merging.owners import Owners
 from permgraph.models.heads import common_part
 from permgraph.pages.many import many_page
-from permgraph.symmetry.elements_report import moved_share
-from permgraph.symmetry.folded_names import fold
-from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.elements.report import moved_share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from permgraph.jobs.recipe import Request
     from permgraph.models.heads import Heads
     from permgraph.models.loaded import LoadedModel
-    from permgraph.symmetry.spec import PermutationSpec
-    from permgraph.symmetry.verification import Certificate
+    from permgraph.symmetry.proof.verification import Certificate
+    from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True)

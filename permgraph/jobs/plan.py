@@ -12,7 +12,7 @@ from permgraph.checkpoints.sharding import size_of
 from permgraph.errors import OptionError
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.sites import families, sites
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.by_rows import AT_ONCE
 
 PASSES = 7

@@ -16,8 +16,8 @@ from permgraph.errors import OptionError
 from permgraph.jobs.plan import AT_LEAST, PROOF_BYTES, resident
 from permgraph.matching.correlation import Within
 from permgraph.matching.portions import held, portions
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.tracing.by_rows import AT_ONCE, by_rows
 from permgraph.tracing.program import Program
 

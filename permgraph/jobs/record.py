@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from permgraph.matching.alignment import Alignment
     from permgraph.matching.gains import Gain
     from permgraph.models.loaded import LoadedModel
-    from permgraph.symmetry.permutations import Permutations
-    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.elements.permutations import Permutations
+    from permgraph.symmetry.specification.spec import PermutationSpec
 
 LIBRARIES = ("torch", "numpy", "scipy", "networkx", "safetensors", "transformers")
 REPORT = "report.html"

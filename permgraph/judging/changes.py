@@ -19,7 +19,7 @@ from torch import Tensor
 from permgraph.algebra.matrices import complement_of_ones
 from permgraph.judging.directions import directions, sign_masks
 from permgraph.judging.one_call import Axis, OneCall, State, equal, subsets
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 TIME = 0.7  # t, far enough from 0 that the change is not small
 SMALL = 1e-6

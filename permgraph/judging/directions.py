@@ -13,9 +13,9 @@ from torch import Tensor
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers, complement_of_ones
 from permgraph.judging.one_call import State
-from permgraph.symmetry.parts import Matrix, Monomial
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 STEP = 1e-4  # the differentiated functions are nearly linear
 

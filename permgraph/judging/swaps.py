@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from permgraph.judging.one_call import Axis, OneCall, State, equal, subsets
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 MOST_SETS = 64
 MOST_PAIRED = 6

@@ -8,8 +8,8 @@ from permgraph.judging.changes import Changes, Missed
 from permgraph.judging.one_call import Axis, OneCall, equal
 from permgraph.judging.swaps import missed_swaps
 from permgraph.rules.example import Example
-from permgraph.symmetry.derivation import derive
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.derivation.derive import derive
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 STATES = 5  # operands for which a change must hold: with few, a maximum hides changes of smaller elements
 KINDS = ("permutation", "signed", "all")

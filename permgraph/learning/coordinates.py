@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.parts import Matrix, Monomial
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 PACE = 4.0
 """How much faster than rotations maps and scales are learned: they have fewer units, and larger steps suit them."""

@@ -20,8 +20,8 @@ from permgraph.learning.descent import Descent, descend
 from permgraph.learning.objective import Loss
 from permgraph.learning.placing import Placed
 from permgraph.learning.recomputed import Recomputed
-from permgraph.symmetry.permutations import PermutationGroup, Permutations, checked
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, checked
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.program import Program
 from permgraph.tracing.run import off_meta
 

@@ -16,7 +16,7 @@ from permgraph.learning.between import Between
 from permgraph.learning.descent import descend
 from permgraph.learning.objective import Loss
 from permgraph.progress import with_bar
-from permgraph.symmetry.folding import came_apart, separated
+from permgraph.symmetry.derivation.folding import came_apart, separated
 
 
 @with_bar

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True)

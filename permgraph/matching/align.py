@@ -15,7 +15,7 @@ from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.pipeline import match_models
 from permgraph.matching.trunks import differ, match_trunks, require_heads
 from permgraph.progress import with_bar
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded, module_of, state_of
 
 

@@ -19,9 +19,9 @@ from permgraph.matching.gains import Gain
 from permgraph.matching.partners import Partners
 from permgraph.matching.pipeline import Matched
 from permgraph.matching.weights.search import WeightSearch
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.verification import Certificate
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 if TYPE_CHECKING:
     from permgraph.uses.comparison.relatives import Related

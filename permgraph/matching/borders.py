@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState, each_once, index_of, like, memory_of
 from permgraph.errors import OptionError
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Axes = Mapping[str, int]
 State = Mapping[str, Tensor]

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from permgraph.assignment.solve import Term, breakdown
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 
 @dataclass(frozen=True)

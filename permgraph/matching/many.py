@@ -15,9 +15,9 @@ from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.gains import Gain
 from permgraph.matching.pipeline import match_models
 from permgraph.progress import with_bar
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.verification import Certificate
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded
 
 

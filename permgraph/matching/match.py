@@ -41,9 +41,9 @@ from permgraph.matching.groups import covering, require_groups
 from permgraph.matching.partners import Partners, partners_of
 from permgraph.matching.weights.search import WeightSearch
 from permgraph.plugins import Registry
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,8 @@ class Match:
     """How one model is moved.
 
     Attributes:
-        element: the part of each group that may move, as in `permgraph.symmetry.parts`: of a permutation the table,
-            new = old[table].
+        element: the part of each group that may move, as in `permgraph.symmetry.elements.parts`: of a permutation the
+            table, new = old[table].
         gains: group -> its objective at the identity and at the solution; with more than two models, against the mean
             of the others.
         exact: the groups whose tables are a proven optimum.

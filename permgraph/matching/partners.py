@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from permgraph.assignment.problem import Group, Problem, Tables, Term, outer_axes, pose
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 Array = npt.NDArray[np.float32]
 PICTURE = 96

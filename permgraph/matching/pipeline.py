@@ -15,9 +15,9 @@ from permgraph.matching import methods as _methods  # noqa: F401 - registers the
 from permgraph.matching.groups import require_shapes, select
 from permgraph.matching.match import Match, Matcher, Task, matcher
 from permgraph.plugins import Registered
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.verification import Certificate
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.inputs import as_args
 from permgraph.tracing.run import one_sample
 

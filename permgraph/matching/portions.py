@@ -8,7 +8,7 @@ from math import prod
 from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CHUNK
 from permgraph.matching.weights.sites import families
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 Portion = tuple[list[PermutationGroup], list[Point]]
 FRAMES, SOLVED, SOLVED_IN_KINDS = 2 * 4 * (CHUNK + 1), 8 + 12, 6 * 8

@@ -22,10 +22,10 @@ from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
 from permgraph.matching.groups import select
 from permgraph.matching.pipeline import Matched, match_models
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.permutations import PermutationGroup, Permutations
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate, certify
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.proof.verification import Certificate, certify
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import as_args
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of

@@ -28,9 +28,9 @@ from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.search import WeightMatch, match_weights
 from permgraph.matching.weights.sites import unit_sources
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Place = Callable[[int, Sequence[int], Match | None], Match | None]
 """(model, the models to match it to, its match so far) -> a better match, None if there is none."""

@@ -15,9 +15,9 @@ from permgraph.matching.fitting import fitted_models
 from permgraph.matching.many import Placement
 from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.tensors import TensorMerge
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import checked
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import checked
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded
 
 

@@ -22,7 +22,7 @@ from permgraph.merging.registry import correction, layer_method, merge_method
 from permgraph.merging.shares import Shares, Weight, shares_of
 from permgraph.merging.tensors import TensorMerge
 from permgraph.progress import with_bar
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded, state_of
 
 

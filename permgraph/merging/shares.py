@@ -12,8 +12,8 @@ from torch import Tensor
 from permgraph.errors import OptionError
 from permgraph.matching.alignment import Alignment
 from permgraph.matching.groups import select
-from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Share = float | Tensor
 """A model's share, of a whole tensor or of each element."""

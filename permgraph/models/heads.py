@@ -23,8 +23,8 @@ from permgraph.models.loaded import LoadedModel
 from permgraph.models.timm_models import is_timm, without_classifier
 from permgraph.models.transformers_models import base_prefix
 from permgraph.models.vocabulary import tokens_in
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 POOLER = "pooler"
 

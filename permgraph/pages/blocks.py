@@ -8,8 +8,8 @@ from itertools import groupby
 from math import prod
 from typing import Any
 
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 PINNED = -1
 MOST_SEGMENTS = 12  # an axis that is cut finer than this is drawn as one piece, with all its groups

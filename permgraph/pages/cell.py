@@ -10,8 +10,8 @@ import numpy as np
 from permgraph.matching.gains_report import HEAD, figures_of, gain_rows, headline, notes, unit_of
 from permgraph.pages.charts import picture, range_bar
 from permgraph.pages.colours import role_colour
-from permgraph.symmetry.elements_report import MOST_ROWS
-from permgraph.symmetry.folded_names import fold
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.report import MOST_ROWS
 
 if TYPE_CHECKING:
     from permgraph.matching.alignment import Alignment

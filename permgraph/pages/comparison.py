@@ -12,7 +12,7 @@ from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
 from permgraph.pages.report import SCRIPTS, STYLES
 from permgraph.pages.sections import MODEL, data_table, head, section, still
-from permgraph.symmetry.folded_names import fold
+from permgraph.symmetry.elements.folded_names import fold
 from permgraph.uses.comparison import report
 from permgraph.uses.comparison.compare import Comparison
 from permgraph.uses.comparison.similarity import Similarity

@@ -10,9 +10,9 @@ from permgraph.pages.blocks import fold_equal, folded_paths, kind_of, looks_of, 
 from permgraph.pages.colours import HUES
 from permgraph.pages.page import packed, page
 from permgraph.pages.uses import uses_of
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.report import headline, html_table, parts_unread, pinned_axes
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.specification.report import headline, html_table, parts_unread, pinned_axes
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 SCRIPTS = ("graph.js", "drawing.js", "blocks.js", "sorting.js", "tables.js", "inspector.js", "uses.js", "inspection.js")
 

@@ -10,11 +10,11 @@ from permgraph.matching.gains import Gain
 from permgraph.pages.page import page
 from permgraph.pages.report import SCRIPTS, STYLES
 from permgraph.pages.sections import data_table, head, made, section, still
-from permgraph.symmetry.elements_report import moved_share
-from permgraph.symmetry.folded_names import fold
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.elements.report import moved_share
+from permgraph.symmetry.proof.verification import Certificate
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 def many_page(

@@ -16,8 +16,8 @@ from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
 from permgraph.pages.sections import data_table, head, made, section, still
-from permgraph.symmetry.elements_report import moved_share
-from permgraph.symmetry.folded_names import fold
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.report import moved_share
 
 STYLES, SCRIPTS = ("base.css", "report.css"), ("sorting.js", "report.js")
 MOST_POINTS = 48  # of a spectrum

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from permgraph.symmetry.folded_names import fold
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.report import parts_unread, pinned_axes
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.verification import Certificate
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.verification import Certificate
+from permgraph.symmetry.specification.report import parts_unread, pinned_axes
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 MODEL = "model "
 """The beginning of the names of facts on models, as in `model A`."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from permgraph.errors import SpecMismatchError
 from permgraph.pages.blocks import kind_of
-from permgraph.symmetry.mappings import Transfer
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.mappings import Transfer
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.removing import elements_lost
 from permgraph.uses.units import slices_of
 

@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.errors import OptionError, SpecMismatchError
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Matrix, Monomial
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.streams import along
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.streams import along
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.adapters import Factor, factor_of, whole_of
 
 Stage = tuple[PermutationSpec, Mapping[str, Any]]

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from permgraph.checkpoints.json_files import shorten
 from permgraph.comparing.batches import Batch
 from permgraph.errors import SpecMismatchError, VerificationError
-from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.parts import Monomial
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.trials import NOISES, generic, literals
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.parts import Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.proof.agreement import TOLERANCE, Scales, gaps
+from permgraph.symmetry.proof.trials import NOISES, generic, literals
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.program import Program

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 def labels(spec: PermutationSpec) -> dict[str, Any]:

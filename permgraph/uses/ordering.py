@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements import parts
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.units import named, units
 
 Key = Callable[[list[Tensor]], Any]

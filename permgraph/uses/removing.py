@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry import parts
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements import parts
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.units import Unit, named
 
 Marks = npt.NDArray[np.bool_]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.errors import OptionError, PermgraphError, SpecMismatchError
-from permgraph.symmetry.derivation import derive
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.derivation.derive import derive
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.removing import Removal, kept_sizes
 
 MOST = 3

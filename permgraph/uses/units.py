@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Slices = tuple[slice, ...]
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.comparing.batches import Batch
-from permgraph.symmetry.affine import uniform_among
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.folding import Foldable, foldable
-from permgraph.symmetry.mappings import Transfer
+from permgraph.symmetry.derivation.affine import uniform_among
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.derivation.folding import Foldable, foldable
+from permgraph.symmetry.specification.mappings import Transfer
 from permgraph.tracing.program import Program
 
 ROTATES = ("orthogonal", "centred")

@@ -16,9 +16,9 @@ from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points
 from permgraph.matching.kinds.family import Cross
 from permgraph.matching.kinds.places import further_sign
-from permgraph.symmetry.cells import Cell, Leaf, Move
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Leaf, Move
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
 

@@ -21,9 +21,9 @@ from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, places
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
-from permgraph.symmetry.parts import Matrix, Monomial
-from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
 WORTHWHILE = 5e-3  # a round that gains a smaller share of the objective is the last: barriers fall no further

@@ -17,9 +17,9 @@ from torch import Tensor
 from permgraph.algebra.matrices import Numbers
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.matching.kinds.places import Place, places
-from permgraph.symmetry.parts import Matrix, Monomial
-from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 SWEEPS = 100
 SETTLED = 1e-8

@@ -16,7 +16,7 @@ from permgraph.matching.kinds.family import Cross
 from permgraph.matching.kinds.places import further_sign
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.sites import Action, Site
-from permgraph.symmetry.parts import Matrix
+from permgraph.symmetry.elements.parts import Matrix
 
 
 def cross(site: Site, action: Action, states: Sequence[Mapping[str, Tensor]], dtype: torch.dtype) -> Cross:

@@ -16,9 +16,9 @@ import numpy as np
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.one import Similarity, best, nuclear
-from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Matrix, Monomial
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements import parts
+from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 ENUMERATED = 4
 ROUNDS = 4  # of groups that meet side by side

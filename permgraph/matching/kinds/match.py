@@ -23,8 +23,8 @@ from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.places import Place, places
 from permgraph.matching.match import Match, Task
 from permgraph.matching.portions import portions
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True)

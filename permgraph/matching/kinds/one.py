@@ -11,7 +11,7 @@ import numpy as np
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers, complement_of_ones
 from permgraph.assignment.flat import assign_each
-from permgraph.symmetry.parts import Index, Matrix, Monomial
+from permgraph.symmetry.elements.parts import Index, Matrix, Monomial
 
 STILL = 1e-9
 """Added to the identity's similarity, relative to the largest entry, so that undetermined directions do not move."""

@@ -9,8 +9,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from permgraph.matching.kinds.match import Observed, match_kinds
 from permgraph.matching.match import Match, Task, matcher, with_partners
 from permgraph.matching.portions import portions
 from permgraph.matching.universe import mean_terms, settle, with_unseen
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 
 @matcher("correlation", reference="arXiv 1511.07543, arXiv 2506.11403", needs_data=True)

@@ -14,7 +14,7 @@ from permgraph.learning.objective import Loss
 from permgraph.matching.correlation import WITHOUT, Within
 from permgraph.matching.kinds.match import Observed, match_kinds, weight_gains
 from permgraph.matching.match import Match, Task, matcher
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 STARTING = 8
 """Batches from which the start is chosen."""

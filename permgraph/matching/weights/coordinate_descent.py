@@ -15,7 +15,7 @@ from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import Relaxation, relax
 from permgraph.matching.weights.similarities import Similarities
 from permgraph.matching.weights.sites import Family, Site, families
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from permgraph.matching.weights.effort import SIZES
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from permgraph.matching.weights.doubly_stochastic import inner_vertex
 from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.polynomial import Flat, Soft
 from permgraph.matching.weights.relaxation import Relaxation
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from math import prod
 from permgraph.matching.weights.coordinate_descent import Descent, group_gains, improved
 from permgraph.matching.weights.relaxation import relax
 from permgraph.matching.weights.sites import Family, Site
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from permgraph.matching.weights.doubly_stochastic import gather
 from permgraph.matching.weights.effort import EFFORT, SIZES, Effort
 from permgraph.matching.weights.prior import Prior, mixed
 from permgraph.matching.weights.sites import Action, Axes, Site, sites, unit_sources
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from permgraph.matching.weights.doubly_stochastic import Mixture, gather
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.objective import matched, slabs
 from permgraph.matching.weights.sites import Axes
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 Soft = dict[Axes, Mixture]
 Flat = dict[Axes, Index]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from permgraph.assignment.problem import Term
 from permgraph.matching.weights.sites import Axes, families, unit_sources
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 
 @dataclass(frozen=True, eq=False)

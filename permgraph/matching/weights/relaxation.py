@@ -23,8 +23,8 @@ from permgraph.matching.weights.objective import Pairing, norm
 from permgraph.matching.weights.polynomial import Factor, Flat, Soft, products
 from permgraph.matching.weights.similarities import Place, Similarities
 from permgraph.matching.weights.sites import Axes, Site, unit_sources
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,9 @@ from permgraph.matching.weights.in_turn import in_turn
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import relax
 from permgraph.matching.weights.sites import Family
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup, sample
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup, sample
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Progress = Callable[[str, int, int | None], None]
 

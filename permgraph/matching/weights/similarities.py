@@ -16,7 +16,7 @@ from permgraph.matching.weights.freed_memory import return_freed
 from permgraph.matching.weights.objective import Pairing, slabs
 from permgraph.matching.weights.polynomial import products
 from permgraph.matching.weights.sites import Axes, Site
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements.parts import Index
 
 Place = tuple[Site, int]
 """A site, and the number of the one action on it that is free."""

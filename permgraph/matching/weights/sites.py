@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Family = tuple[PermutationGroup, ...]
 Axes = tuple[str, ...]

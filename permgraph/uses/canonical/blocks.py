@@ -11,8 +11,8 @@ from torch import Tensor
 
 from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.places import Place
-from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, VerificationError
-from permgraph.symmetry.affine import uniform_among
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.derivation.affine import uniform_among
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.program import Program

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import cells, fixed, numbers, real
 
 ROUNDS = 1000

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
-from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Index, Monomial
-from permgraph.symmetry.permutations import Permutations, followed, source_rows
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements import parts
+from permgraph.symmetry.elements.parts import Index, Monomial
+from permgraph.symmetry.elements.permutations import Permutations, followed, source_rows
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.canonical.colours import EQUAL, Colours
 from permgraph.uses.canonical.frames import frames, turned_back
 from permgraph.uses.canonical.smallest import RANK, smallest

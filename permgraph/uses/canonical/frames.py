@@ -11,9 +11,9 @@ from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers, complement_of_ones
-from permgraph.symmetry.parts import Matrix
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Matrix
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import fixed, places_of, units
 from permgraph.uses.canonical.smallest import act
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.places import Place
-from permgraph.symmetry.parts import Monomial
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.parts import Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.uses.canonical.blocks import units
 
 SETTLED = 1e-14

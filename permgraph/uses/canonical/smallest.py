@@ -16,11 +16,11 @@ from torch import Tensor
 
 from permgraph.algebra.matrices import Numbers
 from permgraph.matching.kinds.places import Place
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Matrix
-from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Matrix
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.canonical.blocks import places_of, units
 from permgraph.uses.canonical.scales import SETTLED, Sides, clusters, factors
 

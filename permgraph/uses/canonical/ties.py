@@ -11,10 +11,10 @@ from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
-from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Index, Matrix, Monomial
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements import parts
+from permgraph.symmetry.elements.parts import Index, Matrix, Monomial
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.canonical.colours import Colours
 
 MOST = 200

@@ -14,10 +14,10 @@ from torch import Tensor
 from permgraph.checkpoints.lazy_state import like
 from permgraph.matching.match import Task
 from permgraph.matching.methods.weights import by_weights
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.comparison.similarity import Sums
 
 DRAWS, ENOUGH = 999, 50

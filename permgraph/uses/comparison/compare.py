@@ -17,7 +17,7 @@ from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.match import Task
 from permgraph.matching.pipeline import Matched, match_models
 from permgraph.progress import with_bar
-from permgraph.symmetry.permutations import Permutations
+from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.tracing.inputs import as_args
 from permgraph.tracing.loaded import Loaded, state_of
 from permgraph.tracing.run import one_sample

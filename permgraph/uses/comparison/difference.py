@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.matching.alignment import Alignment
-from permgraph.symmetry.elements_report import text_table
+from permgraph.symmetry.elements.report import text_table
 from permgraph.tracing.loaded import Loaded
 from permgraph.uses.comparison.compare import Comparison, compare
 from permgraph.uses.comparison.similarity import Similarity

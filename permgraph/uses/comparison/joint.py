@@ -13,10 +13,10 @@ from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.learning.coordinates import rotation
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Matrix, Monomial, problem
-from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Matrix, Monomial, problem
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
 

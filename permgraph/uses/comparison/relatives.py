@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import slabs_of
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.comparison.chance import moving, p_value
 from permgraph.uses.comparison.similarity import Sums
 

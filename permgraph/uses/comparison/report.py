@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from permgraph.symmetry.elements_report import html_table, moved_share, text_table
-from permgraph.symmetry.folded_names import fold
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.report import html_table, moved_share, text_table
 
 if TYPE_CHECKING:
     from permgraph.uses.comparison.compare import Comparison

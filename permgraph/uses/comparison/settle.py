@@ -12,9 +12,9 @@ from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
 from permgraph.errors import SpecMismatchError
 from permgraph.matching.kinds.places import Place, places
-from permgraph.symmetry.parts import Matrix, Monomial, problem
-from permgraph.symmetry.permutations import PermutationGroup, Permutations, followed
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.parts import Matrix, Monomial, problem
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.uses.canonical.form import endless, form, rounding
 from permgraph.uses.comparison.joint import jointly
 

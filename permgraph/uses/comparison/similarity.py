@@ -8,7 +8,7 @@ from math import sqrt
 
 from torch import Tensor
 
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.cells import Cell
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 if TYPE_CHECKING:
-    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.specification.spec import PermutationSpec
 
 MOST_IN_A_TABLE = 1 << 28
 MOST_CELLS, MOST_MASKED = 64, 1 << 26

@@ -15,20 +15,20 @@ from torch.utils import _pytree as pytree
 from permgraph.algebra.reading import Block, written
 from permgraph.checkpoints.lazy_state import LazyState, like, memory_of
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry import permutations as elements
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.mappings import Mappings
-from permgraph.symmetry.moving import MOST, moving_elements
-from permgraph.symmetry.permutations import PermutationGroup, Permutations
-from permgraph.symmetry.put_to_use import PutToUse
-from permgraph.symmetry.shifts import Shift
-from permgraph.symmetry.streams import Stream
-from permgraph.symmetry.tie_graph import TieGraph
+from permgraph.symmetry.elements import permutations as elements
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.moving import MOST, moving_elements
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.elements.streams import Stream
+from permgraph.symmetry.specification.mappings import Mappings
+from permgraph.symmetry.specification.put_to_use import PutToUse
+from permgraph.symmetry.specification.shifts import Shift
+from permgraph.symmetry.specification.tie_graph import TieGraph
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from permgraph.symmetry.explain import Explanation
+    from permgraph.symmetry.specification.explain import Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class PermutationSpec(PutToUse):
 
     def explain(self, axis: tuple[str, int], other: tuple[str, int] | None = None) -> Explanation:
         """Why two axes move together, or why one moves or is pinned; `str()` of the result is for people."""
-        from permgraph.symmetry.explain import explain
+        from permgraph.symmetry.specification.explain import explain
 
         return explain(self, axis, other)
 
@@ -256,19 +256,19 @@ class PermutationSpec(PutToUse):
 
     def to_json(self) -> str:
         """The whole specification, ties included, as JSON with a version and a stable order."""
-        from permgraph.symmetry.spec_json import written
+        from permgraph.symmetry.specification.as_json import written
 
         return written(self)
 
     @classmethod
     def from_json(cls, text: str) -> PermutationSpec:
         """The specification that `to_json` wrote. Raises SpecMismatchError for anything else."""
-        from permgraph.symmetry.spec_json import read
+        from permgraph.symmetry.specification.as_json import read
 
         return read(text)
 
     def __str__(self) -> str:
-        from permgraph.symmetry.report import summary
+        from permgraph.symmetry.specification.report import summary
 
         return summary(self)
 
@@ -279,7 +279,7 @@ class PermutationSpec(PutToUse):
         )
 
     def _repr_html_(self) -> str:
-        from permgraph.symmetry.report import html_table
+        from permgraph.symmetry.specification.report import html_table
 
         return html_table(self)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from permgraph.errors import VerificationError, described
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.by_rows import by_rows
 from permgraph.tracing.program import Program, source_of
 from permgraph.tracing.run import Runner

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
 from permgraph.algebra.cells import Occurrence
-from permgraph.symmetry.bundles import Bundle, Bundles
-from permgraph.symmetry.roles import roles
+from permgraph.symmetry.derivation.bundles import Bundle, Bundles
+from permgraph.symmetry.derivation.roles import roles
 
 SUFFIX = {
     "residual": "residual",

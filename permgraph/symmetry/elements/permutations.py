@@ -15,8 +15,8 @@ import numpy as np
 
 from permgraph.algebra.kinds import Facts, Kind
 from permgraph.errors import OptionError, SpecMismatchError
-from permgraph.symmetry import elements_report, parts
-from permgraph.symmetry.parts import Index
+from permgraph.symmetry.elements import parts, report as elements_report
+from permgraph.symmetry.elements.parts import Index
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class PermutationGroup:
 
 @dataclass(frozen=True, eq=False)
 class Permutations(Mapping[str, Any]):
-    """One element of a symmetry group: the part of every group, by name; see `permgraph.symmetry.parts`."""
+    """One element of a symmetry group: the part of every group, by name; see `permgraph.symmetry.elements.parts`."""
 
     tables: Mapping[str, Any]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.cells import Cell
-from permgraph.symmetry.parts import Index, Matrix, changes_numbers, index_of
+from permgraph.symmetry.elements.cells import Cell
+from permgraph.symmetry.elements.parts import Index, Matrix, changes_numbers, index_of
 
 AT_ONCE = 2**23  # elements of a tensor moved at once, if the rows of its first dimension do not move
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.parts import Index, Matrix, Monomial
+from permgraph.symmetry.elements.parts import Index, Matrix, Monomial
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
 
-from permgraph.symmetry.agreement import as_real
-from permgraph.symmetry.trials import Trial
+from permgraph.symmetry.proof.agreement import as_real
+from permgraph.symmetry.proof.trials import Trial
 from permgraph.tracing.program import op_name
 from permgraph.tracing.run import Runner
 

@@ -6,9 +6,9 @@ import re
 from html import escape
 from math import prod
 
-from permgraph.symmetry.folded_names import fold, pattern_of
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.folded_names import fold, pattern_of
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 MOST_PINS = 6
 

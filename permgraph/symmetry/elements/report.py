@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from permgraph.symmetry.folded_names import fold
-from permgraph.symmetry.parts import index_of, moved
+from permgraph.symmetry.elements.folded_names import fold
+from permgraph.symmetry.elements.parts import index_of, moved
 
 if TYPE_CHECKING:
-    from permgraph.symmetry.permutations import Permutations
+    from permgraph.symmetry.elements.permutations import Permutations
 
 MOST_ROWS = 20
 """Of a table for people; what follows is counted."""

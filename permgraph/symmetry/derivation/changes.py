@@ -20,7 +20,7 @@ from permgraph.algebra.kinds import Kind
 from permgraph.algebra.relations import Source
 from permgraph.algebra.scales import Freedom, freedoms, independent
 from permgraph.algebra.ties import Resolution
-from permgraph.symmetry.bundles import Bundle
+from permgraph.symmetry.derivation.bundles import Bundle
 
 LARGEST = {"permutation": Kind.PERMUTATION, "signed": Kind.SIGNED, "all": Kind.INVERTIBLE}
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from permgraph.algebra.kinds import Kind
-from permgraph.symmetry.flow import Flow
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.flow import Flow
 
 Place = tuple[str, int, int]
 """Parameter, dimension, exponent."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from permgraph.errors import VerificationError
-from permgraph.symmetry.agreement import Scales
-from permgraph.symmetry.drawn_inputs import drawn_inputs, places_drawn
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.power import Power, PowerTest
-from permgraph.symmetry.proof import Proof, Setting
-from permgraph.symmetry.trials import NOISES, Trial, literals
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.agreement import Scales
+from permgraph.symmetry.proof.drawn_inputs import drawn_inputs, places_drawn
+from permgraph.symmetry.proof.power import Power, PowerTest
+from permgraph.symmetry.proof.proof import Proof, Setting
+from permgraph.symmetry.proof.trials import NOISES, Trial, literals
 
 DRAWS = 3  # the least: with two draws, one element in a million has a millionth of its spread by chance
 

@@ -11,10 +11,10 @@ from permgraph.algebra.dependence import Selectors, selecting, selectors_of
 from permgraph.algebra.instances import Instance
 from permgraph.algebra.scales import Freedom
 from permgraph.algebra.ties import Resolution
-from permgraph.symmetry.bundles import Bundle, Bundles
-from permgraph.symmetry.changes import Changes
-from permgraph.symmetry.naming import distinct, names_of, prefixed, roles_of
-from permgraph.symmetry.permutations import PermutationGroup
+from permgraph.symmetry.derivation.bundles import Bundle, Bundles
+from permgraph.symmetry.derivation.changes import Changes
+from permgraph.symmetry.derivation.naming import distinct, names_of, prefixed, roles_of
+from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.tracing.trace import Trace
 
 

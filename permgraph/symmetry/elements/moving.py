@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from permgraph.algebra.kinds import Kind
-from permgraph.symmetry import parts
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.elements import parts
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
 
 TURNS = {2: ((1, 0),), 3: ((1, 0, 2), (1, 2, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0))}
 """All permutations of this few units except the identity; of three units, swaps and rotations in turn."""

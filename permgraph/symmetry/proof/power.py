@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from permgraph.symmetry.agreement import TOLERANCE, Scales, gaps, rounding_floors
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.low_rank import shortened
-from permgraph.symmetry.parts import Matrix
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.sensitivity import gradients
-from permgraph.symmetry.trials import Change, Trial
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.parts import Matrix
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.agreement import TOLERANCE, Scales, gaps, rounding_floors
+from permgraph.symmetry.proof.low_rank import shortened
+from permgraph.symmetry.proof.sensitivity import gradients
+from permgraph.symmetry.proof.trials import Change, Trial
 
 CLEAR = 10 * TOLERANCE
 """A first-order root mean square of errors at which the largest error is above the tolerance."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.symmetry.affine import Affine, images, is_vector, through_images
-from permgraph.symmetry.cells import Cell, Move
-from permgraph.symmetry.derivation import Derivation
-from permgraph.symmetry.parts import Monomial
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.derivation.affine import Affine, images, is_vector, through_images
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.parts import Monomial
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import as_args
 from permgraph.tracing.program import Program

@@ -18,18 +18,18 @@ from permgraph.algebra.shifts import Shifts
 from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
 from permgraph.errors import OptionError
-from permgraph.symmetry.acting import Layouts
-from permgraph.symmetry.affine import Image, images, through_images, uniform_among
-from permgraph.symmetry.changes import LARGEST
-from permgraph.symmetry.flow import Flow
-from permgraph.symmetry.groups import Grouping
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.mappings import Mappings, mappings
-from permgraph.symmetry.roles import residual_sums
-from permgraph.symmetry.shifts import Shift, shifts
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.streams import streams
-from permgraph.symmetry.tie_graph import Node, TieGraph
+from permgraph.symmetry.derivation.acting import Layouts
+from permgraph.symmetry.derivation.affine import Image, images, through_images, uniform_among
+from permgraph.symmetry.derivation.changes import LARGEST
+from permgraph.symmetry.derivation.groups import Grouping
+from permgraph.symmetry.derivation.roles import residual_sums
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.streams import streams
+from permgraph.symmetry.specification.flow import Flow
+from permgraph.symmetry.specification.mappings import Mappings, mappings
+from permgraph.symmetry.specification.shifts import Shift, shifts
+from permgraph.symmetry.specification.spec import PermutationSpec
+from permgraph.symmetry.specification.tie_graph import Node, TieGraph
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.program import Program

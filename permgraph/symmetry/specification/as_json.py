@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.cells import Cell, Leaf, Move
-from permgraph.symmetry.layout import Layout
-from permgraph.symmetry.mappings import Mappings, Transfer
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.shifts import Shift
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.spec_checks import require_coherent
-from permgraph.symmetry.spec_schema import require_schema
-from permgraph.symmetry.streams import Stream
-from permgraph.symmetry.tie_graph import TieGraph
+from permgraph.symmetry.elements.cells import Cell, Leaf, Move
+from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.elements.streams import Stream
+from permgraph.symmetry.specification.checks import require_coherent
+from permgraph.symmetry.specification.mappings import Mappings, Transfer
+from permgraph.symmetry.specification.schema import require_schema
+from permgraph.symmetry.specification.shifts import Shift
+from permgraph.symmetry.specification.spec import PermutationSpec
+from permgraph.symmetry.specification.tie_graph import TieGraph
 
 FORMAT, VERSION = "permgraph.spec", 1
 TRANSFERS = ("scales", "rotations")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from permgraph.algebra.relations import Value
-from permgraph.symmetry.cells import Cell, Leaf, Move
-from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.elements.cells import Cell, Leaf, Move
+from permgraph.symmetry.elements.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from permgraph.algebra.cells import Occurrence, TensorLayout
-from permgraph.symmetry.cells import Cell, Leaf, Move
-from permgraph.symmetry.groups import Grouping
-from permgraph.symmetry.layout import Layout
+from permgraph.symmetry.derivation.groups import Grouping
+from permgraph.symmetry.elements.cells import Cell, Leaf, Move
+from permgraph.symmetry.elements.layout import Layout
 
 
 @dataclass

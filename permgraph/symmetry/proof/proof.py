@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from permgraph.symmetry.agreement import INSIDE, TOLERANCE, Scales, gaps, larger, rounding_floors
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.trials import Trial
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.agreement import INSIDE, TOLERANCE, Scales, gaps, larger, rounding_floors
+from permgraph.symmetry.proof.trials import Trial
 
 JITTERS = 4  # runs that measure rounding errors
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from permgraph.symmetry.mappings import Mappings
+from permgraph.symmetry.specification.mappings import Mappings
 
 if TYPE_CHECKING:
-    from permgraph.symmetry.permutations import PermutationGroup
-    from permgraph.symmetry.spec import PermutationSpec
+    from permgraph.symmetry.elements.permutations import PermutationGroup
+    from permgraph.symmetry.specification.spec import PermutationSpec
     from permgraph.uses.ordering import Order
     from permgraph.uses.removing import Removal
     from permgraph.uses.units import Unit

@@ -12,14 +12,14 @@ from torch.utils import _pytree as pytree
 from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
-from permgraph.symmetry.agreement import TOLERANCE, Scales
-from permgraph.symmetry.lengths import other_path, programs_at_other_lengths
-from permgraph.symmetry.parts import Index
-from permgraph.symmetry.permutations import Permutations
-from permgraph.symmetry.proof import Proof, Setting
-from permgraph.symmetry.proving import DRAWS, elsewhere, prove
-from permgraph.symmetry.spec import PermutationSpec
-from permgraph.symmetry.trials import Trial, literals
+from permgraph.symmetry.elements.parts import Index
+from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.proof.agreement import TOLERANCE, Scales
+from permgraph.symmetry.proof.lengths import other_path, programs_at_other_lengths
+from permgraph.symmetry.proof.proof import Proof, Setting
+from permgraph.symmetry.proof.proving import DRAWS, elsewhere, prove
+from permgraph.symmetry.proof.trials import Trial, literals
+from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
 from permgraph.tracing.program import Program
@@ -121,7 +121,7 @@ def verify(
     module, example = module_of(model), inputs_of(model, args, kwargs)
     program = capture(module, *example)
     if spec is None:
-        from permgraph.symmetry.derivation import Derivation
+        from permgraph.symmetry.derivation.derive import Derivation
 
         spec = Derivation(program, "free", {}).spec
     state = module.state_dict()

@@ -12,8 +12,8 @@ from typing import Any
 import networkx as nx
 
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.permutations import PermutationGroup
-from permgraph.symmetry.spec import PermutationSpec
+from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.specification.spec import PermutationSpec
 
 Axis = tuple[str, int]
 MOST_REASONS = 6

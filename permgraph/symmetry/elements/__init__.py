@@ -1,0 +1,1 @@
+"""Elements of a symmetry group, and how they act on tensors."""

@@ -1,0 +1,1 @@
+"""Proof by computation: elements are applied to a model, and its function is compared."""
