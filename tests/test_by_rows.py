@@ -7,7 +7,7 @@ from test_verification import without
 from torch import nn
 
 import permgraph as pg
-from permgraph.symmetry.proof.proof import trials
+from permgraph.symmetry.proof import trials
 from permgraph.tracing import by_rows
 
 TOKENS = {"input_ids": torch.tensor([[5, 2, 5, 30]])}

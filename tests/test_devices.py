@@ -12,7 +12,7 @@ from torch import nn
 
 import permgraph as pg
 from permgraph.errors import SpecMismatchError
-from permgraph.symmetry.proof.proof import power
+from permgraph.symmetry.proof import power
 from permgraph.tracing import capture
 
 
