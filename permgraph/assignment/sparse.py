@@ -41,7 +41,8 @@ class Edges:
 
     def add(self, *keys: Index) -> None:
         """Add further entries; entries that are present stay."""
-        self.keys = np.unique(np.concatenate([self.keys, *keys]))
+        together = np.sort(np.concatenate([self.keys, *keys]))  # faster than np.unique, which hashes
+        self.keys = together[np.diff(together, prepend=-1) > 0]
 
 
 def assign_sparse(costs: Costs, shift: Numbers) -> tuple[Index | None, Numbers]:
