@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -182,12 +182,17 @@ def timed(work: Any) -> tuple[Any, float]:
     return work(), time.process_time() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(about: str | None, rows: Iterable[str]) -> argparse.Namespace:
+    """Which architectures, rows and seeds the command line asks for; all by default."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(NAMES))
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--rows", nargs="*", default=list(rows), choices=list(rows))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS), help="of the models that are paired")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = asked(__doc__, ROWS)
     torch.set_num_threads(1)
     settings = {"torch": torch.__version__, "test": TEST, "text": TEXT, "some": SOME, "few": FEW}
     settings |= {"steps": STEPS, "healing": HEALING}

@@ -11,7 +11,6 @@ Writes `benchmarks/results/limits.json` row by row; resumable.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 from collections.abc import Mapping
@@ -26,9 +25,9 @@ from torch.utils import _pytree as pytree
 
 import permgraph as pg
 from benchmarks.measured_with import measured_with
-from benchmarks.pairs.kinds import NAMES, SOME, STEPS, chosen, with_weights
+from benchmarks.pairs.kinds import SOME, STEPS, asked, chosen, with_weights
 from benchmarks.pairs.measure import RESULTS, inputs, judged, kept_rows
-from benchmarks.pairs.models import RECIPES, SEEDS
+from benchmarks.pairs.models import RECIPES
 from benchmarks.pairs.train import file_of, trained
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.calibration import Calibration
@@ -137,11 +136,7 @@ def row_of(name: str, pair: tuple[int, int], row: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(NAMES))
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS), help="of the models that are paired")
-    options = parser.parse_args()
+    options = asked(__doc__, ROWS)
     torch.set_num_threads(1)
     path = RESULTS / "limits.json"
     for pair in combinations(options.seeds, 2):
