@@ -64,5 +64,8 @@ def test_what_cannot_be_carried_is_refused(tmp_path: Path) -> None:
     given = ("--carry", tmp_path / "one" / "tuned", "--carry", tmp_path / "two" / "tuned")
     require_error(run("align", a, a, *given, *out, code=1), "two folders to carry are called tuned")
     require_error(run("align", a, a, *given[:2], *out, code=1), "base_model.model.q.lora_A.weight, and no weight")
+    headed = folders.bert(tmp_path / "headed", "BertForSequenceClassification", seed=1)
+    own = ("--kinds", "all", *given[:2])
+    require_error(run("align", a, headed, *own, *out, code=1), "move with a head of B's own by permutations and signs")
     assert "leave out --enlarge" in run("align", a, a, "--enlarge", *given[:2], *out, code=2).stderr
     assert not (tmp_path / "out").exists()

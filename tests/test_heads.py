@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from permgraph.errors import SpecMismatchError
-from permgraph.jobs import align as jobs
+from permgraph.jobs import whole
 from permgraph.models.alike import require_alike
 from permgraph.models.heads import common_part
 from permgraph.models.loading import load
@@ -135,7 +135,7 @@ def test_the_head_of_b_moves_along_where_only_base_models_are_matched(berts, tmp
 
 def test_a_head_that_cannot_move_along_is_refused(berts, tmp_path, monkeypatch):
     bad = Certificate(False, 1.0, 1e-8, ("residual",), 1, 0)
-    monkeypatch.setattr(jobs, "prove", lambda *args: bad)
+    monkeypatch.setattr(whole, "prove", lambda *args: bad)
     refused = run("align", berts / "bare", berts / "three", "--out", tmp_path / "out", code=1)
     assert "the head of B cannot move along: the function changes: residual" in refused.stderr
     assert not (tmp_path / "out").exists()

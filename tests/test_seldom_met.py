@@ -88,13 +88,6 @@ def test_models_with_other_numbers_of_tokens_need_their_tokenizers(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_head_of_its_own_moves_by_permutations_alone(tmp_path: Path) -> None:
-    a, b = bert(tmp_path / "a"), bert(tmp_path / "b", "BertForSequenceClassification", seed=1)
-    told = run("align", a, b, "--kinds", "signed", "--out", tmp_path / "out", code=1)
-    require_error(told, "B's own head can only be permuted with its base model")
-    assert not (tmp_path / "out").exists()
-
-
 def test_two_names_for_one_weight_are_refused_when_weights_are_read_as_needed(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

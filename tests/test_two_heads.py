@@ -127,9 +127,6 @@ def no_trunk():
 
 REFUSED = {
     "no trunk": (no_trunk, torch.randn(2, 4), {}, SpecMismatchError, "share no units that could be matched"),
-    "kinds": (
-        lambda: (Detector(3), Detector(5)), IMAGES, {"kinds": "signed"}, OptionError, "matched by permutations",
-    ),
     "word": (lambda: (Detector(3), Detector(3)), IMAGES, {"heads": "second"}, OptionError, "heads is one of merge"),
 }  # fmt: skip
 

@@ -55,7 +55,7 @@ def align(
     """Move B's units to match A's.
 
     The output computes what B computes, and any tool can merge it with A. If the heads of A and B differ, only the
-    base models are matched, and B's own head is permuted with its base model.
+    base models are matched, and B's own head is moved with its base model.
     """
     require_sizes(dtype, max_shard_size, max_memory)
     if carry and enlarge:
@@ -64,9 +64,10 @@ def align(
         )
     matching = within_memory(session, matching_of(data, method, groups, limit, mix, kinds, heads, steps), max_memory)
     warn_of_unread(session, matching)
-    from permgraph.jobs.align import carried, load_and_align
+    from permgraph.jobs.align import load_and_align
     from permgraph.jobs.carrying import Carried
     from permgraph.jobs.folder import storage_of, tell, write
+    from permgraph.jobs.whole import carried
 
     adapters = Carried.read(carry or ())
     aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge, carry=carry or ()), model)

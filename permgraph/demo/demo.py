@@ -16,12 +16,13 @@ import torch
 from permgraph.checkpoints.folders import require_free, whole_folder
 from permgraph.demo.probes import Probe, load_probes, scores
 from permgraph.errors import CheckpointError
-from permgraph.jobs.align import align_loaded, prove
+from permgraph.jobs.align import align_loaded
 from permgraph.jobs.aligned import Aligned
 from permgraph.jobs.folder import write
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.record import gain_table
 from permgraph.jobs.session import Session, plain, table
+from permgraph.jobs.whole import prove
 from permgraph.matching.alignment import Alignment
 from permgraph.matching.groups import select
 from permgraph.merging.merge import merge

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from permgraph.checkpoints.folders import require_free
-from permgraph.checkpoints.lazy_state import small_part
 from permgraph.checkpoints.writing import SecondHead
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
-from permgraph.errors import OptionError, VerificationError
+from permgraph.errors import OptionError
 from permgraph.jobs.aligned import Aligned
 from permgraph.jobs.folder import require_room
 from permgraph.jobs.loading import load_pair
@@ -22,25 +19,17 @@ from permgraph.jobs.plan import planned
 from permgraph.jobs.plan_data import planned_to_learn, planned_with_data
 from permgraph.jobs.processes import joined
 from permgraph.jobs.session import Progress, Session
+from permgraph.jobs.whole import with_second_head
 from permgraph.matching.align import align_models, align_trunks
-from permgraph.matching.alignment import is_in_out
 from permgraph.matching.groups import select
 from permgraph.matching.trunks import differ
 from permgraph.matching.weights.effort import IN_TURN
 from permgraph.models.borders import FittedPair
 from permgraph.models.devices import MovedBatches, device_of
-from permgraph.models.heads import common_part, head_names, heads_of_trunks, on_the_whole
+from permgraph.models.heads import common_part, heads_of_trunks
 from permgraph.models.loaded import LoadedModel
-from permgraph.symmetry.derivation.derive import Derivation, derive
-from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
-from permgraph.symmetry.proof.verification import Certificate, certify
-from permgraph.symmetry.specification.spec import PermutationSpec
-from permgraph.tracing.capture import capture
-from permgraph.tracing.run import bind
-from permgraph.uses.carrying import carried as move_along
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.elements.permutations import PermutationGroup
 
 
 def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matching, like: str | None = None) -> Aligned:
@@ -87,15 +76,6 @@ def _trunks_aligned(
     heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
     found = pair.aligned(found, a, b)
     return Aligned((a, b), a, b, found, matching, heads, pair, second=SecondHead(found.heads_b or {}))
-
-
-def with_second_head(session: Session, aligned: Aligned) -> Aligned:
-    """The same with B's head, moved as its base model is, to be written too. Raises what `carried` does."""
-    whole, state = carried(session, aligned)
-    b = aligned.models[1]
-    tensors = {name: state[name] for name in head_names(b, aligned.b)}
-    proved = replace(aligned.alignment, certificate=whole.alignment.certificate)
-    return replace(aligned, alignment=proved, second=SecondHead(tensors, b.config, b.architecture))
 
 
 def prepare(
@@ -149,32 +129,3 @@ def calibration(session: Session, model: LoadedModel, matching: Matching) -> Ite
     batches = model.calibration(matching.data, seed=session.seed, limit=matching.limit)
     device = device_of(session.device)
     return batches if device.type == "cpu" else MovedBatches(batches, device)
-
-
-def prove(spec: PermutationSpec, model: LoadedModel, element: Permutations, seed: int) -> Certificate:
-    """The certificate that this element leaves the function of `model` unchanged, or that it does not."""
-    program = capture(model.model, model.args, model.kwargs)
-    inputs = bind(program, model.args, model.kwargs)
-    return certify(program, spec, small_part(model.weights), inputs, element=element, trials=1, seed=seed)
-
-
-def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, Tensor]]:
-    """The whole of B, with its own head, moved as its base model was if only base models were matched.
-
-    Raises VerificationError if that would change B's function.
-    """
-    b, found = aligned.models[1], aligned.alignment
-    if found.spec.kinds != "permutation":
-        raise OptionError("B's own head can only be permuted with its base model: omit --kinds, or give --heads first")
-    spec = derive(b.model, b.args, b.kwargs, outputs=b.outputs, tie=b.tie)
-    element = on_the_whole(b, spec, found.spec, found.permutations)
-    certificate = prove(spec, b, element, session.seed)
-    if not certificate.ok:
-        raise VerificationError(f"the head of B cannot move along: {certificate}; align the base models instead")
-    done = replace(found, certificate=certificate)
-    state = spec.applied(element, b.weights)
-    if aligned.borders and b.given is not None:
-        state = aligned.borders.own(b.given.weights, state, [(spec, element)])
-    stored = partial(is_in_out, b.model, given=None)
-    apply = partial(move_along, [(spec, element)], what="weights", is_transposed=stored)
-    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True), apply=apply), state

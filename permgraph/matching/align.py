@@ -102,7 +102,7 @@ def align_trunks(
     """`align` for two models whose heads differ, see `permgraph.matching.trunks`."""
     trunks = match_trunks(model_a, model_b, data, **asked)
     moved = trunks.heads_b if heads == "both" else None
-    aligned = alignment_of(trunks.matched)
+    aligned = replace(alignment_of(trunks.matched), given_b=dict(module_of(model_b).state_dict()))
     return replace(aligned, certificate=trunks.certificate, heads=heads, kept=trunks.kept, heads_b=moved)
 
 

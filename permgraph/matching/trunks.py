@@ -22,7 +22,9 @@ from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
 from permgraph.matching.groups import select
 from permgraph.matching.pipeline import Matched, match_models
+from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.derivation.folding import Folded, foldable
 from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.proof.verification import Certificate, certify
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -76,14 +78,12 @@ def match_trunks(
 ) -> Trunks:
     """The trunk of B matched to that of A; the arguments are those of `match_models`.
 
-    Raises SpecMismatchError if the models share no group, OptionError for kinds other than permutations, and what
-    `match_models` raises.
+    With `kinds="all"`, both models are folded as wholes first, so that what a norm scales may be a head.
+    Raises SpecMismatchError if the models share no group, and what `match_models` raises.
     """
-    if kinds != "permutation":
-        raise OptionError("models whose heads differ can only be matched by permutations: omit kinds")
     batches = None if data is None else Batches.of(data)
     given = (as_args(args), dict(kwargs or {})) if args or kwargs else inputs_of(model_a)
-    pair = _Pair.of(model_a, model_b, given if batches is None else batches.first, spec, outputs)
+    pair = _Pair.of(model_a, model_b, given if batches is None else batches.first, spec, outputs, kinds)
     chosen = [group.name for group in select(pair.spec_a, groups) if group.name in pair.partners]
     if not chosen:
         raise SpecMismatchError(
@@ -91,9 +91,9 @@ def match_trunks(
             "are in one model alone, and all that is computed with them belongs to the heads. Give models with one "
             "trunk."
         )
-    bare = pair.bare_b()
+    bare = pair.models.states[1]
     matched = match_models(
-        pair.models.with_states(pair.state_a, bare), batches, args=given[0], kwargs=given[1], spec=pair.spec_a,
+        pair.models, batches, args=given[0], kwargs=given[1], spec=pair.spec_a,
         groups=chosen, seed=seed, **more,
     )  # fmt: skip
     element = pair.element_of_b(matched.elements[1])
@@ -102,7 +102,7 @@ def match_trunks(
     moved = pair.spec_b.apply(element, pair.state_b)
     pair.require_alike(matched.spec.apply(matched.elements[1], bare), moved)
     return Trunks(
-        replace(matched, models=pair.whole(matched, bare)),
+        replace(matched, models=pair.whole(matched, bare), untied=()),
         certificate,
         tuple(name for name in pair.state_a if name in pair.heads),
         {name: tensor for name, tensor in moved.items() if name in pair.heads},
@@ -131,29 +131,30 @@ class _Pair:
         example: Any,
         spec: PermutationSpec | None,
         outputs: str,
+        kinds: str,
     ) -> _Pair:
-        """Both models traced on `example`, and their tensors divided into trunk and heads."""
-        b = module_of(model_b)
-        state_a, state_b = dict(module_of(model_a).state_dict()), dict(b.state_dict())
+        """Both models traced on `example`, folded for all kinds, and their tensors divided into trunk and heads."""
+        modules = module_of(model_a), module_of(model_b)
         models = Models.of((model_a, model_a))
-        program_a, program_b = models.program(example), capture(b, *example)
-        border = _border(state_a, state_b)
-        heads = border | {name for program in (program_a, program_b) for name in _after(program, border)}
-        spec_a = spec or models.derivation(example, outputs).spec
-        spec_b = Derivation(program_b, outputs, tie_of(model_b)).spec
-        return cls(models, b, example, state_a, state_b, spec_a, spec_b, frozenset(border), frozenset(heads))
+        programs = models.program(example), capture(modules[1], *example)
+        states: list[State] = [dict(module.state_dict()) for module in modules]
+        kinds = kinds if spec is None else spec.kinds
+        if kinds == "all":
+            folds = tuple(map(_folded, modules, programs, states, (example, example)))
+            states = [dict(fold.state_dict) for fold in folds]
+            models = replace(models, folds=folds)
+        border = _border(*states)
+        heads = frozenset(border.union(*(_after(program, border) for program in programs)))
+        models = models.with_states(states[0], _bare(states[0], states[1], heads))
+        spec_a = spec or models.derivation(example, outputs, kinds).spec
+        uniform = uniform_among(programs[1], states[1:]) if kinds == "all" else ()
+        spec_b = Derivation(programs[1], outputs, tie_of(model_b), kinds, uniform).spec
+        return cls(models, modules[1], example, states[0], states[1], spec_a, spec_b, frozenset(border), heads)
 
     @cached_property
     def partners(self) -> dict[str, str]:
         """Group of A -> the group of B that moves the same axes of the trunk."""
         return _partners(self.spec_a, self.spec_b, self.heads)
-
-    def bare_b(self) -> dict[str, Tensor]:
-        """The trunk of B with heads of A's shapes that are all zero."""
-        return {
-            name: torch.zeros_like(tensor) if name in self.heads else self.state_b[name]
-            for name, tensor in self.state_a.items()
-        }
 
     def element_of_b(self, element: Permutations) -> Permutations:
         """The element of B's own group that acts on the trunk as an element of A's group does."""
@@ -169,6 +170,18 @@ class _Pair:
         back = matched.spec.apply(matched.spec.invert(matched.elements[1]), self.state_a)
         heads = {name: tensor for name, tensor in back.items() if name in self.heads}
         return self.models.with_states(self.state_a, {**bare, **heads})
+
+
+def _folded(module: nn.Module, program: Program, state: State, example: Any) -> Folded:
+    """A model with its norms folded, as far as its tied weights allow it."""
+    args, kwargs = example
+    found = foldable(module, program, untie=False, args=args, kwargs=kwargs)
+    return found.folded((state,))[0]
+
+
+def _bare(a: State, b: State, heads: Collection[str]) -> dict[str, Tensor]:
+    """The trunk of B with heads of A's shapes that are all zero."""
+    return {name: torch.zeros_like(tensor) if name in heads else b[name] for name, tensor in a.items()}
 
 
 def _border(a: State, b: State) -> set[str]:
@@ -195,7 +208,8 @@ def _partners(a: PermutationSpec, b: PermutationSpec, heads: Collection[str]) ->
     for group in a.groups:
         axes = _trunk_axes(group, heads)
         other = theirs.get(axes)
-        if other is not None and axes and other.table_shape == group.table_shape:
+        alike = other is not None and (other.table_shape, other.kind) == (group.table_shape, group.kind)
+        if other is not None and axes and alike:
             found[group.name] = other.name
     return found
 

@@ -232,6 +232,8 @@ def _require_aligned(given: tuple[nn.Module | Loaded, nn.Module | Loaded], align
     whole = alignment.spec.kinds == "all" or bool(fitted)
     for number in (0, 1) if whole else (1,):
         own = known.modules[number].state_dict() if known.folds else known.states[number]
+        if number and alignment.kept:  # the module in its place is A's
+            own = alignment.given_b or own
         state = state_of(given[number])
         for name, tensor in own.items():
             if name in state and name not in fitted and not _equal(tensor, state[name]):

@@ -122,6 +122,12 @@ def head_names(model: LoadedModel, part: LoadedModel) -> list[str]:
     return [name for name in _outside(model.model, part.model) if memory_of(state[name]) not in inner]
 
 
+def with_part(model: LoadedModel, part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's weights with those of its base model replaced."""
+    prefix = _prefix(model.model)
+    return dict(model.weights) | {f"{prefix}{name}": tensor for name, tensor in part.items()}
+
+
 def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpec, found: Permutations) -> Permutations:
     """The element of the whole model's group `spec` that acts on its base model as `found` of `part` does.
 
