@@ -25,6 +25,7 @@ from permgraph.models.stored_weights import StoredWeights, as_given, as_stored, 
 from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 from permgraph.requirements import unusable
+from permgraph.tracing.results import mark_head
 
 
 def load(
@@ -108,6 +109,8 @@ def _from_transformers(
     args, kwargs = _example_inputs(adapter, model)
     facts = adapter.input_facts(folder, config)
     outputs = "fixed" if has_head(model) else adapter.outputs
+    if has_head(model):
+        mark_head(model)
     return LoadedModel(
         reference, model, args, kwargs, adapter, adapter.tie(model), folder, config, facts, outputs, stored, files, lazy
     )
@@ -150,6 +153,8 @@ def _from_python(reference: str, place: Path | None, *, weights: bool) -> Loaded
     stored, files = _filled(model, reference, place, weights)
     model = _prepared(model, reference, weights=weights)
     outputs = "fixed" if model_type and has_head(model) else adapter.outputs
+    if model_type and has_head(model):
+        mark_head(model)
     return LoadedModel(
         str(place or reference), model, args, kwargs, adapter, adapter.tie(model), outputs=outputs, stored=stored,
         files=files,

@@ -16,9 +16,10 @@ from permgraph.tracing.exporting import export
 from permgraph.tracing.inputs import as_args, device_of, moved
 from permgraph.tracing.nesting import require_no_derivatives
 from permgraph.tracing.places import leaves_with_places
-from permgraph.tracing.plain_classes import called, holds_caches, register_classes, without_caches
+from permgraph.tracing.plain_classes import called, register_classes
 from permgraph.tracing.program import Feed, Program
 from permgraph.tracing.quiet import quiet
+from permgraph.tracing.results import holds_caches, of_head, without_caches
 from permgraph.tracing.sharing import aliases, one_tensor
 from permgraph.tracing.twin import require_eval, twin_of, unwrapped
 from permgraph.tracing.wrappers import require_plain
@@ -66,7 +67,7 @@ def _exported_on(
     """The export of a model on these inputs, which are moved to its device."""
     inputs = as_args(args), dict(kwargs or {})
     register_classes(inputs)
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), of_head(model):
         return _exported(model, *moved(inputs, device_of(model)))
 
 

@@ -1,11 +1,8 @@
-"""What a model takes or returns that PyTorch cannot trace: dataclasses are registered, caches left out."""
+"""Registers dataclasses that a model takes or returns with PyTorch, which cannot trace unregistered ones."""
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -31,31 +28,3 @@ def register_classes(value: Any) -> bool:
             found = True
             register_classes([getattr(leaf, field.name) for field in fields(leaf)])
     return found
-
-
-def holds_caches(value: Any) -> bool:
-    """Whether a result of a model has a cache of keys and values in it."""
-    return any(map(_is_cache, pytree.tree_leaves(value)))
-
-
-@contextmanager
-def without_caches(model: nn.Module) -> Iterator[None]:
-    """Inside the context a model returns None for each cache: what it would read at the next token is no result."""
-    before, forward = vars(model).get("forward"), model.forward
-
-    @functools.wraps(forward)
-    def shorter(*args: Any, **kwargs: Any) -> Any:
-        return pytree.tree_map(lambda leaf: None if _is_cache(leaf) else leaf, forward(*args, **kwargs))
-
-    vars(model)["forward"] = shorter
-    try:
-        yield
-    finally:
-        del vars(model)["forward"]
-        if before is not None:
-            vars(model)["forward"] = before
-
-
-def _is_cache(value: Any) -> bool:
-    caches = sys.modules.get("transformers.cache_utils")
-    return caches is not None and isinstance(value, caches.Cache)

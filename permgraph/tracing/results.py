@@ -1,0 +1,67 @@
+"""What counts as the result of a model while it is traced: no caches, and of a model with a head what its head says."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from torch import nn
+from torch.utils import _pytree as pytree
+
+HEAD_ALONE = "_permgraph_head_alone"
+"""An attribute of a module of which hidden states do not count as a result; a copy of the module has it too."""
+HIDDEN = ("hidden_state", "hidden_states")
+
+
+def holds_caches(value: Any) -> bool:
+    """Whether a result of a model has a cache of keys and values in it."""
+    return any(map(_is_cache, pytree.tree_leaves(value)))
+
+
+def without_caches(model: nn.Module) -> AbstractContextManager[None]:
+    """Inside the context a model returns None for each cache: what it would read at the next token is no result."""
+    return _returning(model, lambda result: pytree.tree_map(lambda leaf: None if _is_cache(leaf) else leaf, result))
+
+
+def mark_head(model: nn.Module) -> None:
+    """Let hidden states that the model returns beside the results of its head not count as results."""
+    vars(model)[HEAD_ALONE] = True
+
+
+def of_head(model: nn.Module) -> AbstractContextManager[None]:
+    """Inside the context a model that is marked returns no hidden states beside the results of its head."""
+    return _returning(model, _without_hidden) if vars(model).get(HEAD_ALONE) else nullcontext()
+
+
+def _without_hidden(result: Any) -> Any:
+    """A result of transformers without hidden states of its encoder and results of its towers, if more is in it."""
+    if not isinstance(result, Mapping):
+        return result
+    kept = {name: value for name, value in result.items() if not (name.endswith(HIDDEN) or isinstance(value, Mapping))}
+    return type(result)(**kept) if kept and len(kept) < len(result) else result
+
+
+@contextmanager
+def _returning(model: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """Inside the context the results of a model are changed."""
+    before, forward = vars(model).get("forward"), model.forward
+
+    @functools.wraps(forward)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        return change(forward(*args, **kwargs))
+
+    vars(model)["forward"] = changed
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+        if before is not None:
+            vars(model)["forward"] = before
+
+
+def _is_cache(value: Any) -> bool:
+    caches = sys.modules.get("transformers.cache_utils")
+    return caches is not None and isinstance(value, caches.Cache)

@@ -1,0 +1,47 @@
+"""A model with a head computes what its head returns: hidden states that it returns besides may move."""
+
+import copy
+
+import pytest
+import torch
+import transformers as hf
+from test_image_inputs import built as seeing
+from tiny_models import built
+
+import permgraph as pg
+from permgraph.models.loading import load
+
+BART = {
+    "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 60, "max_position_embeddings": 40,
+}  # fmt: skip
+MODELS = {
+    "an encoder whose stream is the decoder's": lambda: built("t5"),
+    "an encoder of its own": lambda: hf.BartForConditionalGeneration(hf.BartConfig(**BART)),
+    "a part that sees": lambda: seeing("pixels"),
+}
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", [next(iter(MODELS)), *SLOW[1:]])
+def test_streams_move_that_are_returned_beside_the_head(name: str, tmp_path) -> None:
+    MODELS[name]().save_pretrained(tmp_path / "a")
+    loaded = load(str(tmp_path / "a"))
+    spec = pg.derive(loaded)
+    assert [group.size for group in spec.groups if group.role == "residual"]
+    assert spec.coverage > 0.98
+    assert pg.verify(copy.deepcopy(loaded.model), (), loaded.kwargs, spec=spec, trials=1)
+    moved = copy.deepcopy(loaded.model)
+    moved.load_state_dict(spec.apply(spec.sample(1), loaded.model.state_dict()))
+    with torch.no_grad():
+        before, after = (model(**loaded.kwargs).logits for model in (loaded.model, moved))
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_a_module_keeps_all_that_it_returns() -> None:
+    model = built("t5")
+    ids = torch.arange(1, 9)[None]
+    spec = pg.derive(model, (), {"input_ids": ids, "decoder_input_ids": ids})
+    assert "residual" not in {group.role for group in spec.groups}
