@@ -27,7 +27,8 @@ LARGEST = 20_000_000
 """Derivatives of one weight, its elements times the coordinates that change them, that are held at once."""
 CUT = 1e-13
 """Directions along which the squared change of the weights is smaller, relative to the largest, are not searched."""
-COLUMNS = 64
+AT_ONCE = 4_000_000
+"""Derivatives that are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ class _Weight:
     def slope(self) -> Tensor:
         """[elements, coordinates], the derivative of the residual at 0."""
         zero = self.b.new_zeros(sum(map(_size, self.groups)))
+        directions = torch.eye(len(zero), dtype=zero.dtype)
 
         def along(direction: Tensor) -> Tensor:
             found: Tensor = torch.func.jvp(self.residual, (zero,), (direction,))[1]
             return found
 
-        found: Tensor = torch.vmap(along, chunk_size=COLUMNS)(torch.eye(len(zero), dtype=zero.dtype))
+        found: Tensor = torch.vmap(along, chunk_size=max(1, AT_ONCE // self.b.numel()))(directions)
         return found.T
 
 
@@ -79,31 +81,35 @@ def jointly(spec: PermutationSpec, a: State, b: State, element: Permutations) ->
     rank. Ends where a part has no inverse; gives nothing for models with too many coordinates.
     """
     groups = [group for group in spec.groups if group.dimension]
-    starts = dict(zip((g.name for g in groups), np.cumsum([0, *map(_size, groups)]).tolist(), strict=False))
-    for turn in range(ROUNDS if sum(map(_size, groups)) <= MOST else 0):
+    for turn in range(ROUNDS if groups else 0):
         weights = list(_weights(spec, groups, a, b, element))
-        chosen = [weight for weight in weights if turn or weight.is_linear]
-        if any(weight.b.numel() * sum(map(_size, weight.groups)) > LARGEST for weight in weights):
+        if turn == 0 and not _is_small(groups, weights):
             return
-        if not chosen:
-            continue
-        step = _step(chosen, starts, sum(map(_size, groups)))
-        element = followed(spec.groups, element, {name: _numbers(part) for name, part in _parts(groups, step).items()})
+        chosen = [weight for weight in weights if turn or weight.is_linear]
+        step = _parts(groups, _step(groups, chosen))
+        element = followed(spec.groups, element, {name: _numbers(part) for name, part in step.items()})
         if any(problem(group.kind, group.table_shape, element[group.name]) for group in groups):
             return
         if turn:
             yield element
 
 
-def _step(weights: Sequence[_Weight], starts: Mapping[str, int], total: int) -> Tensor:
-    """The shortest step that minimises the sum of squares of all residuals."""
+def _is_small(groups: Sequence[PermutationGroup], weights: Sequence[_Weight]) -> bool:
+    derivatives = [weight.b.numel() * sum(map(_size, weight.groups)) for weight in weights]
+    return sum(map(_size, groups)) <= MOST and max(derivatives, default=0) <= LARGEST
+
+
+def _step(groups: Sequence[PermutationGroup], weights: Sequence[_Weight]) -> Tensor:
+    """The shortest step that minimises the sum of squares of all residuals; 0 without a weight."""
+    ends = dict(zip((group.name for group in groups), np.cumsum(list(map(_size, groups))).tolist(), strict=True))
+    total = sum(map(_size, groups))
     normal, right = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
     for weight in weights:
-        at = torch.cat([torch.arange(starts[g.name], starts[g.name] + _size(g)) for g in weight.groups])
+        at = torch.cat([torch.arange(ends[group.name] - _size(group), ends[group.name]) for group in weight.groups])
         normal[at[:, None], at] += weight.slope.T @ weight.slope
         right[at] -= weight.slope.T @ weight.residual(torch.zeros(len(at), dtype=torch.float64))
     values, vectors = torch.linalg.eigh(normal)
-    inverse = torch.where(values > CUT * values[-1], 1 / values, 0)
+    inverse = torch.where(values > CUT * values.amax(), 1 / values, 0)
     step: Tensor = vectors @ (inverse * (vectors.T @ right))
     return step
 
@@ -115,7 +121,8 @@ def _weights(
         here = [group for group in groups if name in spec.layouts and group.name in spec.layouts[name].groups]
         if here and name not in spec.ties.aliases:
             left, right = _sides(spec.layouts[name], {group.name for group in here if not _turns(group)})
-            yield _Weight(here, left, right, a[name].double(), spec.apply_one(element, name, b[name].double()))
+            moved = spec.apply_one(element, name, b[name].double().cpu())
+            yield _Weight(here, left, right, a[name].double().cpu(), moved)
 
 
 def _sides(layout: Layout, free: set[str]) -> tuple[Layout, Layout]:
