@@ -11,6 +11,7 @@ from pairs import mlp, vectors
 from torch import nn
 
 import permgraph as pg
+from permgraph.comparing.moments import CrossMoments
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.proof import power
 from permgraph.tracing import capture
@@ -63,6 +64,13 @@ def pair(name: str) -> tuple[nn.Module, nn.Module, list[torch.Tensor]]:
     return on_gpu(a), on_gpu(b), data()
 
 
+def on_cpu(model: nn.Module) -> nn.Module:
+    """The same model on the CPU."""
+    twin = mlp()
+    twin.load_state_dict({name: held(tensor) for name, tensor in model.state_dict().items()})
+    return twin
+
+
 def there(state: dict[str, torch.Tensor]) -> bool:
     return all(tensor.device == GPU for tensor in state.values())
 
@@ -75,6 +83,23 @@ def test_proof_and_alignment(gpu: None, name: str) -> None:
         aligned = pg.align(a, b, **options)
         assert aligned.certificate.ok
         assert there(aligned.state_dict)
+
+
+def test_activations_are_multiplied_where_the_models_are(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied, products = set(), CrossMoments._products
+
+    def watched(self: CrossMoments, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        multiplied.add((a.device, b.device))
+        return products(self, a, b, out)
+
+    monkeypatch.setattr(CrossMoments, "_products", watched)
+    a, b, data = pair("mlp")
+    found = pg.align(a, b, data)
+    assert multiplied == {(GPU, GPU)}
+    multiplied.clear()
+    alone = pg.align(*(on_cpu(model) for model in (a, b)), data)
+    assert {one.type for pair in multiplied for one in pair} == {"cpu"}
+    assert found.permutations == alone.permutations
 
 
 METHODS = ("linear", "slerp", "regmean", "pleas", "linear+repair", "linear+refit", "linear+batch_norm")

@@ -28,7 +28,7 @@ class CrossMoments:
     Frames are gathered into chunks, shifted by the first batch's mean; each chunk is centred by its own mean,
     multiplied in `dtype` and added in float64, so a mean that is huge or that drifts costs no digits. Chunks are joined
     as Chan, Golub and LeVeque (1983) join variances: their term n·m/(n+m) δ_a δ_bᵀ is one more row of the product.
-    Memory: one float64 [n, n], and two [CHUNK, n] in `dtype`.
+    Memory: one float64 [n, n] on the CPU, and two [CHUNK, n] in `dtype` where the products run.
 
     - `device`: where the products run; it must know float64. Batches may come from any device.
     - `dtype`: float32 (default) or float64. On CUDA, leave TF32 products off: they keep three digits.
@@ -51,7 +51,7 @@ class CrossMoments:
         self.where = where
         # A tensor born in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
-            self._cross = torch.empty(size, size, dtype=torch.float64, device=device)  # filled by the first join
+            self._cross = torch.empty(size, size, dtype=torch.float64)  # filled by the first join
             self._origin = torch.zeros(2, size, dtype=dtype, device=device)
             self._means = torch.zeros(2, size, dtype=torch.float64, device=device)
             self._squares = torch.zeros(2, size, dtype=torch.float64, device=device)
@@ -96,7 +96,7 @@ class CrossMoments:
         squares = sum(
             (squares + frames * (means - mean).square() for frames, means, squares in everyone), start=torch.zeros(2, 1)
         )
-        frames, (drift_a, drift_b) = own[0], (own[1] - mean).to(self._cross.device)
+        frames, (drift_a, drift_b) = own[0], own[1] - mean
         if frames:
             self._cross.addr_(drift_a, drift_b, alpha=frames)
         else:
@@ -113,7 +113,7 @@ class CrossMoments:
         """
         self.require_frames(1)
         self._join()
-        covariance: np.ndarray = self._cross.cpu().numpy() / self.frames
+        covariance: np.ndarray = self._cross.numpy() / self.frames
         return covariance
 
     def correlation(self, *, last: bool = False) -> np.ndarray:
@@ -125,7 +125,7 @@ class CrossMoments:
         """
         self.require_frames(2)
         scale_a, scale_b = self._scales()
-        cross: np.ndarray = self._cross.cpu().numpy()
+        cross: np.ndarray = self._cross.numpy()
         correlation: np.ndarray = np.multiply(cross, scale_a[:, None], out=cross if last else None)
         correlation *= scale_b
         np.clip(correlation, -1.0, 1.0, out=correlation)
@@ -142,7 +142,7 @@ class CrossMoments:
         means = (self._means + self._origin).cpu().numpy()
         squares = self._squares.cpu().numpy() + self.frames * means**2
         a, b = squares.sum(1)
-        cross: np.ndarray = self._cross.cpu().numpy()
+        cross: np.ndarray = self._cross.numpy()
         overlap: np.ndarray = np.add(cross, self.frames * np.outer(*means), out=cross if last else None)
         overlap *= self.size / math.sqrt(a * b) if a * b > 0 else 0.0
         return overlap
@@ -227,7 +227,7 @@ class CrossMoments:
             raise CalibrationError(f"{self.where}: activations too large to square in {rows.dtype}; rescale the input")
         for first in range(0, self.size, SLAB):
             slab = self._cross[first : first + SLAB]
-            products = self._products(rows[0, :, first : first + SLAB], rows[1], self._product[: len(slab)])
+            products = self._products(rows[0, :, first : first + SLAB], rows[1], self._product[: len(slab)]).cpu()
             slab.add_(products) if self._joined else slab.copy_(products)
         self._squares += squares
         self._means += drift * (self._waiting / total)

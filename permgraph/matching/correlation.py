@@ -13,6 +13,7 @@ import numpy as np
 
 from permgraph import ranks
 from permgraph.assignment.problem import Term
+from permgraph.checkpoints.lazy_state import like
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.frames import Point
 from permgraph.comparing.in_step import InStep
@@ -79,11 +80,12 @@ def moments_of(
     """The moments of both models' activations at each point, over all batches and all processes.
 
     Each process reads its share of the batches, and the sums of all processes are added. Batches are added in their
-    order, however many run `in_step`.
+    order, however many run `in_step`. Products run where the models are.
     """
     pair.require_one_device()
     require_memory(points)
-    moments = {k: CrossMoments(prod(p.sizes), where=p.node) for k, p in enumerate(points)}
+    device = next((tensor.device for tensor in like(pair.states[0]).values() if not tensor.is_meta), "cpu")
+    moments = {k: CrossMoments(prod(p.sizes), device=device, where=p.node) for k, p in enumerate(points)}
     mine = batches.dealt(once=once)
     total = None if batches.total is None else -(-batches.total // ranks.count())
     count = 0
