@@ -6,6 +6,7 @@ longer moves (a pinned factor, or a group held fixed) is shared by A and B, so i
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -150,12 +151,18 @@ def value_of(problem: Problem, tables: Tables) -> float:
     return sum(float(freeze(problem, term, [], tables).matrix) for term in problem.terms)
 
 
+@lru_cache(maxsize=1024)  # a search asks for the same few shapes thousands of times
+def _grid(shape: tuple[int, ...]) -> list[np.ndarray]:
+    """`np.ogrid` of this shape: along each axis its indices, to index with."""
+    return list(np.ogrid[tuple(map(slice, shape))])
+
+
 def freeze(problem: Problem, term: Term, kept: Sequence[int], tables: Tables) -> Term:
     """Holds the moving axes outside `kept` at their sources, and sums the axes that nothing kept depends on."""
     moving, axes = moving_axes(problem, term), len(term.groups)
     places = [*range(axes), *(axes + moving.index(k) for k in kept)]
-    grid = np.ogrid[tuple(slice(term.matrix.shape[p]) for p in places)]
-    index = list(grid[:axes])
+    grid = _grid(tuple(term.matrix.shape[p] for p in places))
+    index = grid[:axes]
     for k in moving:
         if k in kept:
             index.append(grid[axes + kept.index(k)])
