@@ -91,6 +91,17 @@ def test_every_group_is_listed_and_the_table_filters(page: webdriver.Chrome, spe
     assert texts(page, "tbody .link") == [g.name for g in spec.groups if g.role == "conv"]
 
 
+def test_names_in_the_table_have_room_on_a_phone(page: webdriver.Chrome) -> None:
+    metrics = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        width = "return Math.min(...[...document.querySelectorAll('tbody td:first-child')].map((d) => d.clientWidth))"
+        assert page.execute_script(width) >= 120
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_filter_finds_tensors_and_columns_sort(page: webdriver.Chrome, spec: pg.PermutationSpec) -> None:
     name = "encoder.layers.1.attention.q_proj.weight"
     page.find_element(By.ID, "filter").send_keys(name)

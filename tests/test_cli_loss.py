@@ -39,6 +39,11 @@ def fails(model):
     raise RuntimeError("no luck")
 
 
+def other_head():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5)).eval(), (x[:2],), {}
+
+
 def words(model):
     return "much"
 
@@ -140,3 +145,9 @@ def test_a_loss_that_cannot_be_computed_is_refused_and_nothing_is_written(here, 
     words = ("merge", "python:loss_for_test:a", "python:loss_for_test:b", *data, "--loss", loss, "--out", "out")
     require_error(run(*words, code=1), REFUSED[loss])
     assert not (here / "out").exists()
+
+
+def test_between_two_heads_there_is_no_model_to_judge(here):
+    models = ("python:loss_for_test:a", "python:loss_for_test:other_head")
+    words = ("merge", *models, "--heads", "both", "--loss", "python:loss_for_test:loss", "--out", "out")
+    require_error(run(*words, code=1), "differ in shape, so that no model lies between them. Leave it out")

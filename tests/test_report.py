@@ -109,7 +109,8 @@ def test_many_models_have_a_column_each(aligned: pg.Alignment) -> None:
 @needs_browser
 def test_a_browser_draws_it_without_a_request(aligned: pg.Alignment, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text(report_page(aligned, "out", "what"), encoding="utf-8")
+    curves = {"unmoved": pg.Barrier((0.0, 0.5, 1.0), (1.0, 3.0, 1.0))}
+    path.write_text(report_page(aligned, "out", "what", barriers=curves), encoding="utf-8")
     with browser(width=700) as driver:
         driver.get(path.as_uri())
         sizes = driver.execute_script("return [...document.images].map((image) => image.naturalWidth)")
@@ -122,6 +123,7 @@ def test_a_browser_draws_it_without_a_request(aligned: pg.Alignment, tmp_path: P
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
             assert driver.execute_script(BROKEN_NUMBERS) == [], width
+            assert driver.execute_script(LARGEST_LETTERS) <= 20, width
         assert driver.execute_script(SORTED) == [True, "descending", True, "ascending"]
         assert re.search(r": row 0, column 0, (0\.\d\d|1\.00|0 or less)$", driver.execute_script(POINTED))
 
@@ -132,6 +134,9 @@ return [...document.querySelectorAll("td.number")].filter((cell) => {
   range.selectNodeContents(cell);
   return cell.textContent && range.getClientRects().length > 1;
 }).map((cell) => cell.textContent);
+"""
+LARGEST_LETTERS = """
+return Math.max(0, ...[...document.querySelectorAll("svg text")].map((text) => text.getBoundingClientRect().height));
 """
 SORTED = """
 const table = document.querySelector("table.sortable"), heading = table.tHead.rows[0].cells[5];

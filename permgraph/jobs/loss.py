@@ -31,10 +31,17 @@ MOST_BATCHES = 32
 def judge_of(loss: str, models: Sequence[LoadedModel], batches: Callable[[], Iterable[Any]]) -> Judge:
     """A model -> its loss: `own`, that of a causal language model on the batches, or a `python:module:function`.
 
-    It judges what is merged: the base models, if heads differ. Raises OptionError for a model without a loss of its
-    own, and for a function that fails on the first model or does not return numbers.
+    It judges what is merged: the base models, if heads differ. Raises OptionError for models that code made with
+    heads of other shapes, for a model without a loss of its own, and for a function that fails on the first model or
+    does not return numbers.
     """
-    part = common_part(models)[0][0].model
+    parts = [model.model for model in common_part(models)[0]]
+    if len({tuple((name, tensor.shape) for name, tensor in part.state_dict().items()) for part in parts}) > 1:
+        raise OptionError(
+            f"--loss {loss}: the two models differ in shape, so that no model lies between them. Leave it out, or give "
+            "both models without their heads."
+        )
+    part = parts[0]
     judge = _own(part, batches) if loss == OWN else _by_function(loss)
     judge(part)  # fails now rather than after the models are matched
     return judge
