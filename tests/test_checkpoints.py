@@ -30,6 +30,11 @@ def write_shards(folder, suffix):
     (folder / f"{stem}.index.json").write_text(json.dumps({"weight_map": names}))
 
 
+def write_numbered(folder, numbers):
+    for number, (key, tensor) in zip(numbers, weights().items(), strict=False):
+        save_file({key: tensor}, folder / f"model-{number:05}-of-00003.safetensors")
+
+
 WRITERS = {
     "safetensors": lambda folder: save_file(weights(), folder / "model.safetensors"),
     "pickle": lambda folder: torch.save(weights(), folder / "pytorch_model.bin"),
@@ -38,6 +43,7 @@ WRITERS = {
     ),
     "safetensors shards": lambda folder: write_shards(folder, ".safetensors"),
     "pickle shards": lambda folder: write_shards(folder, ".bin"),
+    "shards without an index": lambda folder: write_numbered(folder, range(1, 4)),
 }
 
 
@@ -130,6 +136,7 @@ BROKEN = {
         lambda f: (write_shards(f, ".safetensors"), save_file(weights(), f / "part-1.safetensors")),
         "is also in",
     ),
+    "a shard that is lost, and no index": (lambda f: write_numbered(f, (1, 3)), "and none is model.safetensors"),
     "index without a map": (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "weight_map"),
     "index is a list": (lambda f: (f / "model.safetensors.index.json").write_text("[]"), "JSON list"),
     "index is no JSON": (lambda f: (f / "model.safetensors.index.json").write_text("{"), "cannot be read"),

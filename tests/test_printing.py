@@ -12,6 +12,7 @@ from pairs import hubert, mlp, plant, vectors
 from torch import nn
 
 import permgraph as pg
+from permgraph.jobs import record
 from permgraph.matching.gains_report import gain_rows
 from permgraph.symmetry.elements.report import MOST_ROWS, html_table, text_table
 
@@ -64,6 +65,16 @@ def test_gains_by_weights_are_shares_of_their_bounds() -> None:
     aligned = pg.align(pair.a, pair.b, args=(X,))
     assert [row[3] for row in gain_rows(aligned)] == ["1.000"]
     assert all(gain.shares[0] < 1 for gain in aligned.gains.values())
+
+
+def test_a_command_prints_one_screen_of_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    aligned = pg.align(mlp(), mlp(), args=(X,))
+    (row,) = gain_rows(aligned)
+    for count, shown in ((MOST_ROWS, MOST_ROWS), (MOST_ROWS + 5, MOST_ROWS + 1)):
+        monkeypatch.setattr(record, "gain_rows", lambda _, rows=count: [row] * rows)
+        table = record.gain_table(aligned)
+        assert table.row_count == shown
+        assert ("and 5 more rows, see report.html" in [*table.columns[0].cells]) == (count > MOST_ROWS)
 
 
 def test_what_has_no_groups_has_no_table() -> None:

@@ -1,6 +1,7 @@
 """The weights of a Hugging Face checkpoint folder as a mapping that reads one tensor at a time."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from permgraph.checkpoints.weight_files import OTHERS, READERS, read_weights
 from permgraph.errors import CheckpointError, NonFiniteError
 
 DIFFUSERS = "diffusion_pytorch_model"
+SHARD = re.compile(r"(.*)-00001-of-\d{5}(\.safetensors|\.bin)")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", f"{DIFFUSERS}.safetensors", f"{DIFFUSERS}.bin")
 
 
@@ -84,6 +86,8 @@ def weight_files(folder: Path | str) -> list[Path]:
             return [folder / name]
         if (folder / f"{name}.index.json").is_file():
             return _shards(folder / f"{name}.index.json")
+    if shards := _shards_without_index(folder):
+        return shards
     raise _no_weights(folder)
 
 
@@ -188,6 +192,17 @@ def _shards(index: Path) -> list[Path]:
             f"{index}: shards that are not there: {shorten(missing)}. Download them, or the whole checkpoint, again."
         )
     return [index.parent / name for name in names]
+
+
+def _shards_without_index(folder: Path) -> list[Path]:
+    """The shards 1 to n of n with one name, in order; [] unless all are there, and no other weights."""
+    found = sorted(path for path in folder.glob("*") if path.suffix in READERS)
+    parts = SHARD.fullmatch(found[0].name) if found else None
+    if parts is None:
+        return []
+    stem, suffix = parts[1], parts[2]
+    whole = [f"{stem}-{number:05}-of-{len(found):05}{suffix}" for number in range(1, len(found) + 1)]
+    return found if whole == [path.name for path in found] else []
 
 
 def _require_promised(folder: Path, info: Mapping[str, StoredTensor]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from permgraph.comparing.batches import Reading
 from permgraph.jobs.session import Session, table
 from permgraph.matching.gains_report import HEAD, gain_rows, unit_of
+from permgraph.symmetry.elements.report import MOST_ROWS
 
 if TYPE_CHECKING:
     from permgraph.jobs.recipe import Request
@@ -119,8 +120,11 @@ def _short(value: Any) -> str:
 
 
 def gain_table(alignment: Alignment) -> Any:
-    """What every group gained, as a rich table; similar layers share a row."""
-    return table(HEAD, gain_rows(alignment), title=f"What alignment gained: {unit_of(alignment)}", left=2)
+    """What the groups gained, as a rich table of at most MOST_ROWS rows; similar layers share a row."""
+    rows = gain_rows(alignment)
+    rest = len(rows) - MOST_ROWS
+    more = [(f"and {rest} more rows, see report.html", *[""] * (len(HEAD) - 1))] if rest > 0 else []
+    return table(HEAD, [*rows[:MOST_ROWS], *more], title=f"What alignment gained: {unit_of(alignment)}", left=2)
 
 
 def summary(alignment: Alignment, what: str) -> str:
