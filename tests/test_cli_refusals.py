@@ -114,7 +114,7 @@ BAD = {
     "not audio": (damage_not_audio, r"0\.wav: cannot be read as audio"),
     "other sizes": (
         damage_other_sizes,
-        r"not of one architecture: intermediate_size is 64 in .* A and 48 in that of B",
+        r"intermediate_size is 64 in .* A and 48 in that of B.*or enlarge B to A \(--enlarge\)",
     ),
     "other family": (damage_other_family, r"not of one architecture: .*a has a HubertConfig and .*b has a BertConfig"),
     "no config": (damage_no_config, r"a: has no config\.json"),

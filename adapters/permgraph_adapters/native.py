@@ -74,12 +74,19 @@ class NativeAdapter(Adapter):
         return name in named or HARMLESS.fullmatch(name) is not None or hasattr(default, name)
 
 
+SIZES = re.compile(r"(hidden|intermediate)_size|(n|num)_.*(layers?|heads?)|n_embd|n_inner|d_model|\w*ffn_dim")
+"""Fields that set the size of a part which can be enlarged."""
+
+
 def require_same_fields(config_a: Any, config_b: Any, harmless: re.Pattern[str]) -> None:
     """Raise SpecMismatchError for the first field in which two configs differ, unless `harmless` matches its name."""
     a, b = ({} if config is None else config.to_dict() for config in (config_a, config_b))
     for name in dict.fromkeys([*a, *b]):
         if a.get(name) != b.get(name) and not harmless.fullmatch(name):
+            sizes = a.get(name), b.get(name)
+            smaller = SIZES.fullmatch(name) and all(type(size) is int for size in sizes) and sizes[1] < sizes[0]
             raise SpecMismatchError(
-                f"the two models are not of one architecture: {name} is {a.get(name)!r} in the config.json of A and "
-                f"{b.get(name)!r} in that of B. Merge models that agree on it."
+                f"the two models are not of one architecture: {name} is {sizes[0]!r} in the config.json of A and "
+                f"{sizes[1]!r} in that of B. Merge models that agree on it"
+                f"{', or enlarge B to A (--enlarge)' if smaller else ''}."
             )
