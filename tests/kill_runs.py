@@ -61,6 +61,17 @@ def state(out, before, after):
     return "wrong" if "config.json" in names and names > {"config.json"} else "unfinished"
 
 
+def unfinished(out):
+    """What a run that writes to this output has beside or in it."""
+    return [*out.parent.glob(f".{out.name}.*"), *out.glob(".permgraph.*")]
+
+
+def wait_for_files(child, out):
+    """Return as soon as a child writes, or ends."""
+    while not unfinished(out) and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
+
+
 def prepared(out, way, finished):
     """The output as it is before a run, and what of the command line goes with it."""
     for path in out.parent.glob(f".{out.name}.*"):
@@ -88,14 +99,16 @@ def main(a, b, root, kills, seed):
         command, way = ("align", "merge")[number % 2], ("fresh", "empty", "force")[number % 3]
         words = [command, a, b, "--out", str(out), *prepared(out, way, old)]
         child = started(words)
-        time.sleep(
-            taken[command] * chance.uniform(0.6 * (number % 4 > 0), 1.05)
-        )  # three of four while files are written
+        if number % 4 == 1:
+            wait_for_files(child, out)
+            time.sleep(0.05 * chance.random())
+        else:
+            time.sleep(taken[command] * chance.uniform(0.6 * (number % 4 > 0), 1.05))
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         left = state(out, digest(old), new[command])
-        partial = len(list(root.glob(".out.*"))) + len(list(out.glob(".permgraph.*"))) if out.is_dir() else 0
+        partial = len(unfinished(out))
         again = words if left != "new" or "--force" in words else [*words, "--force"]
         resumed = os.waitpid(started(again), 0)[1] == 0
         after = state(out, digest(old), new[command])
