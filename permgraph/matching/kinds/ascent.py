@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.matching.kinds.crosses import cross, inner, is_once, joined, value_of, without
 from permgraph.matching.kinds.family import solve
+from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, places
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
 from permgraph.symmetry.elements.parts import Matrix, Monomial
-from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations, followed
+from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.specification.spec import PermutationSpec
 
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
@@ -41,10 +40,10 @@ class Ascent:
     than anything else. A family is solved again when others have moved the tensors that it acts on. All products are
     computed in float32; if B turns out to be A moved, maps that mix units are computed again at the end, with all
     digits that are stored. In large models, the most expensive families wait until the others change little, and are
-    solved once, and a round that cannot gain enough, by the `bound`, is not begun.
-    If weights are read on demand, the passes over them count: B is moved from its `source` by one element, which starts
-    with `begun`; what a step gains is computed from the step's own products; and a rotation that is a family by itself
-    is found from B without it. Tensors in `compared` stand for activations: they do not tell whether B is A moved.
+    solved once, and a round that cannot gain enough, by the `bound`, is not begun. Of weights that are read on demand
+    (`source` and `begun`, see `Moved`), what a step gains is computed from the step's own products, and a rotation that
+    is a family by itself is found from B without it. Tensors in `compared` stand for activations: they do not tell
+    whether B is A moved.
     """
 
     spec: PermutationSpec
@@ -56,15 +55,8 @@ class Ascent:
     source: Mapping[str, Tensor] | None = None
     begun: Mapping[str, Any] | None = None
     compared: Container[str] = ()
-    element: Permutations = field(init=False)
-    moved: Mapping[str, Tensor] = field(init=False)
-    dtype: torch.dtype = torch.float32
-    moves: Counter[str] = field(default_factory=Counter)
+    placed: Moved = field(init=False)
     settled: dict[Family, dict[str, int]] = field(default_factory=dict)
-    skipped: Set[str] = frozenset()
-    solved: set[str] = field(default_factory=set)
-    inner: dict[str, tuple[tuple[int, torch.dtype], float]] = field(default_factory=dict)
-    known_value: float | None = None
     most: float = math.inf
 
     def __post_init__(self) -> None:
@@ -73,14 +65,24 @@ class Ascent:
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
-        self.element, self.moved = self.spec.identity(), self.b
+        self.placed = Moved(self.spec, self.a, self.b, self.source, self.begun)
         self.is_hurried = sum(site.cell.size for site in self.sites) > EFFORT.hurried_above
+
+    @property
+    def element(self) -> Permutations:
+        """What B was moved by."""
+        return self.placed.element
+
+    @property
+    def moved(self) -> Mapping[str, Tensor]:
+        """B's weights under the element."""
+        return self.placed.state
 
     def settle(self, found: Mapping[str, Any]) -> None:
         """Move B by parts of groups that are already known."""
         depending = [g.name for g in self.main if found.keys() & set(g.depends_on) and g.name not in found]
         identity = {group.name: group.identity() for group in self.main if group.name in depending}
-        self._apply({**identity, **found})
+        self.placed.apply({**identity, **found})
 
     def sign_again(self, names: Container[str]) -> None:
         """Choose the signs of the units of these groups anew, by weights, with the further signs of these units."""
@@ -89,7 +91,7 @@ class Ascent:
                 given = [self._sign_of(place) for place in self.where[group.name]]
                 part, _ = best(group.kind, 1, given)
                 index = np.broadcast_to(np.arange(group.size), group.table_shape)
-                self._apply({group.name: Monomial(index, part.scale.reshape(group.table_shape))})
+                self.placed.apply({group.name: Monomial(index, part.scale.reshape(group.table_shape))})
 
     def _sign_of(self, place: Place) -> Similarity:
         """Inner products of units with themselves at a place, and which signs reach it."""
@@ -107,7 +109,7 @@ class Ascent:
         if self._of_weights() > NEAR * self.most:
             self._finish()
         if self.value() < start:
-            self.element, self.moved = identity
+            self.placed.element, self.placed.state = identity
         return self.element
 
     def _is_large(self, family: Family) -> bool:
@@ -118,13 +120,12 @@ class Ascent:
         """Solve the other families from the tensors on which no large family acts, until a round gains little."""
         names, every = {group.name for family in large for group in family}, self.sites
         self.sites = [site for site in every if not names & site.names]
-        self.skipped = {site.name for site in every} - {site.name for site in self.sites}
+        self.placed.wait({site.name for site in every} - {site.name for site in self.sites})
         first = [family for family in self.families if self._sites_of(family)]
         self._grow(first, known)
         self._rise(first)
-        late = {name: self.spec.apply_one(self.element, name, self.b[name], self.dtype) for name in self.skipped}
-        self.sites, self.skipped, self.settled, self.moved = every, frozenset(), {}, {**self.moved, **late}
-        self.inner.clear()
+        self.placed.go_on()
+        self.sites, self.settled = every, {}
 
     def _rise(self, families: Sequence[Family]) -> None:
         """Solve families in turn until a round gains little, or could."""
@@ -148,14 +149,13 @@ class Ascent:
         self._sign()
 
     def _finish(self) -> None:
-        if (exact := self.b.least if isinstance(self.b, LazyState) else torch.float64) != self.dtype:
-            self.dtype, self.settled = exact, {}
-            self.moved = self._moved_by(self.element) if self._on_demand else self.spec.apply(self.element, self.b)
+        if self.placed.refine():
+            self.settled = {}
         self._solve_all([family for family in self.families if any(Kind(group.kind).mixes for group in family)])
 
     def _moves(self, family: Family) -> dict[str, int]:
         """How often each tensor that a family acts on was moved."""
-        return {site.name: self.moves[site.name] for site in self._sites_of(family)}
+        return {site.name: self.placed.moves[site.name] for site in self._sites_of(family)}
 
     def _sites_of(self, family: Family) -> list[Site]:
         names = {group.name for group in family}
@@ -163,11 +163,7 @@ class Ascent:
 
     def value(self) -> float:
         """Σ <θ_A, g θ_B> over the parameters that groups act on."""
-        if self.known_value is not None:
-            return self.known_value
-        value = sum(map(self._inner_of, self._names))
-        self.known_value = value if self._on_demand else None
-        return value
+        return self.placed.value(self._names)
 
     @property
     def bound(self) -> float:
@@ -179,21 +175,10 @@ class Ascent:
         further = (place.name for group in self.further for place in self.where[group.name])
         return dict.fromkeys([*(site.name for site in self.sites), *further])
 
-    @property
-    def _on_demand(self) -> bool:
-        return isinstance(self.b, LazyState)
-
-    def _inner_of(self, name: str) -> float:
-        """<θ_A, g θ_B> of one tensor, computed again if it has moved since."""
-        now = self.moves[name], self.dtype
-        if self.inner.get(name, (None, 0.0))[0] != now:
-            self.inner[name] = now, inner(name, self.a, self.moved)[1]
-        return self.inner[name][1]
-
     def _of_weights(self) -> float:
         """`value` without activations."""
         names = [name for name in self._names if name not in self.compared]
-        return self.value() if len(names) == len(self._names) else sum(map(self._inner_of, names))
+        return self.value() if len(names) == len(self._names) else self.placed.product(names)
 
     def _unmoved(self) -> tuple[float, float]:
         """`value` before anything moves, and Σ |θ_A| |θ_B| over the sites' weights: no element gives more."""
@@ -235,20 +220,20 @@ class Ascent:
         here = [site for site in here if names & site.names]
         whole = set(map(id, self._sites_of(family))) <= set(map(id, here))
         rotation = self._rotation(family)
-        moved = self.moved if rotation is None else self._moved_by(without(self.element, names))
+        moved = self.moved if rotation is None else self.placed.under(without(self.element, names))
         terms = joined(
-            cross(site, action, (self.a, moved), self.dtype)
+            cross(site, action, (self.a, moved), self.placed.dtype)
             for site in here
             for action in site.actions
             if names.intersection(action.axes)
         )
         if terms:
-            is_known = whole and self._on_demand and all(is_once(site, names) for site in here)
+            is_known = whole and self.placed.on_demand and all(is_once(site, names) for site in here)
             now = value_of(terms, rotation) if is_known else None
             value, found = solve(family, terms)
             if rotation is not None:
-                self.element = Permutations({**self.spec.identity(), **without(self.element, names)})
-            self._apply(found, None if now is None else value - now)
+                self.placed.element = Permutations({**self.spec.identity(), **without(self.element, names)})
+            self.placed.apply(found, None if now is None else value - now)
         if whole:
             self.settled[family] = self._moves(family)
 
@@ -256,43 +241,20 @@ class Ascent:
         """Of weights on demand, the rotation that is all of a family, where it was found before."""
         name = family[0].name
         alone = len(family) == 1 and Kind(family[0].kind).mixes
-        return self.element[name] if self._on_demand and alone and name in self.solved else None
-
-    def _apply(self, found: Mapping[str, Any], gain: float | None = None) -> None:
-        """Move B by what was found; `gain` is what that adds to the value, where it is known."""
-        known = self.known_value
-        self.known_value = None if known is None or gain is None else known + gain
-        self.element = followed(self.spec.groups, self.element, found)
-        layouts = self.spec.layouts.items()
-        changed = [n for n, one in layouts if n not in self.skipped and not found.keys().isdisjoint(one.groups)]
-        self.moves.update(changed)
-        self.solved.update(found)
-        if self._on_demand:
-            self.moved = self._moved_by(self.element)
-            return
-        moved = {name: self.spec.apply_one(found, name, self.moved[name], self.dtype) for name in changed}
-        self.moved = {**self.moved, **moved}
-
-    def _moved_by(self, element: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """B's tensors on demand, each read from its source and moved by one element."""
-        source, begun = self.b if self.source is None else self.source, self.begun
-        assert isinstance(source, LazyState)
-        own = {name: part for name, part in element.items() if name in self.solved}
-        whole = own if begun is None else followed(self.spec.groups, begun, own)
-        return self.spec.on_demand(whole, source, self.dtype)
+        return self.element[name] if self.placed.on_demand and alone and name in self.placed.solved else None
 
     def _sign(self) -> None:
         """Each further sign of a unit is that of the inner product where it acts."""
         for group in self.further:
-            if any(place.name in self.skipped for place in self.where[group.name]):
+            if any(place.name in self.placed.waiting for place in self.where[group.name]):
                 continue
             total: Any = np.zeros(group.count)
             for place in self.where[group.name]:
                 if place.move.power % 2:
                     total = total + self._products(place).sum(1)
             if np.any(total < 0):
-                index = np.zeros(group.table_shape, dtype=np.int64)
-                self._apply({group.name: Monomial(index, np.where(total < 0, -1.0, 1.0).reshape(group.table_shape))})
+                signs = np.where(total < 0, -1.0, 1.0).reshape(group.table_shape)
+                self.placed.apply({group.name: Monomial(np.zeros(group.table_shape, dtype=np.int64), signs)})
 
     def _products(self, place: Place) -> Any:
         """[rows, units]: inner products of units with themselves."""
