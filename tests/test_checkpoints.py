@@ -119,7 +119,7 @@ BROKEN = {
     ),
     "lfs pointer for a pickle": (
         lambda f: (f / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid 1\n"),
-        "git lfs pull",
+        r"cannot be read: it holds no tensors\. It is a git-lfs pointer: run `git lfs pull`",
     ),
     "no state dict": (lambda f: torch.save([1, 2], f / "pytorch_model.bin"), "holds a list"),
     "training state": (lambda f: torch.save({"step": 3}, f / "pytorch_model.bin"), "no tensors: step"),

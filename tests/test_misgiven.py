@@ -54,6 +54,12 @@ WRONG: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
         lambda: pg.align(mlp(), mlp(), [torch.randn(8, 7)]), pg.CaptureError,
         r"fails on these inputs itself, .*They are \(8, 7\) float32: give inputs, or batches of data, that it takes",
     ),
+    "an array": (lambda: pg.derive(mlp(), X.numpy()), pg.CaptureError, r"not a ndarray: .*torch\.from_numpy"),
+    "keywords as arguments": (lambda: pg.derive(mlp(), {"input": X}), pg.CaptureError, "not a dict: .*in kwargs="),
+    "a loss without a number": (
+        lambda: pg.barrier(mlp(), mlp(), lambda model: None), pg.OptionError,  # type: ignore[arg-type, return-value]
+        r"returned a NoneType that is no number .*: return its loss, or \(loss, accuracy\)",
+    ),
     "nothing of tensors": (
         lambda: pg.derive(mlp(), ("text",)), pg.CaptureError, "fails on these inputs itself.*They are no tensors",
     ),
@@ -169,3 +175,24 @@ def test_a_cache_in_the_output_is_no_result() -> None:
     moved = spec.apply_outputs(spec.sample(0), model(X))
     assert isinstance(moved["cache"], DynamicCache)
     assert "forward" not in vars(model)
+
+
+A_TENSOR_ALONE: dict[str, Callable[[nn.Module, nn.Module], Any]] = {
+    "align": lambda a, b: pg.align(a, b, args=X).certificate.ok,
+    "align with heads": lambda a, b: pg.align(a, nn.Sequential(*b[:2], nn.Linear(8, 4)).eval(), args=X, heads="first"),
+    "match_many": lambda a, b: pg.match_many([a, b], args=X),
+    "compare": lambda a, b: pg.compare(a, b, args=X).verdict,
+    "diff": lambda a, b: pg.diff(a, b, args=X) == {},
+    "canonical": lambda a, b: pg.canonical(a, X),
+    "fold": lambda a, b: pg.fold(a, X).state_dict,
+}
+
+
+@pytest.mark.parametrize("name", A_TENSOR_ALONE)
+def test_a_tensor_alone_is_the_one_argument(name: str) -> None:
+    assert A_TENSOR_ALONE[name](mlp(), mlp())
+
+
+def test_a_loss_and_an_accuracy_may_come_in_a_list() -> None:
+    found = pg.barrier(mlp(), mlp(), lambda model: [1.0, 0.5], weights=3)  # type: ignore[arg-type, return-value]
+    assert found.accuracies == (0.5, 0.5, 0.5)

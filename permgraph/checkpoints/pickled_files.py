@@ -106,7 +106,7 @@ def _load(file: OpenFile) -> Any:
                     return torch.load(stream, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             if is_lfs_pointer(file.path):
-                raise unreadable(file.path, error) from None
+                raise unreadable(file.path, "it holds no tensors") from None
             asked = re.search(r"GLOBAL ([\w.]+)", str(error))
             what = f"it asks to run code (`{asked[1]}`) while it is read, and that" if asked else "what it asks for"
             raise CheckpointError(  # without the cause, whose advice is to run that code

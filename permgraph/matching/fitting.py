@@ -77,7 +77,8 @@ def _others(model_a: Any, model_b: Any, vocabulary: Border | None) -> tuple[Diff
 
 def example_of(model: nn.Module | Loaded, data: Any, args: Any, kwargs: Mapping[str, Any] | None) -> Batch:
     """Inputs to trace a model with: the given ones, else its own, else the first batch of the data."""
-    given = (as_args(args), dict(kwargs or {})) if args or kwargs else inputs_of(model)
+    given = (as_args(args), dict(kwargs or {}))
+    given = given if any(given) else inputs_of(model)
     return given if any(given) or data is None else Batches.of(data).first
 
 

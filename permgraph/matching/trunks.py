@@ -82,7 +82,8 @@ def match_trunks(
     Raises SpecMismatchError if the models share no group, and what `match_models` raises.
     """
     batches = None if data is None else Batches.of(data)
-    given = (as_args(args), dict(kwargs or {})) if args or kwargs else inputs_of(model_a)
+    given = (as_args(args), dict(kwargs or {}))
+    given = given if any(given) else inputs_of(model_a)
     pair = _Pair.of(model_a, model_b, given if batches is None else batches.first, spec, outputs, kinds)
     chosen = [group.name for group in select(pair.spec_a, groups) if group.name in pair.partners]
     if not chosen:

@@ -108,8 +108,7 @@ def barrier(
         else:
             model = copy.deepcopy(ends[1])
             model.load_state_dict(merges.at(share, method, **options))
-        judged = judge(model)
-        found.append(tuple(map(float, judged)) if isinstance(judged, tuple) else (float(judged),))
+        found.append(_numbers(judge(model)))
     for name, end in (("B", found[0]), ("A", found[-1])):
         if not isfinite(end[0]):
             raise OptionError(
@@ -118,6 +117,16 @@ def barrier(
             )
     accuracies = tuple(one[1] for one in found) if len(found[0]) > 1 else None
     return Barrier(shares, tuple(one[0] for one in found), accuracies)
+
+
+def _numbers(judged: Any) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, judged)) if isinstance(judged, tuple | list) else (float(judged),)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last for a tensor of several numbers
+        raise OptionError(
+            f"the function that judges a model returned a {type(judged).__name__} that is no number ({error}): return "
+            "its loss, or (loss, accuracy)"
+        ) from error
 
 
 def _shares(weights: int | Sequence[float]) -> tuple[float, ...]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from permgraph.errors import CaptureError
+
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of a model's first parameter; the CPU for a model without any."""
@@ -20,5 +22,12 @@ def moved(inputs: Any, device: torch.device) -> Any:
 
 
 def as_args(args: Any) -> tuple[Any, ...]:
-    """Positional inputs as a tuple; a tensor alone is the only one."""
-    return (args,) if isinstance(args, Tensor) else tuple(args)
+    """Positional inputs as a tuple; a tensor alone is the only one. Raises CaptureError for anything else."""
+    if isinstance(args, Tensor):
+        return (args,)
+    if not isinstance(args, tuple | list):
+        raise CaptureError(
+            f"args is a tensor or a tuple of arguments, not a {type(args).__name__}: put it in a tuple, an array as a "
+            "tensor (torch.from_numpy), and keywords in kwargs="
+        )
+    return tuple(args)

@@ -169,7 +169,7 @@ def _compared(models: Models, batches: Batches | None, asked: Mapping[str, Any])
 
 
 def _example(models: Models, asked: Mapping[str, Any]) -> Batch:
-    given = (as_args(asked.get("args") or ()), dict(asked.get("kwargs") or {}))
+    given = (as_args(asked.get("args", ())), dict(asked.get("kwargs") or {}))
     return given if any(given) else models.example
 
 
