@@ -13,6 +13,7 @@ from permgraph.errors import CalibrationError
 BALANCED_ABOVE = 256  # units: below, the solver is faster than the balancing
 SPARSE_ABOVE = 1024  # units: below, the dense solver is as fast
 ROUNDS, ROUNDS_OF_SPARSE = 20, 12  # of balancing: the sparse solver needs fewer
+EVERY = 2  # row is balanced for the sparse solver: half of them tell its columns' duals well enough to start with
 
 
 def assign(value: np.ndarray) -> Index:
@@ -37,7 +38,7 @@ def assign(value: np.ndarray) -> Index:
     if nearest is not None:
         return nearest
     if size > SPARSE_ABOVE:
-        best, shift = assign_sparse(costs, potentials(costs, ROUNDS_OF_SPARSE))
+        best, shift = assign_sparse(costs, potentials(costs, ROUNDS_OF_SPARSE, EVERY))
         if best is not None:
             return best
     else:

@@ -9,17 +9,19 @@ from permgraph.assignment.costs import Costs, Numbers
 SHARPNESS = 4.0  # the temperature is the standard deviation / (SHARPNESS · ln n); 2 and 8 are both slower
 
 
-def potentials(costs: Costs, rounds: int) -> Numbers:
+def potentials(costs: Costs, rounds: int, every: int = 1) -> Numbers:
     """What to subtract from each column, float64 [n], so that exp(-cost / temperature) is nearly balanced.
 
     Balanced is doubly stochastic, once each row is divided by its sum. No such shift changes which permutation is best;
     near the dual optimum the solver's paths are short. Sinkhorn's potentials approach the duals as the temperature
-    falls: Peyré and Cuturi (arXiv 1803.00567), section 4. Memory: one float32 [n, n].
+    falls: Peyré and Cuturi (arXiv 1803.00567), section 4. With `every` above 1, only every so many rows are looked at.
+    Memory: one float32 [n / every, n].
     """
     size = costs.size
-    kernel, least = np.empty((size, size), np.float32), np.full(size, np.inf, np.float32)
+    kernel, least = np.empty((-(-size // every), size), np.float32), np.full(size, np.inf, np.float32)
     first = 0
-    for rows in costs.rough():
+    for block in costs.rough():
+        rows = block[::every]
         here = kernel[first : first + len(rows)]
         np.subtract(rows, rows.min(1, keepdims=True), out=here)
         np.minimum(least, here.min(0), out=least)
@@ -38,8 +40,10 @@ def potentials(costs: Costs, rounds: int) -> Numbers:
         np.exp(part, out=part)
     column: np.ndarray = np.ones(size, np.float32)
     for _ in range(rounds):
-        row = 1 / (kernel @ column + np.float32(1e-30))
-        column = 1 / (row @ kernel + np.float32(1e-30))
+        sums = np.zeros(size, np.float32)
+        for part in _parts(kernel):  # twice while it is in the cache
+            sums += (1 / (part @ column + np.float32(1e-30))) @ part
+        column = 1 / (sums + np.float32(1e-30))
     found: Numbers = least + temperature * np.log(column.astype(np.float64))
     return found
 
