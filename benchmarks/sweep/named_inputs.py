@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from small_configs import LENGTH, WIDTH, WORDS
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.exporters.utils import precompute_export_inputs
 
 from permgraph.data.example_inputs import guess_inputs
@@ -26,6 +25,7 @@ from permgraph.data.image_inputs import image_token
 from permgraph.errors import AdapterError
 
 MOST_FORMS = 16
+QUERIES = 4
 GRID = 4  # patches along each side of an image that is given as patches
 OTHERWISE = {"inputs_embeds": "input_ids", "hidden_states": "input_ids", "encoder_hidden_states": "input_ids"}
 Inputs = dict[str, Any]
@@ -72,7 +72,7 @@ def _run(model: nn.Module, inputs: Inputs) -> Inputs:
         precompute_export_inputs(model, precomputed)
         inputs = precomputed
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the others read beyond a mask that is too small
+        with torch.no_grad():
             model(**inputs)
     except ValueError as error:
         found = re.search(r"tokens: 0, features:? \[?(\d+)", str(error))
@@ -208,6 +208,12 @@ def _ones(*shapes: tuple[int, ...]) -> Callable[[nn.Module], list[Tensor]]:
     return lambda model: [torch.ones(shape, dtype=torch.long) for shape in shapes]
 
 
+def _masks(model: nn.Module) -> list[Tensor]:
+    """As many ones as there are tokens, or queries: a mask of ones is looked at in a trace alone."""
+    queries = "query_embeds" in inspect.signature(model.forward).parameters
+    return [torch.ones(1, length, dtype=torch.long) for length in ((QUERIES,) if queries else (LENGTH, QUERIES))]
+
+
 def _grid(model: nn.Module) -> list[Tensor]:
     return [torch.tensor([[1, GRID, GRID]])]
 
@@ -216,9 +222,9 @@ MAKERS: dict[str, Callable[[nn.Module], list[Any]]] = {
     "input_ids": _codes,
     "qformer_input_ids": _ids,
     "decoder_input_ids": _codes,
-    "attention_mask": _ones((1, LENGTH), (1, 4)),
+    "attention_mask": _masks,
     "bbox": lambda model: [torch.arange(4 * LENGTH).view(1, LENGTH, 4) % 9 + torch.tensor([0, 0, 9, 9])],
-    "query_embeds": lambda model: [torch.randn(1, 4, model.config.hidden_size)],
+    "query_embeds": lambda model: [torch.randn(1, QUERIES, model.config.hidden_size)],
     "encoder_hidden_states": _numbers(4, WIDTH),
     "inputs_embeds": lambda model: [torch.randn(1, LENGTH, model.config.hidden_size)],
     # images
