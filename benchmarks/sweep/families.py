@@ -63,6 +63,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "luke": {"entity_vocab_size": 50, "entity_emb_size": 16},
     "mamba2": {"hidden_size": 32, "num_heads": 8, "head_dim": 8, "n_groups": 2},
     "nemotron": {"num_key_value_heads": 2},
+    "nemotron3_5_transcribe_asr_audio": {"num_key_value_heads": 4},
+    "nemotron3_5_transcribe_word_timestamp": {"num_key_value_heads": 4},
+    "nemotron3_diarization_audio": {"num_key_value_heads": 4},
     "perceiver": {
         "d_latents": 32,
         "num_latents": 8,
