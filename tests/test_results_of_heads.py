@@ -45,3 +45,10 @@ def test_a_module_keeps_all_that_it_returns() -> None:
     ids = torch.arange(1, 9)[None]
     spec = pg.derive(model, (), {"input_ids": ids, "decoder_input_ids": ids})
     assert "residual" not in {group.role for group in spec.groups}
+
+
+def test_a_module_is_matched_with_a_model_from_a_folder(tmp_path) -> None:
+    built("t5").save_pretrained(tmp_path / "a")
+    loaded, module = load(str(tmp_path / "a")), built("t5")
+    assert pg.align(module, loaded, kwargs=loaded.kwargs).certificate
+    assert pg.align(loaded, module, kwargs=loaded.kwargs).certificate

@@ -25,6 +25,7 @@ from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import device_of
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, state_of, tie_of
 from permgraph.tracing.program import Program, require_same
+from permgraph.tracing.results import is_marked
 from permgraph.tracing.run import bind
 
 State = Mapping[str, Tensor]
@@ -141,14 +142,18 @@ class Models:
         """The program for batches of this shape. Raises SpecMismatchError if two models compute differently."""
         key = _shape(batch)
         if key not in self._programs:
-            found = capture(self.modules[0], *batch)
+            found = self._captured(0, batch)
             for module in dict.fromkeys(self.modules[1:]):
                 if not equal_but_for_weights(self.modules[0], module):
-                    require_same(found, capture(module, *batch))
+                    require_same(found, self._captured(self.modules.index(module), batch))
             if self._programs:
                 _require_same_nodes(next(iter(self._programs.values())), found)
             self._programs[key] = found
         return self._programs[key]
+
+    def _captured(self, number: int, batch: Batch) -> Program:
+        """The program of one model; if one of them counts its head alone, all do."""
+        return capture(self.modules[number], *batch, of_head=any(map(is_marked, self.modules)))
 
     def derivation(self, batch: Batch, outputs: str, kinds: str = "permutation") -> Derivation:
         """The symmetries of the program for this shape of batch; vectors that are uniform in all models stay so."""
@@ -169,7 +174,7 @@ class Models:
         key = _shape(batch)
         program = self._programs.get(key) or self._alone.get(key)
         if program is None:
-            program = self._alone[key] = capture(self.modules[1], *batch)
+            program = self._alone[key] = self._captured(1, batch)
         inputs = bind(program, *batch)
         state = small_part(self.states[number])
         found = certify(program, spec, state, inputs, element=element, trials=1, seed=seed)

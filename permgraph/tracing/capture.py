@@ -19,7 +19,7 @@ from permgraph.tracing.places import leaves_with_places
 from permgraph.tracing.plain_classes import called, register_classes
 from permgraph.tracing.program import Feed, Program
 from permgraph.tracing.quiet import quiet
-from permgraph.tracing.results import holds_caches, of_head, without_caches
+from permgraph.tracing.results import holds_caches, of_head as results_of_head, without_caches
 from permgraph.tracing.sharing import aliases, one_tensor
 from permgraph.tracing.twin import require_eval, twin_of, unwrapped
 from permgraph.tracing.wrappers import require_plain
@@ -27,16 +27,19 @@ from permgraph.tracing.wrappers import require_plain
 INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
-def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Program:
+def capture(
+    model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, of_head: bool = False
+) -> Program:
     """Trace `model` on example inputs with `torch.export`; the model is not changed.
 
+    With `of_head`, hidden states beside the results of a head are no outputs, as of a model that `load` has read.
     Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
     mode or cannot be exported.
     """
     owner, module, key = unwrapped(require_plain(model))
     require_eval(module)
     twin = twin_of(module)
-    exported = _exported_on(twin, args, kwargs)
+    exported = _exported_on(twin, args, kwargs, of_head)
     graph = _inline(exported.graph_module)
     state = {k: tensor for k, tensor in owner.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     names = one_tensor(state)
@@ -62,12 +65,12 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
 
 
 def _exported_on(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, of_head: bool
 ) -> torch.export.ExportedProgram:
     """The export of a model on these inputs, which are moved to its device."""
     inputs = as_args(args), dict(kwargs or {})
     register_classes(inputs)
-    with quiet(), torch.no_grad(), of_head(model):
+    with quiet(), torch.no_grad(), results_of_head(model, of_head):
         return _exported(model, *moved(inputs, device_of(model)))
 
 

@@ -31,9 +31,14 @@ def mark_head(model: nn.Module) -> None:
     vars(model)[HEAD_ALONE] = True
 
 
-def of_head(model: nn.Module) -> AbstractContextManager[None]:
+def is_marked(model: nn.Module) -> bool:
+    """Whether the results of a model's head are all that counts."""
+    return vars(model).get(HEAD_ALONE, False) is True
+
+
+def of_head(model: nn.Module, marked: bool = False) -> AbstractContextManager[None]:
     """Inside the context a model that is marked returns no hidden states beside the results of its head."""
-    return _returning(model, _without_hidden) if vars(model).get(HEAD_ALONE) else nullcontext()
+    return _returning(model, _without_hidden) if marked or is_marked(model) else nullcontext()
 
 
 def _without_hidden(result: Any) -> Any:
