@@ -16,6 +16,8 @@ PAGE = """# Tables of scales written by hand, and derived ones
     python -m benchmarks.mappings.run   # reads the tables out of the package, measures
     python benchmarks/tables.py          # writes this page
 
+{finding}
+
 {package} has tables of the layers between which AWQ and SmoothQuant move scales, for {named} of the {built} model
 classes of transformers {transformers} below, and a default table for all others. Of the {classes} classes that a table
 names or that are causal language models, {built} are measured. Each class is built small, with generic weights in
@@ -39,7 +41,8 @@ In AWQ:
 def mappings_page(data: dict[str, Any]) -> Iterator[str]:
     """Sums, then what is wrong, what is missed, and every model."""
     rows: dict[str, dict[str, Any]] = {name: row for name, row in data["models"].items() if "failed" not in row}
-    yield PAGE.format(**data, built=len(rows), named=sum(bool(row["named"]) for row in rows.values()))
+    named = sum(bool(row["named"]) for row in rows.values())
+    yield PAGE.format(**data, built=len(rows), named=named, finding=_finding(rows))
     head = ("table", "models", "equal", "ours more", "missed", "wrong", "not judged")
     groups = [
         (f"{tool}, {how}", tool, [row for row in rows.values() if (tool in row["named"]) == (how == "of its own")])
@@ -62,6 +65,17 @@ def mappings_page(data: dict[str, Any]) -> Iterator[str]:
     yield "## Not measured\n"
     left = {name: row["failed"] for name, row in data["models"].items() if "failed" in row}
     yield "".join(f"- {name}: {' '.join(why.split())[:160]}\n" for name, why in left.items()) or "None.\n"
+
+
+def _finding(rows: dict[str, dict[str, Any]]) -> str:
+    """What became of all pairs of all tables."""
+    sums = [_sums(list(rows.values()), tool) for tool in TOOLS]
+    equal, more, missed, wrong, _ = (sum(map(int, each)) for each in zip(*sums, strict=True))
+    return (
+        f"Of {equal + missed + wrong:,} pairs of layers in tables written by hand that can be judged, {equal:,} are "
+        f"right and derived, {missed} are right and not derived, and {wrong} change the function; {more:,} pairs "
+        "are derived that no table has."
+    )
 
 
 def _sums(rows: Sequence[dict[str, Any]], tool: str) -> list[str]:

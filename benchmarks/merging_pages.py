@@ -8,7 +8,7 @@ from typing import Any
 from kinds_page import healed, kinds_results, learned_barriers, lowest, narrow, summary
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, shown
 from pairs_page import pairs_page, way_row
-from real_pages import ensemble_page, musicnn_page
+from real_pages import ensemble_page, musicnn_finding, musicnn_page
 from table_cells import DASH, table
 
 
@@ -107,7 +107,7 @@ def choosing_page(pairs: dict[str, Any], kinds: dict[str, Any], music: dict[str,
     yield table(head, [[name, *_compared(data["rows"])] for name, data in others.items()])
     if music is not None:
         yield "## Two real models\n"
-        yield from _real(music)
+        yield f"[musicnn](musicnn.md), MTT with MSD: {musicnn_finding(music)}\n"
     yield "## What it costs\n"
     head = ("CPU seconds to align", "descent from the identity", "correlation", "weights", "mix")
     yield table(head, [[name, *(way_row(way, data["rows"])[2] for way in head[1:])] for name, data in pairs.items()])
@@ -147,21 +147,4 @@ def _advice(name: str, rows: Sequence[Row]) -> str:
     return (
         f"- {NAMES[name]}: the barrier falls from {before:.2f} to {left:.3f}, by {best[0]} and {best[1]}; "
         f"accuracy {middle:.3f}, of the models {ends:.3f}.\n"
-    )
-
-
-def _real(music: dict[str, Any]) -> Iterator[str]:
-    """The merge that keeps most tags of both."""
-    rows = [row for row in music["rows"] if "weight" in row]
-    best = max(rows, key=lambda row: min(row["A"]["kept"], row["B"]["kept"]))
-    plain = max(
-        (row for row in rows if row["aligned"] == PEERS[0] and row["merged"] == WITHOUT_DATA),
-        key=lambda row: min(row["A"]["kept"], row["B"]["kept"]),
-    )
-    constant = music["constant"]
-    yield (
-        f"[musicnn](musicnn.md), MTT with MSD: {best['aligned']} with {best['merged']} at A's share {best['weight']:g} "
-        f"keeps most of both, {best['A']['kept']:.1%} of A's tags and {best['B']['kept']:.1%} of B's; the plain "
-        f"average at its best {plain['A']['kept']:.1%} and {plain['B']['kept']:.1%}; a constant "
-        f"{constant['A']:.1%} and {constant['B']:.1%}.\n"
     )

@@ -18,6 +18,8 @@ PAIRS = """# Two models of one task
     nice python -m benchmarks.pairs.measure --peers DIR    # measures
     python benchmarks/tables.py                            # writes this page
 
+[Which method to use when](how-to-choose.md) has the findings; here is what was measured.
+
 The *barrier* is the loss of the merge half way minus the mean loss of the two models (0 if it is negative), on {test}
 held-out images, or {text} texts of 64 characters; the *accuracy* is also half way (of the next character, for GPT-2).
 Figures are means over the pairs of three models, with half of the 95 % interval if all three pairs were measured

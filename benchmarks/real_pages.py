@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pair_means import Row
+from pair_means import PEERS, WITHOUT_DATA, Row
 from table_cells import DASH, percent, seconds, table
 
 MUSICNN = """# Two real models: musicnn, MTT with MSD
@@ -13,6 +13,8 @@ MUSICNN = """# Two real models: musicnn, MTT with MSD
     pip install tensorflow-cpu && python -m benchmarks.musicnn.reference   # in an environment of its own, once
     nice python -m benchmarks.musicnn.measure --peers DIR                  # measures
     python benchmarks/tables.py                                            # writes this page
+
+{finding}
 
 musicnn (arXiv 1909.06654, ISC licence), trained separately on MagnaTagATune (A) and on the Million Song Dataset (B),
 each with its own 50 tags: {parameters:,} parameters, ported to PyTorch. The port uses every tensor of the checkpoints,
@@ -36,9 +38,27 @@ the same names and shapes. Their graphs pool over other windows, though, so that
 """
 
 
+def musicnn_finding(data: dict[str, Any]) -> str:
+    """The merge that keeps most tags of both, beside the plain average and a constant."""
+
+    def least(row: Row) -> float:
+        return float(min(row["A"]["kept"], row["B"]["kept"]))
+
+    rows = [row for row in data["rows"] if "weight" in row]
+    best, constant = max(rows, key=least), data["constant"]
+    plain = max((row for row in rows if (row["aligned"], row["merged"]) == (PEERS[0], WITHOUT_DATA)), key=least)
+    return (
+        f"{best['aligned']} with {best['merged']} at A's share {best['weight']:g} keeps most of both, "
+        f"{best['A']['kept']:.1%} of A's tags and {best['B']['kept']:.1%} of B's; the plain average at its best "
+        f"{plain['A']['kept']:.1%} and {plain['B']['kept']:.1%}; a constant {constant['A']:.1%} and "
+        f"{constant['B']:.1%}."
+    )
+
+
 def musicnn_page(data: dict[str, Any], vgg: dict[str, Any] | None = None) -> Iterator[str]:
     """Tags kept of both, by how B was moved, how the two were merged, and A's share."""
-    yield _filled(MUSICNN, data)
+    finding = musicnn_finding(data)
+    yield _filled(MUSICNN, data | {"finding": finding[0].upper() + finding[1:]})
     yield from _tables(data)
     if vgg is not None:
         yield _filled(VGG, {**vgg, "failure": vgg["rows"][0]["failure"]})
