@@ -1,14 +1,17 @@
 """A model with a head computes what its head returns: hidden states that it returns besides may move."""
 
 import copy
+import json
 
 import pytest
 import torch
 import transformers as hf
 from test_image_inputs import built as seeing
 from tiny_models import built
+from typer.testing import CliRunner
 
 import permgraph as pg
+from permgraph.cli.app import app
 from permgraph.models.loading import load
 
 BART = {
@@ -38,6 +41,21 @@ def test_streams_move_that_are_returned_beside_the_head(name: str, tmp_path) -> 
     with torch.no_grad():
         before, after = (model(**loaded.kwargs).logits for model in (loaded.model, moved))
     assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_what_is_not_held_is_named_and_can_be_held(tmp_path) -> None:
+    built("t5").save_pretrained(tmp_path / "a")
+    a, out = str(tmp_path / "a"), tmp_path / "out"
+    shown, held, aligned = (
+        CliRunner().invoke(app, command)
+        for command in (["inspect", a], ["inspect", a, "--outputs", "fixed"], ["align", a, a, "--out", str(out)])
+    )
+    assert (shown.exit_code, held.exit_code, aligned.exit_code) == (0, 0, 0)
+    named = "beside what its head says: encoder_last_hidden_state"
+    assert named in shown.output
+    assert named in aligned.output
+    assert "beside" not in held.output
+    assert named in json.loads((out / "permgraph.json").read_text())["not_held"]
 
 
 def test_a_module_keeps_all_that_it_returns() -> None:

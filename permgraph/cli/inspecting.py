@@ -176,6 +176,7 @@ def _derived(
         from permgraph.models.devices import device_of
         from permgraph.models.loading import load
         from permgraph.symmetry.derivation.derive import derive
+        from permgraph.tracing.results import hold_all, left_out
 
         loaded = load(model, weights=weights, pretrained=kinds is Kinds.all)  # a proof draws its own weights
         loaded = loaded.on(device_of(session.device)) if weights else loaded
@@ -184,8 +185,12 @@ def _derived(
             _fold(session, loaded)
         progress("deriving", 0, None)
         mode: str = outputs.value if outputs is not None else loaded.outputs
+        if outputs is not None:
+            hold_all(loaded.model)
         spec = derive(loaded.model, loaded.args, loaded.kwargs, outputs=mode, tie=loaded.tie, kinds=kinds.value)
-        return loaded, spec, mode
+    if beside := left_out(loaded.model):
+        session.say(beside)
+    return loaded, spec, mode
 
 
 def _fold(session: Session, loaded: "LoadedModel") -> None:

@@ -24,6 +24,7 @@ from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
 from permgraph.pages.report import report_page
 from permgraph.symmetry.elements.report import moved_share
+from permgraph.tracing.results import left_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,6 +119,7 @@ def _record(
     report = record(session, aligned.models, aligned.alignment, data=aligned.matching.data, merge=merge)
     report |= aligned.account(merged=merge is not None).fields
     report["heads"] = str(aligned.heads) or None
+    report["not_held"] = left_out(aligned.b.model) or None
     if report["inputs"]["data"] is not None and aligned.read is not None:
         report["inputs"]["data"] |= asdict(aligned.read) | {"notes": list(aligned.notes)}
     report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
@@ -167,7 +169,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
         session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
     merged = report["merge"] is not None
     found, borders = aligned.account(merged=merged), aligned.borders_text(merged=merged)
-    lines = (what, str(aligned.heads), borders, str(found), str(aligned.carried), f"written to {out}")
+    beside = left_out(aligned.b.model)
+    lines = (what, str(aligned.heads), beside, borders, str(found), str(aligned.carried), f"written to {out}")
     session.say("\n".join(filter(None, lines)))
     for note in filter(None, (*aligned.notes, found.warning)):
         session.warn(note)

@@ -26,27 +26,57 @@ def without_caches(model: nn.Module) -> AbstractContextManager[None]:
     return _returning(model, lambda result: pytree.tree_map(lambda leaf: None if _is_cache(leaf) else leaf, result))
 
 
+class _HeadAlone:
+    """The mark of a module of which the head's results alone count, with what was left out so far; copies share it."""
+
+    def __init__(self) -> None:
+        self.left_out: dict[str, None] = {}
+
+    def __deepcopy__(self, memo: Any) -> _HeadAlone:
+        return self
+
+
 def mark_head(model: nn.Module) -> None:
     """Let hidden states that the model returns beside the results of its head not count as results."""
-    vars(model)[HEAD_ALONE] = True
+    vars(model)[HEAD_ALONE] = _HeadAlone()
+
+
+def hold_all(model: nn.Module) -> None:
+    """Let all that the model returns count as results again."""
+    vars(model).pop(HEAD_ALONE, None)
 
 
 def is_marked(model: nn.Module) -> bool:
     """Whether the results of a model's head are all that counts."""
-    return vars(model).get(HEAD_ALONE, False) is True
+    return HEAD_ALONE in vars(model)
+
+
+def left_out(model: nn.Module) -> str:
+    """A sentence that names the results that did not count when the model was traced, or ""."""
+    names = list(vars(model)[HEAD_ALONE].left_out) if is_marked(model) else []
+    return f"not held, as the model returns them beside what its head says: {', '.join(names)}" if names else ""
 
 
 def of_head(model: nn.Module, marked: bool = False) -> AbstractContextManager[None]:
     """Inside the context a model that is marked returns no hidden states beside the results of its head."""
-    return _returning(model, _without_hidden) if marked or is_marked(model) else nullcontext()
+    if not (marked or is_marked(model)):
+        return nullcontext()
+    mark = vars(model).get(HEAD_ALONE) or _HeadAlone()
+
+    def alone(result: Any) -> Any:
+        names = _hidden(result)
+        mark.left_out.update(dict.fromkeys(names))
+        return type(result)(**{name: value for name, value in result.items() if name not in names}) if names else result
+
+    return _returning(model, alone)
 
 
-def _without_hidden(result: Any) -> Any:
-    """A result of transformers without hidden states of its encoder and results of its towers, if more is in it."""
+def _hidden(result: Any) -> list[str]:
+    """The hidden states of an encoder, and the results of towers, in a result of transformers with more in it."""
     if not isinstance(result, Mapping):
-        return result
-    kept = {name: value for name, value in result.items() if not (name.endswith(HIDDEN) or isinstance(value, Mapping))}
-    return type(result)(**kept) if kept and len(kept) < len(result) else result
+        return []
+    names = [name for name, value in result.items() if name.endswith(HIDDEN) or isinstance(value, Mapping)]
+    return names if len(names) < len(result) else []
 
 
 @contextmanager
