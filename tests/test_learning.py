@@ -30,6 +30,15 @@ def derived(case: KindCase) -> tuple[nn.Module, pg.PermutationSpec]:
     return model, pg.derive(model, case.inputs, kinds="all")
 
 
+def test_larger_matrices_are_learned_in_smaller_steps() -> None:
+    spec = pg.derive(
+        nn.Sequential(nn.Linear(5, 32), nn.Linear(32, 128), nn.Linear(128, 3)).double().eval(), (SEQUENCE,), kinds="all"
+    )
+    paces = Coordinates(spec.groups, CPU, torch.float64).paces
+    found = {spec[name].size: pace for name, pace in paces.items()}
+    assert found == {32: 2.0, 128: 0.5}
+
+
 @CASES
 def test_coordinates_give_elements_of_every_kind(case: KindCase) -> None:
     _, spec = derived(case)

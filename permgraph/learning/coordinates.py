@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from permgraph.algebra.kinds import Kind
 from permgraph.symmetry.elements.parts import Matrix, Monomial
 from permgraph.symmetry.elements.permutations import PermutationGroup
 
+WIDTH = 64
+"""The size of matrices that are learned at the rate itself. A step of Adam changes every entry by about the rate, so
+that the norm of the whole step follows the size of the matrix: a larger one takes a smaller rate."""
 PACE = 4.0
-"""How much faster than rotations maps and scales are learned: they have fewer units, and larger steps suit them."""
+"""The largest multiple of the rate, for scales and for small matrices."""
 
 
 class Coordinates:
@@ -37,7 +41,10 @@ class Coordinates:
     @property
     def paces(self) -> dict[str, float]:
         """The multiple of the learning rate for each group."""
-        return {name: PACE for name, group in self.groups.items() if group.kind not in ("orthogonal", "centred")}
+        return {
+            name: min(WIDTH / group.size, PACE) if Kind(group.kind).mixes else PACE
+            for name, group in self.groups.items()
+        }
 
     def element(self) -> dict[str, Any]:
         """The part of each group at x, in torch, to be differentiated."""
