@@ -1,14 +1,12 @@
 import json
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
+from speech_folders import HUBERT_FIELDS, MERT_FIELDS, TINY, old_weight_norm, output, tiny, write_folder
 from transformers import (
     AutoModel,
-    HubertConfig,
     HubertForCTC,
     HubertModel,
     Wav2Vec2Config,
@@ -18,76 +16,9 @@ from transformers import (
 
 from permgraph.adapters import adapter_for, installed_adapters
 from permgraph.checkpoints.writing import write_merged
-from permgraph.errors import AdapterError, CheckpointError
+from permgraph.errors import CheckpointError
 from permgraph.models.alike import input_differences
 from permgraph.models.loading import load
-
-TINY: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
-# What the configs published for HuBERT and MERT hold beside the sizes.
-HUBERT_FIELDS: dict[str, Any] = {
-    "model_type": "hubert",
-    "architectures": ["HubertModel"],
-    "feat_extract_dropout": 0.0,
-    "gradient_checkpointing": False,
-    "hidden_dropout_prob": 0.1,
-    "mask_channel_selection": "static",
-    "num_feat_extract_layers": 7,
-    "tokenizer_class": "Wav2Vec2CTCTokenizer",
-    "torch_dtype": "float32",
-    "transformers_version": "4.10.0.dev0",
-}
-MERT_FIELDS: dict[str, Any] = {
-    "model_type": "mert_model",
-    "architectures": ["MERTModel"],
-    "auto_map": {"AutoConfig": "configuration_MERT.MERTConfig", "AutoModel": "modeling_MERT.MERTModel"},
-    "attention_relax": -1.0,
-    "deepnorm": False,
-    "feat_proj_layer_norm": True,
-    "feature_extractor_cqt": False,
-    "feature_extractor_cqt_bins": 336,
-    "sample_rate": 16000,
-    "torch_dtype": "float16",
-}
-
-
-def tiny(seed=0, kind=HubertModel, **changes):
-    torch.manual_seed(seed)
-    config = Wav2Vec2Config if kind is Wav2Vec2Model else HubertConfig
-    return kind(config(**TINY | changes)).eval()
-
-
-def old_weight_norm(state):
-    ends = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    renamed = dict(state)
-    for name in state:
-        for new, old in ends.items():
-            if name.endswith(new):
-                renamed[name.removesuffix(new) + old] = renamed.pop(name)
-    assert renamed.keys() != state.keys()
-    return renamed
-
-
-def write_folder(folder, state, fields, suffix=".safetensors"):
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(TINY | fields))
-    if suffix == ".safetensors":
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
-    else:
-        torch.save(dict(state), folder / "pytorch_model.bin")
-    return folder
-
-
-@torch.no_grad()
-def output(model):
-    return model(torch.linspace(-1, 1, 4000).sin()[None]).last_hidden_state
 
 
 @pytest.mark.parametrize("fields", [HUBERT_FIELDS, MERT_FIELDS], ids=["hubert", "mert"])
@@ -161,66 +92,6 @@ def test_without_weights_the_model_is_on_the_meta_device(tmp_path):
     assert {tensor.device.type for tensor in loaded.model.state_dict().values()} == {"meta"}
     shapes = {name: tensor.shape for name, tensor in loaded.model.state_dict().items()}
     assert shapes == {name: tensor.shape for name, tensor in tiny().state_dict().items()}
-
-
-REFUSED = [
-    ("mert_model", "feature_extractor_cqt", True),
-    ("mert_model", "deepnorm", True),
-    ("mert_model", "attention_relax", 32.0),
-    ("mert_model", "num_feat_extract_layers", 6),
-    ("mert_model", "a_field_from_the_future", 1),
-    ("hubert", "pruned_heads", {"0": [1]}),
-    ("hubert", "is_decoder", True),
-    ("hubert", "quantization_config", {"bits": 4}),
-    ("hubert", "chunk_size_feed_forward", 7),
-    ("wav2vec2", "add_adapter", True),
-    ("wav2vec2", "adapter_attn_dim", 16),
-    ("wav2vec2", "output_hidden_size", 48),
-    ("wav2vec2", "feat_proj_layer_norm", False),
-]
-
-
-@pytest.mark.parametrize(("model_type", "field", "value"), REFUSED)
-def test_a_field_that_changes_the_function_is_refused_by_name(tmp_path, model_type, field, value):
-    folder = write_folder(tmp_path / "a", {}, {"model_type": model_type, field: value})
-    with pytest.raises(AdapterError, match=rf"\({model_type}\): {field} is ") as caught:
-        load(str(folder), weights=False)
-    assert repr(value) in str(caught.value)
-
-
-HARMLESS = {
-    "pruned_heads": {},
-    "deepnorm": None,
-    "attention_relax": 0,
-    "num_feat_extract_layers": 7,
-    "hidden_dropout": 0.3,
-    "mask_time_selection": "static",
-    "vocab_size": 99,
-    "output_hidden_states": True,
-    "use_cache": False,
-    "label2id": {"yes": 0},
-}
-
-
-@pytest.mark.parametrize(("field", "value"), HARMLESS.items())
-def test_a_field_that_leaves_the_function_alone_is_accepted(tmp_path, field, value):
-    folder = write_folder(tmp_path / "a", {}, MERT_FIELDS | {field: value})
-    load(str(folder), weights=False)
-
-
-@pytest.mark.parametrize(("field", "value"), [("conv_stride", [5, 2]), ("conv_dim", 0.5), ("conv_dim", None)])
-def test_a_value_that_the_config_class_refuses(tmp_path, field, value):
-    folder = write_folder(tmp_path / "a", {}, HUBERT_FIELDS | {field: value} | {"num_feat_extract_layers": 7})
-    with pytest.raises(AdapterError, match=field):
-        load(str(folder), weights=False)
-
-
-@pytest.mark.parametrize("rate", [None, 0, -1, 0.5, "16 kHz", [16000], float("nan"), float("inf")])
-def test_a_sampling_rate_that_is_none(tmp_path, rate):
-    folder = write_folder(tmp_path / "a", {}, HUBERT_FIELDS)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": rate}))
-    with pytest.raises(AdapterError, match="the sampling rate is "):
-        load(str(folder), weights=False)
 
 
 def test_keys_that_do_not_fit_are_named_with_both_shapes(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,10 +82,10 @@ def jointly(spec: PermutationSpec, a: State, b: State, element: Permutations) ->
     rank. Ends where a part has no inverse; gives nothing for models with too many coordinates.
     """
     groups = [group for group in spec.groups if group.dimension]
-    for turn in range(ROUNDS if groups else 0):
+    if not groups or not _is_small(spec, groups):
+        return
+    for turn in range(ROUNDS):
         weights = list(_weights(spec, groups, a, b, element))
-        if turn == 0 and not _is_small(groups, weights):
-            return
         chosen = [weight for weight in weights if turn or weight.is_linear]
         step = _parts(groups, _step(groups, chosen))
         element = followed(spec.groups, element, {name: _numbers(part) for name, part in step.items()})
@@ -94,9 +95,12 @@ def jointly(spec: PermutationSpec, a: State, b: State, element: Permutations) ->
             yield element
 
 
-def _is_small(groups: Sequence[PermutationGroup], weights: Sequence[_Weight]) -> bool:
-    derivatives = [weight.b.numel() * sum(map(_size, weight.groups)) for weight in weights]
-    return sum(map(_size, groups)) <= MOST and max(derivatives, default=0) <= LARGEST
+def _is_small(spec: PermutationSpec, groups: Sequence[PermutationGroup]) -> bool:
+    sizes = {group.name: _size(group) for group in groups}
+    derivatives = (
+        prod(layout.shape) * sum(sizes.get(name, 0) for name in layout.groups) for layout in spec.layouts.values()
+    )
+    return sum(sizes.values()) <= MOST and max(derivatives, default=0) <= LARGEST
 
 
 def _step(groups: Sequence[PermutationGroup], weights: Sequence[_Weight]) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -68,34 +69,38 @@ def settled(spec: PermutationSpec, a: State, b: State, element: Permutations, *,
     only one side of a product has, and maps of outputs. Least squares determine them.
     """
 
-    def distance(one: Permutations) -> float:
-        return squared_distance(spec, a, b, one)
+    def judged(one: Permutations) -> tuple[float, Permutations]:
+        return squared_distance(spec, a, b, one), one
 
-    if distance(element) > far * _size(a):
+    best = judged(element)
+    if best[0] > far * _size(a):
         return element
-    best = min(element, _least_squares(spec, a, b, element), key=distance)
-    if not is_near(spec, a, b, best):
-        best = _while_it_falls(distance, best, jointly(spec, a, b, best))
-    return min(spec.compose(_whole(spec, best), spec.identity()), best, key=distance)
+    best = min(best, judged(_least_squares(spec, a, b, element)), key=itemgetter(0))
+    if best[0] > _near(a, b):
+        best = _while_it_falls(best, map(judged, jointly(spec, a, b, best[1])))
+    return min(judged(spec.compose(_whole(spec, best[1]), spec.identity())), best, key=itemgetter(0))[1]
 
 
 def _while_it_falls(
-    distance: Callable[[Permutations], float], start: Permutations, elements: Iterable[Permutations]
-) -> Permutations:
+    start: tuple[float, Permutations], elements: Iterable[tuple[float, Permutations]]
+) -> tuple[float, Permutations]:
     """The best of the first elements, up to the one whose squared distance is not a quarter of the one before it."""
-    best, before = start, distance(start)
-    for turn, element in enumerate(elements):
-        now = distance(element)
-        best = min(element, best, key=distance)
-        if turn >= FIRST and now > before / 4:
+    best, before = start, start[0]
+    for turn, judged in enumerate(elements):
+        best = min(judged, best, key=itemgetter(0))
+        if turn >= FIRST and judged[0] > before / 4:
             break
-        before = now
+        before = judged[0]
     return best
 
 
 def is_near(spec: PermutationSpec, a: State, b: State, element: Permutations) -> bool:
     """Whether A is element B up to rounding and iterations."""
-    return squared_distance(spec, a, b, element) <= rounded_off(a, b) ** 2 * _size(a)
+    return squared_distance(spec, a, b, element) <= _near(a, b)
+
+
+def _near(a: State, b: State) -> float:
+    return rounded_off(a, b) ** 2 * _size(a)
 
 
 def rounded_off(*states: State) -> float:
