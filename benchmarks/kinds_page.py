@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pair_means import NAMES, Row, mean_of, shown
+from published_page import published
 from table_cells import DASH, seconds, table
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -57,6 +58,7 @@ def beyond(found: Results, cost: Sequence[Row], limits: Iterable[str] = ()) -> I
     yield from limits
     head = ("B moved by", "merged by", "inputs", "barrier", "accuracy", "moving, s", "merging, s", "pairs")
     yield from widths(found)
+    yield from published()
     for name, data in narrow(found).items():
         yield f"### {NAMES[name]}\n"
         yield f"The models' accuracy is {_models_accuracy(data)}.\n"
