@@ -35,3 +35,14 @@ def objectives(rows: Sequence[Row]) -> Iterator[str]:
             line += [shown(mean_of(own, "height")), f"{reached:.3f}"]
         lines.append(line)
     yield table(head, lines)
+    yield "".join(f"- {NAMES[name]}: {_lowest(rows, name)}.\n" for name in names)
+
+
+def _lowest(rows: Sequence[Row], name: str) -> str:
+    """Which row has the lowest barrier, and by how much it is below the default."""
+    own = [row for row in rows if row["architecture"] == name]
+    heights = {
+        what: mean_of([row for row in own if row["what"] == what], "height")[0] for what in order_of(own, "what")
+    }
+    best, usual = min(heights, key=heights.__getitem__), next(iter(heights))
+    return "no other row is lower" if best == usual else f"lowest {best}, by {heights[usual] - heights[best]:.3f}"
