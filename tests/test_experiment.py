@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.speech_music import everything, page, rows, run, train
-from benchmarks.speech_music.findings import verdict
+from benchmarks.speech_music.findings import in_figures, opening, verdict
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
 from benchmarks.speech_music.probing import Task, hits
 from benchmarks.speech_music.scoring import Experiment, interval
@@ -87,6 +88,61 @@ def test_a_task_counts_where_its_own_encoder_is_better_and_above_chance(tmp_path
     assert one.better == better
     assert {domain: [task.name for task in one.counting(domain)] for domain in counting} == counting
     assert one.differing == [name for name, side in better.items() if side]
+
+
+def summed_up(name, family, way, speech, gain, weight=0.5) -> dict:
+    """A row of results that goes `way` and keeps `speech` at one weight."""
+    point = {"weight": weight, "speech": [speech, speech - 20, speech + 20], "transfer": [way, way - 9, way + 9]}
+    best = {"transferred": [way, way - 9, way + 9], "transferred_at": weight, "transferred_minus_linear": gain}
+    return {"name": name, "title": name, "family": family, "points": [point], "best": best}
+
+
+SURELY, UNSURE = [300, 200, 400], [300, -50, 400]
+
+
+@pytest.mark.parametrize(
+    ("way", "speech", "gain", "said"),
+    [
+        (734, 1010, SURELY, "Yes"),
+        (734, 980, UNSURE, "Perhaps.*whether so much of the speech is kept"),
+        (734, 1010, UNSURE, "Perhaps.*whether that is more than without an alignment"),
+        (300, 1010, SURELY, "In part.*less than was aimed at"),
+        (300, 1010, UNSURE, "No.*not surely more"),
+    ],
+)
+@pytest.mark.parametrize("family", ["permuted", "healed"])
+def test_the_answer_is_three_sentences_that_the_figures_decide(way, speech, gain, said, family) -> None:
+    plain = [
+        summed_up("linear", "plain", 30, 1000, [0, 0, 0], 0.9),
+        summed_up("heal-as-is", "healed", 100, 900, UNSURE),
+    ]
+    best = summed_up("heal" if family == "healed" else "proposed", family, way, speech, gain)
+    poor = summed_up("kinds", "kinds", 20, 980, UNSURE)
+    contrast = {"row": "heal", "control": "heal-as-is", "weight": 0.5, "transfer": gain}
+    text = opening({"one": {"rows": [*plain, best, poor], "contrasts": [contrast]}, "two": {"rows": plain}})
+    assert re.match(rf"\*\*{said}", text)
+    assert len(re.findall(r"[.](?=\s)", text)) == 3
+    assert len(re.findall(r"\d+", text)) <= 4
+    without = f"without the alignment the same learning goes 10 % of the way, {'not ' * (gain == UNSURE)}surely less."
+    assert (without in text) == (family == "healed")
+    assert ("does not do it" in text) == (family == "healed" or way < 500)
+
+
+def test_no_merge_that_keeps_the_speech_is_said_to_be_none() -> None:
+    one = summed_up("proposed", "permuted", 0, 900, UNSURE)
+    one["best"]["transferred_at"] = None
+    assert opening({"one": {"rows": [one]}}).startswith("**No**: no merge")
+
+
+def test_the_figures_of_several_pairs_stand_in_one_table() -> None:
+    one = {
+        "rows": [summed_up("linear", "plain", 30, 1000, UNSURE), summed_up("proposed", "permuted", 240, 730, UNSURE)]
+    }
+    found = in_figures({"one": one | {"AB": {"speech": [1010], "transfer": [940]}}, "two": {"rows": one["rows"][:1]}})
+    assert "| one | merged | 100 % / 3 % | 73 % / 24 % | – |" in found
+    assert "| one | features of both encoders side by side, twice as many | 101 % / 94 % | – | – |" in found
+    assert "| two | merged | 100 % / 3 % | – | – |" in found
+    assert "| pair |" not in in_figures({"one": one})
 
 
 def test_transfer_is_a_number_where_a_draw_has_no_gap(tmp_path) -> None:

@@ -47,12 +47,17 @@ SIZES = {
 """Widths: 1.28 M and 5.9 M parameters; feed-forward four times the hidden size, 4 heads."""
 
 
-def encoder_config(size: str = "small") -> HubertConfig:
+def encoder_config(size: str = "small", pre_norm: bool = False) -> HubertConfig:
     """HuBERT base made narrow: 7 convolutions, post-norm layers, 4 heads.
 
     Kernels, strides, GELU, the group norm of the first convolution, the positional convolution of
     128 taps in 16 groups and the post-norm layers are the base model's. Dropout is light: the model
     is small.
+
+    Args:
+        size: One of SIZES.
+        pre_norm: Norms in front of attention and feed-forward, as HuBERT large and MERT 330M have
+            them; the convolutions stay as they are, so the number of parameters does too.
     """
     fields = SIZES[size]
     return HubertConfig(
@@ -67,6 +72,7 @@ def encoder_config(size: str = "small") -> HubertConfig:
         feat_proj_dropout=0.0,
         layerdrop=0.0,
         mask_feature_prob=0.0,
+        do_stable_layer_norm=pre_norm,
     )
 
 

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.speech_music.markdown import table
 from benchmarks.speech_music.rows import LONG, STEPS
 from benchmarks.speech_music.scoring import KEPT
 
 Result = dict[str, Any]
+Row = dict[str, Any]
 GAP_CLOSED = 500
 """The share of the way to B that is aimed at, of 1000."""
+EQUAL = 0.5
+"""A's share in the table of the opening."""
 BY_ALIGNMENT = ("proposed", "kinds-weights", "kinds", "learned")
-ALIGNED = ("proposed", "kinds-weights", "kinds", "learned", "refit", "learned-refit", "heal", "heal-learned", "long")
-WITH = {"refitted": ("refit", "learned-refit"), "healed": ("heal", "heal-learned"), "longer": ("long",)}
-WITHOUT = {
-    "refitted": ("refit-as-is",),
-    "healed": ("heal-as-is", "heal-random", "heal-a", "scratch"),
-    "longer": ("long-as-is", "long-scratch"),
+WITH = {"refitted": ("refit", "learned-refit"), "healed": ("heal", "heal-learned"), "longer": ("long", "long-learned")}
+WITHOUT = {"refitted": ("refit-as-is",), "healed": ("heal-as-is",), "longer": ("long-as-is",)}
+"""Family -> the rows that spend its budget after an alignment, and those that spend it on a merge without one."""
+ALIGNED = (*BY_ALIGNMENT, *(name for names in WITH.values() for name in names))
+BUDGETS = {
+    "refitted": "refitting the layers after the merge",
+    "healed": "some learning after the merge",
+    "longer": "long learning after the merge",
 }
-"""Family -> the rows that spend its budget after an alignment; without one, or without a merge."""
+STAGES = {
+    "merged": ("linear", "proposed", "learned"),
+    "merged, then refitted layer after layer": ("refit-as-is", "refit", "learned-refit"),
+    f"merged, then healed in {STEPS} steps": ("heal-as-is", "heal", "heal-learned"),
+    f"merged, then healed in {LONG} steps": ("long-as-is", "long", "long-learned"),
+}
+"""What is done -> the rows that do it: not aligned, by permutations, by every kind."""
 
+FIGURES = """Half of each encoder: how much of the speech score is kept, and how much of the way to the music encoder is
+gone. *Refitted* and *healed* are two ways to learn from both encoders on unlabelled audio, explained
+[below](#what-was-run).
 
-def points(values: Sequence[float]) -> str:
-    """A difference of scores with its interval."""
-    return "{:+.0f} [{:+.0f}, {:+.0f}]".format(*values)
+"""
 
 
 def verdict(values: Sequence[float]) -> str:
@@ -32,84 +45,104 @@ def verdict(values: Sequence[float]) -> str:
     return "better" if values[1] > 0 else "worse" if values[2] < 0 else "not distinguishable"
 
 
-def share(values: Sequence[float]) -> str:
-    """A share of 1000 with its interval, in percent."""
-    return "{:.0%} [{:.0%}, {:.0%}]".format(*(value / 1000 for value in values))
+def percent(value: float) -> str:
+    """A share of 1000 in percent."""
+    return f"{value / 10:.0f} %"
 
 
-def row_of(result: Result, name: str) -> dict[str, Any] | None:
+def rows_of(result: Result, names: Iterable[str]) -> list[Row]:
+    """The rows of these names that there are."""
+    return [row for name in names for row in result["rows"] if row["name"] == name]
+
+
+def row_of(result: Result, name: str) -> Row | None:
     """A row by its name."""
-    return next((row for row in result["rows"] if row["name"] == name), None)
+    return next(iter(rows_of(result, [name])), None)
 
 
-def at(row: dict[str, Any], weight: float) -> dict[str, Any] | None:
+def at(row: Row, weight: float | None) -> dict[str, Any] | None:
     """A row at a weight."""
     return next((point for point in row["points"] if point["weight"] == weight), None)
 
 
 def opening(results: dict[str, Result]) -> str:
-    """The answer, of the first pair, in three sentences: what is reached, which step does it, what is possible."""
+    """The answer, of the first pair, in three sentences: whether it works, with what, and what does not."""
     result = next(iter(results.values()))
-    rows = [row for row in (row_of(result, name) for name in ALIGNED) if row]
-    best = max(rows, key=lambda row: row["best"]["transferred"][0])
-    return f"{_reached(result, best)} {_steps(result)} {_bound(result)}\n"
+    best = max(rows_of(result, ALIGNED), key=lambda row: row["best"]["transferred"][0])
+    return f"{_answer(best)} {_with_what(result, best)} {_alone(result)}\n"
 
 
-def _reached(result: Result, row: dict[str, Any]) -> str:
-    best, linear = row["best"], row_of(result, "linear")
-    assert linear is not None
-    gain = best["transferred_minus_linear"]
-    goal, surely = best["transferred"][0] >= GAP_CLOSED, verdict(gain) == "better"
-    answer = "Yes" if goal and surely else "Perhaps" if goal else "In part" if surely else "No"
-    there = at(row, best["transferred_at"]) if best["transferred_at"] is not None else None
-    which = (
-        f"the best ({row['title']}, A's share {there['weight']:g}) keeps {share(there['speech'])} and goes "
-        f"{share(there['transfer'])} of the way from A to B"
-        if there
-        else "none goes any of the way from A to B"
-    )
+def _answer(row: Row) -> str:
+    best, there = row["best"], at(row, row["best"]["transferred_at"])
+    if there is None:
+        return "**No**: no merge that keeps what the speech encoder can do hears any of what the music encoder hears."
+    reached = best["transferred"][0] >= GAP_CLOSED
+    surely = verdict(best["transferred_minus_linear"]) == "better"
+    answer, but = {
+        (True, True): ("Yes", ""),
+        (True, False): ("Perhaps", f"; {_doubt(there)} is within the error of the tests"),
+        (False, True): ("In part", ", less than was aimed at"),
+        (False, False): ("No", ", not surely more than without an alignment"),
+    }[reached, surely]
     return (
-        f"**{answer}**: of all merges of a speech encoder A with an aligned music encoder B that keep "
-        f"{KEPT / 10:.0f} % of the speech score, {which} on the music tasks on which B is better, where half was aimed "
-        f"at and linear interpolation at its best goes {share(linear['best']['transferred'])}. With the weight chosen "
-        f"anew in every draw, and 0 where none keeps {KEPT / 10:.0f} %, the difference is {points(gain)} thousandths."
+        f"**{answer}**: one encoder comes out that does {percent(there['speech'][0])} as well as the speech encoder on "
+        f"speech and goes {percent(there['transfer'][0])} of the way from it to the music encoder on music{but}."
     )
 
 
-def _steps(result: Result) -> str:
-    """Alignment without learning of weights, then each budget with an alignment and without."""
-    parts = [f"Aligned and merged, without more: {_list(result, BY_ALIGNMENT)}"]
-    budgets = {
-        "refitted": "refitted layer after layer",
-        "healed": f"with {STEPS} steps of learning from both parents",
-        "longer": f"with {LONG} steps",
-    }
-    for family, title in budgets.items():
-        said, without = (_list(result, names[family]) for names in (WITH, WITHOUT))
-        if said or without:
-            parts.append(f"{title}: {', and without an alignment: '.join(filter(None, (said, without)))}")
-    return "; ".join(parts) + " (speech kept / way gone, each at its best weight)."
+def _doubt(there: dict[str, Any]) -> str:
+    low = there["speech"][1] < KEPT
+    return "whether so much of the speech is kept" if low else "whether that is more than without an alignment"
 
 
-def _list(result: Result, names: Sequence[str]) -> str:
-    rows = [row for row in (row_of(result, name) for name in names) if row]
-    return ", ".join(f"{row['title']} {_where(row)}" for row in rows)
+def _with_what(result: Result, row: Row) -> str:
+    budget, weight = BUDGETS.get(row["family"]), row["best"]["transferred_at"]
+    if budget is None or weight is None:
+        return f"The best alignment is {row['title']}."
+    said = f"It takes an alignment ({row['title'].split(',')[0]}) and {budget}, on unlabelled audio"
+    beside = rows_of(result, WITHOUT[row["family"]])
+    twins = [(point["transfer"][0], twin) for twin in beside if (point := at(twin, weight))]
+    if not twins:
+        return f"{said}."
+    way, twin = max(twins, key=lambda one: one[0])
+    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{_less(result, row, twin)}."
 
 
-def _where(row: dict[str, Any]) -> str:
-    """Speech / way where the row goes farthest while keeping speech; where it never does, at its best average."""
-    best = row["best"]
-    point = at(row, best["weight"] if best["transferred_at"] is None else best["transferred_at"])
-    assert point is not None
-    return f"{point['speech'][0] / 1000:.0%} / {point['transfer'][0] / 1000:.0%}"
+def _less(result: Result, row: Row, twin: Row) -> str:
+    """Whether `twin` goes less far than `row` by an interval, where the two were compared."""
+    asked = (row["name"], twin["name"], row["best"]["transferred_at"])
+    gains = [c["transfer"] for c in result.get("contrasts", ()) if (c["row"], c["control"], c["weight"]) == asked]
+    return "" if not gains else ", surely less" if verdict(gains[0]) == "better" else ", not surely less"
 
 
-def _bound(result: Result) -> str:
-    both = result["AB"]
+def _alone(result: Result) -> str:
+    way = max(row["best"]["transferred"][0] for row in rows_of(result, BY_ALIGNMENT))
+    if way >= GAP_CLOSED:
+        return f"An alignment alone, without learning after the merge, goes {percent(way)} of the way."
     return (
-        f"The features of both encoders side by side, twice as many, keep {both['speech'][0] / 10:.0f} % of the speech "
-        f"score and go {share(both['transfer'])} of the way: what a merge lacks of that is lost in merging."
+        f"An alignment alone does not do it: without learning after the merge, none that keeps the speech goes more "
+        f"than {percent(max(way, 0))} of the way."
     )
+
+
+def in_figures(results: dict[str, Result]) -> str:
+    """Speech and way of each step of each pair at equal shares, aligned and not; then what both encoders know."""
+    several, lines = len(results) > 1, []
+    for name, result in results.items():
+        known = {row["name"]: row for row in result["rows"]}
+        for title, names in STAGES.items():
+            cells = [_scores(at(known[one], EQUAL) if one in known else None) for one in names]
+            if any(cell != "–" for cell in cells):
+                lines.append([name] * several + [title, *cells])
+        if "AB" in result:
+            bound = "features of both encoders side by side, twice as many"
+            lines.append([name] * several + [bound, _scores(result["AB"]), "–", "–"])
+    head = ["pair"] * several + ["speech kept / way gone", "not aligned", "permutations", "every kind, learned"]
+    return FIGURES + table(head, lines)
+
+
+def _scores(point: dict[str, Any] | None) -> str:
+    return "–" if point is None else " / ".join(percent(point[key][0]) for key in ("speech", "transfer"))
 
 
 def conclusion(results: dict[str, Result]) -> str:

@@ -19,7 +19,7 @@ from benchmarks.speech_music.appendix import (
     training_section,
 )
 from benchmarks.speech_music.earlier import earlier_answer, earlier_section
-from benchmarks.speech_music.findings import conclusion, opening, row_of
+from benchmarks.speech_music.findings import conclusion, in_figures, opening, row_of
 from benchmarks.speech_music.markdown import span, table
 from benchmarks.speech_music.pair_tables import (
     best_table,
@@ -107,6 +107,7 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
         parts.append(earlier_answer(beside[EARLIER.stem]))
     parts += [
         f"![what is kept of speech, and how much music comes over](experiment-{next(iter(results))}-plane.svg)\n",
+        in_figures(results),
         INTRODUCTION.format(**first["about"], **about),
     ]
     for name, result in results.items():

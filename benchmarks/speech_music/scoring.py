@@ -37,6 +37,9 @@ CONTRASTS = (
     *(("heal", control) for control in ("heal-as-is", "heal-random", "heal-learned")),
     ("refit", "refit-as-is"),
     ("learned-refit", "refit"),
+    ("long", "long-as-is"),
+    ("long", "long-learned"),
+    ("learned", "proposed"),
 )
 """What is held against what at equal weights: alignment against none, and learning against permutations."""
 CPU = {"cpu_minutes": "cpu_seconds", "all_minutes": "all_seconds"}

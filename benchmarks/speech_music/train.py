@@ -111,7 +111,7 @@ def train(options: argparse.Namespace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     training, unseen = streams(options)
     torch.manual_seed(options.seed)
-    model = MaskedPredictor(encoder_config(options.size), training.targets.shape[1], training.bands)
+    model = MaskedPredictor(encoder_config(options.size, options.pre_norm), training.targets.shape[1], training.bands)
     if options.init is not None:
         model.encoder.load_state_dict(pg.load(str(options.init)).model.state_dict())
     model.to(options.device).train()
@@ -156,6 +156,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where to write the encoder (the run's folder)")
     parser.add_argument("--init", type=Path, help="folder of an encoder to go on from, with a head of its own")
     parser.add_argument("--size", default="small", help="small or medium: see export.SIZES")
+    parser.add_argument("--pre-norm", action="store_true", help="norms as in HuBERT large and MERT 330M")
     parser.add_argument("--corpus", choices=CORPORA, default="shipped", help="what `prepare` has made")
     parser.add_argument("--teacher", default="targets", help="targets (first iteration) or hidden-targets (second)")
     parser.add_argument(
