@@ -50,21 +50,44 @@ def warm() -> None:
     pg.derive(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
 
 
-def measure(source: str, name: str, *, build_only: bool = False) -> Iterator[dict[str, Any]]:
+def measure(source: str, name: str) -> Iterator[dict[str, Any]]:
     """The row for permutations, then, where they keep the function, the same row with all kinds."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    try:
-        case = build(source, name)
-    except Exception as error:
-        yield {"outcome": "not built", "why": _described(error, 400)}
-        return
-    if build_only:
-        yield {"outcome": "not tried", **_size(case[0])}
+    case = _built(source, name)
+    if isinstance(case, dict):
+        yield case
         return
     yield (row := _permuted(*case))
     if row["outcome"] == "certified" and "judge" not in row:
         yield row | {"all_kinds": _of_all_kinds(*case)}
+
+
+def build_only(source: str, name: str) -> Iterator[dict[str, Any]]:
+    """The class and the size of a model that can be built."""
+    case = _built(source, name)
+    yield case if isinstance(case, dict) else {"outcome": "not tried", **_size(case[0])}
+
+
+def times(source: str, name: str) -> Iterator[dict[str, Any]]:
+    """The processor seconds of `derive`, and of `torch.export` inside it."""
+    case = _built(source, name)
+    yield case if isinstance(case, dict) else _timed(*case)[1]
+
+
+def _built(source: str, name: str) -> Any:
+    """(model, args, kwargs), or the row of a model that cannot be built."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        return build(source, name)
+    except Exception as error:
+        return {"outcome": "not built", "why": _described(error, 400)}
+
+
+def _timed(*case: Any) -> tuple[pg.PermutationSpec, dict[str, Any]]:
+    start = time.process_time()
+    with _exports_timed() as exports:
+        spec = pg.derive(*case)
+    return spec, {"seconds": round(time.process_time() - start, 2), "export": round(sum(exports), 2)}
 
 
 def _size(model: nn.Module) -> dict[str, Any]:
@@ -73,17 +96,13 @@ def _size(model: nn.Module) -> dict[str, Any]:
 
 def _permuted(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     row = _size(model)
-    start = time.process_time()
     try:
-        with _exports_timed() as exports:
-            spec = pg.derive(model, args, kwargs)
+        spec, seconds = _timed(model, args, kwargs)
     except pg.CaptureError as problem:
         return row | {"outcome": "not traced", "why": str(problem)[:400]}
     except Exception as problem:
         return row | {"outcome": "failed", "why": _described(problem, 300)}
-    row |= {
-        "seconds": round(time.process_time() - start, 2),
-        "export": round(sum(exports), 2),
+    row |= seconds | {
         "groups": len(spec.groups),
         "log10_order": spec.log10_order,
         "coverage": spec.coverage,

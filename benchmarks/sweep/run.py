@@ -1,12 +1,13 @@
 """Of all architectures that can be traced, how many are certified, and how much of them moves?
 
     python benchmarks/sweep/run.py [--source transformers|timm|torchvision] [--only TEXT]
-                                   [--again | --outcome OUTCOME | --held WHY]
+                                   [--again | --outcome OUTCOME | --held WHY | --times N]
 
 Each model of transformers (made small), timm and torchvision (as they are) is built with random weights, in a process
 of its own: derived, and random elements of the group, of permutations and then of all kinds, applied to the eager
 model in float64 with generic parameters (`tests/judge.py`). Outcomes: certified, unsound, not traced (`CaptureError`),
 failed (any other error), timeout, not built (no small model or no inputs, not our matter), not tried (`--build`).
+`--times N` derives N models again, no more, of those whose row lacks the time of their export, the slowest first.
 Writes `benchmarks/results/sweep.json` after every model, and goes on where it was broken off.
 """
 
@@ -29,13 +30,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "tests")]
 
 RESULT = Path(__file__).parents[1] / "results" / "sweep.json"
+SOURCES = ("transformers", "timm", "torchvision")
 TIMEOUT, SECONDS = 1200, 60  # by the clock, for a process that hangs, and of processor time
 
 
-def _child(source: str, name: str, build_only: bool, out: Connection) -> None:
-    from measuring import measure
+def _child(source: str, name: str, part: str, out: Connection) -> None:
+    import measuring
 
-    rows = measure(source, name, build_only=build_only)
+    rows = getattr(measuring, part)(source, name)
     try:
         while True:
             resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, resource.RLIM_INFINITY))
@@ -46,11 +48,11 @@ def _child(source: str, name: str, build_only: bool, out: Connection) -> None:
         out.send({"outcome": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
-def bounded(source: str, name: str, *, build_only: bool = False) -> dict[str, Any]:
-    """The last row that was found in time, or a timeout."""
+def bounded(source: str, name: str, part: str = "measure") -> dict[str, Any]:
+    """The last row that this function of `measuring` found in time, or a timeout."""
     context = multiprocessing.get_context("fork")  # what the parent has imported need not be imported again
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(source, name, build_only, there))
+    process = context.Process(target=_child, args=(source, name, part, there))
     process.start()
     there.close()
     row: dict[str, Any] = {"outcome": "timeout", "why": f"no answer in {TIMEOUT} s"}
@@ -59,9 +61,9 @@ def bounded(source: str, name: str, *, build_only: bool = False) -> dict[str, An
             row = here.recv()
     except EOFError:
         late = {"outcome": "timeout", "why": f"the process died, or took {SECONDS} s of processor time"}
-        if "model" not in row and row["outcome"] == "timeout":
+        if "model" not in row and row.get("outcome") == "timeout":
             row = late
-        elif row["outcome"] == "certified" and not {"all_kinds", "judge"} & row.keys():
+        elif row.get("outcome") == "certified" and not {"all_kinds", "judge"} & row.keys():
             row["all_kinds"] = late
     process.kill()
     process.join()
@@ -74,18 +76,66 @@ def _asked_again(row: dict[str, Any], chosen: argparse.Namespace) -> bool:
     return bool(chosen.again or held or row["outcome"] == chosen.outcome)
 
 
-def main() -> None:
-    """Run what is asked for."""
+def _untimed(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The models that were derived without a time of their export, the slowest first."""
+    lacking = [key for key, row in rows.items() if "seconds" in row and "export" not in row]
+    return sorted(lacking, key=lambda key: -rows[key]["seconds"])
+
+
+def _write(rows: dict[str, dict[str, Any]], out: Path) -> None:
+    out.write_text(json.dumps({"seconds": SECONDS, "models": dict(sorted(rows.items()))}, indent=1) + "\n")
+
+
+def _time(rows: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> None:
+    """Derive the first of the untimed models again and put their times into their rows."""
+    for key in _untimed(rows)[: chosen.times]:
+        source, _, name = key.partition(":")
+        row = bounded(source, name, "times")
+        print(key, rows[key]["seconds"], "->", *row.values(), flush=True)
+        if "export" in row:
+            rows[key] |= row | {"timed": measured_with()}
+            _write(rows, chosen.out)
+
+
+def _chosen() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", choices=("transformers", "timm", "torchvision"), action="append")
+    parser.add_argument("--source", choices=SOURCES, action="append")
     parser.add_argument("--only", default="")
     parser.add_argument("--again", action="store_true", help="measure again what is there")
     parser.add_argument("--outcome", help="measure again the models of this outcome")
     parser.add_argument("--held", help="measure again the models that have an axis pinned for this reason")
+    parser.add_argument("--times", type=int, help="time derive and export of so many models that lack it")
     parser.add_argument("--build", action="store_true", help="build the models and run them, no more")
     parser.add_argument("--part", default="0/1", help="every n-th model, from the k-th on: k/n")
     parser.add_argument("--out", type=Path, default=RESULT)
-    chosen = parser.parse_args()
+    return parser.parse_args()
+
+
+def _measure(rows: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> None:
+    """Measure the models that are asked for and have no row."""
+    import measuring
+
+    part, parts = map(int, chosen.part.split("/"))
+    for source in chosen.source or SOURCES:
+        for name in measuring.names(source)[part::parts]:
+            key = f"{source}:{name}"
+            if chosen.only not in name or (key in rows and not _asked_again(rows[key], chosen)):
+                continue
+            row = bounded(source, name, "build_only" if chosen.build else "measure")
+            rows[key] = row | {"measured": measured_with()}
+            _print(key, row)
+            _write(rows, chosen.out)
+
+
+def _print(key: str, row: dict[str, Any]) -> None:
+    all_kinds = row.get("all_kinds", {}).get("outcome", "")
+    said = (row.get("seconds", ""), row.get("verify", ""), all_kinds, row.get("why", "")[:150])
+    print(key, row["outcome"], f"{row.get('coverage', 0):.3f}", *said, flush=True)
+
+
+def main() -> None:
+    """Run what is asked for."""
+    chosen = _chosen()
     import torch
     import vision
 
@@ -93,28 +143,9 @@ def main() -> None:
     import measuring
 
     measuring.warm()  # the first export of a process takes longer than those after it
-
     torch.set_num_threads(1)  # before any child: a pool of threads does not survive a fork
     rows = json.loads(chosen.out.read_text())["models"] if chosen.out.exists() else {}
-    for source in chosen.source or ("transformers", "timm", "torchvision"):
-        part, parts = map(int, chosen.part.split("/"))
-        for name in measuring.names(source)[part::parts]:
-            key = f"{source}:{name}"
-            if chosen.only not in name or (key in rows and not _asked_again(rows[key], chosen)):
-                continue
-            rows[key] = row = bounded(source, name, build_only=chosen.build) | {"measured": measured_with()}
-            print(
-                key,
-                row["outcome"],
-                f"{row.get('coverage', 0):.3f}",
-                row.get("seconds", ""),
-                row.get("verify", ""),
-                row.get("all_kinds", {}).get("outcome", ""),
-                row.get("why", "")[:150],
-                flush=True,
-            )
-            data = {"seconds": SECONDS, "models": dict(sorted(rows.items()))}
-            chosen.out.write_text(json.dumps(data, indent=1) + "\n")
+    (_time if chosen.times else _measure)(rows, chosen)
 
 
 if __name__ == "__main__":
