@@ -10,6 +10,7 @@ from permgraph.checkpoints.lazy_state import like, memory_of
 from permgraph.checkpoints.model_card import public_name
 from permgraph.models.heads import Heads
 from permgraph.models.loaded import LoadedModel
+from permgraph.models.saved_form import SavedForm
 from permgraph.models.transformers_models import base_prefix
 from permgraph.symmetry.specification.spec import PermutationSpec
 
@@ -46,6 +47,21 @@ class Account:
     def with_reasons(self, more: Mapping[str, str]) -> Account:
         """The same with more reasons."""
         return replace(self, reasons={**self.reasons, **more})
+
+    def in_saved_form(self, forms: Sequence[SavedForm | None], written: LoadedModel) -> Account:
+        """The same with the tensors of the files; those of the code that are in no file are left out."""
+        tensors, reasons = dict(self.tensors), dict(self.reasons)
+        for name, origins in (item for form in forms if form is not None for item in form.origins.items()):
+            for one in origins[:1]:
+                tensors.setdefault(name, self.tensors[one])
+                if one in self.reasons:
+                    reasons.setdefault(name, self.reasons[one])
+        form = written.stored.saved
+        if form is None:
+            return replace(self, tensors=tensors, reasons=reasons)
+        apart = {one for origins in form.origins.values() for one in origins} - form.origins.keys()
+        kept = {name: word for name, word in tensors.items() if name not in apart}
+        return Account(kept, {name: why for name, why in reasons.items() if name in kept}, form.sizes)
 
     def __str__(self) -> str:
         total = sum(self.sizes.values()) or 1
@@ -111,7 +127,7 @@ def account(
     outer = {part: name for name, part in inner.items()}
     for model, part_of in zip(models, parts, strict=True):
         _add(model, _part_names(model, part_of), outer, heads, names, reasons)
-    return Account(names, reasons, sizes)
+    return Account(names, reasons, sizes).in_saved_form([model.stored.saved for model in models], models[written])
 
 
 def _part_names(model: LoadedModel, part: LoadedModel) -> dict[str, str]:

@@ -89,7 +89,7 @@ def write(
     page = report_page(aligned.alignment, out.resolve().name, what, facts=facts(report), barriers=curves)
     write_merged(
         out,
-        state,
+        like.stored.in_saved_form(state),
         report=report,
         config=_config(like.config, aligned.alignment),
         architecture=like.architecture,

@@ -17,6 +17,7 @@ from permgraph.jobs.record import certified, origin
 from permgraph.jobs.session import Session
 from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
+from permgraph.models.saved_form import saved_form
 
 
 def save(
@@ -57,7 +58,7 @@ def save(
     config = getattr(module, "config", None) if loaded is None else loaded.config
     return write_merged(
         folder,
-        state_dict,
+        _saved(state_dict, module, loaded),
         report=_report(loaded, alignment),
         config=config if isinstance(config, Mapping) or hasattr(config, "to_json_string") else None,
         architecture=type(module).__name__,
@@ -69,6 +70,13 @@ def save(
         inputs=[] if loaded is None or loaded.folder is None else [loaded.folder],
         storage=storage,
     )
+
+
+def _saved(state_dict: Mapping[str, Tensor], module: nn.Module, loaded: LoadedModel | None) -> Mapping[str, Tensor]:
+    if loaded is not None:
+        return loaded.stored.in_saved_form(state_dict)
+    form = saved_form(module)
+    return state_dict if form is None else form.of(state_dict)
 
 
 def _of_module(state_dict: Mapping[str, Tensor], dtype: str | None, max_shard_size: str | None) -> Storage:

@@ -21,7 +21,15 @@ from permgraph.models.filling import fill
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.on_demand import of_model, read_on_demand, renamed
 from permgraph.models.references import call_python, find_folder
-from permgraph.models.stored_weights import StoredWeights, as_given, as_stored, require_numbers, require_size
+from permgraph.models.saved_form import saved_form
+from permgraph.models.stored_weights import (
+    StoredWeights,
+    as_given,
+    as_stored,
+    in_form,
+    require_numbers,
+    require_size,
+)
 from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 from permgraph.requirements import unusable
@@ -131,7 +139,9 @@ def _loaded(
     names = of_model(model.state_dict(), found.names, f"{base}." if base else "")
     spare = of_model(over, found.names, f"{base}." if base else "")
     left_out = checkpoint.left_out | dict(found.left_out) | {spare.get(new, new): why for new, why in over.items()}
-    return model, as_stored(model.state_dict(), checkpoint, names, left_out, found.prefix)
+    stored = as_stored(model.state_dict(), checkpoint, names, left_out, found.prefix)
+    saved = saved_form(model)
+    return model, stored if saved is None else in_form(stored, saved, checkpoint, found.names)
 
 
 def _example_inputs(adapter: Adapter, model: nn.Module) -> Inputs:

@@ -47,7 +47,10 @@ def read_on_demand(
         if not problem:
             return model, _state(checkpoint, own, {n: s for n, s in where.items() if s is not None}), stored
         problems.append(f"{checkpoint.folder}: the weights do not fit {kind.__name__} as they are stored: {problem}")
-    raise CheckpointError(f"{problems[0]}. Save them again with save_pretrained, or leave out --max-memory.")
+    raise CheckpointError(
+        f"{problems[0]}. Save them again with save_pretrained(FOLDER, save_original_format=False), or leave out "
+        "--max-memory."
+    )
 
 
 def _state(checkpoint: Checkpoint, own: Mapping[str, Tensor], where: Mapping[str, str]) -> LazyState:

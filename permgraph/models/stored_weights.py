@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from permgraph.checkpoints.lazy_state import memory_of
 from permgraph.checkpoints.reading import DIFFUSERS, Checkpoint
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage
 from permgraph.errors import CheckpointError
+from permgraph.models.saved_form import SavedForm
 
 MOST_TIMES, FREE = 3, 1_000_000
 """By how many elements a model may exceed its files: buffers are computed, and missing weights are reported later."""
@@ -22,10 +23,10 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """How a model's weights were stored, by the names of its state dict.
+    """How a model's weights were stored, by the names of its state dict, and of its saved form where that is another.
 
     `names`: those with another name in the files. `shards`: the file of each. `left_out`: what the files hold and the
-    model does not take, with the reason.
+    model does not take, with the reason. `saved`: the form of the files, None where it is that of the state dict.
     """
 
     dtypes: Mapping[str, torch.dtype]
@@ -33,6 +34,11 @@ class StoredWeights:
     shards: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
+    saved: SavedForm | None = None
+
+    def in_saved_form(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of a state dict as the files have them."""
+        return state if self.saved is None else self.saved.of(state)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,6 +85,17 @@ def as_stored(
     shards = {name: checkpoint.info[stored].file.name for name, stored in found.items()}
     renamed = {name: stored for name, stored in found.items() if stored != name and name in names}
     return StoredWeights(dtypes, renamed, shards, left_out, prefix)
+
+
+def in_form(stored: StoredWeights, saved: SavedForm, checkpoint: Checkpoint, names: Mapping[str, str]) -> StoredWeights:
+    """The same with another form of the tensors, whose `names` -> stored names are those of `checkpoint`."""
+    info = {name: checkpoint.info[names[name]] for name in saved.origins if name in names}
+    return replace(
+        stored,
+        saved=saved,
+        dtypes={**stored.dtypes, **{name: one.dtype for name, one in info.items()}},
+        shards={**stored.shards, **{name: one.file.name for name, one in info.items()}},
+    )
 
 
 def require_numbers(checkpoint: Checkpoint, names: Mapping[str, str], wanted: Mapping[str, Tensor], what: str) -> None:
