@@ -54,6 +54,7 @@ BESIDE = {
     "a large column": lambda net, y, h, x: y * torch.tensor([1.0, 1.0, 1.0, 1e20]),
     "a constant output": lambda net, y, h, x: (y, torch.ones(3), None, 7),
     "a complex output": lambda net, y, h, x: torch.complex(x[:, :4], y),
+    "a complex product": lambda net, y, h, x: (y.to(torch.complex64) @ torch.eye(4, dtype=torch.complex64)).real,
     "rounding": lambda net, y, h, x: (y, cancelled(h)),
     "sums that are one": lambda net, y, h, x: (y, y.softmax(-1).sum(-1)),
     "an integer": lambda net, y, h, x: (y > 0).sum(-1),

@@ -131,14 +131,21 @@ def require_finite(state_dict: Mapping[str, Tensor], where: object) -> tuple[str
 
 
 def is_mask(tensor: Tensor) -> bool:
-    """Whether a tensor of two or more dimensions has infinities, no NaN, and one number at all other places.
+    """Whether a tensor of two or more dimensions has infinities, no NaN, and looks like what attention adds to scores.
 
-    Such are the masks that attention adds to its scores; weights that diverged have many numbers.
+    Its other places hold one number, or stand together in every row, as those of a causal or windowed bias by position
+    do (ALiBi); the infinities of weights that diverged are scattered.
     """
     if tensor.dim() < 2 or _is_finite(tensor) or bool(tensor.isnan().any()):
         return False
-    finite = tensor[tensor.isfinite()]
-    return bool((finite == finite[:1]).all())
+    rows = tensor.isfinite().flatten(0, -2)
+    return bool((tensor[tensor.isfinite()].diff() == 0).all()) or _stand_together(rows)
+
+
+def _stand_together(rows: Tensor) -> bool:
+    """Whether the true places of each row are one run, with most rows having a false place too."""
+    begins = rows[:, :1].long().sum(1) + (rows[:, 1:] & ~rows[:, :-1]).sum(1)
+    return bool((begins <= 1).all()) and 2 * int((~rows).any(1).sum()) >= len(rows)
 
 
 def _is_finite(tensor: Tensor) -> bool:

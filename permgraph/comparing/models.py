@@ -13,7 +13,7 @@ from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_part
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
-from permgraph.comparing.masks import require_same_masks
+from permgraph.comparing.masks import finite, require_same_masks
 from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
 from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
@@ -45,7 +45,7 @@ class Models:
         tie: axes of parameters that the forward pass does not reach, as in `derive`.
         folds: how the norms of each were folded; () if they were not.
         example: inputs that the reference was loaded with.
-        masks: names of the tensors with infinities, which are the same in all models.
+        masks: names of the tensors with infinities, which are at the same places in all models.
 
     """
 
@@ -99,6 +99,11 @@ class Models:
             for name in here
         )
         return replace(self, tie=other.tie, **{name: getattr(other, name) for name in KNOWN}) if same else self
+
+    @property
+    def finite_states(self) -> tuple[State, ...]:
+        """The weights with 0 in place of the infinities of masks, for distances."""
+        return tuple(finite(state, self.masks) for state in self.states) if self.masks else self.states
 
     def with_states(self, *states: State) -> Models:
         """The same models with other weights."""

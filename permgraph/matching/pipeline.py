@@ -93,7 +93,7 @@ def match_models(
         spec = models.derivation(example, outputs, kinds).spec
     else:
         require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in like(models.states[0]).items()})
-    require_unmoved_masks(models.masks, spec)
+    require_unmoved_masks(models.masks, spec, models.states[0])
     task = Task(models, spec, tuple(select(spec, groups)), example, batches, seed, progress)
     matches = tuple(chosen.function(task, **own))
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import is_mask, require_finite
+from permgraph.comparing.masks import finite_part
 from permgraph.errors import OptionError, PluginError, SpecMismatchError
 from permgraph.merging.registry import MergeFunction, merge_method
 from permgraph.merging.shares import Share
@@ -47,13 +48,20 @@ class TensorMerge:
         return cls(method, given, None if base is None else _state_of(base, states[0]))
 
     def __call__(self, name: str, tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
-        """The merged tensor in the dtype of the first; what is not floating point, or a mask, is the first.
+        """The merged tensor in the dtype of the first; what is not floating point, and infinities, are the first's.
 
         Computed in float32 or wider, on the first tensor's device.
         """
         first = tensors[0]
-        if not first.is_floating_point() or is_mask(first):
+        if not first.is_floating_point():
             return first.clone()
+        if is_mask(first):
+            merged = self._merged(name, [finite_part(tensor) for tensor in tensors], shares)
+            return first.where(first.isinf(), merged)
+        return self._merged(name, tensors, shares)
+
+    def _merged(self, name: str, tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
+        first = tensors[0]
         dtype = torch.promote_types(first.dtype, torch.float32)
         foreign = self.method.distribution != OWN  # what it writes to must not be a user's weight
         wide = [tensor.detach().to(first.device, dtype, copy=foreign) for tensor in tensors]

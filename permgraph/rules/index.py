@@ -1,6 +1,9 @@
 """Look-ups: an axis that is indexed by computed numbers is pinned; the other axes pass through."""
 
 from collections.abc import Collection, Sequence
+from math import prod
+
+import numpy as np
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import HOMOGENEOUS, LINEAR, SAME, Law, sum_of
@@ -117,11 +120,15 @@ def index_select(call: Call) -> None:
 
 
 def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
-    """Constant positions in a few runs: the segments of `x` there, joined. Returns False if they are not."""
+    """Constant positions: a transposed grid of the axis, or a few runs joined. Returns False for any others."""
     if positions.data is None or positions.data.dim() != 1 or positions.boolean:
         return False
     size, runs = x.shape[dim], list[list[int]]()
-    for place in (int(position) % size for position in positions.data):
+    places = [int(position) % size for position in positions.data]
+    if grid := _grid(places, size):
+        _regrouped(call, x, dim % len(x.shape), *grid)
+        return True
+    for place in places:
         if runs and runs[-1][1] == place:
             runs[-1][1] += 1
         else:
@@ -130,6 +137,33 @@ def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
         return False
     join(call, call.out, dim, [slice_of(call, x, dim, start, stop - start) for start, stop in runs])
     return True
+
+
+def _grid(places: list[int], size: int) -> tuple[list[int], list[int]] | None:
+    """Sizes g and an order p such that places = arange(size).reshape(g).permute(p).flatten(); None for any others."""
+    radices, strides, left = list[int](), list[int](), places
+    while len(left) > 1:
+        step, count = left[1] - left[0], 1
+        while count < len(left) and left[count] - left[count - 1] == step:
+            count += 1
+        while len(left) % count:  # a run that goes on by chance
+            count -= 1
+        radices, strides, left = [count, *radices], [step, *strides], left[::count]
+        if count == 1:
+            return None
+    outer = sorted(range(len(strides)), key=lambda k: -strides[k])
+    sizes = [radices[k] for k in outer]
+    order = [outer.index(k) for k in range(len(outer))]
+    found = np.arange(size).reshape(sizes).transpose(order).ravel() if prod(sizes) == size else np.array([])
+    return (sizes, order) if len(sizes) > 1 and found.tolist() == places else None
+
+
+def _regrouped(call: Call, x: Value, dim: int, sizes: Sequence[int], order: Sequence[int]) -> None:
+    """An axis as a grid whose dimensions change their order."""
+    old, new, inner = letters(len(x.shape)), letters(len(x.shape)), letters(len(sizes), "g")
+    old[dim], new[dim] = f"({' '.join(inner)})", f"({' '.join(inner[k] for k in order)})"
+    given = dict(zip(inner, sizes, strict=True))
+    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes=given, law=SAME)
 
 
 def _numbered(call: Call, x: Value, dim: int, positions: Value) -> bool:

@@ -26,6 +26,7 @@ STATISTICS = ("aten.batch_norm", "aten.instance_norm")
 """Normalisations by running statistics, which torch does not differentiate by."""
 FEW = 2
 REAL = (torch.float16, torch.bfloat16, torch.float32)
+COMPLEX = (torch.complex32, torch.complex64)
 
 
 def bind(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def one_sample(example: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[A
 
 
 class Runner(fx.Interpreter):
-    """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside.
+    """Executes a program; `parameters` supplies its weights, `dtype` overrides every real dtype inside, and its complex
+    counterpart every complex one.
 
     Random operations draw from `seed`. `current` is the node that ran last, or failed. With `gradients`, outputs can be
     differentiated by the parameters. The parameters in `by_rows` are made a few rows at a time.
@@ -150,14 +152,19 @@ class Runner(fx.Interpreter):
         return found
 
     def cast(self, value: Any) -> Any:
-        """A real tensor in the dtype of this run; a copy where the program writes to its tensors in place."""
+        """A tensor in the dtype of this run; a copy where the program writes to its tensors in place."""
         if not isinstance(value, Tensor):
             return value
-        dtype = self.dtype if self.dtype is not None and value.dtype in REAL else value.dtype
-        return (value if self.gradients else value.detach()).to(dtype, copy=self.writes)
+        return (value if self.gradients else value.detach()).to(self._of_run(value.dtype), copy=self.writes)
+
+    def _of_run(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype that takes the place of `dtype` in this run."""
+        if self.dtype is None or dtype not in (*REAL, *COMPLEX):
+            return dtype
+        return self.dtype if dtype in REAL else self.dtype.to_complex()
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """One operation; a real dtype in its arguments is replaced by that of this run."""
+        """One operation; a dtype in its arguments is replaced by that of this run."""
         if op_name(target) == "aten._assert_tensor_metadata":
             return None
         number = TABLE.get(op_name(target))
@@ -178,12 +185,12 @@ class Runner(fx.Interpreter):
         return pytree.tree_map_only(Tensor, self._in_dtype, value)
 
     def _real(self, value: Any) -> Any:
-        """An argument; a real dtype is replaced by that of this run."""
-        return self.dtype if isinstance(value, torch.dtype) and value in REAL else value
+        """An argument; a dtype is replaced by that of this run."""
+        return self._of_run(value) if isinstance(value, torch.dtype) else value
 
     def _in_dtype(self, value: Tensor) -> Tensor:
         """A result computed from no real tensor (`torch.zeros(3)`, a quotient of integers) in the dtype of this run."""
-        return value.to(self.dtype) if self.dtype is not None and value.dtype in REAL else value
+        return value.to(self._of_run(value.dtype))
 
 
 def _is_written(node: fx.Node) -> bool:

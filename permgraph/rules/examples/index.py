@@ -36,6 +36,8 @@ EXAMPLES = (
     ("index", lambda x, i: x[i, :, i], (5, 2, 5), torch.tensor([0, 3, 4])),
     ("index", lambda x, i: x[:, i, i], (2, 5, 5), torch.tensor([[0], [4]])),
     ("index", lambda x: x[:, [2, 3]], (2, 5)),
+    ("index", lambda x: x[:, [0, 3, 1, 4, 2, 5]], (2, 6)),
+    ("index", lambda x: x[[0, 1, 4, 5, 2, 3, 6, 7]], (8, 2)),
     ("index_select", lambda x, i: x.index_select(1, i), (2, 5), torch.tensor([0, 3, 3])),
     ("gather", lambda x, i: x.gather(1, i), (2, 5), torch.tensor([[0, 3, 3], [1, 2, 4]])),
     ("gather", lambda x, i: x.sum().gather(0, i), (2, 5), torch.tensor(0)),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.checkpoints.reading import require_finite
+from permgraph.comparing.masks import finite, require_unmoved_masks
 from permgraph.errors import OptionError, VerificationError
 from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
@@ -96,10 +97,13 @@ def canonical(
 
 def _canonical(state: Mapping[str, Tensor], spec: PermutationSpec) -> Canonical:
     spec.check(state)
-    require_finite(state, "the model")
+    masks = require_finite(state, "the model")
+    require_unmoved_masks(masks, spec, state)
     _require_bounded(spec)
     aliases = spec.ties.aliases
-    found = form(spec, state)
+    found = form(spec, finite(state, masks))
+    for name in found.state.keys() & set(masks):
+        found.state[name] = state[name].where(state[name].isinf(), found.state[name].to(state[name].dtype))
     stored: dict[str, Any] = dict(state) | {name: tensor.to(state[name].dtype) for name, tensor in found.state.items()}
     form_of = {name: stored[aliases.get(name, name)] for name in state}
     return Canonical(form_of, spec, found.ties.found, unique=found.ties.unique)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from permgraph.comparing.batches import Batch, Batches, Progress
+from permgraph.comparing.masks import finite
 from permgraph.comparing.models import Models
 from permgraph.errors import VerificationError
 from permgraph.matching.alignment import Alignment, alignment_of
@@ -149,8 +150,8 @@ def _compared(models: Models, batches: Batches | None, asked: Mapping[str, Any])
     example = batches.first if batches is not None else _example(models, asked)
     seed = asked.get("seed", 0)
     found = alignment_of(_settled(matched, one_sample(example), seed))
-    spec, (a, b) = found.spec, found.models.states
-    measured = Measured.of(spec, a, b, found.state_dict)
+    spec, (a, b) = found.spec, found.models.finite_states
+    measured = Measured.of(spec, a, b, finite(found.state_dict, found.models.masks))
     names = moving(spec, a)
     whole = measured.similarity(measured.before)
     comparison = Comparison(
@@ -187,7 +188,7 @@ def _settled(found: Matched, example: Batch, seed: int) -> Matched:
 
 def _closer(found: Matched) -> Permutations:
     """An element that brings B closer to A than the one from matching, or else that one."""
-    spec, (a, b) = found.spec, found.models.states
+    spec, (a, b) = found.spec, found.models.finite_states
     element = settled(spec, a, b, found.elements[1])
     is_small = sum(tensor.numel() for tensor in a.values()) <= SMALL
     if is_small and not is_near(spec, a, b, element) and (other := by_forms(spec, a, b)) is not None:
