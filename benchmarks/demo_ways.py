@@ -16,7 +16,8 @@ import torch
 
 import permgraph as pg
 from benchmarks.measured_with import measured_with
-from permgraph.demo.demo import ASSETS, NOTABLE, WEIGHTS, merged_scores, tested
+from permgraph.demo.demo import ASSETS, NOTABLE, tested
+from permgraph.demo.merges import WEIGHTS, merged_scores
 from permgraph.demo.probes import load_probes
 
 RESULT = Path(__file__).parent / "results" / "demo_ways.json"

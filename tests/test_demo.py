@@ -9,8 +9,9 @@ from transformers import AutoModel, HubertConfig, HubertModel
 from typer.testing import CliRunner
 
 from permgraph.cli.app import app
-from permgraph.demo import demo
-from permgraph.demo.demo import Row, sentences
+from permgraph.demo import demo, merges
+from permgraph.demo.demo import sentences
+from permgraph.demo.merges import Row
 from permgraph.demo.probes import Example, Probe
 
 TINY = {
@@ -24,8 +25,9 @@ PROBES = tuple(
 )
 
 
-def row(kind, weight, *scores):
-    return Row(kind, f"{kind} at {weight}", weight, dict(zip(("phone", "pitch"), scores, strict=True)))
+def row(kind, weight, *scores, steps=0):
+    title = kind if weight is None else f"{kind} at {weight}" + ", healed" * (steps > 0)
+    return Row(kind, title, weight, dict(zip(("phone", "pitch"), scores, strict=True)), steps)
 
 
 def run(*words, code=0):
@@ -46,7 +48,8 @@ def small(tmp_path, monkeypatch):
     soundfile.write(assets / "clips" / "calibration" / "noise.wav", noise, 16_000)
     monkeypatch.setattr(demo, "ASSETS", assets)
     monkeypatch.setattr(demo, "load_probes", lambda: PROBES)
-    monkeypatch.setattr(demo, "scores", fake_scores)
+    monkeypatch.setattr(merges, "scores", fake_scores)
+    monkeypatch.setattr(merges, "STEPS", 2)
 
 
 def fake_scores(model, probes):
@@ -62,13 +65,15 @@ def test_without_its_models_the_demo_says_where_they_are(tmp_path, monkeypatch):
 
 def test_the_sentences_say_what_came_out():
     rows = [row("A", None, 0.9, 0.9), row("plain", 0.5, 0.4, 0.4), row("aligned", 0.5, 0.6, 0.41)]
-    rows += [row("plain", 0.9, 0.6, 0.5), row("aligned", 0.9, 0.4, 0.3), row("paper", 0.9, 0.8, 0.5)]
+    rows += [row("plain", 0.5, 0.6, 0.5, steps=2), row("aligned", 0.5, 0.8, 0.5, steps=2)]
+    rows += [row("plain", 0.9, 0.6, 0.5), row("aligned", 0.9, 0.4, 0.3)]
     assert sentences(rows, PROBES) == [
         "aligned at 0.5, against the plain at 0.5: better on some phones (+20.0 points); "
         "not distinguishable on some pitchs (+1.0 points).",
-        "aligned at 0.9, against the plain at 0.9: worse on some phones (-20.0 points), some pitchs (-20.0 points).",
-        "paper at 0.9, against the plain at 0.9: better on some phones (+20.0 points); "
+        "aligned at 0.5, healed, against the plain at 0.5, healed: better on some phones (+20.0 points); "
         "not distinguishable on some pitchs (+0.0 points).",
+        "aligned at 0.9, against the plain at 0.9: worse on some phones (-20.0 points), some pitchs (-20.0 points).",
+        "aligned at 0.5, healed, against A: worse on some phones (-10.0 points), some pitchs (-40.0 points).",
     ]
 
 
@@ -80,6 +85,7 @@ def test_the_demo_writes_a_checkpoint_figures_and_a_picture(small, tmp_path):
         "move together by",
         "certificate",
         "plain average at 0.5 A",
+        "aligned at 0.5 A, healed",
         "aligned at 0.9 A",
         "chance",
     ):
@@ -99,24 +105,25 @@ def test_the_demo_writes_a_checkpoint_figures_and_a_picture(small, tmp_path):
 
 
 def check_figures(figures):
-    kinds = [(model["kind"], model["weight"]) for model in figures["models"]]
-    merges = [(kind, weight) for weight in demo.WEIGHTS for kind in ("plain", "aligned")]
-    papers = [("paper", weight) for weight in reversed(demo.WEIGHTS)]
-    assert kinds == [("A", None), ("B", None), *merges, *papers]
+    models = [(model["kind"], model["weight"], model["steps"]) for model in figures["models"]]
+    treated = [(0.5, 0), (0.5, 2), (0.9, 0)]
+    assert models == [
+        ("A", None, 0),
+        ("B", None, 0),
+        *((kind, *how) for how in treated for kind in ("plain", "aligned")),
+    ]
     by_title = {model["title"]: model["scores"]["phone"] for model in figures["models"]}
     assert len(set(by_title.values())) == len(by_title)
     assert figures["probes"]["phone"]["tested"] == 200
-    assert len(figures["verdict"]) == 4
+    assert len(figures["verdict"]) == 5
 
 
 def test_without_a_folder_nothing_is_written(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(demo, "ENOUGH_SECONDS", 0)
     result = run("--json")
     found = json.loads(result.stdout)
     assert found["out"] is None
-    assert "paper" not in {model["kind"] for model in found["models"]}
     assert "nothing was written" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -125,11 +132,13 @@ def test_without_a_folder_nothing_is_written(small, tmp_path, monkeypatch):
 def test_the_shipped_encoders(tmp_path):
     result = run("--out", tmp_path / "out", "--json")
     found = json.loads(result.stdout)
-    scores = {(model["kind"], model["weight"]): model["scores"] for model in found["models"]}
+    scores = {(model["kind"], model["weight"], model["steps"]): model["scores"] for model in found["models"]}
+    healed = {kind: scores[kind, merges.HEALED, merges.STEPS] for kind in ("plain", "aligned")}
     chance = {name: probe["chance"] for name, probe in found["probes"].items()}
-    assert scores["A", None]["phone"] > scores["B", None]["phone"]
-    assert scores["B", None]["pitch"] > scores["A", None]["pitch"]
-    assert all(max(scores[kind, None][name] for kind in "AB") > 2 * guess for name, guess in chance.items())
+    assert scores["A", None, 0]["phone"] > scores["B", None, 0]["phone"]
+    assert scores["B", None, 0]["pitch"] > scores["A", None, 0]["pitch"]
+    assert all(max(scores[kind, None, 0][name] for kind in "AB") > 2 * guess for name, guess in chance.items())
+    assert healed["aligned"]["phone"] > healed["plain"]["phone"]
     assert "the function is unchanged" in found["certificate"]
     assert all(solution > identity for identity, solution in found["gains"].values())
     assert type(AutoModel.from_pretrained(tmp_path / "out" / "merged")) is HubertModel

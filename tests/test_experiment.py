@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.speech_music import everything, page, rows, run, train
-from benchmarks.speech_music.findings import in_figures, opening, verdict
+from benchmarks.speech_music.findings import conclusion, in_figures, opening, verdict
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
 from benchmarks.speech_music.probing import Task, hits
 from benchmarks.speech_music.scoring import Experiment, interval
@@ -143,6 +143,23 @@ def test_the_figures_of_several_pairs_stand_in_one_table() -> None:
     assert "| one | features of both encoders side by side, twice as many | 101 % / 94 % | – | – |" in found
     assert "| two | merged | 100 % / 3 % | – | – |" in found
     assert "| pair |" not in in_figures({"one": one})
+
+
+def test_larger_groups_are_held_against_permutations() -> None:
+    rows = [summed_up(name, "kinds", 0, 900, UNSURE) for name in ("kinds", "learned")]
+    gains = {"kinds": SURELY, "learned": UNSURE}
+    contrasts = [{"row": row, "control": "proposed", "weight": 0.5, "average": gain} for row, gain in gains.items()]
+    assert "better: kinds; not distinguishable: learned." in conclusion({"one": {"rows": rows, "contrasts": contrasts}})
+    assert "half and half" not in conclusion({"one": {"rows": rows}})
+
+
+def test_the_page_says_how_long_both_encoders_were_trained() -> None:
+    shipped = json.loads(page.MANIFEST.read_text())["ships"]["speech"]
+    about = {"a": "permgraph/demo/assets/speech", "b": "data/runs/other/encoder"}
+    logs = {shipped: [{"step": 200}, {"step": 2600}], "other": [{"step": 1200}]}
+    said = page.trained(about, logs)
+    assert said == f"A was trained for 2,600 steps (run {shipped}), B for 1,200 (other). "
+    assert page.trained(about, {}) == ""
 
 
 def test_transfer_is_a_number_where_a_draw_has_no_gap(tmp_path) -> None:

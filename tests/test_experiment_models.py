@@ -9,6 +9,7 @@ from transformers import HubertConfig, HubertModel
 import permgraph as pg
 from benchmarks.speech_music import controls, features, hearing, released, rows, streams
 from benchmarks.speech_music.objective import MaskedPredictor, masked_loss
+from permgraph.demo.hearing import standardised, unexplained
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +96,10 @@ def test_healing_towards_both_is_done_when_either_parent_can_be_read_off() -> No
     torch.manual_seed(0)
     parents = [torch.randn(2, 40, 3), torch.randn(2, 40, 3)]
     both = torch.cat(parents, dim=-1)
-    mixed = hearing.standardised(both @ torch.randn(6, 6))
-    targets = torch.cat([hearing.standardised(states) for states in parents], dim=1)
-    assert hearing.unexplained(mixed, targets) < 0.05
-    assert 0.4 < hearing.unexplained(hearing.standardised(parents[0]), targets) < 0.6
+    mixed = standardised(both @ torch.randn(6, 6))
+    targets = torch.cat([standardised(states) for states in parents], dim=1)
+    assert unexplained(mixed, targets) < 0.05
+    assert 0.4 < unexplained(standardised(parents[0]), targets) < 0.6
 
 
 def test_side_by_side_a_probe_weighs_the_layers_of_each_encoder_by_themselves(encoders) -> None:

@@ -23,7 +23,7 @@ ARCHITECTURES = """## The stream cannot turn, in a pre-norm encoder either
 
 What the residual stream may do, derived with every kind. A stream turns only where nothing acts on its single channels.
 HuBERT adds the GELU behind its positional convolution to the stream, pre-norm too, and the convolution's groups tell
-blocks of channels apart. So no pre-norm pair was trained: its stream is permuted, as the post-norm pair's is.
+blocks of channels apart. So "every kind" permutes the stream of a pre-norm pair, as it does that of a post-norm pair.
 """
 
 
@@ -41,8 +41,8 @@ TRAINING = """## How the encoders were trained
     python -m benchmarks.speech_music.everything --only train
 
 By `benchmarks/speech_music/manifest.json`, from random weights. Accuracy on masked frames, of 128 clusters for each
-label stream (speech: the teacher's hidden states; music: MFCC, semitones), on the crops of the steps since the line
-before and on held-out recordings.
+label stream (speech: MFCC in speech-1 and speech-7, else the teacher's hidden states; music: MFCC, semitones), on the
+crops of the steps since the line before and on held-out recordings.
 """
 LINES = 4
 

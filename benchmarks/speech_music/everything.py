@@ -21,10 +21,9 @@ from pathlib import Path
 from benchmarks.measured_with import measured_with
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
-from benchmarks.speech_music.page import TIMES
+from benchmarks.speech_music.page import MANIFEST, TIMES
 from benchmarks.speech_music.pair import Calibration
 
-MANIFEST = Path(__file__).with_name("manifest.json")
 STAGES = ("fetch", "prepare", "train", "merge", "page")
 HERE = "benchmarks.speech_music"
 

@@ -159,9 +159,22 @@ def conclusion(results: dict[str, Result]) -> str:
                 f"- {name}, {role}: matched units correlate at {aligned:.2f} on held-out audio, against {chance:.2f} "
                 f"with an untrained encoder: {aligned**2:.0%} of the variance of a unit is its partner's."
             )
+    parts += [f"- {name}, {said}" for name, result in results.items() if (said := _larger(result))]
     parts.append(
         "\nThe mean of two units of equal variance that correlate at r has (1 + r) / 2 of that variance; what is "
         "lost is what only one of them knew. Where r is this low no permutation can make the mean compute what a "
         "parent did: the encoders hold other features there, not the same ones in another order.\n"
     )
     return "\n".join(parts)
+
+
+def _larger(result: Result) -> str:
+    """Which elements of larger groups are better or worse than the permutations at equal shares."""
+    titles, found = {row["name"]: row["title"] for row in result["rows"]}, dict[str, list[str]]()
+    for one in result.get("contrasts", ()):
+        if one["control"] == "proposed" and one["weight"] == EQUAL:
+            found.setdefault(verdict(one["average"]), []).append(titles[one["row"]])
+    if not found:
+        return ""
+    said = [f"{word}: {', '.join(found[word])}" for word in ("better", "not distinguishable", "worse") if word in found]
+    return f"half and half, the average score against that of permutations: {'; '.join(said)}."

@@ -39,6 +39,7 @@ PAGE = DOCS / "experiment.md"
 FULL = RESULT.with_name("speech_music_full_size.json")
 EARLIER = RESULT.with_name("speech_music_earlier.json")
 ARCHITECTURES = RESULT.with_name("speech_music_architectures.json")
+MANIFEST = Path(__file__).with_name("manifest.json")
 TIMES = RESULT.with_name("speech_music_times.json")
 BESIDE = {
     EARLIER: earlier_section,
@@ -80,8 +81,8 @@ from random weights show what healing does without a merge.
 
 LIMITS = """## What this does not show
 
-- One pair of encoders, small and little trained: intervals are over tests and probes, not over encoders. Each healed or
-  learned row is one run, whose own variance the intervals lack.
+- Few encoders, small and little trained: intervals are over tests and probes, not over encoders. Each healed or learned
+  row is one run, whose own variance the intervals lack.
 - Of speech few tasks tell the encoders apart; words and transcripts are not among them.
 - The released procedure is rebuilt from the description of its defects, not run from its own code.
 """
@@ -111,7 +112,7 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
         INTRODUCTION.format(**first["about"], **about),
     ]
     for name, result in results.items():
-        parts += pair_section(name, result)
+        parts += pair_section(name, result, found.get("training", {}))
     if found.get("together"):
         parts.append(together_section(found["together"], first))
     parts.append(conclusion(results))
@@ -122,13 +123,14 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
     return "\n".join(filter(None, [*parts, *shown.values()]))
 
 
-def pair_section(name: str, result: Result) -> Iterator[str]:
+def pair_section(name: str, result: Result, training: dict[str, Any]) -> Iterator[str]:
     """All tables of one pair of encoders."""
     about = result["about"]
     yield f'## The pair "{name}"\n'
     yield (
-        f"A is `{about['a']}`, B is `{about['b']}`: {about['parameters']:,} parameters, {about['layers']} layers of "
-        f"{about['hidden']}. Calibrated on {about['calibration_seconds']} s, half speech and half music"
+        f"A is `{about['a']}`, B is `{about['b']}`: {about['parameters']:,} parameters, {about['layers']} "
+        f"{'pre' if about.get('pre_norm') else 'post'}-norm layers of {about['hidden']}. "
+        f"{trained(about, training)}Calibrated on {about['calibration_seconds']} s, half speech and half music"
         f"{', encoders run in bfloat16' if about['bfloat16'] else ''}. {about['models']} merged models, "
         f"{about['all_minutes']} CPU minutes to align, merge, teach and probe them, {about['cpu_minutes']} of them for "
         f"probing. {certified(about)} torch {about['torch']}"
@@ -153,6 +155,17 @@ def pair_section(name: str, result: Result) -> Iterator[str]:
         yield task_rows(result)
     if "layers" in result:
         yield from layer_sections(name, result["layers"])
+
+
+def trained(about: dict[str, Any], training: dict[str, Any]) -> str:
+    """How many steps both encoders were trained for, where their logs are known."""
+    ships = json.loads(MANIFEST.read_text())["ships"]
+    folders = [Path(about[side]) for side in "ab"]
+    runs = [ships.get(folder.name, folder.parent.name) for folder in folders]
+    if not training.keys() >= set(runs):
+        return ""
+    a, b = (training[run][-1]["step"] for run in runs)
+    return f"A was trained for {a:,} steps (run {runs[0]}), B for {b:,} ({runs[1]}). "
 
 
 def together_section(together: Result, first: Result) -> str:

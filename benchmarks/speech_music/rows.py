@@ -16,6 +16,8 @@ from torch import Tensor
 import permgraph as pg
 from benchmarks.speech_music import controls, released
 from benchmarks.speech_music.pair import Calibration, Encoders
+from permgraph.demo.hearing import Heard
+from permgraph.symmetry.elements.parts import with_index
 
 State = Mapping[str, Tensor]
 Move = Callable[[Encoders, int], State | pg.Alignment]
@@ -26,6 +28,7 @@ FEW = (0.3, 0.5, 0.7, 0.9)
 HEALED = (0.3, 0.5, 0.7)
 LONGER = (0.5, 0.7)
 TWO = (0.5, 0.9)
+ONE = (0.5,)
 CONTROL_SEEDS = 2
 LEARNING = Calibration("both", 1200)
 """What elements are learned and merges healed on."""
@@ -40,6 +43,7 @@ QK = ("attention.qk",)
 RESIDUAL = ("residual",)
 PROPOSED = (*CONV, *FF, *ATTENTION)
 EVERYTHING = (*PROPOSED, *QK, *RESIDUAL)
+BUT_STREAM = (*PROPOSED, *QK)
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,16 @@ class Row:
     steps: int = 0
 
 
-def of_every_kind(method: str, **options: Any) -> Move:
-    """Every group of every kind: invertible maps in Q with K and in V with O, scales; the stream is permuted."""
+def of_every_kind(method: str, hidden: bool = False, **options: Any) -> Move:
+    """Every group of every kind: invertible maps in Q with K and in V with O, scales; the stream is permuted.
+
+    `hidden`: the encoders return all hidden states.
+    """
 
     def move(pair: Encoders, seed: int) -> pg.Alignment:
-        data = list(pair.like(pair.calibration if method != "learned" else LEARNING).batches())
+        more = {"output_hidden_states": True} if hidden else {}
+        calibration = pair.like(pair.calibration if method != "learned" else LEARNING)
+        data = [batch | more for batch in calibration.batches()]
         example = None if method != "weights" else data[0]
         heard = data if method != "weights" else None
         found = pg.align(
@@ -76,6 +85,26 @@ def learned(pair: Encoders, seed: int) -> pg.Alignment:
     """Learned from where matching by correlation in every kind comes to, so that the merge has the mean features."""
     start = of_every_kind("correlation")(pair, seed)
     return of_every_kind("learned", start=start, steps=STEPS)(pair, seed)
+
+
+def from_permutations(pair: Encoders, seed: int) -> pg.Alignment:
+    """Learned from the permutations of PROPOSED, so that the stream stays at rest."""
+    return of_every_kind("learned", start=as_every_kind(pair), steps=STEPS)(pair, seed)
+
+
+def from_permutations_all_heard(pair: Encoders, seed: int) -> pg.Alignment:
+    """The same towards all hidden states of both parents, instead of the mean of their last."""
+    loss = Heard((pair.a, pair.b))
+    return of_every_kind("learned", hidden=True, start=as_every_kind(pair), steps=STEPS, loss=loss)(pair, seed)
+
+
+def as_every_kind(pair: Encoders) -> dict[str, Any]:
+    """The permutations of PROPOSED as an element of the group of every kind."""
+    permutations, batch = pair.matched(PROPOSED), ((), next(pair.calibration.batches()))
+    models, _ = pair.pair.folded(batch)
+    spec = models.derivation(batch, "free", "all").spec
+    found = {g.name: with_index(g.kind, permutations[g.name]) for g in spec.groups if g.name in permutations}
+    return {**spec.identity(), **found}
 
 
 def at_random(pair: Encoders, seed: int) -> State:
@@ -108,7 +137,22 @@ ROWS = (
     Row("cnn-all", "permutations of every group", "permuted", matched(EVERYTHING), TWO),
     Row("kinds-weights", "every kind, by weights", "kinds", of_every_kind("weights"), FEW),
     Row("kinds", "every kind, by correlation", "kinds", of_every_kind("correlation"), FEW),
+    Row(
+        "kinds-still",
+        "every kind but the stream, by correlation",
+        "kinds",
+        of_every_kind("correlation", groups=BUT_STREAM),
+        ONE,
+    ),
     Row("learned", "every kind, learned", "kinds", learned, FEW),
+    Row("learned-permuted", "every kind, learned from permutations", "kinds", from_permutations, ONE),
+    Row(
+        "learned-heard",
+        "every kind, learned from permutations towards all hidden states",
+        "kinds",
+        from_permutations_all_heard,
+        ONE,
+    ),
     Row("refit-as-is", "linear interpolation, refitted", "refitted", as_it_stands, FEW, method="refit"),
     Row("refit", "permutations, refitted", "refitted", PERMUTED, FEW, method="refit"),
     Row("learned-refit", "every kind, learned, refitted", "refitted", learned, FEW, method="refit"),
@@ -116,6 +160,14 @@ ROWS = (
     Row("heal-random", "random valid element, healed", "healed", at_random, HEALED, steps=STEPS),
     Row("heal", "permutations, healed", "healed", PERMUTED, HEALED, steps=STEPS),
     Row("heal-learned", "every kind, learned, healed", "healed", learned, HEALED, steps=STEPS),
+    Row(
+        "heal-heard",
+        "every kind, learned from permutations towards all hidden states, healed",
+        "healed",
+        from_permutations_all_heard,
+        ONE,
+        steps=STEPS,
+    ),
     Row("long-as-is", "linear interpolation, healed for longer", "longer", as_it_stands, LONGER, steps=LONG),
     Row("long", "permutations, healed for longer", "longer", PERMUTED, LONGER, steps=LONG),
     Row("long-learned", "every kind, learned, healed for longer", "longer", learned, LONGER, steps=LONG),

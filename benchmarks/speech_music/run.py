@@ -28,12 +28,13 @@ import permgraph as pg
 from benchmarks.measured_with import measured_with
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
-from benchmarks.speech_music.hearing import Heard, Together
+from benchmarks.speech_music.hearing import Together
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
 from benchmarks.speech_music.precision import in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
 from benchmarks.speech_music.rows import LEARNING, ROWS, Cell, Move, cells
 from benchmarks.speech_music.scoring import Experiment
+from permgraph.demo.hearing import Heard
 
 PROBE_SEEDS = 3
 FREE = ("linear", "slerp")
@@ -105,7 +106,8 @@ def run(options: argparse.Namespace) -> None:
     }
     about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
     about |= {"bfloat16": in_bfloat16(options.device, options.fp32), "hidden": pair.a.config.hidden_size}
-    about |= {"layers": pair.a.config.num_hidden_layers, "torch": torch.__version__, "commit": commit()}
+    about |= {"layers": pair.a.config.num_hidden_layers, "pre_norm": pair.a.config.do_stable_layer_norm}
+    about |= {"torch": torch.__version__, "commit": commit()}
     about |= {"measured": measured_with()}
     write(folder / "about.json", about)
     for name, model in (("A", pair.a), ("B", pair.b), ("AB", Together(pair.a, pair.b))):

@@ -39,9 +39,13 @@ CONTRASTS = (
     ("learned-refit", "refit"),
     ("long", "long-as-is"),
     ("long", "long-learned"),
-    ("learned", "proposed"),
+    ("heal-heard", "heal"),
+    *(
+        (other, "proposed")
+        for other in ("cnn-all", "kinds-still", "kinds", "learned", "learned-permuted", "learned-heard")
+    ),
 )
-"""What is held against what at equal weights: alignment against none, and learning against permutations."""
+"""What is held against what at equal weights: alignment against none, and larger groups against permutations."""
 CPU = {"cpu_minutes": "cpu_seconds", "all_minutes": "all_seconds"}
 """What is summed over the merged models: of probing, and of aligning, merging, learning and probing."""
 Draws = NDArray[np.float64]

@@ -1,0 +1,56 @@
+"""What a healed merge is to learn from both parents: all that both of them hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+RIDGE = 1e-3
+"""Of the mean variance of the features that are read from."""
+
+
+@dataclass
+class Heard:
+    """1 - R² of both parents' hidden states as a linear function of the merge's, mean over layers.
+
+    The linear function is that of least squares with a ridge, solved anew on each batch, so that the loss is small
+    where a linear probe of the merge can tell what a probe of either parent can. Targets have unit variance.
+    """
+
+    parents: tuple[nn.Module, nn.Module]
+    _targets: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
+        """The loss of a merge's outputs on a batch."""
+        own = [standardised(states) for states in outputs.hidden_states]
+        losses = [unexplained(x, y) for x, y in zip(own, self.targets(batch), strict=True)]
+        return torch.stack(losses).mean()
+
+    def targets(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        """[batch * time, 2 * channels] of each layer, computed once for each batch."""
+        key = batch["input_values"].data_ptr()
+        if key not in self._targets:
+            with torch.no_grad():
+                both = [parent(**batch).hidden_states for parent in self.parents]
+            layers = zip(*both, strict=True)
+            self._targets[key] = [torch.cat([standardised(states) for states in layer], dim=1) for layer in layers]
+        return self._targets[key]
+
+
+def standardised(states: Tensor) -> Tensor:
+    """[batch, time, channels] -> [batch * time, channels] of mean 0 and variance 1."""
+    rows = states.flatten(0, 1)
+    return (rows - rows.mean(0)) / (rows.std(0) + 1e-5)
+
+
+def unexplained(x: Tensor, y: Tensor) -> Tensor:
+    """min over W of (|y - x W|² + ridge |W|²) / |y|²."""
+    gram = x.T @ x
+    gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram))
+    cross = x.T @ y
+    share: Tensor = 1 - (cross * torch.linalg.solve(gram, cross)).sum() / y.square().sum()
+    return share
