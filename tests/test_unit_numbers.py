@@ -82,6 +82,27 @@ def picked_without_order(net: Net, x: Tensor) -> Tensor:
     return (net.table[number] * value[..., None]).sum(1)
 
 
+def joined(net: Net, x: Tensor) -> Tensor:
+    scores = net.score(x)
+    first = scores.argmax(-1, keepdim=True)
+    second = scores.scatter(-1, first, -torch.inf).argmax(-1, keepdim=True)
+    return net.table[torch.cat([first, second], -1)].sum(1)
+
+
+def stacked(net: Net, x: Tensor) -> Tensor:
+    return net.table[torch.stack([net.score(x).argmax(-1), net.score(-x).argmax(-1)])].sum(0)
+
+
+def split(net: Net, x: Tensor) -> Tensor:
+    first, second = net.score(x).topk(2, -1).indices.chunk(2, -1)
+    return net.table[first] - net.table[second]
+
+
+def unbound(net: Net, x: Tensor) -> Tensor:
+    first, second = net.score(x).topk(2, -1).indices.unbind(-1)
+    return net.table[first] - net.table[second]
+
+
 MOVED: list[tuple[Forward, list[int]]] = [
     (largest, [8, 4]),
     (largest_of_maximum, [8, 4]),
@@ -93,6 +114,10 @@ MOVED: list[tuple[Forward, list[int]]] = [
     (of_groups, [2, 4, 4]),
     (summed_without_order, [8]),
     (picked_without_order, [8, 4]),
+    (joined, [8, 4]),
+    (stacked, [8, 4]),
+    (split, [8, 4]),
+    (unbound, [8, 4]),
 ]
 
 
@@ -126,6 +151,10 @@ def row_of_another_size(net: Net, x: Tensor) -> Tensor:
     return torch.cat([net.table, net.table])[net.score(x).argmax(-1)]
 
 
+def joined_with_places(net: Net, x: Tensor) -> Tensor:
+    return net.table[torch.cat([net.score(x).argmax(-1), torch.arange(8)])].sum(0)
+
+
 def order_without_order(net: Net, x: Tensor) -> Tensor:
     return net.head(net.score(x).relu().topk(8, -1, sorted=False).values)
 
@@ -149,6 +178,7 @@ HELD: list[Forward] = [
     number_written_over,
     number_in_given_memory,
     row_of_another_size,
+    joined_with_places,
     order_without_order,
     first_without_order,
     weighed_by_place_without_order,

@@ -88,9 +88,10 @@ def select(call: Call) -> None:
 @rule("aten.unbind")
 def unbind(call: Call) -> None:
     """`select` for every index."""
-    x, dim = call["self"], call["dim"]
+    x, dim = call["self"], call["dim"] % len(call["self"].shape)
     for index, out in enumerate(call.outs):
-        regroup(call, slice_of(call, x, dim, index, 1), out)
+        for old, new in call.with_picks(x, out):
+            regroup(call, slice_of(call, old, dim, index, 1), new)
 
 
 @rule(
@@ -104,17 +105,30 @@ def unbind(call: Call) -> None:
 )
 def split(call: Call) -> None:
     """Consecutive segments."""
-    dim, start, pieces = call["dim"], 0, []
+    x, dim, start, pieces = call["self"], call["dim"] % len(call["self"].shape), 0, []
     for out in call.outs:
         pieces.append((start, out))
         start += out.shape[dim]
-    _segment(call, call["self"], dim, pieces)
+    _segment(call, x, dim, pieces)
+    if (picks := call.picks_of(x)) is not None:
+        _segment(call, picks, dim, [(start, call.pick(out, picks.shape[-1])) for start, out in pieces])
 
 
 @rule("aten.cat", "aten.concat", "aten.concatenate")
 def concatenate(call: Call) -> None:
     """The transpose of `split`."""
-    join(call, call.out, call["dim"], [v for v in call["tensors"] if len(v.shape) == len(call.out.shape)])
+    dim, values = call["dim"] % len(call.out.shape), call["tensors"]
+    join(call, call.out, dim, [value for value in values if len(value.shape) == len(call.out.shape)])
+    if (picks := _picks_of_all(call, values)) is not None:
+        join(call, call.pick(call.out, picks[0].shape[-1]), dim, picks)
+
+
+def _picks_of_all(call: Call, values: Sequence[Value]) -> list[Value] | None:
+    """The one-hot tensors of values that all number units of one set, else None."""
+    found = [value.picks for value in values if value.picks is not None]
+    if len(found) < len(values) or len({picks.shape[-1] for picks in found}) != 1:
+        return None
+    return [picks for value in values if (picks := call.picks_of(value)) is not None]
 
 
 def join(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
@@ -130,12 +144,18 @@ def join(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
 def stack(call: Call) -> None:
     """A concatenation along a new axis."""
     dim = call["dim"] % len(call.out.shape)
+    _stack(call, call.out, dim, call["tensors"])
+    if (picks := _picks_of_all(call, call["tensors"])) is not None:
+        _stack(call, call.pick(call.out, picks[0].shape[-1]), dim, picks)
+
+
+def _stack(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
     pieces = []
-    for index, value in enumerate(call["tensors"]):
+    for index, value in enumerate(values):
         piece = call.part((*value.shape[:dim], 1, *value.shape[dim:]))
         regroup(call, value, piece)
         pieces.append((index, piece))
-    _segment(call, call.out, dim, pieces)
+    _segment(call, whole, dim, pieces)
 
 
 @rule("aten.glu")
