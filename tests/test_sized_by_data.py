@@ -120,6 +120,29 @@ def test_a_branch_is_traced_if_no_weight_decides_it(name: str) -> None:
             pg.derive(net, X)
 
 
+class Padded(nn.Module):
+    """Computes how much to pad from whole numbers in buffers, as EnCodec does, and reads the result step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.read = nn.Conv1d(5, 8, 3, stride=2), nn.LSTM(8, 4, batch_first=True)
+        for name, number in (("kernel", 3), ("stride", 2)):
+            self.register_buffer(name, torch.tensor(number), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last state."""
+        frames = torch.ceil((x.shape[1] - self.kernel) / self.stride + 1).long()
+        more = (frames - 1) * self.stride + self.kernel - x.shape[1]
+        padded = nn.functional.pad(x.mT, (int(self.kernel) - 1, int(more)), "reflect", 0.0)
+        return self.read(self.conv(padded).relu().mT)[0][:, -1]
+
+
+def test_numbers_in_buffers_are_constants() -> None:
+    spec = pg.derive(Padded().eval(), X)
+    assert [group.size for group in spec.groups] == [8]
+    assert pg.verify(Padded().eval(), X)
+
+
 def test_models_are_matched_where_no_size_depends_on_data() -> None:
     net = Net(BODIES["layers behind it"][0]).eval()
     spec = pg.derive(net, X)

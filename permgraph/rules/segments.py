@@ -170,7 +170,7 @@ def glu(call: Call) -> None:
 @rule("aten.constant_pad_nd", "aten.pad")
 def pad(call: Call) -> None:
     """A uniform border; other modes copy positions, and pin the axis."""
-    x, amounts = call["self"], list(call["pad"])
+    x, amounts, value = call["self"], list(call["pad"]), call.get("value")
     if call.get("mode", "constant") != "constant":
         _pinned_along(call, [len(x.shape) - 1 - k // 2 for k in range(0, len(amounts), 2) if any(amounts[k : k + 2])])
         return
@@ -184,7 +184,7 @@ def pad(call: Call) -> None:
             return
         if before or after:
             inside[dim] = f"{names[dim]}[{before}:{before + x.shape[dim]}]"
-    law = None if call.get("value") else SAME  # zeros at the border are zeros in every basis
+    law = None if value else SAME  # zeros at the border are zeros in every basis
     call.relate(f"{' '.join(inside)} -> {' '.join(names)}", x, call.out, law=law)
     for old, new in zip(x.axes, call.out.axes, strict=True):
         if old.root().frozen:  # the border of positions that keep their order keeps its order too

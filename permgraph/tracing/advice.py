@@ -24,7 +24,8 @@ def advice(model: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Ma
         place = source_line(str(error).partition("The following call raised this error:")[2])
         what = f"a branch or a size in {place or 'its forward'} depends on the values of tensors"
         cure = (
-            "only what the inputs alone decide can be traced, for a permutation could change the rest: make it static"
+            "only what the inputs alone decide can be traced, for a permutation could change the rest: make it static, "
+            "as by computing every expert for every token, or make it an input"
         )
         if any(parameter.is_meta for parameter in model.parameters()):
             cure = "there are none on meta: give the model with its weights"
@@ -37,7 +38,7 @@ def advice(model: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Ma
         )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
     what = f"{type(error).__name__}: {first[:400]}"
-    cure = "run it once eagerly on these inputs, and make control flow that depends on tensor values static"
+    cure = "outside of a trace it runs on these inputs: make static what reads tensor values or asks if it is traced"
     return f"{name} cannot be traced by torch.export: {what}; {cure}"
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.export._trace
 import torch.fx.experimental._config
 import torch.utils._traceback
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch._functorch import config
 from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
@@ -35,7 +35,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     not depend on weights, whose permutation could change the branch. One thread exports at a time. Raises what
     `torch.export` raises.
     """
-    with _lock, all_experts(model), _without_partial_graphs(), _without_needless_work():
+    with _lock, all_experts(model), _with_constants(model), _without_partial_graphs(), _without_needless_work():
         return _decided(model, args, kwargs)
 
 
@@ -53,6 +53,41 @@ def _decided(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         if _weights_decide(exported):
             raise
         return exported
+
+
+@contextmanager
+def _with_constants(model: nn.Module) -> Iterator[None]:
+    """Whole numbers in buffers that are not persistent are known inside: what is computed from them alone is too.
+
+    They are constants, such as the stride by which a convolution computes its padding (EnCodec).
+    """
+    module = vars(torch.export._trace)
+    faked = module.get("_fakify_params_buffers")
+    numbers = {
+        f"{path}.{name}" if path else name: buffer
+        for path, part in model.named_modules(remove_duplicate=False)
+        for name, buffer in part._buffers.items()
+        if name in part._non_persistent_buffers_set and _is_number(buffer)
+    }
+    if faked is None or not numbers:
+        yield
+        return
+
+    def with_values(mode: Any, of: nn.Module, *more: Any) -> Any:
+        found = faked(mode, of, *more)
+        for name in found.keys() & numbers.keys():
+            found[name].constant = numbers[name]
+        return found
+
+    try:
+        module["_fakify_params_buffers"] = with_values
+        yield
+    finally:
+        module["_fakify_params_buffers"] = faked
+
+
+def _is_number(buffer: Tensor | None) -> bool:
+    return buffer is not None and not (buffer.dim() or buffer.is_floating_point() or buffer.is_meta)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ EXAMPLES = (
     ("glu", lambda x: F.glu(x, 1), (3, 8)),
     ("pad", lambda x: F.pad(x, (1, 2)), (3, 4)),
     ("pad", lambda x: F.pad(x, (1, 2), mode="reflect"), (2, 3, 5)),
+    ("pad", lambda x: F.pad(x, (1, 2), mode="reflect", value=0.0), (2, 3, 5)),
     ("roll", lambda x: x.roll(2, 1), (3, 5)),
     ("cumsum", lambda x: x.cumsum(1), (2, 4)),
     ("sort", lambda x: x.sort(1), (2, 4)),
