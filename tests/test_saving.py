@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from folders import bert
@@ -61,3 +62,20 @@ def test_what_it_refuses(pair, tmp_path):
         with pytest.raises(CheckpointError, match=r"is the input .*, which must stay as it is"):
             pg.save(a.folder, alignment.state_dict, a, force=force)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_large_tables_are_beside_the_record(tmp_path, monkeypatch):
+    model = mlp()
+    alignment = pg.align(model, mlp(), args=(vectors()[0],), kinds="all")
+    written = {}
+    for most in (2**24, 100):
+        monkeypatch.setattr("permgraph.checkpoints.json_arrays.MOST_INLINE", most)
+        out = pg.save(tmp_path / str(most), alignment.state_dict, model, alignment=alignment)
+        written[most] = out, json.loads((out / "permgraph.json").read_text())
+    (inline, record), (out, other) = written.values()
+    assert pg.Permutations.from_data(record["permutations"]) == alignment.permutations
+    assert pg.Permutations.from_data(other["permutations"], np.load(out / "permgraph.npz")) == alignment.permutations
+    assert "permgraph.npz" in other["files"]
+    assert not (inline / "permgraph.npz").exists()
+    with pytest.raises(CheckpointError, match=r"array 0 of the record is in permgraph\.npz beside it\. Give that file"):
+        pg.Permutations.from_data(other["permutations"])

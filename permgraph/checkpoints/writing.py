@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from permgraph.checkpoints.folders import whole_folder
+from permgraph.checkpoints.json_arrays import BESIDE, split
 from permgraph.checkpoints.model_card import model_card, second_section
 from permgraph.checkpoints.processor_files import copy_processor
 from permgraph.checkpoints.sharding import Storage, write_tensors, write_weights
+from permgraph.checkpoints.workshop import RECORD
 
 SECOND_HEAD, SECOND_CONFIG = "second_head.safetensors", "second_config.json"
 """The second model's head, by its names, and its config, where a merge keeps both heads."""
@@ -80,7 +83,8 @@ def write_merged(
         architecture: its class name.
         home: the module of that class.
         source: the folder of A, whose processor and tokenizer files are copied.
-        report: the contents of `permgraph.json`; a number that is not finite becomes null.
+        report: the contents of `permgraph.json`; a number that is not finite becomes null, and large arrays are
+            written beside it (see `json_arrays`).
         base_models: hub ids or folders, for the model card; only the name of a folder is written.
         summary: Markdown for the model card.
         licence: the licence fields of the model card.
@@ -106,7 +110,7 @@ def write_merged(
         if config is not None:
             dtype = storage.default if storage is not None else None
             _write_json(partial / "config.json", _config_fields(config, architecture, dtype or torch.float32))
-        _write_json(partial / "permgraph.json", _numbers_finite(report))
+        _write_record(partial, report)
         title, library, name = Path(folder).resolve().name, _library(config), architecture or ""
         card = model_card(
             title, base_models, library=library, architecture=name, home=home, licence=licence, summary=summary
@@ -144,6 +148,13 @@ def _with_dtype(fields: dict[str, Any], name: str) -> dict[str, Any]:
         else value
         for key, value in fields.items()
     }
+
+
+def _write_record(folder: Path, report: Mapping[str, Any]) -> None:
+    fields, arrays = split(_numbers_finite(report))
+    if arrays:
+        np.savez(folder / BESIDE, **arrays)  # type: ignore[arg-type]
+    _write_json(folder / RECORD, fields)
 
 
 def _numbers_finite(value: Any) -> Any:

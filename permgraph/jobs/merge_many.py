@@ -112,7 +112,7 @@ def merge_all(
         "groups": [group.name for group in groups],
         **placed.fields,
         **tensors.fields,
-        "permutations": [element.to_data() for element in placed.elements],
+        "permutations": [element.to_arrays() for element in placed.elements],
     }
     pages = recipe_of(session, asked, out, report)
     _write(session, out, state, placed, report, shares, pages, asked.inputs, storage)

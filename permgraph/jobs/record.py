@@ -56,7 +56,7 @@ def certified(alignment: Alignment) -> dict[str, Any]:
         "certificate": asdict(alignment.certificate),
         "kinds": alignment.spec.kinds,
         "untied": list(alignment.untied),
-        "permutations": alignment.permutations.to_data(),
+        "permutations": alignment.permutations.to_arrays(),
     }
 
 

@@ -7,8 +7,7 @@ A part has one map for every row, that is, for every index of the groups that it
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from permgraph.algebra.kinds import Kind
-from permgraph.algebra.matrices import Numbers, scales
+from permgraph.algebra.matrices import scales
+from permgraph.checkpoints.json_arrays import array_of
 
 Index = npt.NDArray[np.int64]
 
@@ -181,28 +181,19 @@ def moved(part: Any) -> float:
     return float(np.mean(away | (part.scale != 1) if isinstance(part, Monomial) else away))
 
 
-def to_data(part: Any) -> Any:
-    """Plain values for JSON: lists of indices; numbers as their shape and float64 bytes in base64."""
+def to_arrays(part: Any) -> Any:
+    """Its tables as arrays: integers for indices, float64 for factors and matrices."""
     if isinstance(part, Matrix):
-        return {"matrix": _packed(part.matrix), "orthogonal": part.orthogonal}
+        return {"matrix": np.asarray(part.matrix, dtype=np.float64), "orthogonal": part.orthogonal}
     if isinstance(part, Monomial):
-        return {"index": part.index.tolist(), "scale": _packed(part.scale)}
-    return part.tolist()
+        return {"index": np.asarray(part.index), "scale": np.asarray(part.scale, dtype=np.float64)}
+    return np.asarray(part)
 
 
-def from_data(data: Any) -> Any:
-    """The inverse of `to_data`."""
+def from_data(data: Any, beside: Mapping[str, Any] | None = None) -> Any:
+    """The part whose arrays were written as `data`; see `permgraph.checkpoints.json_arrays`."""
     if isinstance(data, dict) and "matrix" in data:
-        return Matrix(_unpacked(data["matrix"]), bool(data["orthogonal"]))
-    if isinstance(data, dict):
-        return Monomial(np.array(data["index"], dtype=np.int64), _unpacked(data["scale"]))
-    return np.array(data, dtype=np.int64)
-
-
-def _packed(values: Any) -> dict[str, Any]:
-    array = np.ascontiguousarray(values, dtype="<f8")
-    return {"shape": list(array.shape), "base64": b64encode(array.tobytes()).decode()}
-
-
-def _unpacked(data: dict[str, Any]) -> Numbers:
-    return np.frombuffer(b64decode(data["base64"]), dtype="<f8").reshape(data["shape"]).astype(np.float64)
+        return Matrix(array_of(data["matrix"], beside), bool(data["orthogonal"]))
+    if isinstance(data, dict) and "index" in data:
+        return Monomial(array_of(data["index"], beside), array_of(data["scale"], beside))
+    return array_of(data, beside)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from permgraph.algebra.kinds import Facts, Kind
+from permgraph.checkpoints.json_arrays import inline
 from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.symmetry.elements import parts, report as elements_report
 from permgraph.symmetry.elements.parts import Index
@@ -123,12 +124,20 @@ class Permutations(Mapping[str, Any]):
 
     def to_data(self) -> dict[str, Any]:
         """Plain values for JSON, by group."""
-        return {name: parts.to_data(part) for name, part in self.tables.items()}
+        plain: dict[str, Any] = inline(self.to_arrays())
+        return plain
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The tables of each group as arrays."""
+        return {name: parts.to_arrays(part) for name, part in self.tables.items()}
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Permutations:
-        """The inverse of `to_data`."""
-        return cls({name: parts.from_data(part) for name, part in data.items()})
+    def from_data(cls, data: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> Permutations:
+        """The inverse of `to_data`; also for the `permutations` of a `permgraph.json`.
+
+        `arrays`: what `np.load` reads from the `permgraph.npz` beside that record, if there is one.
+        """
+        return cls({name: parts.from_data(part, arrays) for name, part in data.items()})
 
     @property
     def moved(self) -> dict[str, float]:
