@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from permgraph import derive
+from permgraph.errors import OptionError
 from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.tracing.capture import capture
 
 STEPS = 24
 MOST = 2.2
+BETWEEN = 2  # the parts of a derivation
 
 
 class Unrolled(nn.Module):
@@ -107,3 +110,26 @@ def test_twice_the_steps_take_twice_the_work(how):
 def test_every_step_shares_the_units(how):
     spec = derive(Unrolled(how, STEPS).eval(), torch.randn(2, STEPS, 5))
     assert [group.size for group in spec.groups] == [8]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_looked_for_meanwhile_and_the_setting_is_restored(enabled):
+    program = capture(Unrolled(scanned, STEPS).eval(), (torch.randn(2, STEPS, 5),), {})
+    looked: list[str] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        looked.append(phase)
+
+    before = gc.isenabled()
+    gc.callbacks.append(look)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert Derivation(program, "fixed", {}).spec.groups
+        assert looked.count("start") <= BETWEEN
+        assert gc.isenabled() is enabled
+        with pytest.raises(OptionError):
+            Derivation(program, "none", {})
+        assert gc.isenabled() is enabled
+    finally:
+        gc.callbacks.remove(look)
+        (gc.enable if before else gc.disable)()

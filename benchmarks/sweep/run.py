@@ -77,9 +77,10 @@ def _asked_again(row: dict[str, Any], chosen: argparse.Namespace) -> bool:
 
 
 def _untimed(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """The models that were derived without a time of their export, the slowest first."""
-    lacking = [key for key, row in rows.items() if "seconds" in row and "export" not in row]
-    return sorted(lacking, key=lambda key: -rows[key]["seconds"])
+    """The models that were derived without a time of their export, or not in time, the slowest first."""
+    late = {key: row.get("seconds", SECONDS if row["outcome"] == "timeout" else None) for key, row in rows.items()}
+    lacking = {key: seconds for key, seconds in late.items() if seconds is not None and "export" not in rows[key]}
+    return sorted(lacking, key=lambda key: -lacking[key])
 
 
 def _write(rows: dict[str, dict[str, Any]], out: Path) -> None:
@@ -91,7 +92,7 @@ def _time(rows: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> None:
     for key in _untimed(rows)[: chosen.times]:
         source, _, name = key.partition(":")
         row = bounded(source, name, "times")
-        print(key, rows[key]["seconds"], "->", *row.values(), flush=True)
+        print(key, rows[key].get("seconds"), "->", *row.values(), flush=True)
         if "export" in row:
             rows[key] |= row | {"timed": measured_with()}
             _write(rows, chosen.out)

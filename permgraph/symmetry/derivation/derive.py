@@ -23,6 +23,7 @@ from permgraph.symmetry.derivation.affine import Image, images, through_images, 
 from permgraph.symmetry.derivation.changes import LARGEST
 from permgraph.symmetry.derivation.groups import Grouping
 from permgraph.symmetry.derivation.roles import residual_sums
+from permgraph.symmetry.derivation.uncollected import uncollected
 from permgraph.symmetry.elements.layout import Layout
 from permgraph.symmetry.elements.streams import streams
 from permgraph.symmetry.specification.flow import Flow
@@ -88,6 +89,10 @@ class Derivation:
             raise OptionError(f'outputs is "fixed" or "free", not {self.outputs!r}')
         if self.kinds not in LARGEST:
             raise OptionError(f"kinds is one of {', '.join(LARGEST)}, not {self.kinds!r}")
+        self._derive()
+
+    @uncollected()
+    def _derive(self) -> None:
         self.trace = trace(self.program, outputs=self.outputs, tie=self.tie)
         self.resolution = coarsen(resolve(self.trace.values.values(), self.trace.relations, self.trace.ends))
         hold_unordered(self.resolution)
@@ -130,6 +135,7 @@ class Derivation:
         return {n: v for n, v in self.trace.values.items() if v.kind in ("parameter", "buffer")}
 
     @cached_property
+    @uncollected()
     def spec(self) -> PermutationSpec:
         """The specification."""
         layouts = {name: self.layouts.of(name) for name in self.stored}
