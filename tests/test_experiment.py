@@ -149,7 +149,9 @@ def test_larger_groups_are_held_against_permutations() -> None:
     rows = [summed_up(name, "kinds", 0, 900, UNSURE) for name in ("kinds", "learned")]
     gains = {"kinds": SURELY, "learned": UNSURE}
     contrasts = [{"row": row, "control": "proposed", "weight": 0.5, "average": gain} for row, gain in gains.items()]
-    assert "better: kinds; not distinguishable: learned." in conclusion({"one": {"rows": rows, "contrasts": contrasts}})
+    assert "of 2 elements of other groups or methods, 1 better than permutations" in conclusion(
+        {"one": {"rows": rows, "contrasts": contrasts}}
+    )
     assert "half and half" not in conclusion({"one": {"rows": rows}})
 
 
@@ -160,6 +162,12 @@ def test_the_page_says_how_long_both_encoders_were_trained() -> None:
     said = page.trained(about, logs)
     assert said == f"A was trained for 2,600 steps (run {shipped}), B for 1,200 (other). "
     assert page.trained(about, {}) == ""
+    pairs = {"one": {"about": about}, "two": {"about": about | {"pre_norm": True}}}
+    assert (
+        page.pairs_line(pairs, logs)
+        == f'"one" has post-norm layers. {said}"two" has pre-norm layers. {said}'.strip() + "\n"
+    )
+    assert page.pairs_line({"one": {"about": about}}, logs) == ""
 
 
 def test_transfer_is_a_number_where_a_draw_has_no_gap(tmp_path) -> None:

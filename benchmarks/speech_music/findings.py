@@ -169,12 +169,13 @@ def conclusion(results: dict[str, Result]) -> str:
 
 
 def _larger(result: Result) -> str:
-    """Which elements of larger groups are better or worse than the permutations at equal shares."""
-    titles, found = {row["name"]: row["title"] for row in result["rows"]}, dict[str, list[str]]()
-    for one in result.get("contrasts", ()):
-        if one["control"] == "proposed" and one["weight"] == EQUAL:
-            found.setdefault(verdict(one["average"]), []).append(titles[one["row"]])
-    if not found:
+    """How many other elements are better, and how many worse, than the permutations at equal shares."""
+    contrasts = [one for one in result.get("contrasts", ()) if one["control"] == "proposed" and one["weight"] == EQUAL]
+    if not contrasts:
         return ""
-    said = [f"{word}: {', '.join(found[word])}" for word in ("better", "not distinguishable", "worse") if word in found]
-    return f"half and half, the average score against that of permutations: {'; '.join(said)}."
+    found = [verdict(one["average"]) for one in contrasts]
+    better, worse = (str(found.count(word) or "none") for word in ("better", "worse"))
+    return (
+        f"half and half: of {len(found)} elements of other groups or methods, {better} better than permutations by the "
+        f"average score and {worse} worse, by intervals."
+    )

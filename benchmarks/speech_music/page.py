@@ -109,6 +109,7 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
     parts += [
         f"![what is kept of speech, and how much music comes over](experiment-{next(iter(results))}-plane.svg)\n",
         in_figures(results),
+        pairs_line(results, found.get("training", {})),
         INTRODUCTION.format(**first["about"], **about),
     ]
     for name, result in results.items():
@@ -129,7 +130,7 @@ def pair_section(name: str, result: Result, training: dict[str, Any]) -> Iterato
     yield f'## The pair "{name}"\n'
     yield (
         f"A is `{about['a']}`, B is `{about['b']}`: {about['parameters']:,} parameters, {about['layers']} "
-        f"{'pre' if about.get('pre_norm') else 'post'}-norm layers of {about['hidden']}. "
+        f"{norms(about)} layers of {about['hidden']}. "
         f"{trained(about, training)}Calibrated on {about['calibration_seconds']} s, half speech and half music"
         f"{', encoders run in bfloat16' if about['bfloat16'] else ''}. {about['models']} merged models, "
         f"{about['all_minutes']} CPU minutes to align, merge, teach and probe them, {about['cpu_minutes']} of them for "
@@ -155,6 +156,20 @@ def pair_section(name: str, result: Result, training: dict[str, Any]) -> Iterato
         yield task_rows(result)
     if "layers" in result:
         yield from layer_sections(name, result["layers"])
+
+
+def pairs_line(results: dict[str, Result], training: dict[str, Any]) -> str:
+    """Where there are several pairs: the norms and the training of each."""
+    if len(results) < 2:
+        return ""
+    abouts = {name: result["about"] for name, result in results.items()}
+    said = [f'"{name}" has {norms(about)} layers. {trained(about, training)}' for name, about in abouts.items()]
+    return "".join(said).strip() + "\n"
+
+
+def norms(about: dict[str, Any]) -> str:
+    """Where the layers of a pair's encoders have their norms."""
+    return "pre-norm" if about.get("pre_norm") else "post-norm"
 
 
 def trained(about: dict[str, Any], training: dict[str, Any]) -> str:

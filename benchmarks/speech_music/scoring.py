@@ -42,7 +42,15 @@ CONTRASTS = (
     ("heal-heard", "heal"),
     *(
         (other, "proposed")
-        for other in ("cnn-all", "kinds-still", "kinds", "learned", "learned-permuted", "learned-heard")
+        for other in (
+            "cnn-all",
+            "kinds-weights",
+            "kinds-still",
+            "kinds",
+            "learned",
+            "learned-permuted",
+            "learned-heard",
+        )
     ),
 )
 """What is held against what at equal weights: alignment against none, and larger groups against permutations."""
