@@ -48,8 +48,7 @@ def sweep_page(data: dict[str, Any]) -> Iterator[str]:
     lacking = {key: row["all_kinds"] for key, row in rows.items() if _lacks(row)}
     yield "".join(f"- {key}: {row['outcome']}; {_one_line(row)}\n" for key, row in lacking.items()) or "None.\n"
     yield f"## More than {MOST} times the export\n"
-    timed = {key: row["seconds"] / row["export"] for key, row in rows.items() if row.get("export")}
-    yield _times(timed)
+    yield _times(rows)
     yield f"## Certified, with less than {LEAST:.0%} moved\n"
     low = {key: row for key, row in rows.items() if row["outcome"] == "certified" and row["coverage"] < LEAST}
     lines = [[key, f"{row['parameters']:,}", f"{row['coverage']:.1%}", _held(row)] for key, row in low.items()]
@@ -97,12 +96,15 @@ def _lacks(row: dict[str, Any]) -> bool:
     return row.get("all_kinds", {"outcome": "certified"})["outcome"] != "certified"
 
 
-def _times(ratios: dict[str, float]) -> str:
+def _times(rows: dict[str, dict[str, Any]]) -> str:
     """The models of which `derive` takes more than `MOST` times their export, the worst first."""
+    ratios = {key: row["seconds"] / row["export"] for key, row in rows.items() if row.get("export")}
+    others = [row["seconds"] for row in rows.values() if "seconds" in row and not row.get("export")]
     if not ratios:
         return "None is timed.\n"
     slow = sorted((key for key, ratio in ratios.items() if ratio > MOST), key=lambda key: -ratios[key])
-    head = f"Of {len(ratios)} models timed, {len(slow)}; the median is {median(ratios.values()):.1f}.\n"
+    head = f"Of {len(ratios)} models timed, {len(slow)}; the median is {median(ratios.values()):.1f}. "
+    head += f"The {len(others)} others took at most {max(others):.1f} s together with their export.\n" if others else ""
     return head + "".join(f"\n- {key}: {ratios[key]:.1f}" for key in slow) + ("\n" if slow else "")
 
 
