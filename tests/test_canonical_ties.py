@@ -175,6 +175,13 @@ def jump() -> nn.Module:
 MLP = mlp(nn.ReLU())
 
 
+class Bits(nn.Linear):
+    """Reads the bits of its outputs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).view(torch.int32)
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
     "a state dict alone": (lambda: pg.canonical(MLP.state_dict()), pg.OptionError, "give its spec, or the model"),
     "free outputs that scale": (
@@ -188,6 +195,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
         pg.SpecMismatchError,
         "does not fit",
     ),
+    "bits of numbers": (lambda: pg.canonical(Bits(5, 3).eval(), (X.float(),)), pg.VerificationError, "in float64"),
     "no numbers": (
         lambda: pg.canonical(mlp(nn.ReLU(), ("0.bias", 0, float("nan"))), (X,)),
         pg.NonFiniteError,

@@ -73,6 +73,31 @@ def test_the_trunk_comes_back_and_each_head_goes_on_with_it(kinds: str) -> None:
         assert "centred" in {group.kind for group in alignment.spec.groups}
 
 
+@pytest.mark.parametrize("kinds", ["permutation", "all"])
+def test_trunks_are_compared_where_heads_differ(kinds: str) -> None:
+    a, b = planted(kinds)
+    found = pg.compare(a, b, args=(X,), kinds=kinds)
+    assert (found.verdict, found.heads) == ("same", ("head.weight", "head.bias"))
+    assert "head.weight" not in found.tensors
+    assert "Not compared, as heads of other shapes: head.weight, head.bias" in str(found)
+    if kinds == "permutation":
+        assert pg.compare(a, Net(5, 7).eval(), args=(X,), kinds=kinds).verdict != "same"
+
+
+def three() -> tuple[nn.Module, tuple[Tensor], dict[str, Tensor]]:
+    return planted("permutation")[0], (X,), {}
+
+
+def five() -> tuple[nn.Module, tuple[Tensor], dict[str, Tensor]]:
+    return planted("permutation")[1], (X,), {}
+
+
+def test_the_command_compares_trunks_too() -> None:
+    here = f"python:{Path(__file__).stem}"
+    result = json.loads(run("compare", f"{here}:three", f"{here}:five", "--json").stdout)
+    assert (result["verdict"], result["heads"]) == ("same", "their shapes differ")
+
+
 def test_task_vectors_move_along_with_a_trunk_that_is_folded() -> None:
     a, b = planted("all")
     tuned = with_state(b, {name: t + 0.01 for name, t in b.state_dict().items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import DynamicCache
 
 import permgraph as pg
+from permgraph.arguments import CHECKS
 
 X = torch.randn(4, 5)
 
@@ -98,6 +100,40 @@ WRONG: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
     ),
     "quantized parts": (lambda: pg.derive(quantized(), (X,)), pg.CaptureError, "1 is quantized: give the model"),
 }  # fmt: skip
+
+
+SPEC = pg.derive(mlp(), (X,))
+STATE = mlp().state_dict()
+TYPED: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
+    (pg.derive, (mlp(), (X,))),
+    (pg.verify, (mlp(), (X,))),
+    (pg.align, (mlp(), mlp())),
+    (pg.match_many, ([mlp(), mlp()],)),
+    (pg.merge, (mlp(), mlp())),
+    (pg.merge_many, ([mlp(), mlp()], [{}, {}])),
+    (pg.barrier, (mlp(), mlp(), float)),
+    (pg.fold, (mlp(), (X,))),
+    (pg.heal, (STATE, mlp(), mlp(), [X])),
+    (pg.compare, (mlp(), mlp())),
+    (pg.canonical, (mlp(), (X,))),
+    (pg.shrink, (mlp(), (X,))),
+    (pg.save, ("folder", STATE, mlp())),
+    (SPEC.apply, ({}, STATE)),
+    (SPEC.augment, (STATE,)),
+    (SPEC.reorder, (STATE, "hidden", [0])),
+)
+
+
+@pytest.mark.parametrize("function", TYPED, ids=lambda given: given[0].__name__)
+def test_arguments_of_the_wrong_type_are_named(function: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+    call, args = function
+    parameters = inspect.signature(call).parameters
+    names = [name for name in parameters if name in CHECKS]
+    for name in names:
+        before = args[: list(parameters).index(name)]
+        with pytest.raises(pg.OptionError, match=f"^{name} is .*, not <object object"):
+            call(*before, **{name: object()})
+    assert names
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")

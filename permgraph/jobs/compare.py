@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.jobs import files
-from permgraph.jobs.align import prepare
+from permgraph.jobs.align import calibration, prepare
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
-from permgraph.jobs.session import Session
-from permgraph.models.heads import common_part
+from permgraph.jobs.session import Progress, Session
+from permgraph.matching.trunks import differ
+from permgraph.models.heads import common_part, heads_of_trunks
+from permgraph.models.loaded import LoadedModel
 from permgraph.pages.comparison import comparison_page
-from permgraph.uses.comparison.compare import Comparison, compare_models
+from permgraph.uses.comparison.compare import Comparison, compare_models, compare_trunks
 
 
 def compare_two(
@@ -25,9 +27,13 @@ def compare_two(
         files.require_writable(html, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
         pair, _ = load_pair(session, (a, b), progress, like)
-        parts, heads = common_part((pair.a, pair.b))
-        models, options = prepare(session, parts, matching, progress)
-        found = compare_models(models, **options)
+        (part_a, part_b), heads = common_part((pair.a, pair.b))
+        if heads.whole and differ(part_a.model.state_dict(), part_b.model.state_dict()):
+            found = _of_trunks(session, part_a, part_b, matching, progress)
+            heads = heads_of_trunks((part_a, part_b), found.heads, "first")
+        else:
+            models, options = prepare(session, (part_a, part_b), matching, progress)
+            found = compare_models(models, **options)
     matching.require_unchanged()
     without = "" if heads.whole else f"compared without heads: {heads.reason}"
     session.say("\n".join(filter(None, (str(found), without, str(pair.borders)))))
@@ -35,6 +41,14 @@ def compare_two(
         files.write(html, comparison_page(found, (a, b)), force=session.force)
     session.emit({"a": a, "b": b, "heads": heads.reason or None} | fields(found))
     return found
+
+
+def _of_trunks(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Comparison:
+    """The comparison of models that code makes and whose heads differ in shape."""
+    return compare_trunks(
+        a, b, calibration(session, a, matching), args=a.args, kwargs=a.kwargs, method=matching.method,
+        outputs=a.outputs, kinds=matching.kinds, seed=session.seed, progress=progress, options=matching.options,
+    )  # fmt: skip
 
 
 def fields(found: Comparison) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
@@ -20,6 +21,7 @@ from permgraph.models.loaded import LoadedModel
 from permgraph.models.saved_form import saved_form
 
 
+@typed
 def save(
     folder: Path | str,
     state_dict: Mapping[str, Tensor],

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.calibration import Calibration
@@ -19,6 +20,7 @@ from permgraph.progress import with_bar
 from permgraph.symmetry.derivation.folding import came_apart, separated
 
 
+@typed
 @with_bar
 def heal(
     state_dict: Mapping[str, Tensor],

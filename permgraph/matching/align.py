@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from permgraph.arguments import typed
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.matching.alignment import Alignment, alignment_of
@@ -19,6 +20,7 @@ from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded, module_of, state_of
 
 
+@typed
 @with_bar
 def align(
     model_a: nn.Module | Loaded,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.comparing.models import Models
 from permgraph.learning.descent import Descent
@@ -126,6 +127,7 @@ class Alignment:
         folds = [(fold.spec, fold.element) for fold in self.models.folds[1:2]]
         return [*folds, (self.spec, self.permutations)]
 
+    @typed
     def apply(
         self, tensors: Mapping[str, Tensor], *, what: str = "weights", transposed: bool | None = None
     ) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from permgraph.arguments import typed
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.models import Models
 from permgraph.matching.borders import Borders
@@ -43,6 +44,7 @@ class Placement(Permutations):
     borders: Borders = field(default_factory=Borders, repr=False)
 
 
+@typed
 @with_bar
 def match_many(
     models: Sequence[nn.Module | Loaded],

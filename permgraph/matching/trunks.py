@@ -84,14 +84,8 @@ def match_trunks(
     batches = None if data is None else Batches.of(data)
     given = (as_args(args), dict(kwargs or {}))
     given = given if any(given) else inputs_of(model_a)
-    pair = _Pair.of(model_a, model_b, given if batches is None else batches.first, spec, outputs, kinds)
-    chosen = [group.name for group in select(pair.spec_a, groups) if group.name in pair.partners]
-    if not chosen:
-        raise SpecMismatchError(
-            f"the two models share no units that could be matched: {shorten(sorted(pair.border))} differ in shape, or "
-            "are in one model alone, and all that is computed with them belongs to the heads. Give models with one "
-            "trunk."
-        )
+    example = given if batches is None else batches.first
+    pair, chosen = _pair_of(model_a, model_b, example, groups, spec, outputs, kinds)
     bare = pair.models.states[1]
     matched = match_models(
         pair.models, batches, args=given[0], kwargs=given[1], spec=pair.spec_a,
@@ -108,6 +102,41 @@ def match_trunks(
         tuple(name for name in pair.state_a if name in pair.heads),
         {name: tensor for name, tensor in moved.items() if name in pair.heads},
     )
+
+
+def bare_trunks(
+    model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, example: Any, outputs: str, kinds: str
+) -> tuple[Models, dict[str, Any], tuple[str, ...]]:
+    """Both models on A's shapes with all heads zero, so that they differ in their trunks alone; how to match them, as
+    arguments of `match_models`; and the names of A's head.
+
+    Raises SpecMismatchError if the models share no group.
+    """
+    pair, chosen = _pair_of(model_a, model_b, example, None, None, outputs, kinds)
+    heads = tuple(name for name in pair.state_a if name in pair.heads)
+    bare = _bare(pair.state_a, pair.state_a, heads)
+    return pair.models.with_states(bare, pair.models.states[1]), {"spec": pair.spec_a, "groups": chosen}, heads
+
+
+def _pair_of(
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
+    example: Any,
+    groups: Sequence[str] | str | None,
+    spec: PermutationSpec | None,
+    outputs: str,
+    kinds: str,
+) -> tuple[_Pair, list[str]]:
+    """Two models with one trunk, and those of `groups` that move it. Raises SpecMismatchError if there are none."""
+    pair = _Pair.of(model_a, model_b, example, spec, outputs, kinds)
+    chosen = [group.name for group in select(pair.spec_a, groups) if group.name in pair.partners]
+    if not chosen:
+        raise SpecMismatchError(
+            f"the two models share no units that could be matched: {shorten(sorted(pair.border))} differ in shape, or "
+            "are in one model alone, and all that is computed with them belongs to the heads. Give models with one "
+            "trunk."
+        )
+    return pair, chosen
 
 
 @dataclass(frozen=True, eq=False)

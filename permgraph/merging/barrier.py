@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.errors import OptionError
 from permgraph.matching.alignment import Alignment
 from permgraph.merging.merge import Merges
@@ -63,6 +64,7 @@ class Barrier:
         return plot_barriers({"": self}, path, title=title)
 
 
+@typed
 def barrier(
     model_a: nn.Module | Loaded,
     model_b: nn.Module | Loaded,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import each_once, like
 from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError
@@ -21,6 +22,7 @@ from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded
 
 
+@typed
 def merge_many(
     models: Sequence[nn.Module | Loaded],
     permutations: Sequence[Mapping[str, Index]],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import LazyState, alone, each_once, memory_of, rows_of
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
@@ -71,6 +72,7 @@ def _elsewhere(name: str) -> str:
     return ". It is one of mergekit's: write B aligned with `permgraph align`, and give A and that folder to mergekit"
 
 
+@typed
 @with_bar
 def merge(
     model_a: nn.Module | Loaded,

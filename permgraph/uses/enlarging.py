@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.json_files import shorten
 from permgraph.comparing.batches import Batch
 from permgraph.errors import SpecMismatchError, VerificationError
@@ -62,6 +63,7 @@ class Enlarged:
         return "; ".join([*layers, shorten(sizes, 4)] if sizes else layers)
 
 
+@typed
 def enlarge(
     model_a: nn.Module | Loaded,
     model_b: nn.Module | Loaded,

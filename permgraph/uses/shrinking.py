@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.errors import OptionError, PermgraphError, SpecMismatchError
 from permgraph.symmetry.derivation.derive import derive
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -22,6 +23,7 @@ Path = tuple[Any, ...]
 Settings = Mapping[Path, int]
 
 
+@typed
 def shrink(
     model: nn.Module,
     args: tuple[Any, ...] = (),

@@ -17,6 +17,7 @@ from permgraph.algebra.relations import Source, Value
 from permgraph.algebra.shifts import Shifts
 from permgraph.algebra.ties import resolve
 from permgraph.algebra.unordered import hold_unordered
+from permgraph.arguments import typed
 from permgraph.errors import OptionError
 from permgraph.symmetry.derivation.acting import Layouts
 from permgraph.symmetry.derivation.affine import Image, images, through_images, uniform_among
@@ -39,6 +40,7 @@ from permgraph.tracing.trace import trace
 HELD = "a scale whose elements are all equal, held so"
 
 
+@typed
 def derive(
     model: nn.Module | Loaded,
     args: tuple[Any, ...] = (),

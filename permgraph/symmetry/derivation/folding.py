@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.symmetry.derivation.affine import Affine, images, is_vector, through_images
 from permgraph.symmetry.derivation.derive import Derivation
@@ -50,6 +51,7 @@ class Folded:
         return tuple(name for name, readers in self.report.items() if not isinstance(readers, str))
 
 
+@typed
 def fold(
     model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, untie: bool = False
 ) -> Folded:

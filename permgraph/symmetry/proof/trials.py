@@ -30,6 +30,10 @@ visible
 effect: with the second, a chain of many layers keeps its signal, with the third a chain of sigmoids does."""
 
 
+FAILURES = (RuntimeError, TypeError, ValueError, IndexError)
+"""What operations raise for values or dtypes that they do not take."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A program and its example inputs, run at the generic parameters of any seed, with `noise` as in `generic`."""
@@ -115,12 +119,17 @@ class Trial:
             for together in zip(*(runner.steps(self.inputs) for runner in runners), strict=True):
                 if together[0][0].op == "output":
                     found = [list(value) for _, value in together]
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise VerificationError(
-                f"{source_of(runners[0].current)} cannot be computed in float64 at random parameters, "
-                f"as the proof does: {described(error)}; leave this operation out of the model to verify the rest"
-            ) from error
+        except FAILURES as error:
+            raise not_in_float64(runners[0], error) from error
         return found
+
+
+def not_in_float64(runner: Runner, error: Exception) -> VerificationError:
+    """The error for a program that stopped in float64, naming the operation."""
+    return VerificationError(
+        f"{source_of(runner.current)} cannot be computed in float64, as the proof does: {described(error)}; leave this "
+        "operation out of the model to verify the rest"
+    )
 
 
 def literals(program: Program) -> set[float]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
@@ -80,6 +81,7 @@ class Certificate:
         return f"{verdict} ({figures}{power}{untested}{other}{path}{values})"
 
 
+@typed
 def verify(
     model: nn.Module | Loaded,
     args: tuple[Any, ...] = (),

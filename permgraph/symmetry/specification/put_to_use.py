@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from permgraph.arguments import typed
 from permgraph.symmetry.specification.mappings import Mappings
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class PutToUse:
 
         return units(self._spec, group)
 
+    @typed
     def reorder(
         self, state_dict: Mapping[str, Tensor], group: str | PermutationGroup, order: Order
     ) -> dict[str, Tensor]:
@@ -58,6 +60,7 @@ class PutToUse:
 
         return reorder(self._spec, state_dict, group, order)
 
+    @typed
     def remove(
         self,
         state_dict: Mapping[str, Tensor],
@@ -96,6 +99,7 @@ class PutToUse:
         """
         return self._spec.transfers
 
+    @typed
     def augment(self, state_dict: Mapping[str, Tensor], seed: int | None = None) -> dict[str, Tensor]:
         """f(augment(θ)) = f(θ): the weights moved by a random element, to train networks that take weights as input.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from permgraph.algebra.reading import Block, written
+from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import LazyState, like, memory_of
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.elements import permutations as elements
@@ -144,6 +145,7 @@ class PermutationSpec(PutToUse):
         """At least `at_least` random elements that together move every unit of every group; see `moving_elements`."""
         return moving_elements(self.groups, seed, at_least, most)
 
+    @typed
     def compose(self, p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
         """`apply(compose(p, q), s) == apply(p, apply(q, s))`.
 
@@ -153,10 +155,12 @@ class PermutationSpec(PutToUse):
         """
         return elements.compose(self.groups, p, q)
 
+    @typed
     def invert(self, p: Mapping[str, Any]) -> Permutations:
         """`compose(invert(p), p)` is the identity."""
         return elements.invert(self.groups, p)
 
+    @typed
     def apply(self, permutations: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A new state dict with every axis permuted, new = old[perm]; the old one is untouched.
 
@@ -234,6 +238,7 @@ class PermutationSpec(PutToUse):
                 "derive a specification for this model, or align two models of one architecture"
             )
 
+    @typed
     def apply_outputs(self, permutations: Mapping[str, Any], outputs: Any) -> Any:
         """What f(πθ) must equal, given f(θ): every output leaf permuted along its free axes."""
         tables = elements.checked(self.groups, permutations)

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from permgraph.arguments import typed
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.masks import finite, require_unmoved_masks
 from permgraph.errors import OptionError, VerificationError
 from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.proof.trials import FAILURES, not_in_float64
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
@@ -44,6 +46,7 @@ class Canonical(dict[str, Tensor]):
         self.unique = unique
 
 
+@typed
 def canonical(
     model: nn.Module | Loaded | Mapping[str, Tensor],
     args: tuple[Any, ...] = (),
@@ -124,13 +127,21 @@ def _require_same(
     if any(isinstance(x, Tensor) and x.is_meta for x in inputs.values()):
         return
     bound = max(SAME, 1000 * rounding(state))
-    before, after = (Runner(program, of.__getitem__, torch.float64).outputs(inputs) for of in (state, found))
+    before, after = (_outputs(program, inputs, of) for of in (state, found))
     for place, a, b in zip(program.outputs, before, after, strict=True):
         if isinstance(a, Tensor) and not _is_same(a, b, bound):
             raise VerificationError(
                 f"{place}: the canonical form would compute something else here, since the model is not continuous "
                 'where the weights of a unit are 0; give a spec of kinds "permutation" or "signed"'
             )
+
+
+def _outputs(program: Program, inputs: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[Any]:
+    runner = Runner(program, state.__getitem__, torch.float64)
+    try:
+        return runner.outputs(inputs)
+    except FAILURES as error:
+        raise not_in_float64(runner, error) from error
 
 
 def _is_same(a: Tensor, b: Tensor, bound: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from permgraph.arguments import typed
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.masks import finite
 from permgraph.comparing.models import Models
@@ -17,10 +18,11 @@ from permgraph.matching.alignment import Alignment, alignment_of
 from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.match import Task
 from permgraph.matching.pipeline import Matched, match_models
+from permgraph.matching.trunks import bare_trunks, differ
 from permgraph.progress import with_bar
 from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.tracing.inputs import as_args
-from permgraph.tracing.loaded import Loaded, state_of
+from permgraph.tracing.loaded import Loaded, module_of, state_of
 from permgraph.tracing.run import one_sample
 from permgraph.uses.canonical.form import rounding
 from permgraph.uses.comparison import report
@@ -57,6 +59,7 @@ class Comparison:
         tolerance: the aligned distance up to which the models are the same; 0 if the element only permutes and changes
             signs.
         alignment: the element that brings B to A, with its proof.
+        heads: A's tensors that were not compared, since B's differ in shape; see `permgraph.matching.trunks`.
 
     """
 
@@ -70,6 +73,7 @@ class Comparison:
     moved: float
     tolerance: float
     alignment: Alignment = field(repr=False)
+    heads: tuple[str, ...] = ()
 
     @property
     def excess(self) -> float | None:
@@ -85,6 +89,7 @@ class Comparison:
         return report.html(self)
 
 
+@typed
 @with_bar
 def compare(
     model_a: nn.Module | Loaded,
@@ -107,8 +112,8 @@ def compare(
 
     Args:
         model_a: the reference, in eval mode; or what `load` returned.
-        model_b: a model of the same architecture; its vocabulary, input channels and positions may differ. Neither is
-            changed.
+        model_b: a model of the same architecture; its vocabulary, input channels and positions may differ, and its
+            head, which is then not compared. Neither is changed.
         data: batches, to match units by activations; without, they are matched by weights.
         args: example inputs, as for `align`.
         kwargs: example keyword inputs.
@@ -125,13 +130,32 @@ def compare(
         CalibrationError: the data is empty, not finite, constant or too short.
 
     """
-    asked = {"args": args, "kwargs": kwargs, "kinds": kinds, "outputs": outputs, "seed": seed, "progress": progress}
+    asked: dict[str, Any] = {
+        "args": args, "kwargs": kwargs, "kinds": kinds, "outputs": outputs, "seed": seed, "progress": progress,
+    }  # fmt: skip
     batches = None if data is None else Batches.of(data)
     fitted = fit((model_a, model_b), lambda: example_of(model_a, batches, args, kwargs))
-    found = compare_models(Models.of(fitted.models), batches, **asked)
+    if differ(*(module_of(model).state_dict() for model in fitted.models)):
+        found = compare_trunks(fitted.models[0], fitted.models[1], batches, **asked)
+    else:
+        found = compare_models(Models.of(fitted.models), batches, **asked)
     if not fitted:
         return found
     return replace(found, alignment=found.alignment.with_borders(fitted.borders[1], state_of(model_b)))
+
+
+def compare_trunks(
+    model_a: nn.Module | Loaded, model_b: nn.Module | Loaded, data: Iterable[Any] | None = None, **asked: Any
+) -> Comparison:
+    """`compare` for two models whose heads differ in shape: of the tensors that `heads` of the result does not name."""
+    batches = None if data is None else Batches.of(data)
+    example = example_of(model_a, batches, asked.get("args", ()), asked.get("kwargs"))
+    kinds, outputs = asked.get("kinds", "all"), asked.get("outputs", "fixed")
+    models, chosen, heads = bare_trunks(model_a, model_b, example, outputs, kinds)
+    found = compare_models(models, batches, **asked, **chosen)
+    alignment = replace(found.alignment, heads="first", kept=heads, given_b=dict(module_of(model_b).state_dict()))
+    tensors = {name: one for name, one in found.tensors.items() if name not in heads}
+    return replace(found, tensors=tensors, heads=heads, alignment=alignment)
 
 
 def compare_models(models: Models, data: Iterable[Any] | None = None, **asked: Any) -> Comparison:

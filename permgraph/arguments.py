@@ -1,0 +1,102 @@
+"""The types of the arguments of public functions, once for each name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ParamSpec, TypeVar
+
+from permgraph.errors import OptionError, shortened
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and int(value) >= 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _has(*names: str) -> Callable[[Any], bool]:
+    """Whether a value, and not its class, has these attributes; for classes of higher floors."""
+    return lambda value: not isinstance(value, type) and all(hasattr(value, name) for name in names)
+
+
+def _texts(value: Any) -> bool:
+    return _text(value) or (isinstance(value, Collection) and all(map(_text, value)))
+
+
+TEXT: Check = (_text, "a text")
+WHOLE: Check = (_whole, "a whole number from 0 up")
+NUMBER: Check = (lambda value: isinstance(value, Real), "a number")
+CALLED: Check = (callable, "a function")
+YES_OR_NO: Check = (lambda value: isinstance(value, bool), "True or False")
+STATE: Check = (_mapping, "a state dict")
+ELEMENT: Check = (_mapping, "an element of the group, as sample() returns it")
+
+CHECKS: Mapping[str, Check] = {
+    "alignment": (_has("permutations", "spec"), "what align() returned"),
+    "force": YES_OR_NO,
+    "groups": (_texts, "roles or names of groups"),
+    "heads": TEXT,
+    "judge": CALLED,
+    "kinds": TEXT,
+    "kwargs": (_mapping, "a dict of keyword inputs"),
+    "loss": (lambda value: _text(value) or callable(value), "the name of a loss, or a function"),
+    "method": TEXT,
+    "mix": NUMBER,
+    "models": (lambda value: isinstance(value, Sequence) and not _text(value), "a list of models"),
+    "p": ELEMENT,
+    "permutations": (lambda value: isinstance(value, Mapping | Sequence) and not _text(value), "elements of the group"),
+    "point_weights": (_mapping, "a dict from roles or names of groups to weights"),
+    "progress": CALLED,
+    "q": ELEMENT,
+    "rate": NUMBER,
+    "remove": (_mapping, "a dict from names of groups to units"),
+    "seed": WHOLE,
+    "spec": (_has("groups", "layouts"), "a specification, as derive() returns it"),
+    "state_dict": STATE,
+    "steps": WHOLE,
+    "tensors": (_mapping, "a dict of tensors by the model's names"),
+    "text": TEXT,
+    "trials": (lambda value: isinstance(value, Integral), "a whole number"),
+    "untie": YES_OR_NO,
+    "what": TEXT,
+}
+
+
+def typed(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, which raises OptionError for an argument of a type that its name does not allow.
+
+    The default of an argument is always allowed, and so is what `CHECKS` does not name.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in zip(signature.parameters, args, strict=False):
+            _require(name, value, signature)
+        for name, value in kwargs.items():
+            _require(name, value, signature)
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _require(name: str, value: Any, signature: inspect.Signature) -> None:
+    known = signature.parameters.get(name)
+    if name not in CHECKS or known is None or value is known.default:
+        return
+    is_allowed, what = CHECKS[name]
+    if not is_allowed(value):
+        raise OptionError(f"{name} is {what}, not {shortened(repr(value), 80)}")
