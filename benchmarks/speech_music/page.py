@@ -22,6 +22,7 @@ from benchmarks.speech_music.earlier import earlier_answer, earlier_section
 from benchmarks.speech_music.findings import conclusion, in_figures, opening, row_of
 from benchmarks.speech_music.markdown import span, table
 from benchmarks.speech_music.pair_tables import (
+    SHOWN,
     best_table,
     contrast_table,
     layer_sections,
@@ -31,7 +32,7 @@ from benchmarks.speech_music.pair_tables import (
 )
 from benchmarks.speech_music.pictures import draw
 from benchmarks.speech_music.rows import LEARNING, LONG, STEPS
-from benchmarks.speech_music.scoring import KEPT
+from benchmarks.speech_music.scoring import KEPT, MEASURES
 from benchmarks.speech_music.summary import RESULT
 
 DOCS = RESULT.parents[2] / "docs"
@@ -184,12 +185,19 @@ def trained(about: dict[str, Any], training: dict[str, Any]) -> str:
 
 
 def together_section(together: Result, first: Result) -> str:
-    """The mean over pairs of encoders, each row at its best weights."""
+    """The mean over pairs of encoders, each row at its best weights; then differences at equal weights."""
     titles = {row["name"]: row["title"] for row in first["rows"]}
     names = ("transferred", "transferred_minus_linear")
     rows = [[titles[name], *(span(best[key]) for key in names)] for name, best in together["best"].items()]
-    head = ("step", f"way at {KEPT // 10} %", "minus linear's")
-    return f"## The mean over the pairs {', '.join(together['pairs'])}\n\n" + table(head, rows)
+    best = table(("step", f"way at {KEPT // 10} %", "minus linear's"), rows)
+    contrasts = [
+        [titles[one["row"]], titles[one["control"]], f"{one['weight']:g}"]
+        + [span(one[name], sign=True) for name in MEASURES]
+        for one in together["equal"]
+        if one["control"] != "linear"
+    ]
+    equal = table(("step", "minus", "at A's share", *SHOWN), contrasts)
+    return f"## The mean over the pairs {', '.join(together['pairs'])}\n\n{best}\n{equal}"
 
 
 def certified(about: dict[str, Any]) -> str:
