@@ -196,6 +196,7 @@ def test_what_is_understood_stays_free() -> None:
     assert free(out_into_half) == [4, 4]
     assert free(lambda s, h: s.b(h.add_(s.w, alpha=2).clamp_(min=0.1))) == [N]
     assert free(lambda s, h: s.b(F.layer_norm(h, (N,), s.w, eps=0.1))) == [N]
+    assert free(lambda s, h: s.b(h * torch.div(h.size(0), 2, rounding_mode="trunc"))) == [N]  # of numbers alone
 
 
 def test_an_argument_that_a_rule_does_not_know_pins(monkeypatch: pytest.MonkeyPatch) -> None:

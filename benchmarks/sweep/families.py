@@ -138,7 +138,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "blocks_per_stage": [1, 1, 1, 1],
         "embed_dim_per_stage": [16, 32, 48, 64],
         "num_attention_heads_per_stage": [1, 1, 2, 2],
-        "global_attention_blocks": [2],
+        "global_attention_blocks": [0],
         "image_size": [64, 64],
     },
     "sam2_vision_model": {

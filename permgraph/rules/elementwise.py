@@ -94,6 +94,9 @@ WIDE = (None, torch.int32, torch.int64, torch.float32, torch.float64)
 def pointwise(call: Call) -> None:
     """Every axis of an operand is the axis of the result that it broadcasts to."""
     operands = list(call.tensors())
+    if not operands:
+        call.pin_all("computed from numbers alone")
+        return
     if any(value.shape != out.shape for out in call.outs[1:] for value in [call.out]):
         call.pin_all("results of different shapes")
         return
