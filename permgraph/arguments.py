@@ -42,11 +42,11 @@ NUMBER: Check = (lambda value: isinstance(value, Real), "a number")
 CALLED: Check = (callable, "a function")
 YES_OR_NO: Check = (lambda value: isinstance(value, bool), "True or False")
 STATE: Check = (_mapping, "a state dict")
-ELEMENT: Check = (_mapping, "an element of the group, as sample() returns it")
 
 CHECKS: Mapping[str, Check] = {
     "alignment": (_has("permutations", "spec"), "what align() returned"),
     "force": YES_OR_NO,
+    "group": (lambda value: isinstance(value, str | Mapping) or _has("table_shape")(value), "the name of a group"),
     "groups": (_texts, "roles or names of groups"),
     "heads": TEXT,
     "judge": CALLED,
@@ -56,11 +56,8 @@ CHECKS: Mapping[str, Check] = {
     "method": TEXT,
     "mix": NUMBER,
     "models": (lambda value: isinstance(value, Sequence) and not _text(value), "a list of models"),
-    "p": ELEMENT,
-    "permutations": (lambda value: isinstance(value, Mapping | Sequence) and not _text(value), "elements of the group"),
     "point_weights": (_mapping, "a dict from roles or names of groups to weights"),
     "progress": CALLED,
-    "q": ELEMENT,
     "rate": NUMBER,
     "remove": (_mapping, "a dict from names of groups to units"),
     "seed": WHOLE,
@@ -71,6 +68,7 @@ CHECKS: Mapping[str, Check] = {
     "text": TEXT,
     "trials": (lambda value: isinstance(value, Integral), "a whole number"),
     "untie": YES_OR_NO,
+    "weight": (lambda value: isinstance(value, Real | str | Mapping), "a number, a text, or a dict of numbers"),
     "what": TEXT,
 }
 

@@ -45,6 +45,8 @@ def labelled() -> Any:
     return DataLoader(TensorDataset(torch.randn(64, 5), torch.zeros(64)), 32)
 
 
+SPEC = pg.derive(mlp(), (X,))
+STATE = mlp().state_dict()
 WRONG: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
     "no inputs": (lambda: pg.align(mlp(), mlp()), pg.CaptureError, "no inputs are given .*args= or kwargs=, or data"),
     "no inputs for many": (lambda: pg.match_many([mlp(), mlp()]), pg.CaptureError, "no inputs are given"),
@@ -98,12 +100,22 @@ WRONG: dict[str, tuple[Callable[[], Any], type[pg.PermgraphError], str]] = {
     "a seed by name": (
         lambda: pg.derive(mlp(), (X,)).sample("first"), pg.OptionError, "a seed is a whole number from 0 up",  # type: ignore[arg-type]
     ),
+    "a list as an element": (
+        lambda: pg.derive(mlp(), (X,)).invert([0]), pg.SpecMismatchError, "an element is a mapping .*, not list",  # type: ignore[arg-type]
+    ),
+    "groups by number": (
+        lambda: pg.derive(mlp(), (X,)).invert({3: 4}), pg.SpecMismatchError, "the specification lacks: 3",  # type: ignore[dict-item]
+    ),
+    "one share for many": (
+        lambda: pg.merge_many([mlp()] * 2, [{}, {}], weights=1, spec=SPEC), pg.OptionError, "2 shares .*, not 1",  # type: ignore[arg-type]
+    ),
+    "a place beyond all": (
+        lambda: SPEC.reorder(STATE, SPEC.groups[0], [10**30] * 8), pg.SpecMismatchError, "an order is a function",
+    ),
     "quantized parts": (lambda: pg.derive(quantized(), (X,)), pg.CaptureError, "1 is quantized: give the model"),
 }  # fmt: skip
 
 
-SPEC = pg.derive(mlp(), (X,))
-STATE = mlp().state_dict()
 TYPED: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
     (pg.derive, (mlp(), (X,))),
     (pg.verify, (mlp(), (X,))),
@@ -121,6 +133,7 @@ TYPED: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
     (SPEC.apply, ({}, STATE)),
     (SPEC.augment, (STATE,)),
     (SPEC.reorder, (STATE, "hidden", [0])),
+    (SPEC.units, ("hidden",)),
 )
 
 

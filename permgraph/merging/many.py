@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -100,6 +100,7 @@ def merged(
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
     if weights is None:
         return [1 / count] * count
-    if len(weights) != count or not all(0 <= w <= 1 for w in weights) or abs(sum(weights) - 1) > 1e-6:
-        raise OptionError(f"weights are {count} shares between 0 and 1 that sum to 1, not {list(weights)}")
+    is_list = isinstance(weights, Collection)
+    if not is_list or len(weights) != count or not all(0 <= w <= 1 for w in weights) or abs(sum(weights) - 1) > 1e-6:
+        raise OptionError(f"weights are {count} shares between 0 and 1 that sum to 1, not {weights}")
     return list(weights)

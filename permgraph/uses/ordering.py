@@ -39,7 +39,7 @@ def _table(group: PermutationGroup, order: Sequence[int] | Index | Tensor) -> In
     try:
         given = np.asarray(order, dtype=np.int64)
         table: Index = np.broadcast_to(given, group.table_shape).copy()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpecMismatchError(
             f"{group.name}: an order is a function of a unit's slices, or the old places of the {group.size} units, "
             f"in one row or in a table of shape {group.table_shape}"

@@ -151,10 +151,15 @@ def _equal(a: Any, b: Any) -> bool:
 
 def checked(groups: Sequence[PermutationGroup], permutations: Mapping[str, Any]) -> dict[str, Any]:
     """Parts for all groups, the identity for those not given. Raises SpecMismatchError if one does not fit."""
+    if not isinstance(permutations, Mapping):
+        raise SpecMismatchError(
+            f"an element is a mapping from groups to parts, as sample() returns, not {type(permutations).__name__}"
+        )
     unknown = [name for name in permutations if name not in {group.name for group in groups}]
     if unknown:
         raise SpecMismatchError(
-            f"permutations name groups that the specification lacks: {', '.join(unknown)}; take those of one model"
+            f"permutations name groups that the specification lacks: {', '.join(map(str, unknown))}; take those of one "
+            "model"
         )
     found = {}
     for group in groups:

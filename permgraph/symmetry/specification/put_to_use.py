@@ -25,6 +25,7 @@ class PutToUse:
     def _spec(self) -> PermutationSpec:
         return cast("PermutationSpec", self)
 
+    @typed
     def units(self, group: str | PermutationGroup) -> tuple[Unit, ...]:
         """For each unit of a group, every (tensor name, index expression) that belongs to it.
 

@@ -145,7 +145,6 @@ class PermutationSpec(PutToUse):
         """At least `at_least` random elements that together move every unit of every group; see `moving_elements`."""
         return moving_elements(self.groups, seed, at_least, most)
 
-    @typed
     def compose(self, p: Mapping[str, Any], q: Mapping[str, Any]) -> Permutations:
         """`apply(compose(p, q), s) == apply(p, apply(q, s))`.
 
@@ -155,7 +154,6 @@ class PermutationSpec(PutToUse):
         """
         return elements.compose(self.groups, p, q)
 
-    @typed
     def invert(self, p: Mapping[str, Any]) -> Permutations:
         """`compose(invert(p), p)` is the identity."""
         return elements.invert(self.groups, p)
@@ -238,7 +236,6 @@ class PermutationSpec(PutToUse):
                 "derive a specification for this model, or align two models of one architecture"
             )
 
-    @typed
     def apply_outputs(self, permutations: Mapping[str, Any], outputs: Any) -> Any:
         """What f(πθ) must equal, given f(θ): every output leaf permuted along its free axes."""
         tables = elements.checked(self.groups, permutations)
