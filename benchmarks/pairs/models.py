@@ -152,7 +152,7 @@ RECIPES = {
     "vit": Recipe(vit, fashion, 5, 128, 2e-3),
     "gpt2": Recipe(gpt2, brown, 2, 64, 3e-3, next_loss, next_hits),
     "llama": Recipe(llama, brown, 2, 64, 3e-3, next_loss, next_hits),
-    "bert": Recipe(bert, masked_brown, 0.9, 64, 1.5e-3, masked_loss, masked_hits),
+    "bert": Recipe(bert, masked_brown, 6, 64, 1.5e-3, masked_loss, masked_hits),
     "vit-128": Recipe(partial(vit, 128), fashion, 2, 128, 2e-3),
     "vit-256": Recipe(partial(vit, 256), fashion, 1.5, 128, 1e-3),
     "gpt2-64": Recipe(gpt2, brown, 0.6, 64, 3e-3, next_loss, next_hits),
