@@ -14,6 +14,7 @@ from torch import Tensor
 from permgraph.checkpoints.lazy_state import LazyState, each_once, slabs_of
 from permgraph.comparing.frames import Point
 from permgraph.matching.correlation import WITHOUT, Within, moments_of
+from permgraph.matching.dead_units import dead_units, rearranged
 from permgraph.matching.gains import Gain
 from permgraph.matching.kinds.activations import Activations, activations, crosses
 from permgraph.matching.kinds.ascent import ROUNDS, ROUNDS_IN_TURN, Ascent
@@ -23,6 +24,7 @@ from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.places import Place, places
 from permgraph.matching.match import Match, Task
 from permgraph.matching.portions import portions
+from permgraph.symmetry.elements.parts import with_index
 from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.symmetry.specification.spec import PermutationSpec
 
@@ -94,7 +96,7 @@ class Turn:
         return ascent
 
     def by_activations(self, observed: Observed) -> Ascent:
-        """By activations, and by weights what they do not determine; or by both at once.
+        """By activations, and by weights what they do not determine, dead units too; or by both at once.
 
         Both models are balanced, so that their scales are comparable. The data is read once for each portion.
         """
@@ -107,14 +109,19 @@ class Turn:
         )  # fmt: skip
         if mix < 1:
             return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix)
-        found, unsigned = dict[str, Any](), set[str]()
+        found, unsigned, dead = dict[str, Any](), set[str](), dict[str, Any]()
         for members, here in parts:
             terms = list(crosses(task.spec, here, gather(here)))
             names = {name for term in terms for name in term.names}
             signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
             found |= solve([group for group in members if group.name in names], terms)[1]
             unsigned |= names - signed
-        return self.by_weights(found, unsigned)
+            dead |= dead_units(members, ((term.names, term.matrix) for term in terms))
+        ascent = self.by_weights(found, unsigned)
+        tables = rearranged(task.spec, task.groups, dead, found, ascent.a, ascent.moved)
+        kinds = {group.name: group.kind for group in task.groups}
+        ascent.settle({name: with_index(kinds[name], table) for name, table in tables.items()})
+        return ascent
 
     def _by_both(self, seen: Activations, mix: float) -> Ascent:
         weights = self._ascent(self.task.spec, self.reference, self.own)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from permgraph.assignment.solve import objective, solve
 from permgraph.matching.correlation import WITHOUT, Correlations, Within, correlations
+from permgraph.matching.dead_units import dead_units, with_dead
 from permgraph.matching.gains import correlation_gains
 from permgraph.matching.groups import pinned_sizes
 from permgraph.matching.kinds.match import Observed, match_kinds
@@ -25,21 +26,23 @@ def by_correlation(
 
     Groups that share no point are solved separately, as many at a time as their correlations fit into the limit of
     `within`, or for more than two models those of all pairs into 2 GiB; the data is read once for each pair and part.
-    Groups that occur in no activation are matched by weights afterwards.
+    Groups that occur in no activation are matched by weights afterwards, and so are, of two models, units that are
+    constant in both.
     """
     points = task.points(point_weights)
     if task.spec.kinds != "permutation":
         return match_kinds(task, Observed(points, within))
     parts = portions(task.groups, points, len(task.models), within.room)
-    found = [Match({}) for _ in task.states]
+    found, dead = [Match({}) for _ in task.states], dict[str, tuple[Index, Index]]()
     for number, (members, here) in enumerate(parts):
         terms = correlations(
             task.models, here, task.data, progress=task.progress, part=number, parts=len(parts), in_step=within.in_step
         )
+        dead |= dead_units(members, ((term.groups, term.matrix) for term in terms[0, 1]))
         settled = with_partners(_settled(task, members, terms), members, terms)
         found = [_joined(before, more) for before, more in zip(found, settled, strict=True)]
     ordered = [replace(one, element={g.name: one.element[g.name] for g in task.groups}) for one in found]
-    return with_unseen(ordered, task)
+    return with_dead(with_unseen(ordered, task), task, dead)
 
 
 def _settled(task: Task, groups: Sequence[PermutationGroup], terms: Correlations) -> list[Match]:
