@@ -169,6 +169,18 @@ def test_weights_that_are_not_finite_are_refused_by_name():
         require_finite(state, "A")
 
 
+SPOILED = {"a corner": (0, -1), "a column": (slice(None), 0), "a row": (0, slice(None)), "rows": (slice(2), slice(2))}
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (5, 1), (6, 6), (2, 6, 6)])
+@pytest.mark.parametrize("where", SPOILED.values(), ids=SPOILED)
+def test_infinities_of_weights_are_no_mask(shape, where):
+    weight = torch.randn(shape)
+    weight[..., *where] = float("inf")
+    with pytest.raises(CheckpointError, match="weights that are NaN or infinite: w "):
+        require_finite({"w": weight}, "A")
+
+
 def test_integers_and_meta_tensors_count_as_finite():
     require_finite({"steps": torch.tensor(3), "meta": torch.empty(2, device="meta")}, "A")
 

@@ -133,19 +133,20 @@ def require_finite(state_dict: Mapping[str, Tensor], where: object) -> tuple[str
 def is_mask(tensor: Tensor) -> bool:
     """Whether a tensor of two or more dimensions has infinities, no NaN, and looks like what attention adds to scores.
 
-    Its other places hold one number, or stand together in every row, as those of a causal or windowed bias by position
-    do (ALiBi); the infinities of weights that diverged are scattered.
+    Its other places hold one number, or infinities depend only on the distance of two positions, as in a causal or
+    windowed bias (ALiBi); the infinities of weights that diverged are scattered.
     """
     if tensor.dim() < 2 or _is_finite(tensor) or bool(tensor.isnan().any()):
         return False
-    rows = tensor.isfinite().flatten(0, -2)
-    return bool((tensor[tensor.isfinite()].diff() == 0).all()) or _stand_together(rows)
+    finite = tensor.isfinite()
+    return bool(finite.any()) and (bool((tensor[finite].diff() == 0).all()) or _is_by_distance(finite))
 
 
-def _stand_together(rows: Tensor) -> bool:
-    """Whether the true places of each row are one run, with most rows having a false place too."""
-    begins = rows[:, :1].long().sum(1) + (rows[:, 1:] & ~rows[:, :-1]).sum(1)
-    return bool((begins <= 1).all()) and 2 * int((~rows).any(1).sum()) >= len(rows)
+def _is_by_distance(finite: Tensor) -> bool:
+    """Whether [..., q, k] is constant along diagonals, and false somewhere in all rows but one of each matrix."""
+    rows = (~finite).any(-1).sum(-1)
+    by_distance = min(finite.shape[-2:]) > 2 and torch.equal(finite[..., 1:, 1:], finite[..., :-1, :-1])
+    return by_distance and bool((rows >= finite.shape[-2] - 1).all())
 
 
 def _is_finite(tensor: Tensor) -> bool:
