@@ -49,13 +49,16 @@ class Account:
         return replace(self, reasons={**self.reasons, **more})
 
     def in_saved_form(self, forms: Sequence[SavedForm | None], written: LoadedModel) -> Account:
-        """The same with the tensors of the files; those of the code that are in no file are left out."""
+        """The same with the tensors of the files; those of the code that are in no file are left out.
+
+        Of a tensor that is made of several, it is said what is said of the first.
+        """
         tensors, reasons = dict(self.tensors), dict(self.reasons)
         for name, origins in (item for form in forms if form is not None for item in form.origins.items()):
-            for one in origins[:1]:
-                tensors.setdefault(name, self.tensors[one])
-                if one in self.reasons:
-                    reasons.setdefault(name, self.reasons[one])
+            first = origins[0]
+            tensors.setdefault(name, self.tensors[first])
+            if first in self.reasons:
+                reasons.setdefault(name, self.reasons[first])
         form = written.stored.saved
         if form is None:
             return replace(self, tensors=tensors, reasons=reasons)

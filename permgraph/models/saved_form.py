@@ -15,30 +15,33 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+Reverted = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+
 
 @dataclass(frozen=True)
 class SavedForm:
-    """Another form of the tensors of `model`.
+    """Another form of the tensors of `model`, which `reverted` computes.
 
     `origins`: name in that form -> the model's names that it is made of; `sizes`: its number of elements.
     """
 
     model: nn.Module
+    reverted: Reverted
     origins: Mapping[str, Sequence[str]]
     sizes: Mapping[str, int]
 
     def of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of `state` in this form, in the order of those that they are made of."""
-        reverted = _reverting()
-        if reverted is None:
-            return dict(state)
         place = {name: number for number, name in enumerate(state)}
-        found = reverted(self.model, dict(state))
+        found = self.reverted(self.model, dict(state))
         return {name: found[name] for name in sorted(found, key=lambda one: place[self.origins[one][0]])}
 
 
 def saved_form(model: nn.Module) -> SavedForm | None:
-    """The form that the files of `model` have, or would have; None where they have that of its state dict."""
+    """The form that the files of `model` have, or would have.
+
+    None where they have that of its state dict, or a tensor that is made of none of its tensors.
+    """
     reverted = _reverting()
     if reverted is None or not hasattr(model, "save_pretrained") or not hasattr(model, "config"):
         return None
@@ -46,9 +49,9 @@ def saved_form(model: nn.Module) -> SavedForm | None:
     with _Origins({id(tensor): (name,) for name, tensor in state.items()}) as origins:
         saved = reverted(model, state)
         found = {name: origins.of(tensor) for name, tensor in saved.items()}
-    if all(found.get(name) == (name,) for name in state):
+    if not all(found.values()) or all(found.get(name) == (name,) for name in state):
         return None
-    return SavedForm(model, found, {name: tensor.numel() for name, tensor in saved.items()})
+    return SavedForm(model, reverted, found, {name: tensor.numel() for name, tensor in saved.items()})
 
 
 class _Origins(TorchFunctionMode):
@@ -73,7 +76,7 @@ class _Origins(TorchFunctionMode):
         return results
 
 
-def _reverting() -> Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None:
+def _reverting() -> Reverted | None:
     """What converts back in transformers 5; earlier versions save the tensors that their code has."""
     try:
         return import_module("transformers.core_model_loading").revert_weight_conversion  # type: ignore[no-any-return]

@@ -179,7 +179,7 @@ def copy(call: Call) -> None:
     """The same elements; a second tensor only gives the dtype. Known elements of a constant stay known."""
     x = next(call.tensors())
     keeps_numbers = call.arguments.get("dtype") in WIDE and "other" not in call.arguments
-    for old, new in call.with_picks(x, call.out) if keeps_numbers else [(x, call.out)]:
+    for (old,), (new,) in call.with_picks([x], [call.out]) if keeps_numbers else [([x], [call.out])]:
         call.relate("... -> ...", old, new, law=SAME)
     call.out.data, call.out.zero = x.data, x.zero
 

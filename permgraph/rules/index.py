@@ -1,28 +1,22 @@
 """Look-ups: an axis that is indexed by computed numbers is pinned; the other axes pass through."""
 
 from collections.abc import Collection, Sequence
-from math import prod
-
-import numpy as np
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import HOMOGENEOUS, LINEAR, SAME, Law, sum_of
 from permgraph.algebra.relations import Value
+from permgraph.rules.positions import NUMBERED, at_constants, at_numbers, numbers_along
 from permgraph.rules.registry import Call, axis_list, letters, letters_along, rule
-from permgraph.rules.segments import join, slice_of
 
-NUMBERED = "numbered"
-"""The role that an operation gives to an axis whose units it selects by number."""
 MERGED = Law(((0,), (2,)), within={1: Kind.PERMUTATION})  # two tensors under a mask
 LOOKED_UP = "looked up by computed indices"
 SCALAR = "a tensor without axes"
-MAX_RUNS = 64  # constant positions in more runs than this pin the axis
 
 
 @rule("aten.embedding", ignores=("padding_idx", "scale_grad_by_freq", "sparse"))
 def embedding(call: Call) -> None:
     """Rows of a table, looked up by id."""
-    if _numbered(call, call["weight"], 0, call["indices"]):
+    if at_numbers(call, call["weight"], 0, call["indices"]):
         return
     rank = len(call["indices"].shape)
     ids = " ".join(letters(rank, "t"))
@@ -77,9 +71,9 @@ def index(call: Call) -> None:
     x, indices = call["self"], _by_axis(call["indices"])
     indices += [None] * (len(x.shape) - len(indices))
     given = [(dim, item) for dim, item in enumerate(indices) if item is not None]
-    if len(given) == 1 and _pick(call, x, *given[0]):
+    if len(given) == 1 and at_constants(call, x, *given[0]):
         return
-    if len(given) == 1 and _numbered(call, x, *given[0]):
+    if len(given) == 1 and at_numbers(call, x, *given[0]):
         return
     names = letters(len(x.shape))
     indexed = [k for k, item in enumerate(indices) if item is not None]
@@ -109,7 +103,7 @@ def _by_axis(indices: Sequence[Value | None]) -> list[Value | None]:
 def index_select(call: Call) -> None:
     """Rows of one axis."""
     x, dim = call["self"], call["dim"]
-    if _pick(call, x, dim, call["index"]) or _numbered(call, x, dim, call["index"]):
+    if at_constants(call, x, dim, call["index"]) or at_numbers(call, x, dim, call["index"]):
         return
     names, new = letters_along(call, x, dim, SCALAR)
     if not names:
@@ -117,74 +111,6 @@ def index_select(call: Call) -> None:
     pins = dict.fromkeys([names[dim], "u"], LOOKED_UP)
     laws = {name: SAME for name in names if name not in pins}
     call.relate(f"{' '.join(names)} -> {' '.join(new)}", x, call.out, pin=pins, law=laws)
-
-
-def _pick(call: Call, x: Value, dim: int, positions: Value) -> bool:
-    """Constant positions: a transposed grid of the axis, or a few runs joined. Returns False for any others."""
-    if positions.data is None or positions.data.dim() != 1 or positions.boolean:
-        return False
-    size, runs = x.shape[dim], list[list[int]]()
-    places = [int(position) % size for position in positions.data]
-    if grid := _grid(places, size):
-        _regrouped(call, x, dim % len(x.shape), *grid)
-        return True
-    for place in places:
-        if runs and runs[-1][1] == place:
-            runs[-1][1] += 1
-        else:
-            runs.append([place, place + 1])
-    if not 0 < len(runs) <= MAX_RUNS:
-        return False
-    join(call, call.out, dim, [slice_of(call, x, dim, start, stop - start) for start, stop in runs])
-    return True
-
-
-def _grid(places: list[int], size: int) -> tuple[list[int], list[int]] | None:
-    """Sizes g and an order p such that places = arange(size).reshape(g).permute(p).flatten(); None for any others."""
-    radices, strides, left = list[int](), list[int](), places
-    while len(left) > 1:
-        step, count = left[1] - left[0], 1
-        while count < len(left) and left[count] - left[count - 1] == step:
-            count += 1
-        while len(left) % count:  # a run that goes on by chance
-            count -= 1
-        radices, strides, left = [count, *radices], [step, *strides], left[::count]
-        if count == 1:
-            return None
-    outer = sorted(range(len(strides)), key=lambda k: -strides[k])
-    sizes = [radices[k] for k in outer]
-    order = [outer.index(k) for k in range(len(outer))]
-    found = np.arange(size).reshape(sizes).transpose(order).ravel() if prod(sizes) == size else np.array([])
-    return (sizes, order) if len(sizes) > 1 and found.tolist() == places else None
-
-
-def _regrouped(call: Call, x: Value, dim: int, sizes: Sequence[int], order: Sequence[int]) -> None:
-    """An axis as a grid whose dimensions change their order."""
-    old, new, inner = letters(len(x.shape)), letters(len(x.shape)), letters(len(sizes), "g")
-    old[dim], new[dim] = f"({' '.join(inner)})", f"({' '.join(inner[k] for k in order)})"
-    given = dict(zip(inner, sizes, strict=True))
-    call.relate(f"{' '.join(old)} -> {' '.join(new)}", x, call.out, sizes=given, law=SAME)
-
-
-def _numbered(call: Call, x: Value, dim: int, positions: Value) -> bool:
-    """Rows of an axis by unit numbers: Σ over units of the one-hot tensor times `x`. False for other positions."""
-    picks = _picks(call, positions, x, dim)
-    if picks is None:
-        return False
-    names, new = letters(len(x.shape)), letters(len(positions.shape), "u")
-    unit, before, after = names[dim], names[: dim % len(names)], names[dim % len(names) + 1 :]
-    written = ", ".join([" ".join(names), " ".join(new), " ".join([*new, unit])])
-    laws = dict.fromkeys([*before, *after], LINEAR)
-    call.relate(f"{written} -> {' '.join([*before, *new, *after])}", x, positions, picks, call.out, law=laws)
-    call.relations[-1].roles[unit] = NUMBERED
-    return True
-
-
-def _picks(call: Call, positions: Value, x: Value, dim: int) -> Value | None:
-    """The one-hot tensor of the positions along an axis of `x`, if they are numbers of that many units."""
-    if positions.picks is None or not x.shape or positions.picks.shape[-1] != x.shape[dim]:
-        return None
-    return call.picks_of(positions)
 
 
 @rule("aten.gather", "aten.take_along_dim", ignores=("sparse_grad",))
@@ -202,7 +128,7 @@ def gather(call: Call) -> None:
             new[k] = f"u{k}"
             pins |= dict.fromkeys([names[k], new[k]], LOOKED_UP)
     picked, unit = " ".join(new), names[dim]
-    picks = _picks(call, positions, x, dim)
+    picks = numbers_along(call, positions, x, dim)
     numbers = [picks] if picks is not None else []
     for name in (unit, new[dim]) if numbers else ():
         del pins[name]
@@ -231,7 +157,7 @@ def scatter(call: Call) -> None:
     if not names or x.shape != call.out.shape:
         call.pin_all(LOOKED_UP)
         return
-    picks = _picks(call, positions, x, dim)
+    picks = numbers_along(call, positions, x, dim)
     new, pins = list(names), {} if picks is not None else {names[dim]: LOOKED_UP}
     for k, (old, size) in enumerate(zip(x.shape, positions.shape, strict=True)):
         if k == dim % len(names) and picks is not None:

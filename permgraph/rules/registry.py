@@ -181,11 +181,18 @@ class Call:
         out.picks = self.part((*out.shape, size))
         return out.picks
 
-    def with_picks(self, x: Value, out: Value) -> Iterator[tuple[Value, Value]]:
-        """`x` and a result with the same elements in other places; then their one-hot tensors, if they number units."""
-        yield x, out
-        if (picks := self.picks_of(x)) is not None:
-            yield picks, self.pick(out, picks.shape[-1])
+    def with_picks(
+        self, values: Sequence[Value], outs: Sequence[Value]
+    ) -> Iterator[tuple[Sequence[Value], Sequence[Value]]]:
+        """Values, and results with the same elements in other places; then their one-hot tensors, if all values number
+        the units of one set.
+        """
+        yield values, outs
+        picks = [value.picks for value in values if value.picks is not None]
+        sizes = {one.shape[-1] for one in picks}
+        if len(picks) == len(values) and len(sizes) == 1:
+            self.answered.update(value.name for value in values)
+            yield picks, [self.pick(out, *sizes) for out in outs]
 
     def pin(self, value: Value, why: str, dims: Sequence[int] | None = None) -> None:
         """Forbid the given dimensions of `value` (all by default) to move; the others are left alone."""

@@ -43,7 +43,7 @@ def slice_(call: Call) -> None:
     else:
         start, step = _clamp(call["start"], size, 0), call["step"]
     if step == 1:
-        for old, new in call.with_picks(x, call.out):
+        for (old,), (new,) in call.with_picks([x], [call.out]):
             _segment(call, old, dim % len(x.shape), [(start, new)])
     else:
         _strided(call, x, dim, start, step)
@@ -81,7 +81,7 @@ def select(call: Call) -> None:
     if not isinstance(index, int):
         call.pin_all("an index that is computed")
         return
-    for old, new in call.with_picks(x, call.out):
+    for (old,), (new,) in call.with_picks([x], [call.out]):
         regroup(call, slice_of(call, old, dim % len(x.shape), index % x.shape[dim], 1), new)
 
 
@@ -89,9 +89,9 @@ def select(call: Call) -> None:
 def unbind(call: Call) -> None:
     """`select` for every index."""
     x, dim = call["self"], call["dim"] % len(call["self"].shape)
-    for index, out in enumerate(call.outs):
-        for old, new in call.with_picks(x, out):
-            regroup(call, slice_of(call, old, dim, index, 1), new)
+    for (whole,), pieces in call.with_picks([x], call.outs):
+        for index, piece in enumerate(pieces):
+            regroup(call, slice_of(call, whole, dim, index, 1), piece)
 
 
 @rule(
@@ -105,30 +105,18 @@ def unbind(call: Call) -> None:
 )
 def split(call: Call) -> None:
     """Consecutive segments."""
-    x, dim, start, pieces = call["self"], call["dim"] % len(call["self"].shape), 0, []
-    for out in call.outs:
-        pieces.append((start, out))
-        start += out.shape[dim]
-    _segment(call, x, dim, pieces)
-    if (picks := call.picks_of(x)) is not None:
-        _segment(call, picks, dim, [(start, call.pick(out, picks.shape[-1])) for start, out in pieces])
+    x, dim = call["self"], call["dim"] % len(call["self"].shape)
+    for (whole,), pieces in call.with_picks([x], call.outs):
+        join(call, whole, dim, pieces)
 
 
 @rule("aten.cat", "aten.concat", "aten.concatenate")
 def concatenate(call: Call) -> None:
     """The transpose of `split`."""
     dim, values = call["dim"] % len(call.out.shape), call["tensors"]
-    join(call, call.out, dim, [value for value in values if len(value.shape) == len(call.out.shape)])
-    if (picks := _picks_of_all(call, values)) is not None:
-        join(call, call.pick(call.out, picks[0].shape[-1]), dim, picks)
-
-
-def _picks_of_all(call: Call, values: Sequence[Value]) -> list[Value] | None:
-    """The one-hot tensors of values that all number units of one set, else None."""
-    found = [value.picks for value in values if value.picks is not None]
-    if len(found) < len(values) or len({picks.shape[-1] for picks in found}) != 1:
-        return None
-    return [picks for value in values if (picks := call.picks_of(value)) is not None]
+    full = [value for value in values if len(value.shape) == len(call.out.shape)]
+    for pieces, (whole,) in call.with_picks(full, [call.out]):
+        join(call, whole, dim, pieces)
 
 
 def join(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
@@ -144,18 +132,11 @@ def join(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
 def stack(call: Call) -> None:
     """A concatenation along a new axis."""
     dim = call["dim"] % len(call.out.shape)
-    _stack(call, call.out, dim, call["tensors"])
-    if (picks := _picks_of_all(call, call["tensors"])) is not None:
-        _stack(call, call.pick(call.out, picks[0].shape[-1]), dim, picks)
-
-
-def _stack(call: Call, whole: Value, dim: int, values: Sequence[Value]) -> None:
-    pieces = []
-    for index, value in enumerate(values):
-        piece = call.part((*value.shape[:dim], 1, *value.shape[dim:]))
-        regroup(call, value, piece)
-        pieces.append((index, piece))
-    _segment(call, whole, dim, pieces)
+    for values, (whole,) in call.with_picks(call["tensors"], [call.out]):
+        pieces = [call.part((*value.shape[:dim], 1, *value.shape[dim:])) for value in values]
+        for value, piece in zip(values, pieces, strict=True):
+            regroup(call, value, piece)
+        join(call, whole, dim, pieces)
 
 
 @rule("aten.glu")

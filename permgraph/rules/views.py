@@ -29,7 +29,7 @@ def view(call: Call) -> None:
     if call.get("dtype") is not None:
         call.pin_all("the bits of numbers are read as numbers of another kind")
         return
-    for old, new in call.with_picks(next(call.tensors()), call.out):
+    for (old,), (new,) in call.with_picks([next(call.tensors())], [call.out]):
         regroup(call, old, new)
 
 
@@ -101,7 +101,7 @@ def permute(call: Call) -> None:
 
 
 def _reordered(call: Call, names: Sequence[str], order: Sequence[str]) -> None:
-    for old, new in call.with_picks(call["self"], call.out):
+    for (old,), (new,) in call.with_picks([call["self"]], [call.out]):
         unit = ["e"] if len(old.shape) > len(names) else []
         call.relate(f"{' '.join([*names, *unit])} -> {' '.join([*order, *unit])}", old, new, law=SAME)
 

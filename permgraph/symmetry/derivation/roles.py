@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.relations import Operand, Relation, Value
 from permgraph.algebra.ties import Resolution
-from permgraph.rules.index import NUMBERED
+from permgraph.rules.positions import NUMBERED
 from permgraph.tracing.trace import Trace
 
 PRIORITY = ("residual", "attention.heads", "attention.qk", "attention.vo", "experts", "conv", "feed_forward")
