@@ -22,7 +22,8 @@ class Heard:
     """
 
     parents: tuple[nn.Module, nn.Module]
-    _targets: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+    _known: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict, repr=False)
+    """By the address of the audio, which is kept, so that no other audio gets its address: audio and targets."""
 
     def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
         """The loss of a merge's outputs on a batch."""
@@ -32,13 +33,13 @@ class Heard:
 
     def targets(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """[batch * time, 2 * channels] of each layer, computed once for each batch."""
-        key = batch["input_values"].data_ptr()
-        if key not in self._targets:
+        audio = batch["input_values"]
+        if audio.data_ptr() not in self._known:
             with torch.no_grad():
                 both = [parent(**batch).hidden_states for parent in self.parents]
-            layers = zip(*both, strict=True)
-            self._targets[key] = [torch.cat([standardised(states) for states in layer], dim=1) for layer in layers]
-        return self._targets[key]
+            heard = [torch.cat([standardised(states) for states in layer], dim=1) for layer in zip(*both, strict=True)]
+            self._known[audio.data_ptr()] = audio, heard
+        return self._known[audio.data_ptr()][1]
 
 
 def standardised(states: Tensor) -> Tensor:
