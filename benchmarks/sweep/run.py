@@ -1,12 +1,13 @@
 """Of all architectures that can be traced, how many are certified, and how much of them moves?
 
     python benchmarks/sweep/run.py [--source transformers|timm|torchvision] [--only TEXT]
-                                   [--again | --outcome OUTCOME | --held WHY | --times N]
+                                   [--again | --outcome OUTCOME | --held WHY | --lacking KEY | --times N]
 
 Each model of transformers (made small), timm and torchvision (as they are) is built with random weights, in a process
 of its own: derived, and random elements of the group, of permutations and then of all kinds, applied to the eager
 model in float64 with generic parameters (`tests/judge.py`). Outcomes: certified, unsound, not traced (`CaptureError`),
 failed (any other error), timeout, not built (no small model or no inputs, not our matter), not tried (`--build`).
+`--lacking KEY` measures again those whose row lacks it: `export`, or `all_kinds` of a certified one.
 `--times N` derives N models again, no more, of those whose row lacks the time of their export, the slowest first.
 Writes `benchmarks/results/sweep.json` after every model, and goes on where it was broken off.
 """
@@ -31,7 +32,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 RESULT = Path(__file__).parents[1] / "results" / "sweep.json"
 SOURCES = ("transformers", "timm", "torchvision")
-TIMEOUT, SECONDS = 1200, 60  # by the clock, for a process that hangs, and of processor time
+TIMEOUT, SECONDS = 1200, 300  # by the clock, for a process that hangs, and of processor time
 
 
 def _child(source: str, name: str, part: str, out: Connection) -> None:
@@ -73,7 +74,8 @@ def bounded(source: str, name: str, part: str = "measure") -> dict[str, Any]:
 def _asked_again(row: dict[str, Any], chosen: argparse.Namespace) -> bool:
     """Whether a model that has a row is to be measured again."""
     held = chosen.held and any(chosen.held in why for why, _ in row.get("held_by", ()))
-    return bool(chosen.again or held or row["outcome"] == chosen.outcome)
+    lacking = chosen.lacking and row["outcome"] == "certified" and chosen.lacking not in row
+    return bool(chosen.again or held or lacking or row["outcome"] == chosen.outcome)
 
 
 def _untimed(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -105,6 +107,7 @@ def _chosen() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure again what is there")
     parser.add_argument("--outcome", help="measure again the models of this outcome")
     parser.add_argument("--held", help="measure again the models that have an axis pinned for this reason")
+    parser.add_argument("--lacking", help="measure again the certified models whose row lacks this")
     parser.add_argument("--times", type=int, help="time derive and export of so many models that lack it")
     parser.add_argument("--build", action="store_true", help="build the models and run them, no more")
     parser.add_argument("--part", default="0/1", help="every n-th model, from the k-th on: k/n")
