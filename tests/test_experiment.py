@@ -14,7 +14,8 @@ from benchmarks.speech_music.findings import conclusion, in_figures, opening, ve
 from benchmarks.speech_music.packages import PACKAGES, PROBES, names, of
 from benchmarks.speech_music.probing import Task, hits
 from benchmarks.speech_music.scoring import Experiment, interval
-from benchmarks.speech_music.summary import kept, together
+from benchmarks.speech_music.summary import kept
+from benchmarks.speech_music.trained import MANIFEST, steps
 from permgraph.demo.probes import fit_head, mixed_logits
 
 
@@ -66,9 +67,6 @@ def test_differences_are_paired_and_read_from_their_interval(tmp_path, gain, sai
     assert verdict(difference) == said
     if gain == 0:
         assert difference == [0, 0, 0]
-    both = together({"one": one, "other": one})
-    assert both["best"]["proposed"]["minus_linear"]["average"] == difference
-    assert {(row["weight"], *row["average"]) for row in both["equal"]} == {(w, *difference) for w in (0.5, 0.9)}
 
 
 @pytest.mark.parametrize(
@@ -87,14 +85,14 @@ def test_a_task_counts_where_its_own_encoder_is_better_and_above_chance(tmp_path
         (tmp_path / f"{side}.json").write_text(json.dumps({"right": counts(**right)}))
     assert one.better == better
     assert {domain: [task.name for task in one.counting(domain)] for domain in counting} == counting
-    assert one.differing == [name for name, side in better.items() if side]
+    assert one.asked == [name for name, side in better.items() if side]
 
 
-def summed_up(name, family, way, speech, gain, weight=0.5) -> dict:
+def summed_up(name, family, way, speech, gain, weight=0.5, **more) -> dict:
     """A row of results that goes `way` and keeps `speech` at one weight."""
     point = {"weight": weight, "speech": [speech, speech - 20, speech + 20], "transfer": [way, way - 9, way + 9]}
     best = {"transferred": [way, way - 9, way + 9], "transferred_at": weight, "transferred_minus_linear": gain}
-    return {"name": name, "title": name, "family": family, "points": [point], "best": best}
+    return {"name": name, "title": name, "family": family, "points": [point], "best": best, **more}
 
 
 SURELY, UNSURE = [300, 200, 400], [300, -50, 400]
@@ -128,6 +126,27 @@ def test_the_answer_is_three_sentences_that_the_figures_decide(way, speech, gain
     assert ("does not do it" in text) == (family == "healed" or way < 500)
 
 
+def test_the_answer_speaks_of_the_mean_over_pairs_and_of_how_many_say_the_same() -> None:
+    """Of three pairs two say by themselves that without the alignment it is less."""
+    rows = [
+        summed_up("heal-as-is", "healed", 100, 900, UNSURE, pairs=["x", "y", "z"]),
+        summed_up("heal", "healed", 620, 990, SURELY, pairs=["x", "y", "z"]),
+    ]
+    of = {"row": "heal", "control": "heal-as-is", "weight": 0.5}
+    pairs = {
+        name: {"rows": rows, "contrasts": [of | {"transfer": gain}]}
+        for name, gain in zip("xyz", (SURELY, UNSURE, SURELY), strict=True)
+    }
+    mean = {
+        "rows": [*rows, summed_up("proposed", "permuted", 20, 980, UNSURE)],
+        "contrasts": [of | {"transfer": SURELY}],
+    }
+    text = opening(pairs, mean)
+    assert re.match(r"\*\*Yes.*62 % of the way.*on average over 3 pairs of encoders", text)
+    assert "goes 10 % of the way, surely less (2 of the pairs say so by themselves)." in text
+    assert len(re.findall(r"[.](?=\s)", text)) == 3
+
+
 def test_no_merge_that_keeps_the_speech_is_said_to_be_none() -> None:
     one = summed_up("proposed", "permuted", 0, 900, UNSURE)
     one["best"]["transferred_at"] = None
@@ -143,6 +162,8 @@ def test_the_figures_of_several_pairs_stand_in_one_table() -> None:
     assert "| one | features of both encoders side by side, twice as many | 101 % / 94 % | – | – |" in found
     assert "| two | merged | 100 % / 3 % | – | – |" in found
     assert "| pair |" not in in_figures({"one": one})
+    shared = {"rows": [summed_up("proposed", "permuted", 190, 700, UNSURE, pairs=["one", "two"])]}
+    assert "| mean of 2 | merged | – | 70 % / 19 % | – |" in in_figures({"one": one, "two": one}, shared)
 
 
 def test_larger_groups_are_held_against_permutations() -> None:
@@ -156,12 +177,12 @@ def test_larger_groups_are_held_against_permutations() -> None:
 
 
 def test_the_page_says_how_long_both_encoders_were_trained() -> None:
-    shipped = json.loads(page.MANIFEST.read_text())["ships"]["speech"]
+    shipped = json.loads(MANIFEST.read_text())["ships"]["speech"]
     about = {"a": "permgraph/demo/assets/speech", "b": "data/runs/other/encoder"}
     logs = {shipped: [{"step": 200}, {"step": 2600}], "other": [{"step": 1200}]}
-    said = page.trained(about, logs)
+    said = steps(about, logs)
     assert said == f"A was trained for 2,600 steps (run {shipped}), B for 1,200 (other). "
-    assert page.trained(about, {}) == ""
+    assert steps(about, {}) == ""
     pairs = {"one": {"about": about}, "two": {"about": about | {"pre_norm": True}}}
     assert (
         page.pairs_line(pairs, logs)
@@ -212,7 +233,7 @@ def test_what_ships_is_trained_on_what_may_ship() -> None:
 
 
 def test_the_manifest_is_understood_by_the_programs_it_calls() -> None:
-    manifest = json.loads(everything.MANIFEST.read_text())
+    manifest = json.loads(MANIFEST.read_text())
     for one in itertools.chain.from_iterable(iteration["encoders"] for iteration in manifest["iterations"]):
         assert train.options_of([one["domain"], "--run", one["run"], *one["options"]]).steps > 0
     for pair in manifest["pairs"]:
@@ -223,7 +244,7 @@ def test_the_manifest_is_understood_by_the_programs_it_calls() -> None:
 
 
 def test_one_command_trains_in_order_ships_what_the_manifest_says_and_notes_its_time(tmp_path, monkeypatch) -> None:
-    manifest = json.loads(everything.MANIFEST.read_text())
+    manifest = json.loads(MANIFEST.read_text())
     called = []
 
     def together(commands: list[list[str]]) -> None:

@@ -21,8 +21,9 @@ from pathlib import Path
 from benchmarks.measured_with import measured_with
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
-from benchmarks.speech_music.page import MANIFEST, TIMES
+from benchmarks.speech_music.page import TIMES
 from benchmarks.speech_music.pair import Calibration
+from benchmarks.speech_music.trained import MANIFEST
 
 STAGES = ("fetch", "prepare", "train", "merge", "page")
 HERE = "benchmarks.speech_music"
@@ -67,12 +68,13 @@ def _done(run: dict[str, object]) -> bool:
 
 
 def merge(manifest: dict[str, object], wanted: list[str], device: str, processes: int) -> None:
-    """Merge and probe the pairs, each by several processes; then the analysis by layer and the summary."""
+    """Merge and probe the pairs, each by several processes, those of two domains layer by layer; then the summary."""
     pairs = [pair for pair in manifest["pairs"] if not wanted or pair["name"] in wanted]
     for pair in pairs:
         about = ["--name", pair["name"], "--a", pair["a"], "--b", pair["b"], "--device", device, *pair["options"]]
         together([call("run", *about, "--share", f"{k + 1}/{processes}") for k in range(processes)])
-        together([call("layers", *about)])
+        if "--domain" not in pair["options"]:
+            together([call("layers", *about)])
     together([call("summary", *[pair["name"] for pair in pairs])])
 
 

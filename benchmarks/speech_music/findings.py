@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.speech_music.markdown import table
+from benchmarks.speech_music.markdown import span, table
 from benchmarks.speech_music.rows import LONG, STEPS
 from benchmarks.speech_music.scoring import KEPT
 
@@ -32,6 +32,14 @@ STAGES = {
     f"merged, then healed in {LONG} steps": ("long-as-is", "long", "long-learned"),
 }
 """What is done -> the rows that do it: not aligned, by permutations, by every kind."""
+
+SURELY = ", surely less"
+WORTH = {
+    f"healed in {STEPS} steps": ("heal", "heal-as-is"),
+    f"healed in {LONG} steps": ("long", "long-as-is"),
+    "healed after a random valid element instead": ("heal", "heal-random"),
+}
+"""What the alignment is worth: with what -> permutations minus none, the same done after both."""
 
 FIGURES = """Half of each encoder: how much of the speech score is kept, and how much of the way to the music encoder is
 gone. *Refitted* and *healed* are two ways to learn from both encoders on unlabelled audio, explained
@@ -65,17 +73,23 @@ def at(row: Row, weight: float | None) -> dict[str, Any] | None:
     return next((point for point in row["points"] if point["weight"] == weight), None)
 
 
-def opening(results: dict[str, Result]) -> str:
-    """The answer, of the first pair, in three sentences: whether it works, with what, and what does not."""
-    result = next(iter(results.values()))
-    best = max(rows_of(result, ALIGNED), key=lambda row: row["best"]["transferred"][0])
-    return f"{_answer(best)} {_with_what(result, best)} {_alone(result)}\n"
+def opening(results: dict[str, Result], mean: Result | None = None) -> str:
+    """The answer in three sentences: whether it works, with what, and what does not.
+
+    Of the step that goes furthest for the first pair: of its mean over pairs of encoders, if several have it.
+    """
+    first = next(iter(results.values()))
+    best = max(rows_of(first, ALIGNED), key=lambda row: row["best"]["transferred"][0])
+    shared = mean and row_of(mean, best["name"])
+    if mean and shared:
+        return f"{_answer(shared)} {_with_what(mean, shared, results)} {_alone(mean)}\n"
+    return f"{_answer(best)} {_with_what(first, best, results)} {_alone(first)}\n"
 
 
 def _answer(row: Row) -> str:
-    best, there = row["best"], at(row, row["best"]["transferred_at"])
+    best, there, over = row["best"], at(row, row["best"]["transferred_at"]), _over(row)
     if there is None:
-        return "**No**: no merge that keeps what the speech encoder can do hears any of what the music encoder hears."
+        return f"**No**: no merge that keeps what the speech encoder can do hears any of the other's music{over}."
     reached = best["transferred"][0] >= GAP_CLOSED
     surely = verdict(best["transferred_minus_linear"]) == "better"
     answer, but = {
@@ -86,8 +100,13 @@ def _answer(row: Row) -> str:
     }[reached, surely]
     return (
         f"**{answer}**: one encoder comes out that does {percent(there['speech'][0])} as well as the speech encoder on "
-        f"speech and goes {percent(there['transfer'][0])} of the way from it to the music encoder on music{but}."
+        f"speech and goes {percent(there['transfer'][0])} of the way from it to the music encoder on music{over}{but}."
     )
+
+
+def _over(row: Row) -> str:
+    """Of how many pairs it is the mean."""
+    return f", on average over {len(row['pairs'])} pairs of encoders" if "pairs" in row else ""
 
 
 def _doubt(there: dict[str, Any]) -> str:
@@ -95,7 +114,7 @@ def _doubt(there: dict[str, Any]) -> str:
     return "whether so much of the speech is kept" if low else "whether that is more than without an alignment"
 
 
-def _with_what(result: Result, row: Row) -> str:
+def _with_what(result: Result, row: Row, results: dict[str, Result]) -> str:
     budget, weight = BUDGETS.get(row["family"]), row["best"]["transferred_at"]
     if budget is None or weight is None:
         return f"The best alignment is {row['title']}."
@@ -105,14 +124,18 @@ def _with_what(result: Result, row: Row) -> str:
     if not twins:
         return f"{said}."
     way, twin = max(twins, key=lambda one: one[0])
-    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{_less(result, row, twin)}."
+    less = _less(result, row["name"], twin["name"], weight)
+    if "pairs" in row:
+        found = [_less(results[name], row["name"], twin["name"], weight) for name in row["pairs"]]
+        less += f" ({found.count(SURELY)} of the pairs say so by themselves)"
+    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{less}."
 
 
-def _less(result: Result, row: Row, twin: Row) -> str:
+def _less(result: Result, row: str, twin: str, weight: float) -> str:
     """Whether `twin` goes less far than `row` by an interval, where the two were compared."""
-    asked = (row["name"], twin["name"], row["best"]["transferred_at"])
+    asked = (row, twin, weight)
     gains = [c["transfer"] for c in result.get("contrasts", ()) if (c["row"], c["control"], c["weight"]) == asked]
-    return "" if not gains else ", surely less" if verdict(gains[0]) == "better" else ", not surely less"
+    return "" if not gains else SURELY if verdict(gains[0]) == "better" else ", not surely less"
 
 
 def _alone(result: Result) -> str:
@@ -125,20 +148,42 @@ def _alone(result: Result) -> str:
     )
 
 
-def in_figures(results: dict[str, Result]) -> str:
-    """Speech and way of each step of each pair at equal shares, aligned and not; then what both encoders know."""
+def in_figures(results: dict[str, Result], mean: Result | None = None) -> str:
+    """Speech and way of each step at equal shares, aligned and not, and what both know; the mean, then pairs."""
     several, lines = len(results) > 1, []
-    for name, result in results.items():
+    for name, result in {"mean": mean or {"rows": []}, **results}.items():
         known = {row["name"]: row for row in result["rows"]}
         for title, names in STAGES.items():
-            cells = [_scores(at(known[one], EQUAL) if one in known else None) for one in names]
+            rows = [known.get(one) for one in names]
+            cells = [_scores(row and at(row, EQUAL)) for row in rows]
             if any(cell != "–" for cell in cells):
-                lines.append([name] * several + [title, *cells])
+                over = [len(row["pairs"]) for row in rows if row and "pairs" in row]
+                lines.append([f"mean of {max(over)}" if over else name] * several + [title, *cells])
         if "AB" in result:
             bound = "features of both encoders side by side, twice as many"
             lines.append([name] * several + [bound, _scores(result["AB"]), "–", "–"])
     head = ["pair"] * several + ["speech kept / way gone", "not aligned", "permutations", "every kind, learned"]
     return FIGURES + table(head, lines)
+
+
+def worth(results: dict[str, Result], mean: Result, encoders: dict[str, Sequence[str]]) -> str:
+    """How much further the aligned merge goes after the same healing: each pair, then the mean over pairs."""
+    found = {
+        name: {(c["row"], c["control"]): c for c in result["contrasts"] if c["weight"] == EQUAL}
+        for name, result in {**results, "mean": mean}.items()
+    }
+    lines = [
+        [name, " and ".join(encoders.get(name, ["–"])), *(_gain(own.get(both)) for both in WORTH.values())]
+        for name, own in found.items()
+        if own.keys() & set(WORTH.values())
+    ]
+    return table(("way further by permutations", "encoders", *WORTH), lines)
+
+
+def _gain(contrast: dict[str, Any] | None) -> str:
+    if contrast is None:
+        return "–"
+    return span(contrast["transfer"], sign=True) + (f" over {len(contrast['pairs'])}" if "pairs" in contrast else "")
 
 
 def _scores(point: dict[str, Any] | None) -> str:

@@ -19,8 +19,9 @@ from benchmarks.speech_music.appendix import (
     training_section,
 )
 from benchmarks.speech_music.earlier import earlier_answer, earlier_section
-from benchmarks.speech_music.findings import conclusion, in_figures, opening, row_of
+from benchmarks.speech_music.findings import conclusion, in_figures, opening, row_of, worth
 from benchmarks.speech_music.markdown import span, table
+from benchmarks.speech_music.one_domain_tables import one_domain_section
 from benchmarks.speech_music.pair_tables import (
     SHOWN,
     best_table,
@@ -30,23 +31,24 @@ from benchmarks.speech_music.pair_tables import (
     task_rows,
     tasks_table,
 )
-from benchmarks.speech_music.pictures import draw
+from benchmarks.speech_music.pictures import draw, draw_pairs
 from benchmarks.speech_music.rows import LEARNING, LONG, STEPS
 from benchmarks.speech_music.scoring import KEPT, MEASURES
-from benchmarks.speech_music.summary import RESULT
+from benchmarks.speech_music.summary import ONE_DOMAIN, RESULT
+from benchmarks.speech_music.trained import steps
 
 DOCS = RESULT.parents[2] / "docs"
 PAGE = DOCS / "experiment.md"
 FULL = RESULT.with_name("speech_music_full_size.json")
 EARLIER = RESULT.with_name("speech_music_earlier.json")
 ARCHITECTURES = RESULT.with_name("speech_music_architectures.json")
-MANIFEST = Path(__file__).with_name("manifest.json")
 TIMES = RESULT.with_name("speech_music_times.json")
 BESIDE = {
     EARLIER: earlier_section,
     ARCHITECTURES: architectures_section,
     TIMES: duration_section,
     FULL: full_size_section,
+    ONE_DOMAIN: None,
 }
 """What else was measured, and what the page says of it."""
 Result = dict[str, Any]
@@ -80,6 +82,14 @@ from random weights show what healing does without a merge.
 """
 
 
+TOGETHER = """## The mean over the pairs of encoders
+
+Over the pairs that have a row. In every draw the speech and the music encoders are drawn anew, and with them the pairs
+that they make, so that pairs that share an encoder do not count as two; the error of the tests is added. Intervals over
+so few encoders are rather too narrow.
+"""
+
+
 LIMITS = """## What this does not show
 
 - Few encoders, small and little trained: intervals are over tests and probes, not over encoders. Each healed or learned
@@ -104,21 +114,24 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
     results: dict[str, Result] = found["pairs"]
     first = next(iter(results.values()))
     about = {"steps": STEPS, "long": LONG, "learning": LEARNING.seconds, "kept": KEPT // 10}
-    parts = ["# Does one encoder come out that hears both speech and music?\n", opening(results)]
+    mean = found.get("together")
+    parts = ["# Does one encoder come out that hears both speech and music?\n", opening(results, mean)]
     if beside.get(EARLIER.stem) and not row_of(first, "heal"):
         parts.append(earlier_answer(beside[EARLIER.stem]))
+    picture = "experiment-pairs" if mean else f"experiment-{next(iter(results))}-plane"
     parts += [
-        f"![what is kept of speech, and how much music comes over](experiment-{next(iter(results))}-plane.svg)\n",
-        in_figures(results),
+        f"![what is kept of speech, and how much music comes over]({picture}.svg)\n",
+        in_figures(results, mean),
         pairs_line(results, found.get("training", {})),
         INTRODUCTION.format(**first["about"], **about),
+        together_section(results, mean) if mean else "",
     ]
+    if beside.get(ONE_DOMAIN.stem):
+        parts.append(one_domain_section(beside[ONE_DOMAIN.stem]))
     for name, result in results.items():
         parts += pair_section(name, result, found.get("training", {}))
-    if found.get("together"):
-        parts.append(together_section(found["together"], first))
     parts.append(conclusion(results))
-    shown = {path: make(beside[path.stem]) for path, make in BESIDE.items() if beside.get(path.stem)}
+    shown = {path: make(beside[path.stem]) for path, make in BESIDE.items() if make and beside.get(path.stem)}
     parts += [shown.pop(EARLIER, ""), shown.pop(ARCHITECTURES, ""), LIMITS]
     if found.get("training"):
         parts.append(training_section(found["training"]))
@@ -132,7 +145,7 @@ def pair_section(name: str, result: Result, training: dict[str, Any]) -> Iterato
     yield (
         f"A is `{about['a']}`, B is `{about['b']}`: {about['parameters']:,} parameters, {about['layers']} "
         f"{norms(about)} layers of {about['hidden']}. "
-        f"{trained(about, training)}Calibrated on {about['calibration_seconds']} s, half speech and half music"
+        f"{steps(about, training)}Calibrated on {about['calibration_seconds']} s, half speech and half music"
         f"{', encoders run in bfloat16' if about['bfloat16'] else ''}. {about['models']} merged models, "
         f"{about['all_minutes']} CPU minutes to align, merge, teach and probe them, {about['cpu_minutes']} of them for "
         f"probing. {certified(about)} torch {about['torch']}"
@@ -146,6 +159,7 @@ def pair_section(name: str, result: Result, training: dict[str, Any]) -> Iterato
     yield "### The tasks, and how far the encoders are apart before any merge\n"
     yield tasks_table(result)
     if result["rows"]:
+        yield f"![what is kept of speech, and how much music comes over](experiment-{name}-plane.svg)\n"
         yield "### Each step over the weight\n"
         yield f"![scores over the weight](experiment-{name}-sweep.svg)\n"
         yield sweep_table(result)
@@ -164,7 +178,7 @@ def pairs_line(results: dict[str, Result], training: dict[str, Any]) -> str:
     if len(results) < 2:
         return ""
     abouts = {name: result["about"] for name, result in results.items()}
-    said = [f'"{name}" has {norms(about)} layers. {trained(about, training)}' for name, about in abouts.items()]
+    said = [f'"{name}" has {norms(about)} layers. {steps(about, training)}' for name, about in abouts.items()]
     return "".join(said).strip() + "\n"
 
 
@@ -173,31 +187,24 @@ def norms(about: dict[str, Any]) -> str:
     return "pre-norm" if about.get("pre_norm") else "post-norm"
 
 
-def trained(about: dict[str, Any], training: dict[str, Any]) -> str:
-    """How many steps both encoders were trained for, where their logs are known."""
-    ships = json.loads(MANIFEST.read_text())["ships"]
-    folders = [Path(about[side]) for side in "ab"]
-    runs = [ships.get(folder.name, folder.parent.name) for folder in folders]
-    if not training.keys() >= set(runs):
-        return ""
-    a, b = (training[run][-1]["step"] for run in runs)
-    return f"A was trained for {a:,} steps (run {runs[0]}), B for {b:,} ({runs[1]}). "
-
-
-def together_section(together: Result, first: Result) -> str:
-    """The mean over pairs of encoders, each row at its best weights; then differences at equal weights."""
-    titles = {row["name"]: row["title"] for row in first["rows"]}
-    names = ("transferred", "transferred_minus_linear")
-    rows = [[titles[name], *(span(best[key]) for key in names)] for name, best in together["best"].items()]
-    best = table(("step", f"way at {KEPT // 10} %", "minus linear's"), rows)
-    contrasts = [
-        [titles[one["row"]], titles[one["control"]], f"{one['weight']:g}"]
-        + [span(one[name], sign=True) for name in MEASURES]
-        for one in together["equal"]
-        if one["control"] != "linear"
+def together_section(results: dict[str, Result], together: Result) -> str:
+    """What alignment is worth pair by pair and over pairs; then rows and differences over the pairs that have them."""
+    titles = {row["name"]: row["title"] for row in together["rows"]}
+    rows = [
+        [row["title"], str(len(row["pairs"])), "–" if at is None else f"{at:g}"]
+        + [span(row["best"][key]) for key in ("transferred", "transferred_minus_linear")]
+        for row in together["rows"]
+        for at in [row["best"]["transferred_at"]]
     ]
-    equal = table(("step", "minus", "at A's share", *SHOWN), contrasts)
-    return f"## The mean over the pairs {', '.join(together['pairs'])}\n\n{best}\n{equal}"
+    best = table(("step", "pairs", "at A's share", f"way at {KEPT // 10} %", "minus linear's"), rows)
+    contrasts = [
+        [titles[one["row"]], titles[one["control"]], f"{one['weight']:g}", str(len(one["pairs"]))]
+        + [span(one[name], sign=True) for name in MEASURES]
+        for one in together["contrasts"]
+    ]
+    equal = table(("step", "minus", "at A's share", "pairs", *SHOWN), contrasts)
+    each = worth(results, together, together["pairs"])
+    return f"{TOGETHER}\n{each}\n{best}\n{equal}"
 
 
 def certified(about: dict[str, Any]) -> str:
@@ -219,6 +226,7 @@ def main() -> None:
     if options.check:
         sys.exit(0 if PAGE.exists() and PAGE.read_text() == text else f"stale: {PAGE.name}; write it anew")
     PAGE.write_text(text)
+    draw_pairs(DOCS, found["pairs"])
     for name, result in found["pairs"].items():
         draw(DOCS, name, result)
 

@@ -92,8 +92,9 @@ class Encoders:
         return Derivation(self.pair.program(((), next(self.calibration.batches()))), "free", tie)
 
     def like(self, other: Calibration) -> Calibration:
-        """`other` of the corpus and split of this pair's own calibration."""
-        return replace(other, corpus=self.calibration.corpus, split=self.calibration.split)
+        """`other` of the domain, corpus and split of this pair's own calibration."""
+        own = self.calibration
+        return replace(other, domain=own.domain, corpus=own.corpus, split=own.split)
 
     @property
     def spec(self) -> pg.PermutationSpec:

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.speech_music.findings import GAP_CLOSED as HALF
+from benchmarks.speech_music.findings import EQUAL, GAP_CLOSED as HALF
 from benchmarks.speech_music.scoring import KEPT
 
 COLOURS = {
@@ -26,17 +26,28 @@ COLOURS = {
     "long": "#5d4037",
 }
 MARKS = {"heal-a": "v", "scratch": "x", "long-scratch": "+"}
+STEPS = (("linear", "proposed"), ("heal-as-is", "heal"), ("long-as-is", "long"))
+"""Not aligned, aligned."""
+SHAPES = "osD^vP*"
+STYLE = {"svg.hashsalt": "permgraph", "svg.fonttype": "none"}
 PANELS = {"speech": "speech score", "transfer": "way to the music encoder"}
 
 
 def draw(folder: Path, name: str, result: dict[str, Any]) -> None:
     """`experiment-<name>-{plane,sweep,layers}.svg`, the same bytes for the same figures."""
-    with mpl.rc_context({"svg.hashsalt": "permgraph", "svg.fonttype": "none"}):
+    with mpl.rc_context(STYLE):
         if result["rows"]:
             _save(plane(result), folder / f"experiment-{name}-plane.svg")
             _save(sweep(result), folder / f"experiment-{name}-sweep.svg")
         if "layers" in result:
             _save(departures(result["layers"]["departures"]), folder / f"experiment-{name}-layers.svg")
+
+
+def draw_pairs(folder: Path, results: dict[str, Any]) -> None:
+    """`experiment-pairs.svg`, if there are several pairs."""
+    if len(results) > 1:
+        with mpl.rc_context(STYLE):
+            _save(pairs(results), folder / "experiment-pairs.svg")
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -71,6 +82,34 @@ def plane(result: dict[str, Any]) -> Figure:
         axes.plot(x, y, "*", color="black")
         axes.annotate(title, (x, y), textcoords="offset points", xytext=(6, 4))
     axes.set_xlim(right=max(1100, result["AB"]["speech"][0] + 60))
+    axes.set_xlabel("speech score (A: 1000); shaded: what the aim keeps")
+    axes.set_ylabel("way to the music encoder (B: 1000); dotted: the aim")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def pairs(results: dict[str, Any]) -> Figure:
+    """Half of each encoder: the way over the speech score, a colour for each step and a shape for each pair.
+
+    Lines lead from what was not aligned to what was.
+    """
+    figure = Figure(figsize=(8.5, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(KEPT, 1200, facecolor="#00796b", alpha=0.08)
+    axes.axhline(HALF, color="#00796b", linewidth=0.8, linestyle=":")
+    for (name, result), shape in zip(results.items(), SHAPES, strict=False):
+        axes.plot([], [], shape, color="black", fillstyle="none", label=f"pair {name}")
+        rows = {row["name"]: point for row in result["rows"] for point in row["points"] if point["weight"] == EQUAL}
+        for both in STEPS:
+            points = [(rows[step]["speech"][0], rows[step]["transfer"][0]) for step in both if step in rows]
+            axes.plot(*zip(*points, strict=True) if points else ([], []), color="#bbbbbb", linewidth=0.8, zorder=1)
+            for step, point in zip((step for step in both if step in rows), points, strict=True):
+                axes.plot(*point, shape, color=COLOURS[step])
+    titles = {row["name"]: row["title"] for result in results.values() for row in result["rows"]}
+    for name in (step for both in STEPS for step in both):
+        if name in titles:
+            axes.plot([], [], "s", color=COLOURS[name], label=titles[name])
+    axes.set_xlim(right=1100)
     axes.set_xlabel("speech score (A: 1000); shaded: what the aim keeps")
     axes.set_ylabel("way to the music encoder (B: 1000); dotted: the aim")
     axes.legend(frameon=False, fontsize=8)

@@ -4,7 +4,8 @@
     python -m benchmarks.speech_music.run --a facebook/hubert-base-ls960 --b m-a-p/MERT-v0-public --name full-size
 
 Writes ``data/experiments/<name>/<cell>.json``: for each task and probe seed how many test examples of each group were
-right. The encoders, and both side by side, are asked every task; merges, those that tell the encoders apart.
+right. The encoders, and both side by side, are asked every task; merges, those that tell the encoders apart. Of a pair
+of one domain (`--domain speech`), merges are asked the tasks that both encoders do, and their states are compared.
 `summary.py` makes the tables from these. Several processes may share the work: `--share 1/2`, `--share 2/2`.
 """
 
@@ -26,14 +27,15 @@ from torch import Tensor, nn
 
 import permgraph as pg
 from benchmarks.measured_with import measured_with
+from benchmarks.speech_music.agreement import Parents
 from benchmarks.speech_music.export import ASSETS
 from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.hearing import Together
+from benchmarks.speech_music.one_domain import opened
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
 from benchmarks.speech_music.precision import in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
 from benchmarks.speech_music.rows import LEARNING, ROWS, Cell, Move, cells
-from benchmarks.speech_music.scoring import Experiment
 from permgraph.demo.hearing import Heard
 
 PROBE_SEEDS = 3
@@ -98,22 +100,14 @@ def run(options: argparse.Namespace) -> None:
     """The two encoders, then the cells that are missing."""
     folder = experiment_folder(options.name)
     folder.mkdir(parents=True, exist_ok=True)
-    pair = Encoders.load(options.a, options.b, calibration=Calibration(seconds=options.calibration_seconds))
-    about = {
-        "a": name_of(options.a),
-        "b": name_of(options.b),
-        "parameters": sum(p.numel() for p in pair.a.parameters()),
-    }
-    about |= {"calibration_seconds": options.calibration_seconds, "probe_seeds": options.probe_seeds}
-    about |= {"bfloat16": in_bfloat16(options.device, options.fp32), "hidden": pair.a.config.hidden_size}
-    about |= {"layers": pair.a.config.num_hidden_layers, "pre_norm": pair.a.config.do_stable_layer_norm}
-    about |= {"torch": torch.__version__, "commit": commit()}
-    about |= {"measured": measured_with()}
-    write(folder / "about.json", about)
+    calibration = Calibration(options.domain, options.calibration_seconds)
+    pair = Encoders.load(options.a, options.b, calibration=calibration)
+    write(folder / "about.json", described(pair, options))
+    parents = None if options.domain == "both" else Parents(pair)
     for name, model in (("A", pair.a), ("B", pair.b), ("AB", Together(pair.a, pair.b))):
         if not (folder / f"{name}.json").exists():
-            write(folder / f"{name}.json", counted(model, options))
-    differing = Experiment.of(folder).differing
+            write(folder / f"{name}.json", counted(model, options) | compared(model, None if name == "AB" else parents))
+    asked = opened(folder).asked
     moved: dict[tuple[Move, int], Mapping[str, Tensor] | pg.Alignment] = {}
     for cell in track(list(outstanding(options, folder)), description=options.name):
         before, how = time.process_time(), (cell.row.move, cell.seed)
@@ -122,13 +116,42 @@ def run(options: argparse.Namespace) -> None:
         model = pair.with_weights(merged(pair, moved[how], cell)).eval()
         where = {"row": cell.row.name, "weight": cell.weight, "seed": cell.seed}
         where["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        found = counted(model, options, differing)
+        found = counted(model, options, asked) | compared(model, parents)
         write(folder / f"{cell.key}.json", where | found | {"all_seconds": round(time.process_time() - before, 2)})
     if pair.certificates:
-        path = folder / f"certificates-{options.share.replace('/', '-')}.json"
-        earlier = json.loads(path.read_text()) if path.exists() else {"certified": 0, "worst": 0.0}
-        count, worst = len(pair.certificates), max(pair.certificates.values())
-        write(path, {"certified": earlier["certified"] + count, "worst": max(earlier["worst"], worst)})
+        certified(pair, folder / f"certificates-{options.share.replace('/', '-')}.json")
+
+
+def described(pair: Encoders, options: argparse.Namespace) -> dict[str, Any]:
+    """What was merged, on what and with which versions."""
+    config = pair.a.config
+    return {
+        "a": name_of(options.a),
+        "b": name_of(options.b),
+        "domain": options.domain,
+        "parameters": sum(p.numel() for p in pair.a.parameters()),
+        "calibration_seconds": options.calibration_seconds,
+        "probe_seeds": options.probe_seeds,
+        "bfloat16": in_bfloat16(options.device, options.fp32),
+        "hidden": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "pre_norm": config.do_stable_layer_norm,
+        "torch": torch.__version__,
+        "commit": commit(),
+        "measured": measured_with(),
+    }
+
+
+def compared(model: nn.Module, parents: Parents | None) -> dict[str, Any]:
+    """What a model's states tell of both parents' states, for a pair of one domain."""
+    return {} if parents is None else {"squares": parents.squares(model)}
+
+
+def certified(pair: Encoders, path: Path) -> None:
+    """Add this process's proofs to those of the file: how many, and the largest error."""
+    earlier = json.loads(path.read_text()) if path.exists() else {"certified": 0, "worst": 0.0}
+    count, worst = len(pair.certificates), max(pair.certificates.values())
+    write(path, {"certified": earlier["certified"] + count, "worst": max(earlier["worst"], worst)})
 
 
 def commit() -> str:
@@ -147,9 +170,10 @@ def name_of(reference: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """The options that `full_size.py` shares."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--a", default=str(ASSETS / "speech"), help="folder of A, the speech encoder")
-    found.add_argument("--b", default=str(ASSETS / "music"), help="folder of B, the music encoder")
+    found.add_argument("--a", default=str(ASSETS / "speech"), help="folder of A, by default the speech encoder")
+    found.add_argument("--b", default=str(ASSETS / "music"), help="folder of B, by default the music encoder")
     found.add_argument("--name", default="shipped", help="folder under data/experiments")
+    found.add_argument("--domain", choices=("speech", "music", "both"), default="both", help="of both encoders")
     found.add_argument("--rows", nargs="*", default=[], help="only these rows (all)")
     found.add_argument("--weights", nargs="*", type=float, default=[], help="only these weights (all)")
     found.add_argument("--tasks", nargs="*", default=[], help="only these tasks (all)")

@@ -67,16 +67,6 @@ def intervals(tree: Tree) -> Tree:
     return {name: intervals(leaf) if isinstance(leaf, dict) else interval(leaf) for name, leaf in tree.items()}
 
 
-def mean_over(trees: Sequence[Tree], shares: Draws) -> Tree:
-    """Leaf by leaf the mean with `shares`, (1 + DRAWS, trees); what one of the trees lacks is left out."""
-    found = {}
-    for name in [name for name in trees[0] if all(name in tree for tree in trees)]:
-        leaves = [tree[name] for tree in trees]
-        nested = isinstance(leaves[0], dict)
-        found[name] = mean_over(leaves, shares) if nested else np.einsum("rp,pr->r", shares, np.stack(leaves))
-    return found
-
-
 def interval(draws: Draws) -> list[float]:
     """[estimate, low, high]."""
     low, high = np.percentile(draws[1:], [2.5, 97.5])
@@ -168,8 +158,8 @@ class Experiment:
         return [task for task in self.tasks if self.better[task.name] == domain == task.domain]
 
     @property
-    def differing(self) -> list[str]:
-        """The tasks on which either encoder is the better one."""
+    def asked(self) -> list[str]:
+        """The tasks that merges are asked: those on which either encoder is the better one."""
         return [name for name, side in self.better.items() if side]
 
     def scores(self, files: Sequence[Mapping[str, Any]]) -> dict[str, Draws]:

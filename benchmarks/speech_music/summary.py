@@ -2,47 +2,26 @@
 
     python -m benchmarks.speech_music.summary shipped [OTHER ...]
 
-"together" is the mean over the pairs of encoders, if there are cells of several; then the pairs too are drawn
-anew. Where there are cells of one pair alone, the mean of the last summary is kept.
+"together" is the mean over the pairs of encoders. Pairs of one domain go to `speech_music_one_domain.json`. Of a pair
+that has no cells here, the last summary is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.speech_music.fetch import DATA
+from benchmarks.speech_music.one_domain import OneDomain, opened
 from benchmarks.speech_music.rows import ROWS
 from benchmarks.speech_music.run import experiment_folder
-from benchmarks.speech_music.scoring import CONTRASTS, CPU, DRAWS, Experiment, intervals, mean_over
+from benchmarks.speech_music.scoring import CONTRASTS, CPU
+from benchmarks.speech_music.together import together
+from benchmarks.speech_music.trained import runs, training
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "speech_music.json"
-DECIDING = {"linear", "proposed", "random"}
-"""The rows without which a pair has no part in "together"."""
-
-
-def together(pairs: Mapping[str, Experiment]) -> dict[str, Any]:
-    """The mean over pairs: every row that all have, at its best weight, and the contrasts at equal weights."""
-    count = len(pairs)
-    drawn = np.random.default_rng(2).multinomial(count, np.full(count, 1 / count), DRAWS)
-    shares = np.concatenate([np.ones((1, count)), drawn]) / count
-    common = set.intersection(*(set(pair.cells) for pair in pairs.values()))
-    rows = [row.name for row in ROWS if any(row.name == name for name, _ in common)]
-    best = {row: intervals(mean_over([pair.best(row)[1] for pair in pairs.values()], shares)) for row in rows}
-    contrasts = [*((row, "linear") for row in rows if row != "linear"), *CONTRASTS]
-    equal = [
-        {"row": row, "control": control, "weight": weight}
-        | intervals(mean_over([pair.difference(row, control, weight) for pair in pairs.values()], shares))
-        for row, control in contrasts
-        for weight in sorted({weight for name, weight in common if name == row})
-        if (control, weight) in common
-    ]
-    return {"pairs": list(pairs), "best": best, "equal": equal}
+ONE_DOMAIN = RESULT.with_name("speech_music_one_domain.json")
 
 
 def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -70,28 +49,26 @@ def kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return {**before, **now, "about": about, "rows": ordered, "contrasts": contrasts}
 
 
-def training() -> dict[str, list[dict[str, Any]]]:
-    """Run -> its log, of the runs that there are."""
-    logs = {path.parent.name: path.read_text() for path in sorted((DATA / "runs").glob("*/log.jsonl"))}
-    return {run: [json.loads(line) for line in text.splitlines()] for run, text in logs.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", help="folders of data/experiments")
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {"pairs": {}}
-    pairs = {}
-    for name in dict.fromkeys([*parser.parse_args().names, *known["pairs"]]):
+    alike = json.loads(ONE_DOMAIN.read_text()) if ONE_DOMAIN.exists() else {}
+    for name in dict.fromkeys([*parser.parse_args().names, *known["pairs"], *alike]):
         folder = experiment_folder(name)
         if (folder / "A.json").exists():
-            pairs[name] = Experiment.of(folder)
-            now = pairs[name].result()
-            known["pairs"][name] = kept(known["pairs"][name], now) if name in known["pairs"] else now
-    comparable = {name: pair for name, pair in pairs.items() if {row for row, _ in pair.cells} >= DECIDING}
-    if len(comparable) > 1 or not set((known.get("together") or {}).get("pairs", ())) <= set(known["pairs"]):
-        known["together"] = together(comparable) if len(comparable) > 1 else None
+            pair = opened(folder)
+            before, now = known["pairs"].get(name), pair.result()
+            if isinstance(pair, OneDomain):
+                alike[name] = now
+            else:
+                known["pairs"][name] = kept(before, now) if before else now
+    encoders = {name: runs(result["about"]) for name, result in known["pairs"].items()}
+    known["together"] = together(known["pairs"], encoders) if len(encoders) > 1 else None
     known["training"] = known.get("training", {}) | training()
     RESULT.write_text(json.dumps(known, indent=1) + "\n")
+    if alike:
+        ONE_DOMAIN.write_text(json.dumps(alike, indent=1) + "\n")
 
 
 if __name__ == "__main__":
