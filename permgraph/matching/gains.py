@@ -10,21 +10,29 @@ from typing import Any
 from permgraph.assignment.solve import Term, breakdown
 from permgraph.symmetry.elements.permutations import PermutationGroup
 
+CORRELATION, WEIGHTS, MIX = "correlation", "weights", "mix"
+
 
 @dataclass(frozen=True)
 class Gain:
     """The objective of one group, at the identity and at the solution, summed over all points or weights compared.
 
-    With correlation: the mean signed correlation of matched units, 1 for the same function in another order; for groups
-    that occur in no activation, the inner product of weights as a share of its bound. With weights: the sum of inner
-    products of matched weights; at the identity only the group's family is at the identity and the others at the
-    solution. With a mix: the mixed objective of the group as a share of its bound, likewise. `bound`: no element of the
-    group exceeds it.
+    Attributes:
+        identity: before the units are moved. By weights and by a mix only the group's family is at the identity, and
+            the others are at the solution. In all kinds both models have been brought to their smallest norm.
+        solution: after.
+        bound: no element of the group exceeds it.
+        measure: what was measured. CORRELATION: the mean signed correlation of matched units, 1 for the same function
+            in another order; of units that mix, the overlap of their activations. WEIGHTS: the sum of inner products
+            of matched weights. MIX: both, as a share of the bound. Groups that occur in no activation are measured by
+            weights, as a share of the bound. "" for matchers that do not say.
+
     """
 
     identity: float
     solution: float
     bound: float
+    measure: str = ""
 
     @property
     def gained(self) -> float:
@@ -40,7 +48,7 @@ class Gain:
     @property
     def of_bound(self) -> Gain:
         """The same as shares of the bound, which is 1 then, or 0 where nothing is compared."""
-        return Gain(*self.shares, 1.0 if self.bound > 0 else self.bound)
+        return Gain(*self.shares, 1.0 if self.bound > 0 else self.bound, self.measure)
 
 
 def correlation_gains(
@@ -50,7 +58,11 @@ def correlation_gains(
     identity = {group.name: group.identity() for group in groups}
     before, after = breakdown(groups, terms, identity), breakdown(groups, terms, found)
     pairs = {g.name: sum(_pairs(term) for term in terms if g.name in term.groups) for g in groups}
-    return {name: Gain(before[name] / pairs[name], after[name] / pairs[name], 1.0) for name in before if pairs[name]}
+    return {
+        name: Gain(before[name] / count, after[name] / count, 1.0, CORRELATION)
+        for name, count in pairs.items()
+        if count
+    }
 
 
 def _pairs(term: Term) -> float:

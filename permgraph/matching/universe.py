@@ -22,7 +22,7 @@ from permgraph.assignment.problem import Term
 from permgraph.checkpoints.lazy_state import each_once
 from permgraph.comparing.batches import Progress
 from permgraph.matching.correlation import Correlations
-from permgraph.matching.gains import Gain
+from permgraph.matching.gains import MIX, WEIGHTS, Gain
 from permgraph.matching.match import Match, Task
 from permgraph.matching.weights.effort import EFFORT, Effort
 from permgraph.matching.weights.objective import Pairing
@@ -81,7 +81,7 @@ def match_states(
         terms = mean_terms(task.groups, model, others, correlations, tables) if correlations and mix else ()
         mean, start = mean_state([moved[other] for other in others]), None if now is None else now.element
         match = search(mean, task.states[model], start=start, activations=terms)
-        of_model = {name: Gain(*figures) for name, figures in match.gains.items()}
+        of_model = {name: Gain(*figures, MIX if mix else WEIGHTS) for name, figures in match.gains.items()}
         gains[model] = {name: gain.of_bound for name, gain in of_model.items()} if mix else of_model
         if start is not None and all(np.array_equal(match.tables[name], start[name]) for name in start):
             return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from permgraph.errors import OptionError
 from permgraph.matching.alignment import Alignment
+from permgraph.matching.gains import CORRELATION
 from permgraph.matching.groups import select
 from permgraph.symmetry.elements.cells import Cell
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -18,7 +19,6 @@ from permgraph.symmetry.specification.spec import PermutationSpec
 Share = float | Tensor
 """A model's share, of a whole tensor or of each element."""
 DEFAULT, EQUAL = "default", 0.5
-CORRELATION = "correlation"
 Weight = float | str | Mapping[str, float]
 """A's share; "correlation"; or shares by group or role, "default" for the rest."""
 
@@ -101,14 +101,15 @@ def correlation_shares(alignment: Alignment, weight: float = EQUAL) -> dict[str,
     """1 - (1 - weight) · r for each group, r its matched correlation, no less than 0: shares for `merge`.
 
     A group whose units match perfectly is merged with A's share at `weight`; what of it does not match is A's.
-    What no group moves has the share `weight`. Raises OptionError for an alignment that knows no correlations.
+    What no group with a correlation moves has the share `weight`. Raises OptionError for an alignment that knows no
+    correlations.
     """
     if alignment.method != CORRELATION:
         raise OptionError(
             f'weight "correlation" needs an alignment by correlation, and this one is by "{alignment.method}"'
         )
-    chosen = {name: 1 - (1 - weight) * min(max(gain.solution, 0.0), 1.0) for name, gain in alignment.gains.items()}
-    return chosen | {DEFAULT: weight}
+    known = {name: gain.solution for name, gain in alignment.gains.items() if gain.measure == CORRELATION}
+    return {name: 1 - (1 - weight) * min(max(r, 0.0), 1.0) for name, r in known.items()} | {DEFAULT: weight}
 
 
 def _checked(share: float) -> float:

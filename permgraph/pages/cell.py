@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from permgraph.matching.gains_report import HEAD, figures_of, gain_rows, headline, notes, unit_of
+from permgraph.matching.gains_report import HEAD, gain_rows, headline, notes, rows_of, unit_of
 from permgraph.pages.charts import picture, range_bar
 from permgraph.pages.colours import role_colour
-from permgraph.symmetry.elements.folded_names import fold
 from permgraph.symmetry.elements.report import MOST_ROWS
 
 if TYPE_CHECKING:
@@ -36,9 +35,9 @@ def alignment_cell(alignment: Alignment) -> str:
 
 
 def _table(alignment: Alignment) -> str:
-    values = {name: figures_of(alignment, name) for name in alignment.gains}
+    values = {name: gain.shares for name, gain in alignment.gains.items()}
     low = min([0.0, *(value for pair in values.values() for value in pair)])
-    kinds, rows = fold(alignment.gains), gain_rows(alignment)
+    kinds, rows = rows_of(alignment), gain_rows(alignment)
     lines = []
     for (_, names), row in list(zip(kinds, rows, strict=True))[:MOST_ROWS]:
         before, after = ([values[name][k] for name in names] for k in (0, 1))

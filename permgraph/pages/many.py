@@ -54,7 +54,7 @@ def _gains(gains: Mapping[str, Mapping[str, Gain]]) -> str:
     for pattern, names in fold(next(iter(gains.values()), {})):
         cells = "".join(f'<td class="number">{_change([own[name] for name in names])}</td>' for own in gains.values())
         rows.append(f"<tr><td>{escape(pattern)}</td>{cells}</tr>")
-    unit = "Beside the mean of all other models, as a share of what no permutation can pass: unmoved → moved."
+    unit = "Compared with the mean of all other models, as a share of the upper bound: unmoved → moved."
     return section("Gains", f'<p class="quiet">{unit}</p>{data_table(columns, rows)}') if rows else ""
 
 

@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from permgraph.matching.alignment import Alignment
-from permgraph.matching.gains_report import figures_of, unit_of
+from permgraph.matching.gains_report import rows_of, unit_of
 from permgraph.matching.partners import Partners
 from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
@@ -66,10 +66,10 @@ def _stats(alignment: Alignment) -> list[tuple[str, str]]:
 def _gains(alignment: Alignment) -> str:
     unit = unit_of(alignment)
     unit = f"{unit[0].upper()}{unit[1:]}: hollow unmoved, full moved; the bands span the layers."
-    values = {name: figures_of(alignment, name) for name in alignment.gains}
+    values = {name: gain.shares for name, gain in alignment.gains.items()}
     low = min([0.0, *(value for pair in values.values() for value in pair)])
     rows = []
-    for pattern, names in fold(alignment.gains):
+    for pattern, names in rows_of(alignment):
         before, after = ([values[name][k] for name in names] for k in (0, 1))
         role = alignment.spec[names[0]].role
         bar = range_bar(before, after, role_colour(role), low, 1.0)

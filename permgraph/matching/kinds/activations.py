@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import prod, sqrt
 
@@ -31,14 +31,19 @@ class Activations:
         layouts: name of a tensor -> how the groups move it.
         a: the X.
         b: the Y.
-        bound: Σ of units times weight over all points: the inner products of models that compute the same.
+        bounds: name -> units times weight: the inner product of models that compute the same, which none exceeds.
 
     """
 
     layouts: Mapping[str, Layout]
     a: State
     b: State
-    bound: float
+    bounds: Mapping[str, float]
+
+    @property
+    def bound(self) -> float:
+        """The sum over all tensors."""
+        return sum(self.bounds.values())
 
     def added(
         self, spec: PermutationSpec, a: State, b: State, factor: float
@@ -57,12 +62,12 @@ class Activations:
 
 def activations(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Activations:
     """X = C and Y = 1 for each point that counts: units are on dim 0, and nothing moves on dim 1."""
-    layouts, a, b, bound = dict[str, Layout](), dict[str, Tensor](), dict[str, Tensor](), 0.0
+    layouts, a, b, bounds = dict[str, Layout](), dict[str, Tensor](), dict[str, Tensor](), dict[str, float]()
     for k, matrix in similarities(spec, points, moments):
         name = f"activation {points[k].node} {k}"
         layouts[name], a[name], b[name] = _layout(points[k]), torch.from_numpy(matrix).float(), torch.eye(len(matrix))
-        bound += points[k].weight * len(matrix)
-    return Activations(layouts, a, b, bound)
+        bounds[name] = points[k].weight * len(matrix)
+    return Activations(layouts, a, b, bounds)
 
 
 def _layout(point: Point) -> Layout:
@@ -78,14 +83,19 @@ def _layout(point: Point) -> Layout:
     return Layout((size, size), (Cell((0, 0), (*leaves, Leaf(1, size, 1)), moves),))
 
 
-def crosses(spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments]) -> Iterator[Cross]:
-    """The same similarities as terms for `permgraph.matching.kinds.family.solve`, one for each point that counts."""
+def crosses(
+    spec: PermutationSpec, points: Sequence[Point], moments: dict[int, CrossMoments], signs: Set[str]
+) -> Iterator[Cross]:
+    """The same similarities as terms for `permgraph.matching.kinds.family.solve`, one for each point that counts.
+
+    `signs`: the further ones that may change.
+    """
     for k, matrix in similarities(spec, points, moments):
         point = points[k]
         moves = {m.group: m for m in point.cell.moves if m.leaves and m.group in point.groups}
         odd = frozenset(name for name, move in moves.items() if move.power % 2)
-        further = {name: sign for name, move in moves.items() if (sign := further_sign(point.cell, move))}
-        yield Cross(point.groups, matrix.reshape(point.sizes * 2), odd, further)
+        further = {name: sign for name, move in moves.items() if (sign := further_sign(point.cell, move, signs))}
+        yield Cross(point.groups, matrix.reshape(point.sizes * 2), odd, further, point.weight)
 
 
 def similarities(

@@ -17,7 +17,7 @@ from permgraph.matching.kinds.crosses import cross, inner, is_once, joined, valu
 from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
-from permgraph.matching.kinds.places import Place, places
+from permgraph.matching.kinds.places import Place, further_sign, further_signs, places
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
 from permgraph.symmetry.elements.parts import Matrix, Monomial
@@ -42,8 +42,8 @@ class Ascent:
     digits that are stored. In large models, the most expensive families wait until the others change little, and are
     solved once, and a round that cannot gain enough, by the `bound`, is not begun. Of weights that are read on demand
     (`source` and `begun`, see `Moved`), what a step gains is computed from the step's own products, and a rotation that
-    is a family by itself is found from B without it. Tensors in `compared` stand for activations: they do not tell
-    whether B is A moved.
+    is a family by itself is found from B without it. Tensors in `compared`, with their bounds, stand for activations:
+    they do not tell whether B is A moved.
     """
 
     spec: PermutationSpec
@@ -54,14 +54,15 @@ class Ascent:
     rounds: int = ROUNDS
     source: Mapping[str, Tensor] | None = None
     begun: Mapping[str, Any] | None = None
-    compared: Container[str] = ()
+    compared: Mapping[str, float] = field(default_factory=dict)
     placed: Moved = field(init=False)
     settled: dict[Family, dict[str, int]] = field(default_factory=dict)
     most: float = math.inf
 
     def __post_init__(self) -> None:
         self.main = [group for group in self.groups if group.size > 1]
-        self.further = [group for group in self.groups if group.size == 1 and group.kind in ("signed", "monomial")]
+        self.signs = further_signs(self.groups)
+        self.further = [group for group in self.groups if group.name in self.signs]
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
@@ -95,7 +96,8 @@ class Ascent:
 
     def _sign_of(self, place: Place) -> Similarity:
         """Inner products of units with themselves at a place, and which signs reach it."""
-        return Similarity(self._products(place).reshape(-1, 1, 1), bool(place.move.power % 2), place.further)
+        further = further_sign(place.cell, place.move, self.signs)
+        return Similarity(self._products(place).reshape(-1, 1, 1), bool(place.move.power % 2), further)
 
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
@@ -222,7 +224,7 @@ class Ascent:
         rotation = self._rotation(family)
         moved = self.moved if rotation is None else self.placed.under(without(self.element, names))
         terms = joined(
-            cross(site, action, (self.a, moved), self.placed.dtype)
+            cross(site, action, (self.a, moved), self.placed.dtype, self.signs)
             for site in here
             for action in site.actions
             if names.intersection(action.axes)

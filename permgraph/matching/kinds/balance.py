@@ -45,8 +45,12 @@ def balance(
     found = {group.name: element[group.name] for group in groups}
     if isinstance(state, LazyState):
         return element, spec.on_demand(found, state, torch.float32)
-    moved = {place.name for group in groups for place in where[group.name]}
-    return element, {**state, **{name: spec.apply_one(found, name, state[name]) for name in moved}}
+    first, moved = spec.ties.aliases, dict[str, Tensor]()
+    for name in sorted(spec.layouts.keys() & state, key=lambda name: name in first):
+        if not found.keys().isdisjoint(spec.layouts[name].groups):
+            same = moved.get(first.get(name, ""))
+            moved[name] = spec.apply_one(found, name, state[name]) if same is None else same
+    return element, {**state, **moved}
 
 
 def _meeting(

@@ -19,8 +19,10 @@ from permgraph.matching.weights.sites import Action, Site
 from permgraph.symmetry.elements.parts import Matrix
 
 
-def cross(site: Site, action: Action, states: Sequence[Mapping[str, Tensor]], dtype: torch.dtype) -> Cross:
-    """Inner products of the units of an action, A against B, over all else at the site."""
+def cross(
+    site: Site, action: Action, states: Sequence[Mapping[str, Tensor]], dtype: torch.dtype, signs: Set[str]
+) -> Cross:
+    """Inner products of the units of an action, A against B, over all else at the site; `signs`: the further ones."""
     span = site.spans[site.actions.index(action)]
     sides = []
     for state in states:
@@ -30,17 +32,17 @@ def cross(site: Site, action: Action, states: Sequence[Mapping[str, Tensor]], dt
         count = prod(value.shape[k] for k in span)
         sides.append(value.permute([*span, *rest]).reshape(count, -1))
     matrix = (sides[0] @ sides[1].T).cpu().numpy()
-    return Cross(action.axes, matrix.reshape(site.sizes(action) * 2), *_signs(site, action))
+    return Cross(action.axes, matrix.reshape(site.sizes(action) * 2), *_signs(site, action, signs))
 
 
-def _signs(site: Site, action: Action) -> tuple[frozenset[str], dict[str, str]]:
+def _signs(site: Site, action: Action, signs: Set[str]) -> tuple[frozenset[str], dict[str, str]]:
     """The groups of an action whose sign reaches the site, and the further sign of a group's units there."""
     odd, further = set[str](), dict[str, str]()
     for name, leaves in zip(action.axes, action.units, strict=True):
         for move in site.cell.moves:
             if move.group == name and move.leaves == leaves:
                 odd |= {name} if move.power % 2 else set()
-                further |= {name: other} if (other := further_sign(site.cell, move)) else {}
+                further |= {name: other} if (other := further_sign(site.cell, move, signs)) else {}
     return frozenset(odd), further
 
 

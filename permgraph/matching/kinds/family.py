@@ -31,13 +31,14 @@ class Cross:
     """Inner products of places of A with places of B: one axis a name for A, then one a name for B.
 
     A name that is no group's is a pinned factor. `odd` are the groups whose sign reaches the place, `further` maps a
-    group to a further sign of its units there.
+    group to a further sign of its units there. `weight` is a factor that the matrix has.
     """
 
     names: tuple[str, ...]
     matrix: Numbers
     odd: frozenset[str] = frozenset()
     further: Mapping[str, str] | None = None
+    weight: float = 1.0
 
     def at(self, name: str, a: int, b: int) -> Cross:
         """Index `a` of A's axis of a name, and `b` of B's, which are gone then."""
@@ -77,7 +78,12 @@ class Node:
 
 def solve(groups: Sequence[PermutationGroup], terms: Sequence[Cross]) -> Found:
     """The value Σ over terms <A, element B>, and the part of each group."""
-    return _solve([Node(g.name, g.kind, g.size, g.depends_on, g.depends_sizes) for g in groups], list(terms))
+    return _solve(nodes_of(groups), list(terms))
+
+
+def nodes_of(groups: Sequence[PermutationGroup]) -> list[Node]:
+    """The groups of a whole family."""
+    return [Node(g.name, g.kind, g.size, g.depends_on, g.depends_sizes) for g in groups]
 
 
 def _solve(nodes: list[Node], terms: list[Cross]) -> Found:
@@ -244,10 +250,15 @@ def _moved(term: Cross, name: str, part: Any, keys: Sequence[str]) -> Cross:
 
 def worth(term: Cross, now: Mapping[str, Any], nodes: Sequence[Node]) -> float:
     """The value of a term at an element."""
-    left = fixed(term, now, nodes, ())
-    for name in left.names:
-        left = left.summed(name)
-    return float(left.matrix)
+    return float(diagonal(fixed(term, now, nodes, ())).sum())
+
+
+def diagonal(term: Cross) -> Numbers:
+    """The entries at which A's index is B's, an axis a name."""
+    matrix: Any = term.matrix
+    axes = list(range(len(term.names)))
+    found: Numbers = np.einsum(matrix, axes * 2, axes)
+    return found
 
 
 def dense_of(part: Any, *, signed: bool = True) -> Numbers:

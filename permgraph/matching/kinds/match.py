@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from permgraph.checkpoints.lazy_state import LazyState, each_once, slabs_of
+from permgraph.checkpoints.lazy_state import LazyState, each_once
 from permgraph.comparing.frames import Point
 from permgraph.matching.correlation import WITHOUT, Within, moments_of
 from permgraph.matching.dead_units import dead_units, rearranged
-from permgraph.matching.gains import Gain
+from permgraph.matching.gains import MIX, WEIGHTS, Gain
 from permgraph.matching.kinds.activations import Activations, activations, crosses
 from permgraph.matching.kinds.ascent import ROUNDS, ROUNDS_IN_TURN, Ascent
 from permgraph.matching.kinds.balance import balance
-from permgraph.matching.kinds.crosses import dot
 from permgraph.matching.kinds.family import solve
-from permgraph.matching.kinds.places import Place, places
+from permgraph.matching.kinds.gains import Compared, activation_gains, compared, weight_gains
+from permgraph.matching.kinds.places import further_signs
 from permgraph.matching.match import Match, Task
 from permgraph.matching.portions import portions
 from permgraph.symmetry.elements.parts import with_index
@@ -54,11 +53,10 @@ def match_kinds(task: Task, observed: Observed | None = None, *, rounds: int | N
     found = [task.unmoved()]
     for number in range(1, len(task.models)):
         turn = Turn(task, number, _mean(placed), balanced[0][1], *balanced[number], rounds)
-        ascent = turn.by_weights() if observed is None else turn.by_activations(observed)
+        ascent, gains = (turn.by_weights(), {}) if observed is None else turn.by_activations(observed)
         placed.append(ascent.moved)
         total = spec.compose(spec.invert(balanced[0][0]), spec.compose(ascent.element, turn.begun))
-        gains = weight_gains(ascent.spec, task.groups, ascent.a, ascent.b, ascent.moved)
-        found.append(Match({name: total[name] for name in names}, gains))
+        found.append(Match({name: total[name] for name in names}, _with_unseen(gains, ascent, task, observed)))
     return found
 
 
@@ -95,8 +93,10 @@ class Turn:
         ascent.run(known=known, held=known)
         return ascent
 
-    def by_activations(self, observed: Observed) -> Ascent:
+    def by_activations(self, observed: Observed) -> tuple[Ascent, dict[str, Gain]]:
         """By activations, and by weights what they do not determine, dead units too; or by both at once.
+
+        The gains are those of the groups that were matched by activations alone.
 
         Both models are balanced, so that their scales are comparable. The data is read once for each portion.
         """
@@ -108,25 +108,30 @@ class Turn:
             progress=task.progress, in_step=observed.within.in_step,
         )  # fmt: skip
         if mix < 1:
-            return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix)
-        found, unsigned, dead = dict[str, Any](), set[str](), dict[str, Any]()
-        for members, here in parts:
-            terms = list(crosses(task.spec, here, gather(here)))
+            return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix), {}
+        found, unsigned, dead, seen = dict[str, Any](), set[str](), dict[str, Any](), list[Compared]()
+        for members, points in parts:
+            terms = list(crosses(task.spec, points, gather(points), further_signs(task.groups)))
             names = {name for term in terms for name in term.names}
             signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
-            found |= solve([group for group in members if group.name in names], terms)[1]
+            here = [group for group in members if group.name in names]
+            found |= solve(here, terms)[1]
+            seen += compared(here, terms, found)
             unsigned |= names - signed
             dead |= dead_units(members, ((term.names, term.matrix) for term in terms))
         ascent = self.by_weights(found, unsigned)
         tables = rearranged(task.spec, task.groups, dead, found, ascent.a, ascent.moved)
         kinds = {group.name: group.kind for group in task.groups}
         ascent.settle({name: with_index(kinds[name], table) for name, table in tables.items()})
-        return ascent
+        return ascent, activation_gains(task.spec, seen, ascent.element)
 
     def _by_both(self, seen: Activations, mix: float) -> Ascent:
         weights = self._ascent(self.task.spec, self.reference, self.own)
         factor = mix / (1 - mix) * weights.bound / seen.bound if seen.bound else 0.0
-        ascent = self._ascent(*seen.added(self.task.spec, self.reference, self.own, factor), compared=seen.layouts)
+        ascent = self._ascent(
+            *seen.added(self.task.spec, self.reference, self.own, factor),
+            compared={name: factor * bound for name, bound in seen.bounds.items()},
+        )
         ascent.run()
         return ascent
 
@@ -135,6 +140,16 @@ class Turn:
     ) -> Ascent:
         report = None if self.task.progress is None else partial(self.task.progress)
         return Ascent(spec, self.task.groups, a, b, report, self.rounds, **options)
+
+
+def _with_unseen(gains: Mapping[str, Gain], ascent: Ascent, task: Task, observed: Observed | None) -> dict[str, Gain]:
+    """Gains at activations, and of all other groups those of the tensors that they move."""
+    others = [group for group in task.groups if group.name not in gains]
+    further = weight_gains(ascent.spec, others, ascent.a, ascent.b, ascent.moved, ascent.compared)
+    if observed is not None:
+        measure = MIX if observed.mix < 1 else WEIGHTS
+        further = {name: replace(gain.of_bound, measure=measure) for name, gain in further.items()}
+    return {group.name: {**gains, **further}[group.name] for group in task.groups}
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -148,32 +163,3 @@ def _mean(states: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         return torch.stack([first.double(), *(other.double() for other in others)]).mean(0).to(first.dtype)
 
     return each_once(states[0], mean)
-
-
-def weight_gains(
-    spec: PermutationSpec,
-    groups: Sequence[Any],
-    reference: Mapping[str, Tensor],
-    before: Mapping[str, Tensor],
-    after: Mapping[str, Tensor],
-) -> dict[str, Gain]:
-    """Σ <θ_A, θ_B> over the tensors of a group, unmoved and moved, and Σ |θ_A| |θ_B|; each tensor is read once."""
-    by_tensor: dict[str, dict[Any, list[Place]]] = {}
-    for here in places(spec, [group.name for group in groups]).values():
-        for place in here:
-            cells = by_tensor.setdefault(place.name, {})
-            cells.setdefault((place.cell.offsets, place.cell.leaves), []).append(place)
-    states = reference, before, after
-    found = {group.name: np.zeros(3) for group in groups}
-    for name, cells in by_tensor.items():
-        whole = len(cells) == 1 and all(here[0].cell.is_all_of(spec.shapes[name]) for here in cells.values())
-        slabs = zip(*(slabs_of(state, name) for state in states), strict=True)
-        sums = {key: np.zeros(4) for key in cells}
-        for sides in slabs if whole else [[state[name] for state in states]]:
-            for key, here in cells.items():
-                a, b, moved = sides if whole else [here[0].cell.block(side) for side in sides]
-                sums[key] += dot(a, b), dot(a, moved), dot(a, a), dot(b, b)
-        for key, here in cells.items():
-            for place in here:
-                found[place.move.group] += *sums[key][:2], (sums[key][2] * sums[key][3]) ** 0.5
-    return {name: Gain(*map(float, sums)) for name, sums in found.items()}

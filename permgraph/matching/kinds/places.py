@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
+from permgraph.algebra.kinds import Kind
 from permgraph.symmetry.elements.cells import Cell, Move
+from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
 
 
@@ -27,11 +29,6 @@ class Place:
         rest = [k for k in range(len(self.cell.leaves)) if k not in (*keys, *self.move.leaves)]
         return keys, list(self.move.leaves), rest
 
-    @property
-    def further(self) -> str:
-        """The further sign of the same units here, "" for none."""
-        return further_sign(self.cell, self.move)
-
     def units(self, value: Tensor) -> Tensor:
         """[rows, units, rest] of a parameter, rows over all that the group depends on."""
         return self.rows(self.cell.block(value))
@@ -44,10 +41,15 @@ class Place:
         return block.reshape(*sizes, -1)
 
 
-def further_sign(cell: Cell, move: Move) -> str:
-    """The group of size 1 that gives the units of a move one more sign in a cell, "" for none."""
-    found = (m.group for m in cell.moves if not m.leaves and m.power % 2 and m.keys[-1] == move.leaves)
-    return next(found, "")
+def further_signs(groups: Iterable[PermutationGroup]) -> frozenset[str]:
+    """The groups of size 1 that give units one more sign, in addition to that of the group that moves them."""
+    return frozenset(group.name for group in groups if group.size == 1 and Kind(group.kind).has_signs)
+
+
+def further_sign(cell: Cell, move: Move, signs: Set[str]) -> str:
+    """The one of `signs`, as `further_signs` has them, that reaches the units of a move in a cell, "" for none."""
+    here = (m for m in cell.moves if not m.leaves and m.power % 2 and m.keys[-1] == move.leaves)
+    return next((m.group for m in here if m.group in signs), "")
 
 
 def places(spec: PermutationSpec, names: Sequence[str]) -> dict[str, list[Place]]:

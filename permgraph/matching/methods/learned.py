@@ -12,7 +12,8 @@ from permgraph.errors import CalibrationError, OptionError
 from permgraph.learning.element import halfway_loss, learn
 from permgraph.learning.objective import Loss
 from permgraph.matching.correlation import WITHOUT, Within
-from permgraph.matching.kinds.match import Observed, match_kinds, weight_gains
+from permgraph.matching.kinds.gains import weight_gains
+from permgraph.matching.kinds.match import Observed, match_kinds
 from permgraph.matching.match import Match, Task, matcher
 from permgraph.symmetry.specification.spec import PermutationSpec
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from permgraph.matching.correlation import correlations
 from permgraph.matching.kinds.match import Observed, match_kinds
@@ -26,7 +25,6 @@ def by_both(
     """
     points = task.points(point_weights)
     if task.spec.kinds != "permutation":
-        found = match_kinds(task, Observed(points, mix=mix))
-        return [replace(one, gains={name: gain.of_bound for name, gain in one.gains.items()}) for one in found]
+        return match_kinds(task, Observed(points, mix=mix))
     terms = correlations(task.models, points, task.data, progress=task.progress)
     return with_partners(match_states(task, terms, mix, effort), task.groups, terms)
