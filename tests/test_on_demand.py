@@ -8,6 +8,7 @@ import torch
 from commands import run
 from folders import bert, checkpoint, hubert_ctc
 from safetensors.torch import load_file
+from test_saved_form import folder as experts
 from test_storage import layout, llama, stored
 from test_verification import without
 
@@ -29,6 +30,8 @@ MODELS = {
     "ResNet": lambda folder, seed: checkpoint(
         folder, "ResNetModel", {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8}, seed=seed
     ),
+    "Mixtral, renamed": lambda folder, seed: experts(folder, "renamed modules", seed, max_shard_size="3KB"),
+    "Qwen2-MoE, a tensor an expert": lambda folder, seed: experts(folder, "a tensor an expert", seed),
 }
 
 

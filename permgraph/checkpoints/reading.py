@@ -1,5 +1,6 @@
 """The weights of a Hugging Face checkpoint folder as a mapping that reads one tensor at a time."""
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,12 @@ class Checkpoint(Mapping[str, Tensor]):
                 self.info[name] = stored
         if not self.info:
             raise CheckpointError(f"{folder}: the weight files hold no tensor. Save or download the checkpoint again.")
+
+    def with_info(self, info: Mapping[str, StoredTensor]) -> "Checkpoint":
+        """The same files, of which these tensors are read."""
+        other = copy.copy(self)
+        other.info = dict(info)
+        return other
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,44 +13,64 @@ from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import LazyState, memory_of
 from permgraph.checkpoints.reading import Checkpoint
 from permgraph.errors import CheckpointError
+from permgraph.models.assembling import assembled
 from permgraph.models.names import Fitted, fitted, why_left_out
-from permgraph.models.stored_weights import StoredWeights, as_stored, require_numbers
+from permgraph.models.saved_form import SavedForm, saved_form
+from permgraph.models.stored_weights import StoredWeights, as_stored, in_form, require_numbers
 from permgraph.models.transformers_models import hollow_model
 
 
 def read_on_demand(
-    checkpoint: Checkpoint, kinds: Sequence[type[nn.Module]], config: Any, adapter: Adapter
+    files: Checkpoint, kinds: Sequence[type[nn.Module]], config: Any, adapter: Adapter
 ) -> tuple[nn.Module, LazyState, StoredWeights]:
     """The first class of `kinds` that a checkpoint fits, without weights; its weights; and how they are stored.
 
     Raises CheckpointError for files of another format, which are read as a whole, and for weights that do not fit by
-    name and shape: what transformers would convert while it loads is not converted here.
+    name and shape: of what transformers converts while it loads, parts are put together and nothing is computed.
     """
-    whole = sorted({info.file.name for info in checkpoint.info.values() if info.rows is None and info.shape})
+    whole = sorted({info.file.name for info in files.info.values() if info.rows is None and info.shape})
     if whole:
         raise CheckpointError(
-            f"{checkpoint.folder}: {shorten(whole)} can only be read as a whole. Save the checkpoint as safetensors, "
+            f"{files.folder}: {shorten(whole)} can only be read as a whole. Save the checkpoint as safetensors, "
             "or leave out --max-memory."
         )
     problems = []
     for kind in kinds:
         model = hollow_model(kind, config)
         own = _on_meta(model.state_dict())
-        base = getattr(model, "base_model_prefix", "")
-        found = renamed(checkpoint, adapter, model.state_dict(keep_vars=True), f"{base}." if base else "")
+        base = f"{prefix}." if (prefix := getattr(model, "base_model_prefix", "")) else ""
+        checkpoint, form, parts = _in_own_form(files, model, own, adapter, base)
+        found = renamed(checkpoint, adapter, own, base)
         require_numbers(checkpoint, found.names, own, kind.__name__)
-        names = of_model(own, found.names, f"{base}." if base else "")
+        names = of_model(own, found.names, base)
         over = {found.names[new]: why_left_out(new, own, kind.__name__) for new in _over(found.names, names)}
         stored = as_stored(own, checkpoint, names, checkpoint.left_out | dict(found.left_out) | over, found.prefix)
         where = {name: names.get(name) or _kept(name, own, names) for name in own}
         problem = _problem(checkpoint, own, where, [name for name, why in over.items() if not why])
         if not problem:
+            stored = stored if form is None else in_form(stored, form, files, parts)
             return model, _state(checkpoint, own, {n: s for n, s in where.items() if s is not None}), stored
         problems.append(f"{checkpoint.folder}: the weights do not fit {kind.__name__} as they are stored: {problem}")
     raise CheckpointError(
         f"{problems[0]}. Save them again with save_pretrained(FOLDER, save_original_format=False), or leave out "
         "--max-memory."
     )
+
+
+def _in_own_form(
+    files: Checkpoint, model: nn.Module, own: Mapping[str, Tensor], adapter: Adapter, base: str
+) -> tuple[Checkpoint, SavedForm | None, Mapping[str, str]]:
+    """The files in the form of a model's tensors, the form that they have, and where that has its tensors.
+
+    The form is None where files have the model's own, or one that is not made of parts of it.
+    """
+    form = saved_form(model)
+    if form is None or form.parts is None:
+        return files, None, {}
+    names = renamed(files, adapter, form.parts, base).names
+    if len(form.parts.keys() & names.keys()) <= len(own.keys() & renamed(files, adapter, own, base).names.keys()):
+        return files, None, {}
+    return assembled(files, form.parts, names, own), form, names
 
 
 def _state(checkpoint: Checkpoint, own: Mapping[str, Tensor], where: Mapping[str, str]) -> LazyState:
@@ -103,7 +123,7 @@ def _problem(
     return "; ".join(f"{what}: {shorten(sorted(names))}" for what, names in parts.items() if names)
 
 
-def renamed(checkpoint: Checkpoint, adapter: Adapter, wanted: dict[str, Tensor], base: str) -> Fitted:
+def renamed(checkpoint: Checkpoint, adapter: Adapter, wanted: Collection[str], base: str) -> Fitted:
     """The names in the files as the model's class has them: without prefixes, and as its adapter renames them."""
     try:
         bare = fitted(checkpoint, wanted, base)
