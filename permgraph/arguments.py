@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
 from permgraph.errors import OptionError, shortened
@@ -32,6 +33,10 @@ def _has(*names: str) -> Callable[[Any], bool]:
     return lambda value: not isinstance(value, type) and all(hasattr(value, name) for name in names)
 
 
+def _tensors(value: Any) -> bool:
+    return _mapping(value) and all(map(_has("detach", "shape"), value.values()))
+
+
 def _texts(value: Any) -> bool:
     return _text(value) or (isinstance(value, Collection) and all(map(_text, value)))
 
@@ -45,6 +50,11 @@ STATE: Check = (_mapping, "a state dict")
 
 CHECKS: Mapping[str, Check] = {
     "alignment": (_has("permutations", "spec"), "what align() returned"),
+    "at": TEXT,
+    "at_least": WHOLE,
+    "batch_size": WHOLE,
+    "device": (_has("type", "index"), "a torch.device"),
+    "folder": (lambda value: isinstance(value, str | PathLike), "a path"),
     "force": YES_OR_NO,
     "group": (lambda value: isinstance(value, str | Mapping) or _has("table_shape")(value), "the name of a group"),
     "groups": (_texts, "roles or names of groups"),
@@ -52,22 +62,38 @@ CHECKS: Mapping[str, Check] = {
     "judge": CALLED,
     "kinds": TEXT,
     "kwargs": (_mapping, "a dict of keyword inputs"),
+    "like": (
+        lambda value: any(_has(name)(value) for name in ("state_dict", "stored")),
+        "a model, or what load() returned",
+    ),
+    "limit": WHOLE,
     "loss": (lambda value: _text(value) or callable(value), "the name of a loss, or a function"),
     "method": TEXT,
+    "max_shard_size": TEXT,
     "mix": NUMBER,
-    "models": (lambda value: isinstance(value, Sequence) and not _text(value), "a list of models"),
+    "models": (lambda value: isinstance(value, Sequence) and not _text(value) and bool(value), "a list of models"),
+    "most": WHOLE,
+    "name": TEXT,
     "outputs": TEXT,
+    "path": (lambda value: isinstance(value, str | PathLike) or _has("write")(value), "a path"),
+    "permutations": (
+        lambda value: isinstance(value, Mapping | Sequence) and not _text(value),
+        "an element, or a list of them",
+    ),
     "point_weights": (_mapping, "a dict from roles or names of groups to weights"),
     "progress": CALLED,
     "rate": NUMBER,
     "remove": (_mapping, "a dict from names of groups to units"),
+    "read": YES_OR_NO,
     "seed": WHOLE,
     "spec": (_has("groups", "layouts"), "a specification, as derive() returns it"),
     "state_dict": STATE,
     "steps": WHOLE,
-    "tensors": (_mapping, "a dict of tensors by the model's names"),
+    "tensors": (_tensors, "a dict of tensors by the model's names"),
     "trials": (lambda value: isinstance(value, Integral), "a whole number"),
     "untie": YES_OR_NO,
+    "units": (lambda value: isinstance(value, Iterable | Mapping), "units, or their numbers"),
+    "vector": (_has("detach", "shape"), "a tensor"),
     "weight": (lambda value: isinstance(value, Real | str | Mapping), "a number, a text, or a dict of numbers"),
     "what": TEXT,
 }

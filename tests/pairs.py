@@ -56,6 +56,11 @@ def mlp(width: int = 12) -> nn.Module:
     return nn.Sequential(nn.Linear(5, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3)).eval()
 
 
+def loaded() -> tuple[nn.Module, Tensor]:
+    """The same for `pg.load`."""
+    return mlp(), vectors()[0]
+
+
 def vectors(count: int = 4) -> list[Tensor]:
     """Batches for `mlp`."""
     generator = torch.Generator().manual_seed(0)

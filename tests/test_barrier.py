@@ -73,8 +73,8 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 REFUSED = {
-    "two points": ({"weights": 2}, "3 points"),
-    "no weight": ({"weights": []}, "3 points"),
+    "two points": ({"weights": 2}, "points, 3 or more"),
+    "no weight": ({"weights": []}, "points, 3 or more"),
     "outside": ({"weights": [1.5]}, "between 0 and 1"),
     "a loss that is not finite": ({"judge": lambda model: float("nan")}, "loss of model B is nan"),
 }

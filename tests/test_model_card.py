@@ -7,7 +7,7 @@ from permgraph.checkpoints.model_card import home_of, model_card, shared_licence
 CARDS = {
     "transformers": (("owner/a",), "transformers", "BertModel", ('- "owner/a"', "BertModel.from_pretrained('m')")),
     "timm": (("owner/a",), "timm", "", ("timm.create_model",)),
-    "code": (("python:mine:a", "owner/b"), "", "", ('- "owner/b"', "load_model(model, 'm' + '/model.safetensors')")),
+    "code": (("python:mine:a", "owner/b"), "", "", ('- "owner/b"', "load_model(model, 'm/model.safetensors')")),
 }
 
 

@@ -39,6 +39,45 @@ SHOWN: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
 }
 
 
+VALUES: dict[str, Callable[[], Any]] = {
+    "Alignment": planted,
+    "Barrier": lambda: pg.barrier(mlp(), mlp(), lambda model: 1.0, weights=[0.0, 0.5, 1.0]),
+    "Canonical": lambda: pg.canonical(mlp(), (X,)),
+    "Certificate": lambda: pg.verify(mlp(), (X,)),
+    "Comparison": lambda: pg.compare(mlp(), mlp(), args=(X,)),
+    "Difference": lambda: pg.diff(mlp(), mlp(), args=(X,)),
+    "Enlarged": lambda: pg.enlarge(mlp(12), mlp(8), (X,)),
+    "Explanation": lambda: pg.derive(mlp(), (X,)).explain(("0.weight", 0)),
+    "Folded": lambda: pg.fold(mlp(), (X,)),
+    "Gain": lambda: planted().gains["0.hidden"],
+    "LoadedModel": lambda: pg.load("python:pairs:loaded"),
+    "PermutationGroup": lambda: hubert().spec["residual"],
+    "PermutationSpec": lambda: hubert().spec,
+    "Permutations": lambda: planted().permutations,
+    "Placement": lambda: pg.match_many([mlp(), mlp()], args=(X,))[1],
+}
+MODULES = {"Forwards", "TwoHeads"}  # shown as PyTorch shows modules
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_shows_itself_in_a_few_words(name: str) -> None:
+    found = VALUES[name]()
+    assert type(found).__name__ == name
+    assert len(repr(found)) < 300
+    assert not [word for word in ("array(", "tensor(", "Linear(") if word in repr(found)]
+
+
+def test_every_public_value_is_shown() -> None:
+    public = {name for name in pg.__all__ if isinstance(getattr(pg, name), type)}
+    assert {name for name in public if not issubclass(getattr(pg, name), Exception)} == VALUES.keys() | MODULES
+
+
+def test_what_an_alignment_holds_shows_itself_in_a_few_words() -> None:
+    aligned = planted()
+    assert repr(aligned.models) == "Models(Sequential, Sequential)"
+    assert repr(aligned.partners[0]) == "Partners(0.hidden: 12 units, mean 0.092 -> 1.000)"
+
+
 @pytest.mark.parametrize("case", SHOWN)
 def test_it_is_short_and_says_what_matters(case: str) -> None:
     make, words = SHOWN[case]
@@ -114,9 +153,7 @@ def test_weights_that_are_not_finite_are_an_error_of_their_own() -> None:
 
 def test_an_explanation_is_its_text_in_a_notebook() -> None:
     found = pg.derive(mlp(), (X,)).explain(("0.weight", 0))
-    said: list[str] = []
-    found._repr_pretty_(type("Printer", (), {"text": staticmethod(said.append)}), False)
-    assert said == [str(found)]
+    assert repr(found) == str(found) == found.text
     assert found._repr_html_().startswith("<pre>")
 
 

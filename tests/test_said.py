@@ -93,7 +93,9 @@ def test_how_much_data_was_read_is_said_and_written_down(here: Path) -> None:
     assert "calibration data: 128 samples in 4 batches" in out
     data = json.loads((here / "out" / "permgraph.json").read_text())["inputs"]["data"]
     assert (data["batches"], data["samples"]) == (4, 128)
-    assert "128 samples in 4 batches" in (here / "out" / "report.html").read_text()
+    report, card = ((here / "out" / name).read_text() for name in ("report.html", "README.md"))
+    assert "python:said:batches, 128 samples in 4 batches" in report
+    assert "Matched by correlation: mean correlation of matched units" in card
 
 
 def test_one_sample_is_counted_as_one() -> None:

@@ -8,7 +8,7 @@ LOADING = {
     "transformers": "from {home} import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
     "": (
         "from safetensors.torch import load_model\n\n"
-        "load_model(model, {title!r} + '/model.safetensors')  # a model made by the code of the first one"
+        "load_model(model, {weights!r})  # a model made by the code of the first one"
     ),
     "diffusers": "from diffusers import {kind}\n\nmodel = {kind}.from_pretrained({title!r})",
     "timm": 'import timm\n\nmodel = timm.create_model("local-dir:{title}", pretrained=True)',
@@ -51,7 +51,8 @@ def model_card(
     fields += [f"library_name: {library}"] if library else []
     front = ["---", *base, "tags:", "- merge", "- permgraph", *fields, "---"]
     origin = f"Merged from {', '.join(f'`{name}`' for name in names)} with permgraph.\n\n" if names else ""
-    code = LOADING[library if home else ""].format(title=title, kind=architecture or "AutoModel", home=home)
+    code = LOADING[library if home else ""]
+    code = code.format(title=title, weights=f"{title}/model.safetensors", kind=architecture or "AutoModel", home=home)
     load = f"```python\n{code}\n```\n\n"
     return (
         "\n".join(front)

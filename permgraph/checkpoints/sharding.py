@@ -59,8 +59,9 @@ class Storage:
         return [files[name] for name in (sorted(files) if self.shards else files)] or [{}]
 
 
-def dtype_of(name: str) -> torch.dtype:
+def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
     """float16, bfloat16, float32 or float64. Raises OptionError for any other."""
+    name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise OptionError(f"the dtype is one of {', '.join(DTYPES)}, not {name!r}")
     return DTYPES[name]

@@ -71,7 +71,7 @@ def align(
 
     adapters = Carried.read(carry or ())
     aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge, carry=carry or ()), model)
-    what = f"{b}, with its units moved to match {a}'s; the function is unchanged"
+    what = f"{b}, with its units moved to match {a}'s"
     state: Mapping[str, Any]
     if aligned.alignment.kept or aligned.heads.whole:
         aligned = replace(aligned, heads=replace(aligned.heads, carried=True))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from permgraph.cli.asked import matching_of, warn_of_unread
-from permgraph.cli.options import A, Data, Kinds, Limit, MethodOption, ModelOption
+from permgraph.cli.options import A, Data, KindsCompared, Limit, MethodOption, ModelOption
 from permgraph.cli.shared import require_apart
 from permgraph.jobs.session import Session
 
@@ -18,7 +18,7 @@ def compare(
     *,
     data: Data = None,
     method: MethodOption = None,
-    kinds: Kinds = None,
+    kinds: KindsCompared = None,
     limit: Limit = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures; - is stdout.")

@@ -58,15 +58,12 @@ Groups = Annotated[
         help="Move only groups of these roles, e.g. conv,feed_forward,attention.  [default: all]",
     ),
 ]
-Kinds = Annotated[
-    str | None,
-    typer.Option(
-        "--kinds",
-        metavar="KINDS",
-        help="What may move: permutation; signed, with signs; or all: scales, rotations and invertible maps too, with "
-        "norms folded into the layers that read them.  [default: permutation; of compare: all]",
-    ),
-]
+KINDS = (
+    "What may move: permutation; signed, with signs; or all: scales, rotations and invertible maps too, with norms "
+    "folded into the layers that read them.  "
+)
+Kinds = Annotated[str | None, typer.Option("--kinds", metavar="KINDS", help=KINDS + "[default: permutation]")]
+KindsCompared = Annotated[str | None, typer.Option("--kinds", metavar="KINDS", help=KINDS + "[default: all]")]
 Dtype = Annotated[
     str | None,
     typer.Option("--dtype", help="Write float32, float16, bfloat16 or float64.  [default: each tensor as A has it]"),

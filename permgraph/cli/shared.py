@@ -100,7 +100,7 @@ class Command(TyperCommand):
         """The examples, each below what it is for, lines as they are typed."""
         formatter.write("\nExamples:\n")
         for purpose, line in EXAMPLES[str(self.name)]:
-            formatter.write(f"  {purpose}:\n    $ {line}\n")
+            formatter.write(f"  {purpose}{'' if purpose.endswith('?') else ':'}\n    $ {line}\n")
 
     def _json_takes_a_file(self) -> bool:
         return any("--json" in parameter.opts and not getattr(parameter, "is_flag", False) for parameter in self.params)

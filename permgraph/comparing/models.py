@@ -59,6 +59,9 @@ class Models:
     _alone: dict[Any, Program] = field(default_factory=dict, repr=False)
     _derivations: dict[Any, Derivation] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        return f"Models({', '.join(type(module).__name__ for module in self.modules)})"
+
     @classmethod
     def of(cls, models: Sequence[nn.Module | Loaded], tie: AxisTies | None = None) -> Models:
         """The models with their own weights; with the inputs and ties of the first if it comes from `load`.
@@ -205,7 +208,9 @@ def _require_weights(state: State, name: str) -> None:
 
 def require_pair(a: State, b: State) -> None:
     """Raise SpecMismatchError, with both shapes, unless two state dicts have one architecture's names and shapes."""
-    shape_a, shape_b = ({name: tuple(tensor.shape) for name, tensor in like(state).items()} for state in (a, b))
+    shape_a, shape_b = (
+        {name: tuple(getattr(tensor, "shape", ())) for name, tensor in like(state).items()} for state in (a, b)
+    )
     different = [
         f"{name}: {shape_a.get(name, 'absent')} in A, {shape_b.get(name, 'absent')} in B"
         for name in dict.fromkeys([*a, *b])

@@ -40,6 +40,9 @@ class Batches:
         self.unit = unit
         self._notes = notes
 
+    def __repr__(self) -> str:
+        return f"Batches({len(self)} batches of {self.batch_size} {self.unit})"
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks about the data, such as which files are empty."""

@@ -105,7 +105,8 @@ def facts(record: Mapping[str, Any]) -> dict[str, str]:
     found = {f"model {chr(65 + k)}": model["model"] for k, model in enumerate(inputs["models"])}
     if data:
         read = f", {Reading(data['batches'], data['samples'], data['unit'])}" if "samples" in data else ""
-        found["calibration data"] = f"{data['folder']}, {len(data['sha256'])} files{read}"
+        files = f", {len(data['sha256'])} files" if data["sha256"] else ""
+        found["calibration data"] = f"{data['folder']}{files}{read}"
         found |= {"data, left out": "; ".join(data["notes"])} if data.get("notes") else {}
     found |= {"heads": record["heads"]} if record.get("heads") else {}
     found |= {"loss": record["loss"]} if record.get("loss") else {}
@@ -132,7 +133,8 @@ def summary(alignment: Alignment, what: str) -> str:
     rows = [HEAD, tuple("---" for _ in HEAD), *gain_rows(alignment)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     certificate = f"Certificate: {alignment.certificate}."
-    return "\n".join([what, "", certificate, "", f"Matched by {alignment.method}:", "", *lines])
+    matched = [f"Matched by {alignment.method}: {unit_of(alignment)}", "", *lines] if alignment.gains else []
+    return "\n".join([what, "", certificate, "", *matched])
 
 
 def _versions() -> dict[str, str | None]:

@@ -93,8 +93,10 @@ class Alignment:
         """B's weights, moved; computed on first use, or tensor by tensor if the weights are read on demand."""
         return self.spec.applied(self.permutations, self.models.states[1])
 
+    @typed
     def moved(self, name: str) -> Tensor:
-        """One entry of `state_dict`, without computing the others."""
+        """One entry of `state_dict`, without computing the others. Raises SpecMismatchError for another name."""
+        self.spec.shape_of(name)
         state = self.models.states[1]
         least = state.least if isinstance(state, LazyState) else torch.float64
         return self.spec.apply_one(self.permutations.tables, name, state[name], least)
@@ -152,6 +154,7 @@ class Alignment:
         module = self.models.modules[1]
         return carried(self._stages, tensors, what, lambda name: is_in_out(module, name, transposed))
 
+    @typed
     def stream(self, vector: Tensor, *, at: str | None = None, read: bool = False) -> Tensor:
         """stream(h_B(x)) = h of the moved B at x: vectors of a residual stream, [..., d], moved as B's are.
 

@@ -36,6 +36,10 @@ class Partners:
     unmoved: Array
     moved: Array
 
+    def __repr__(self) -> str:
+        before, after = self.identity.mean(), self.solution.mean()
+        return f"Partners({' × '.join(self.groups)}: {len(self.identity)} units, mean {before:.3f} -> {after:.3f})"
+
 
 def partners_of(groups: Sequence[Group], terms: Sequence[Term], tables: Tables) -> tuple[Partners, ...]:
     """The partners at each term, in the order of the terms; O(n²) each."""

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.arguments import typed
-from permgraph.errors import OptionError
+from permgraph.errors import OptionError, shortened
 from permgraph.matching.alignment import Alignment
 from permgraph.merging.merge import Merges
 from permgraph.merging.owners import Owners
@@ -59,6 +59,7 @@ class Barrier:
         """The weight at which the barrier is reached."""
         return self.weights[self.excess.index(self.height)]
 
+    @typed
     def plot(self, path: Path | str | None = None, title: str = "") -> Any:
         """The curve as a picture: see `plot_barriers`."""
         return plot_barriers({"": self}, path, title=title)
@@ -132,12 +133,17 @@ def _numbers(judged: Any) -> tuple[float, ...]:
 
 
 def _shares(weights: int | Sequence[float]) -> tuple[float, ...]:
-    if isinstance(weights, int):
-        weights = [k / (weights - 1) for k in range(weights)] if weights > 2 else []
-    shares = tuple(sorted({0.0, 1.0, *map(float, weights)}))
+    given = [k / (weights - 1) for k in range(weights)] if isinstance(weights, int) and weights > 2 else weights
+    try:
+        shares = [] if isinstance(given, int) else sorted({0.0, 1.0, *map(float, given)})
+    except (TypeError, ValueError):
+        shares = []
     if len(shares) < 3 or not (shares[0] == 0 and shares[-1] == 1):
-        raise OptionError(f"weights are 3 points or more, or shares between 0 and 1, not {weights}")
-    return shares
+        raise OptionError(
+            "weights are a number of points, 3 or more, or shares between 0 and 1 in addition to these two, not "
+            f"{shortened(repr(weights), 80)}"
+        )
+    return tuple(shares)
 
 
 def plot_barriers(barriers: Mapping[str, Barrier], path: Path | str | None = None, *, title: str = "") -> Any:

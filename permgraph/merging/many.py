@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -100,7 +101,11 @@ def merged(
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
     if weights is None:
         return [1 / count] * count
-    is_list = isinstance(weights, Collection)
-    if not is_list or len(weights) != count or not all(0 <= w <= 1 for w in weights) or abs(sum(weights) - 1) > 1e-6:
+    is_right = isinstance(weights, Collection) and len(weights) == count and all(map(_is_share, weights))
+    if not is_right or abs(sum(weights) - 1) > 1e-6:
         raise OptionError(f"weights are {count} shares between 0 and 1 that sum to 1, not {weights}")
     return list(weights)
+
+
+def _is_share(given: Any) -> bool:
+    return isinstance(given, Real) and 0 <= float(given) <= 1

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.adapters import Adapter
+from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.reading import state_sha256
@@ -52,11 +53,16 @@ class LoadedModel:
     lazy: LazyState | None = None
     given: LoadedModel | None = None
 
+    def __repr__(self) -> str:
+        count = sum(tensor.numel() for tensor in self.model.parameters())
+        return f"LoadedModel({self.reference!r}: {self.architecture}, {count:,} parameters)"
+
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """The state dict: that of the model, or one that reads each tensor on access."""
         return self.model.state_dict() if self.lazy is None else self.lazy
 
+    @typed
     def on(self, device: torch.device) -> LoadedModel:
         """The same model with its weights and example inputs on `device`; the weights are moved, not copied."""
         if device.type == "cpu" or self.lazy is not None:
@@ -86,6 +92,7 @@ class LoadedModel:
         """The class name of the model, as a written `config.json` gives it."""
         return type(self.model).__name__
 
+    @typed
     def calibration(
         self, data: Path | str, *, seed: int = 0, batch_size: int = 4, limit: int | None = None
     ) -> Iterable[dict[str, Tensor]]:
@@ -93,6 +100,8 @@ class LoadedModel:
 
         Raises CalibrationError.
         """
+        if not isinstance(data, str | Path):
+            raise CalibrationError(f"data is a folder or python:module:function, not {type(data).__name__}")
         if str(data).startswith("python:"):
             return _batches_of(str(data), limit)
         if not Path(data).is_dir():

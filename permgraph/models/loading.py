@@ -52,10 +52,11 @@ def load(
     weights. Raises CheckpointError (absent, unreadable, unsafe, weights that do not fit or are not finite) and
     AdapterError (a configuration that cannot be represented).
     """
-    if not isinstance(reference, str | os.PathLike):
-        raise CheckpointError(f"a model is named by a path or a text, not by {type(reference).__name__}")
+    for given in (reference, "" if model is None else model):
+        if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):
+            raise CheckpointError(f"a model is named by a path or a text, not by {type(given).__name__}")
     reference = os.fspath(reference)
-    made = model or reference
+    made = os.fspath(model or reference)
     if on_demand and made.startswith(("python:", "timm:")):
         raise CheckpointError(f"{made}: is made whole in memory. Give a folder with config.json and safetensors.")
     if made.startswith("python:"):

@@ -57,6 +57,9 @@ class Enlarged:
         """The same for a record."""
         return {"layers": dict(self.layers), "sizes": dict(self.sizes), "max_error": self.max_error}
 
+    def __repr__(self) -> str:
+        return f"Enlarged({self})"
+
     def __str__(self) -> str:
         layers = [f"{prefix.rstrip('.')}: layers of B at {', '.join(map(str, p))}" for prefix, p in self.layers.items()]
         sizes = [f"{name}: {b} units of B among {a}" for name, (b, a) in self.sizes.items()]

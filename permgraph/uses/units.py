@@ -46,7 +46,7 @@ class Unit:
 
 def named(spec: PermutationSpec, group: str | PermutationGroup) -> PermutationGroup:
     """The group of a name. Raises SpecMismatchError, listing the names, if there is none."""
-    name = group if isinstance(group, str) else group.name
+    name = getattr(group, "name", group)
     found = next((one for one in spec.groups if one.name == name), None)
     if found is None:
         names = ", ".join(one.name for one in spec.groups)

@@ -19,6 +19,7 @@ from permgraph.symmetry.elements.parts import Monomial
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import as_args
+from permgraph.tracing.loaded import Loaded, inputs_of, module_of
 from permgraph.tracing.program import Program
 
 ZEROS = "it has elements that are 0"
@@ -45,6 +46,9 @@ class Folded:
     spec: PermutationSpec = field(kw_only=True, repr=False)
     element: Mapping[str, Any] = field(kw_only=True, repr=False)
 
+    def __repr__(self) -> str:
+        return f"Folded({len(self.folded)} of {len(self.report)} norms scale by 1, {len(self.untied)} weights untied)"
+
     @property
     def folded(self) -> tuple[str, ...]:
         """The weights of norms that now scale by 1: these weights are 1, or 0 in a norm that scales by 1 + w."""
@@ -53,7 +57,11 @@ class Folded:
 
 @typed
 def fold(
-    model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, untie: bool = False
+    model: nn.Module | Loaded,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    untie: bool = False,
 ) -> Folded:
     """W ← W diag(a) for every reader W of a norm, b ← b / a, a ← 1: f is unchanged, and norms with weight 1 rotate.
 
@@ -62,7 +70,7 @@ def fold(
     float64 and stored in the model's dtype; the model is not changed.
 
     Args:
-        model: in eval mode.
+        model: in eval mode; or what `load` returned, with its own inputs.
         args: example positional inputs.
         kwargs: example keyword inputs.
         untie: whether a reader whose weight is tied to one that writes the stream (the head of a language model, tied
@@ -75,8 +83,9 @@ def fold(
         CaptureError: the model cannot be traced.
 
     """
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    best = foldable(model, capture(model, as_args(args), kwargs), untie=untie, args=args, kwargs=kwargs)
+    module, (args, kwargs) = module_of(model), inputs_of(model, args, kwargs)
+    state = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    best = foldable(module, capture(module, args, kwargs), untie=untie, args=args, kwargs=kwargs)
     return best.folded((state,))[0]
 
 

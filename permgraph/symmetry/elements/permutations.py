@@ -46,6 +46,9 @@ class PermutationGroup:
     depends_sizes: tuple[int, ...] = ()
     kind: str = "permutation"
 
+    def __repr__(self) -> str:
+        return f"PermutationGroup({self.name}: {self.symbol} on {len(self.axes)} axes, role {self.role})"
+
     @property
     def count(self) -> int:
         """How many independent permutations of `size` units."""
@@ -137,7 +140,9 @@ class Permutations(Mapping[str, Any]):
 
         `arrays`: what `np.load` reads from the `permgraph.npz` beside that record, if there is one.
         """
-        return cls({name: parts.from_data(part, arrays) for name, part in data.items()})
+        if not isinstance(data, Mapping):
+            raise SpecMismatchError(f"an element is a mapping from groups to tables, not {type(data).__name__}")
+        return Permutations({name: parts.from_data(part, arrays) for name, part in data.items()})
 
     @property
     def moved(self) -> dict[str, float]:

@@ -68,6 +68,9 @@ class Certificate:
     def __bool__(self) -> bool:
         return self.ok
 
+    def __repr__(self) -> str:
+        return f"Certificate({self})"
+
     def __str__(self) -> str:
         verdict = "the function is unchanged" if self.ok else f"the function changes: {', '.join(self.failing)}"
         trials = f"{self.trials} trial{'s' if self.trials != 1 else ''}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -55,14 +54,11 @@ class Explanation:
     chain: tuple[Step, ...]
     text: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.text)}</pre>"
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(self.text)
 
 
 def explain(spec: PermutationSpec, axis: Axis, other: Axis | None = None) -> Explanation:
@@ -72,9 +68,8 @@ def explain(spec: PermutationSpec, axis: Axis, other: Axis | None = None) -> Exp
     """
     axis = _axis(spec, axis)
     other = None if other is None else _axis(spec, other)
-    for given in (axis, other):
-        if given is not None:
-            _require(spec, given)
+    for given in (axis,) if other is None else (axis, other):
+        _require(spec, given)
     return _explain_one(spec, axis) if other is None else _explain_pair(spec, axis, other)
 
 
@@ -94,10 +89,7 @@ def _require(spec: PermutationSpec, axis: Axis) -> None:
     if not (isinstance(axis, tuple) and [*map(type, axis)] == [str, int]):
         raise SpecMismatchError(f"an axis is a tuple (parameter name, dimension), not {axis!r}")
     name, dim = axis
-    if name not in spec.shapes:
-        near = get_close_matches(name, spec.shapes, n=3, cutoff=0.4) or [*spec.shapes][:3]
-        raise SpecMismatchError(f"the model has no parameter {name!r}; near: {', '.join(near)}")
-    shape = tuple(spec.shapes[name])
+    shape = spec.shape_of(name)
     if not 0 <= dim < len(shape):
         raise SpecMismatchError(
             f"{name} has shape {shape}: there is no dimension {dim}; give one of {[*range(len(shape))]}"

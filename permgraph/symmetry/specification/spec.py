@@ -117,10 +117,19 @@ class PermutationSpec(PutToUse):
         moved = sum(self.layouts[name].moved_elements for name in self.parameters if name in self.layouts)
         return moved / total if total else 0.0
 
+    @typed
     def parts_unread(self, name: str) -> list[str]:
         """The parts of a parameter in `unread` as index expressions, such as `pos[:, 8:32]`; runs are joined by +."""
-        shape = self.shapes[name]
+        shape = self.shape_of(name)
         return [f"{name}[{written(shape, block)}]" for block in self.unread.get(name, ())]
+
+    @typed
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """The shape of a state-dict entry. Raises SpecMismatchError, with near names, if there is none."""
+        if name not in self.shapes:
+            near = get_close_matches(name, self.shapes, n=3, cutoff=0.4) or [*self.shapes][:3]
+            raise SpecMismatchError(f"the model has no parameter {name!r}; near: {', '.join(near)}")
+        return tuple(self.shapes[name])
 
     @property
     def graph(self) -> nx.Graph:
@@ -141,6 +150,7 @@ class PermutationSpec(PutToUse):
         """A uniformly random element of G."""
         return elements.sample(self.groups, seed)
 
+    @typed
     def moving(self, seed: int, at_least: int = 1, most: int = MOST) -> list[Permutations]:
         """At least `at_least` random elements that together move every unit of every group; see `moving_elements`."""
         return moving_elements(self.groups, seed, at_least, most)
@@ -219,6 +229,7 @@ class PermutationSpec(PutToUse):
         layout = self.layouts.get(name)
         return tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach(), least)
 
+    @typed
     def check(self, state_dict: Mapping[str, Tensor], what: str = "the state dict") -> None:
         """Raise SpecMismatchError, naming keys and shapes of both sides, unless `state_dict` fits the model."""
         missing = [name for name in self.shapes if name not in state_dict]

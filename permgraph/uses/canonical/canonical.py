@@ -45,6 +45,10 @@ class Canonical(dict[str, Tensor]):
         self.ties = dict(ties)
         self.unique = unique
 
+    def __repr__(self) -> str:
+        of = "the only form of its orbit" if self.unique else f"ties in {len(self.ties)} groups"
+        return f"Canonical({len(self)} tensors, {of})"
+
 
 @typed
 def canonical(

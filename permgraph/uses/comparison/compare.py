@@ -82,6 +82,12 @@ class Comparison:
             return None
         return (self.moved - self.chance) / (1 - self.chance) if self.chance < 1 else float(self.moved >= 1)
 
+    def __repr__(self) -> str:
+        cosines = (
+            f"the cosine of all weights is {self.whole.unmoved:.3f} unmoved, {self.whole.aligned:.3f} with B moved"
+        )
+        return f"Comparison({self.verdict}: {cosines})"
+
     def __str__(self) -> str:
         return report.text(self)
 

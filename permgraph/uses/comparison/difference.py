@@ -41,11 +41,17 @@ class Difference(dict[str, Tensor]):
         """Cosine and distance of each tensor that differs, unmoved and moved; tied tensors once."""
         return {name: one for name, one in self.comparison.tensors.items() if name in self}
 
+    def __repr__(self) -> str:
+        return f"Difference({self._head})"
+
+    @property
+    def _head(self) -> str:
+        return f"{len(self)} of {len(self) + len(self.same)} tensors differ up to symmetry"
+
     def __str__(self) -> str:
         found = sorted(self.similarity.items(), key=lambda one: -one[1].aligned_distance)
         rows = [(name, f"{one.unmoved_distance:.2g}", f"{one.aligned_distance:.2g}") for name, one in found]
-        head = f"{len(self)} of {len(self) + len(self.same)} tensors differ up to symmetry"
-        return f"{head}\n\n{text_table(('|B - A| / |A|', 'unmoved', 'aligned'), rows)}" if rows else head
+        return f"{self._head}\n\n{text_table(('|B - A| / |A|', 'unmoved', 'aligned'), rows)}" if rows else self._head
 
 
 def diff(
