@@ -12,6 +12,7 @@ from permgraph.checkpoints.sharding import size_of
 from permgraph.errors import OptionError
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.sites import families, sites
+from permgraph.matching.weights.wide import wide_groups
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.by_rows import AT_ONCE
 
@@ -19,8 +20,9 @@ PASSES = 7
 """Passes over all files: hashes; finiteness; bounds and identity; families; streams again; objective; output."""
 PASSES_OF_KINDS = 14
 """The same with other kinds: two rounds over all families, their values, and balancing scales."""
-SITE_BYTES, PROOF_BYTES = 4 * 4, 8 * 4
-"""For each element: A, B, the moved B and a temporary in float32; noise, moved noise and two temporaries in float64."""
+SITE_BYTES, PROOF_BYTES, NESTED_BYTES = 4 * 4, 8 * 4, 8 * 6
+"""For each element: A, B, the moved B and a temporary in float32; noise, moved noise and two temporaries in float64,
+and two more where one group's permutation depends on another's."""
 MIXED_BYTES = 2 * 8 * 4
 """For each element with other kinds: two tensors whose scales are balanced, and temporaries, in float64."""
 ASSIGNED_BYTES = 4 + 12
@@ -56,33 +58,37 @@ def planned(
     """
     groups = spec.groups
     found = [site for site in sites(spec, groups) for site in site.cut(SIZES.whole)]
-    largest = max((group.size * group.count for group in groups), default=0)
+    alone = kinds == "permutation"
+    wide = wide_groups(groups, found, SIZES.wide_above) if alone else frozenset()
+    largest = max((group.size if group.name in wide else group.size * group.count for group in groups), default=0)
     known = like(states[0])
     unique = {memory_of(tensor): tensor.numel() for tensor in known.values()}
-    at_once = max((_at_once(spec, name, tensor) for name, tensor in known.items()), default=0)
-    alone = kinds == "permutation"
+    proof = max((_proof_bytes(spec, name, tensor) for name, tensor in known.items()), default=0)
     square = (ASSIGNED_BYTES if alone else SIGNED_BYTES) * largest**2
     work = square + (SITE_BYTES if alone else MIXED_BYTES) * max((site.cell.size for site in found), default=0)
-    # A family that acts twice on a site is searched with all such sites in memory.
+    # A family that acts twice on a site is searched with all such sites in memory, and a wide one with all of its own.
     for family in families(groups):
         mine = {group.name for group in family}
-        own = [s for s in found if sum(not mine.isdisjoint(action.axes) for action in s.actions) > 1]
+        fewest = 1 if wide.isdisjoint(mine) else 0
+        own = [s for s in found if sum(not mine.isdisjoint(action.axes) for action in s.actions) > fewest]
         work = max(work, square + SITE_BYTES // 2 * sum(site.cell.size for site in own))
-    proof = PROOF_BYTES * at_once
     memory = max(resident(), AT_LEAST) + max(work, proof)
     if memory > most:
         raise OptionError(
-            f"--max-memory {size_of(most)} is too little: the largest group has {largest:,} units and the largest "
-            f"tensor {at_once:,} numbers at once, which take about {size_of(memory)}. Give that much."
+            f"--max-memory {size_of(most)} is too little: the largest group has {largest:,} units, and the largest "
+            f"tensor takes {size_of(proof)} in the proof, in all about {size_of(memory)}. Give that much."
         )
     return Plan(PASSES if alone else PASSES_OF_KINDS, len(states) * sum(unique.values()), largest, memory)
 
 
-def _at_once(spec: PermutationSpec, name: str, tensor: Tensor) -> int:
-    """Elements of a tensor that a proof draws at once: only some rows, if its rows do not move."""
+def _proof_bytes(spec: PermutationSpec, name: str, tensor: Tensor) -> int:
+    """What a proof takes for a tensor at once: for some rows of it alone, if its rows do not move."""
     layout = spec.layouts.get(name)
-    still = layout is not None and tensor.dim() == 2 and not any(cell.touches({0}) for cell in layout.cells)
-    return min(tensor.numel(), AT_ONCE) if still else tensor.numel()
+    cells = () if layout is None else layout.cells
+    still = layout is not None and tensor.dim() == 2 and not any(cell.touches({0}) for cell in cells)
+    nested = any(move.keys for cell in cells for move in cell.moves)
+    count = min(tensor.numel(), AT_ONCE) if still else tensor.numel()
+    return count * (NESTED_BYTES if nested else PROOF_BYTES)
 
 
 def resident() -> int:

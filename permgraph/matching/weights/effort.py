@@ -54,18 +54,21 @@ class Effort:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How arrays are cut up. Except for `sketched_above` and `negligible`, these change only time and memory.
+    """How arrays are cut up. Except for those said to be approximate, these change only time and memory.
 
     Attributes:
         slab: elements of a site that are worked on at once, so that no second copy of a large one is made.
         freed_above: for tensors of this many elements or more, freed temporaries are returned to the system.
         dense_above: a mixture of more permutations acts as a dense matrix.
-        negligible: a permutation with a smaller weight is left out of a mixture.
+        negligible: a permutation with a smaller weight is left out of a mixture; approximate.
         sketched_above: on sites of `sketched_from` elements where actions share leaves, the axis that nothing moves is
             projected to this many random directions; the products would otherwise cost (number of blocks) times as
-            much as on other sites.
+            much as on other sites; approximate.
         sketched_from: elements.
         whole: a site of more elements is cut along an axis that nothing moves, such as that of the tokens.
+        wide_above: a nested family of more units is matched without a matrix of all of them; see
+            `permgraph.matching.weights.wide`; approximate.
+        directions: to which that estimate is projected.
 
     """
 
@@ -76,6 +79,8 @@ class Sizes:
     sketched_above: int = 16
     sketched_from: int = 2**20
     whole: int = 2**23
+    wide_above: int = 2**14
+    directions: int = 64
 
 
 EFFORT = Effort()

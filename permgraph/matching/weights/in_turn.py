@@ -14,7 +14,7 @@ from math import prod
 
 from permgraph.matching.weights.coordinate_descent import Descent, group_gains, improved
 from permgraph.matching.weights.relaxation import relax
-from permgraph.matching.weights.sites import Family, Site
+from permgraph.matching.weights.sites import Family, Site, units_of
 from permgraph.symmetry.elements.parts import Index
 
 
@@ -54,7 +54,7 @@ def known(family: Family, near: Collection[Site], unplaced: Set[str]) -> float:
     """The number of coordinates that compare a unit of the family, without those of `unplaced` families."""
     mine = {group.name for group in family}
     seen = sum(_seen(site, mine, unplaced) for site in near)
-    return seen / max(group.size * group.count for group in family)
+    return seen / units_of(family)
 
 
 def _seen(site: Site, mine: Set[str], unplaced: Set[str]) -> float:

@@ -15,6 +15,7 @@ from permgraph.matching.weights.doubly_stochastic import gather
 from permgraph.matching.weights.effort import EFFORT, SIZES, Effort
 from permgraph.matching.weights.prior import Prior, mixed
 from permgraph.matching.weights.sites import Action, Axes, Site, sites, unit_sources
+from permgraph.matching.weights.wide import wide_groups
 from permgraph.symmetry.elements.parts import Index
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -61,6 +62,12 @@ class Pairing:
     def pinned(self) -> dict[str, int]:
         """Sizes of everything that some group depends on."""
         return {n: s for g in self.groups for n, s in zip(g.depends_on, g.depends_sizes, strict=True)}
+
+    @cached_property
+    def wide(self) -> frozenset[str]:
+        """The groups that are matched without a matrix of all their units."""
+        known = {name for prior in self.priors for name in prior.axes}
+        return wide_groups([group for group in self.groups if group.name not in known], self.sites, SIZES.wide_above)
 
     def a(self, site: Site) -> Tensor:
         """A's side of a site, [atoms..., rest]."""

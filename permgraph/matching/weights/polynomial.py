@@ -140,7 +140,11 @@ class Factor:
 
 def products(a: Tensor, b: Tensor, span: Sequence[int], total: Tensor | None = None) -> Tensor:
     """[units, units]: <A[u], B[u']> over all else, the units those of `span`'s atoms; added to `total`, if given."""
-    order = [*span, *(k for k in range(a.dim()) if k not in span)]
-    units = prod(a.shape[atom] for atom in span)
-    left, right = a.permute(order).reshape(units, -1), b.permute(order).reshape(units, -1).T
+    left, right = by_units(a, span), by_units(b, span).T
     return left @ right if total is None else total.addmm_(left, right)
+
+
+def by_units(side: Tensor, span: Sequence[int]) -> Tensor:
+    """[atoms..., rest] -> [units, everything else], the units those of `span`'s atoms."""
+    order = [*span, *(k for k in range(side.dim()) if k not in span)]
+    return side.permute(order).reshape(prod(side.shape[atom] for atom in span), -1)

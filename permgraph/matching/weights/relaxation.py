@@ -15,14 +15,15 @@ from math import prod
 import torch
 from torch import Tensor
 
-from permgraph.assignment.solve import Solution, Term, solve
+from permgraph.assignment.solve import Term, solve
 from permgraph.matching.weights.doubly_stochastic import Mixture, inner_vertex
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.freed_memory import return_freed
 from permgraph.matching.weights.objective import Pairing, norm
-from permgraph.matching.weights.polynomial import Factor, Flat, Soft, products
+from permgraph.matching.weights.polynomial import Factor, Flat, Soft, by_units, products
 from permgraph.matching.weights.similarities import Place, Similarities
 from permgraph.matching.weights.sites import Axes, Site, unit_sources
+from permgraph.matching.weights.wide import Sides, assigned, value
 from permgraph.symmetry.elements.parts import Index
 from permgraph.symmetry.elements.permutations import PermutationGroup
 
@@ -31,12 +32,14 @@ from permgraph.symmetry.elements.permutations import PermutationGroup
 class Relaxation:
     """F over some families, the rest held or averaged: linear terms, and factors of higher degree.
 
-    `bound`: Σ over sites of |A| |B|, which by Cauchy and Schwarz F does not exceed.
+    `sides`: linear terms of a wide family, as the two tensors whose products they are. `bound`: Σ over sites of
+    |A| |B|, which by Cauchy and Schwarz F does not exceed.
     """
 
     groups: tuple[PermutationGroup, ...]
     sizes: dict[Axes, tuple[int, ...]]
     linear: dict[Axes, Tensor]
+    sides: dict[Axes, list[Sides]]
     factors: tuple[Factor, ...]
     pinned: dict[str, int]
     bound: float
@@ -67,18 +70,20 @@ class Relaxation:
     def at(self, flat: Flat) -> float:
         """F at an element."""
         linear = sum(inner_vertex(matrix, flat[axes]) for axes, matrix in self.linear.items())
+        linear += sum(value(sides, flat[axes]) for axes, sides in self.sides.items())
         return linear + sum(factor.at(flat) for factor in self.factors)
 
     def shares(self, flat: Flat) -> dict[str, float]:
         """Group -> the part of F at an element from the sites where the group acts; nested groups overlap."""
         parts = [(set(axes), inner_vertex(matrix, flat[axes])) for axes, matrix in self.linear.items()]
+        parts += [(set(axes), value(sides, flat[axes])) for axes, sides in self.sides.items()]
         parts += [({name for axes, _ in f.actions for name in axes}, f.at(flat)) for f in self.factors]
         return {g.name: sum(value for names, value in parts if g.name in names) for g in self.groups}
 
     @property
     def ceiling(self) -> float:
-        """What no element exceeds: every unit of A with the unit of B that suits it best, where all is linear."""
-        if self.factors:
+        """What no element exceeds: every unit of A with the unit of B that suits it best, where these are known."""
+        if self.factors or self.sides:
             return self.bound
         return sum(float(matrix.amax(1).sum(dtype=torch.float64)) for matrix in self.linear.values())
 
@@ -87,8 +92,13 @@ class Relaxation:
         depends = {group.name: group.depends_on for group in self.groups}
         return {axes: unit_sources(axes, sizes, depends, tables) for axes, sizes in self.sizes.items()}
 
-    def best(self, matrices: Mapping[Axes, Tensor], start: Mapping[str, Index] | None = None) -> Solution:
-        """The element that maximises Σ <matrix, X>; a proven maximum where the assignment nests."""
+    def best(self, matrices: Mapping[Axes, Tensor], start: Mapping[str, Index] | None = None) -> Mapping[str, Index]:
+        """The element that maximises Σ <matrix, X>; a proven maximum where the assignment nests.
+
+        For a wide family, about the best for the matrices and its sides.
+        """
+        if self.sides:
+            return assigned(self.groups, matrices, self.sides)
         terms = [Term(axes, matrix.reshape(self.sizes[axes] * 2).numpy()) for axes, matrix in matrices.items()]
         return solve(self.groups, terms, start=start, pinned=self.pinned)
 
@@ -131,7 +141,7 @@ def relax(
             terms.sizes[prior.axes] = prior.sizes
             terms.bound += prior.bound
     groups = tuple(group for group in pairing.groups if group.name in names)
-    return Relaxation(groups, terms.sizes, terms.linear, tuple(terms.factors), pairing.pinned, terms.bound)
+    return Relaxation(groups, terms.sizes, terms.linear, terms.sides, tuple(terms.factors), pairing.pinned, terms.bound)
 
 
 @dataclass(eq=False)
@@ -144,6 +154,7 @@ class _Terms:
     averaged: Collection[str]
     sizes: dict[Axes, tuple[int, ...]] = field(default_factory=dict)
     linear: dict[Axes, Tensor] = field(default_factory=dict)
+    sides: dict[Axes, list[Sides]] = field(default_factory=dict)
     places: dict[Axes, list[Place]] = field(default_factory=dict)
     factors: list[Factor] = field(default_factory=list)
     bound: float = 0.0
@@ -152,11 +163,15 @@ class _Terms:
         """Add the term of a site: a linear one for one free action, a factor for several."""
         free = [k for k, action in enumerate(site.actions) if any(name in self.names for name in action.axes)]
         self.sizes |= {site.actions[k].axes: site.sizes(site.actions[k]) for k in free}
-        if kept is not None and len(free) == 1:
+        if kept is not None and len(free) == 1 and not self._is_wide(site, free):
             self.places.setdefault(site.actions[free[0]].axes, []).append((site, free[0]))
             self.bound += self.pairing.bound(site)
         elif free:
             self._add_product(site, free)
+
+    def _is_wide(self, site: Site, free: Sequence[int]) -> bool:
+        axes = site.actions[free[0]].axes
+        return len(axes) > 1 and not self.pairing.wide.isdisjoint(axes)
 
     def _add_product(self, site: Site, free: Sequence[int]) -> None:
         mean = [
@@ -169,7 +184,10 @@ class _Terms:
         moved = self.pairing.moved(site, self.tables, [*free, *mean])
         a, b = _average(self.pairing.a(site), moved, flattened)
         self.bound += norm(a) * norm(b) if mean else self.pairing.bound(site)
-        if len(free) == 1:
+        if len(free) == 1 and self._is_wide(site, free):
+            sides = by_units(a, site.spans[free[0]]), by_units(b, site.spans[free[0]])
+            self.sides.setdefault(site.actions[free[0]].axes, []).append(sides)
+        elif len(free) == 1:
             self.add_linear(site.actions[free[0]].axes, products(a, b, site.spans[free[0]]), in_place=True)
         else:
             self.factors.append(Factor(a, b, tuple((site.actions[k].axes, site.spans[k]) for k in free)))

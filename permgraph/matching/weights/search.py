@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from permgraph.matching.weights.frank_wolfe import Relaxed, frank_wolfe
 from permgraph.matching.weights.in_turn import in_turn
 from permgraph.matching.weights.objective import Pairing
 from permgraph.matching.weights.relaxation import relax
-from permgraph.matching.weights.sites import Family
+from permgraph.matching.weights.sites import Family, units_of
 from permgraph.symmetry.elements.parts import Index
 from permgraph.symmetry.elements.permutations import PermutationGroup, sample
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -36,7 +36,8 @@ class WeightSearch:
         steps: of Frank-Wolfe.
         sweeps: how many times each family was assigned in coordinate descent, on average.
         fixed_point: whether no family can gain with the others held; above 2²⁴ moved elements, whether none gains more
-            than 1e-4 of its own objective.
+            than 1e-4 of its own objective. Outer units of a family of more than 2¹⁴ units are matched by an estimate,
+            and may still gain.
         starts: how many starts were tried.
 
     """
@@ -147,7 +148,8 @@ class _Search:
         """From the barycentre, then from points near it, until the bound is reached."""
         if self.pairing.effort.in_turn:
             return [self._in_turn()]
-        effort, late = self.pairing.effort, _late(self.descent.families, self.pairing.effort.averaged_above)
+        effort = self.pairing.effort
+        late = _late(self.descent.families, effort.averaged_above, self.pairing.wide)
         found: list[_Attempt] = []
         for number in range(effort.starts if self.pairing.dtype == torch.float64 else 1):
             relaxed = self._relaxed(late, number)
@@ -186,9 +188,9 @@ class _Search:
         return None if progress is None else lambda done, total: progress(stage, done, total)
 
 
-def _late(families: Sequence[Family], most: int) -> tuple[str, ...]:
-    """The groups of families of more than `most` units, unless all families are."""
-    units = [max(group.size * group.count for group in family) for family in families]
-    if min(units, default=0) > most:
-        return ()
-    return tuple(group.name for family, n in zip(families, units, strict=True) if n > most for group in family)
+def _late(families: Sequence[Family], most: int, wide: Collection[str]) -> tuple[str, ...]:
+    """The groups of families of more than `most` units, or if all families are, those that are wide."""
+    late = [family for family in families if units_of(family) > most]
+    if len(late) == len(families):
+        late = [family for family in families if family[0].name in wide]
+    return tuple(group.name for family in late for group in family)

@@ -117,6 +117,11 @@ def families(groups: Sequence[PermutationGroup]) -> list[Family]:
     return [tuple(members) for members in found.values()]
 
 
+def units_of(family: Family) -> int:
+    """The units of its largest group, at all indices of those that it depends on."""
+    return max((group.size * group.count for group in family), default=0)
+
+
 def sites(spec: PermutationSpec, groups: Sequence[PermutationGroup]) -> list[Site]:
     """All cells of parameters on which some of `groups` act; tied weights count once."""
     label = {group.name: k for k, family in enumerate(families(groups)) for group in family}
