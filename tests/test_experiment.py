@@ -266,6 +266,10 @@ def test_one_command_trains_in_order_ships_what_the_manifest_says_and_notes_its_
     assert stages[-2:] == ["summary", "page"]
     first = [run["run"] for run in manifest["iterations"][0]["encoders"]]
     assert stages.index("second_teacher") == stages.index("train") + len(first)
+    domains = {one[one.index("--name") + 1] for one in called if one[0] == "run" and "--domain" in one}
+    layered = {one[one.index("--name") + 1] for one in called if one[0] == "layers"}
+    assert domains | layered == {pair["name"] for pair in manifest["pairs"]}
+    assert not domains & layered
     assert stages.count("train") == sum(len(iteration["encoders"]) for iteration in manifest["iterations"])
     for domain, run_name in manifest["ships"].items():
         assert (tmp_path / "assets" / domain / "model.safetensors").read_text() == run_name

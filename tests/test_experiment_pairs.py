@@ -8,7 +8,7 @@ import torch
 from pairs import HUBERT, spread
 from transformers import HubertModel
 
-from benchmarks.speech_music import agreement, one_domain, run
+from benchmarks.speech_music import agreement, one_domain, run, summary as summing
 from benchmarks.speech_music.findings import worth
 from benchmarks.speech_music.one_domain_tables import one_domain_section
 from benchmarks.speech_music.pair import Calibration, Encoders
@@ -141,3 +141,20 @@ def test_a_pair_is_opened_by_its_domain(pair, monkeypatch) -> None:
 def test_what_is_learned_on_follows_the_domain_of_the_pair() -> None:
     pair = Encoders(torch.nn.Identity(), torch.nn.Identity(), Calibration("music", 60, "full"))
     assert pair.like(Calibration("both", 1200)) == Calibration("music", 1200, "full")
+
+
+def test_a_summary_keeps_pairs_of_other_machines_and_takes_the_mean_over_them_anew(pair, tmp_path, monkeypatch) -> None:
+    about = [{"about": {side: f"data/runs/{side}{k}/encoder" for side in "ab"}} for k in range(2)]
+    before = {"pairs": {f"{k}": summary(200 + 100 * k) | one for k, one in enumerate(about)}}
+    files = {name: tmp_path / f"{name}.json" for name in ("RESULT", "ONE_DOMAIN")}
+    files["RESULT"].write_text(json.dumps(before))
+    for name, path in files.items():
+        monkeypatch.setattr(summing, name, path)
+    monkeypatch.setattr(summing, "experiment_folder", lambda name: pair.folder if name == "alike" else tmp_path / "no")
+    monkeypatch.setattr("benchmarks.speech_music.scoring.tasks", lambda: pair.tasks)
+    monkeypatch.setattr("sys.argv", ["summary", "alike"])
+    summing.main()
+    found = {name: json.loads(path.read_text()) for name, path in files.items()}
+    assert found["RESULT"]["pairs"] == before["pairs"]
+    assert found["RESULT"]["together"]["contrasts"][0]["transfer"][0] == 250
+    assert [row["name"] for row in found["ONE_DOMAIN"]["alike"]["rows"]] == ["linear", "proposed"]

@@ -114,6 +114,8 @@ def train(options: argparse.Namespace) -> Path:
     model = MaskedPredictor(encoder_config(options.size, options.pre_norm), training.targets.shape[1], training.bands)
     if options.init is not None:
         model.encoder.load_state_dict(pg.load(str(options.init)).model.state_dict())
+    if options.device == "cpu":  # whose fused attention is slow backwards: a sixth of the whole step
+        model.encoder.set_attn_implementation("eager")
     model.to(options.device).train()
     adam = optimizer(model, options.rate)
     began, history = time.monotonic(), []
