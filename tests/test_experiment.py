@@ -139,11 +139,12 @@ def test_the_answer_speaks_of_the_mean_over_pairs_and_of_how_many_say_the_same()
     }
     mean = {
         "rows": [*rows, summed_up("proposed", "permuted", 20, 980, UNSURE)],
-        "contrasts": [of | {"transfer": SURELY}],
+        "contrasts": [of | {"transfer": SURELY}, of | {"control": "heal-random", "average": UNSURE}],
     }
     text = opening(pairs, mean)
     assert re.match(r"\*\*Yes.*62 % of the way.*on average over 3 pairs of encoders", text)
-    assert "goes 10 % of the way, surely less (2 of the pairs say so by themselves)." in text
+    assert "goes 10 % of the way, surely less (2 of the pairs say so by themselves); with" in text
+    assert "random order instead, the mean of the two scores is 300 [-50, 400] of 1000 lower." in text
     assert len(re.findall(r"[.](?=\s)", text)) == 3
 
 

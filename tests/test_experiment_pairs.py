@@ -64,8 +64,8 @@ def test_together_is_of_the_pairs_that_have_a_row() -> None:
     assert gain["transfer"][0] == 250
     assert gain["transfer"][1] < 200 < 300 < gain["transfer"][2]
     text = worth(results, found, encoders)
-    assert "| one | s1 and m1 | – | +200 [+193, +207] | – |" in text
-    assert "| mean | – | – | +250 " in text
+    assert "| one | s1 and m1 | – | – | +200 [+193, +207] | – |" in text
+    assert "| mean | – | – | – | +250 " in text
     assert "three" not in text
 
 

@@ -33,13 +33,15 @@ STAGES = {
 }
 """What is done -> the rows that do it: not aligned, by permutations, by every kind."""
 
+CONTROL = {"refitted": "", "healed": "heal-random", "longer": "long-random"}
 SURELY = ", surely less"
 WORTH = {
-    f"healed in {STEPS} steps": ("heal", "heal-as-is"),
-    f"healed in {LONG} steps": ("long", "long-as-is"),
-    "healed after a random valid element instead": ("heal", "heal-random"),
+    f"{STEPS} steps, minus not aligned": ("heal", "heal-as-is"),
+    f"{STEPS} steps, minus a random element": ("heal", "heal-random"),
+    f"{LONG} steps, minus not aligned": ("long", "long-as-is"),
+    f"{LONG} steps, minus a random element": ("long", "long-random"),
 }
-"""What the alignment is worth: with what -> permutations minus none, the same done after both."""
+"""What the alignment is worth: permutations minus what, both healed in as many steps."""
 
 FIGURES = """Half of each encoder: how much of the speech score is kept, and how much of the way to the music encoder is
 gone. *Refitted* and *healed* are two ways to learn from both encoders on unlabelled audio, explained
@@ -128,7 +130,16 @@ def _with_what(result: Result, row: Row, results: dict[str, Result]) -> str:
     if "pairs" in row:
         found = [_less(results[name], row["name"], twin["name"], weight) for name in row["pairs"]]
         less += f" ({found.count(SURELY)} of the pairs say so by themselves)"
-    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{less}."
+    at_random = _than_random(result, row["name"], CONTROL[row["family"]], weight)
+    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{less}{at_random}."
+
+
+def _than_random(result: Result, row: str, control: str, weight: float) -> str:
+    """What the alignment gains over a random element of the same group."""
+    asked = (row, control, weight)
+    found = [c["average"] for c in result.get("contrasts", ()) if (c["row"], c["control"], c["weight"]) == asked]
+    gained = "; with the units in a random order instead, the mean of the two scores is {} of 1000 lower"
+    return gained.format(span(found[0])) if found else ""
 
 
 def _less(result: Result, row: str, twin: str, weight: float) -> str:
@@ -167,23 +178,26 @@ def in_figures(results: dict[str, Result], mean: Result | None = None) -> str:
 
 
 def worth(results: dict[str, Result], mean: Result, encoders: dict[str, Sequence[str]]) -> str:
-    """How much further the aligned merge goes after the same healing: each pair, then the mean over pairs."""
+    """What the alignment gains after the same healing, in speech and in way: each pair, then the mean over pairs."""
     found = {
         name: {(c["row"], c["control"]): c for c in result["contrasts"] if c["weight"] == EQUAL}
         for name, result in {**results, "mean": mean}.items()
     }
-    lines = [
-        [name, " and ".join(encoders.get(name, ["–"])), *(_gain(own.get(both)) for both in WORTH.values())]
-        for name, own in found.items()
-        if own.keys() & set(WORTH.values())
-    ]
-    return table(("way further by permutations", "encoders", *WORTH), lines)
+    own = {name: known for name, known in found.items() if known.keys() & set(WORTH.values())}
+    tables = []
+    for key, title in {"speech": "speech kept, of 1000", "transfer": "way gone, of 1000"}.items():
+        lines = [
+            [name, " and ".join(encoders.get(name, ["–"])), *(_gain(known.get(both), key) for both in WORTH.values())]
+            for name, known in own.items()
+        ]
+        tables.append(table((title, "encoders", *WORTH), lines))
+    return "\n".join(tables)
 
 
-def _gain(contrast: dict[str, Any] | None) -> str:
+def _gain(contrast: dict[str, Any] | None, key: str) -> str:
     if contrast is None:
         return "–"
-    return span(contrast["transfer"], sign=True) + (f" over {len(contrast['pairs'])}" if "pairs" in contrast else "")
+    return span(contrast[key], sign=True) + (f" over {len(contrast['pairs'])}" if "pairs" in contrast else "")
 
 
 def _scores(point: dict[str, Any] | None) -> str:

@@ -170,6 +170,7 @@ ROWS = (
     ),
     Row("long-as-is", "linear interpolation, healed for longer", "longer", as_it_stands, LONGER, steps=LONG),
     Row("long", "permutations, healed for longer", "longer", PERMUTED, LONGER, steps=LONG),
+    Row("long-random", "random valid element, healed for longer", "longer", at_random, ONE, steps=LONG),
     Row("long-learned", "every kind, learned, healed for longer", "longer", learned, LONGER, steps=LONG),
     Row("long-scratch", "random weights, healed for longer", "longer", untrained, (0.0,), steps=LONG),
     Row("heal-a", "A alone, healed", "unmerged", as_it_stands, (1.0,), steps=STEPS),

@@ -38,6 +38,7 @@ CONTRASTS = (
     ("refit", "refit-as-is"),
     ("learned-refit", "refit"),
     ("long", "long-as-is"),
+    ("long", "long-random"),
     ("long", "long-learned"),
     ("heal-heard", "heal"),
     *(
