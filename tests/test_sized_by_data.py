@@ -47,6 +47,12 @@ def viewed(net: nn.Module, x: Tensor) -> Tensor:
     return net.b(chosen.view(-1, chosen.shape[0], 8).relu()).sum((0, 1))
 
 
+def filled_up(net: nn.Module, x: Tensor) -> Tensor:
+    chosen = net.a(x).flatten(0, 1)[places(x).flatten()]
+    missing = x.new_zeros(12 - chosen.shape[0], 8)
+    return net.b(torch.cat([chosen, missing]).relu()).sum(0)
+
+
 BODIES: dict[str, tuple[Callable[..., Tensor], list[int]]] = {
     "a constant mask": (lambda s, x: s.b(s.a(x).relu()[s.mask]).sum(0), [8]),
     "a computed mask": (lambda s, x: s.b(s.a(x).relu()[places(x)]).sum(0), [8]),
@@ -58,6 +64,7 @@ BODIES: dict[str, tuple[Callable[..., Tensor], list[int]]] = {
     "a view with its size": (viewed, [8]),
     "a mask over the units": (lambda s, x: s.b(s.a(x)) + s.a(x)[s.a(x) > 0].sum(), []),
     "a mask along the units": (lambda s, x: s.a(x)[..., torch.tensor([True, False] * 4)], []),
+    "as many rows as before": (filled_up, []),
     "written back": (written_back, []),
     "a count of units": (lambda s, x: s.b(s.a(x).relu()) * (s.a(x)[0] > 0).nonzero().shape[0], []),
     "as many units as are positive": (lambda s, x: s.a(x)[..., : (s.a(x)[0, 0] > 0).sum().item()].sum(-1), []),

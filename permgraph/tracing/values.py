@@ -47,7 +47,8 @@ def _sizes(tensor: Tensor) -> tuple[int, ...]:
 
 
 def stand_in(size: Any) -> int | None:
-    """A size; for one that depends on data, as if it were a large prime of its own. None if it cannot be computed.
+    """A size; for one that depends on data, as if it were a large prime of its own. None if it cannot be computed, or
+    is below 0 then, as what is left of a few rows after those that a mask takes.
 
     A program holds for all sizes of the tensors that it makes, so for these: whatever has two different primes as its
     sizes is never taken for one axis.
@@ -57,9 +58,10 @@ def stand_in(size: Any) -> int | None:
     expression = size.node.expr
     primes = {symbol: _prime(symbol.name) for symbol in expression.free_symbols}
     try:
-        return int(expression.subs(primes))
+        found = int(expression.subs(primes))
     except (TypeError, ValueError):
         return None
+    return found if found >= 0 else None
 
 
 @functools.cache
