@@ -130,7 +130,7 @@ def test_merge_of_three_models(given, tmp_path):
 def test_merge_of_three_models_by_a_mix(given, tmp_path):
     hubert(tmp_path / "c", 2)
     words = ("merge", given / "a", given / "b", tmp_path / "c", "--data", given / "clips", "--mix", 0.5)
-    assert "groups matched by mix" in run(*words, "--out", tmp_path / "out").stdout
+    assert "groups matched by weights and correlation mixed" in run(*words, "--out", tmp_path / "out").stdout
     report = json.loads((tmp_path / "out" / "permgraph.json").read_text())
     assert report["method"] == "mix"
     assert all(gain["bound"] == pytest.approx(1) for own in report["gains"][1:] for gain in own.values())

@@ -13,8 +13,10 @@ from pairs import hubert, mlp, plant, vectors
 
 import permgraph as pg
 from permgraph.pages.charts import Line, line_chart, picture, range_bar, ticks
+from permgraph.pages.comparison import comparison_page
 from permgraph.pages.many import many_page
 from permgraph.pages.report import report_page
+from permgraph.pages.sections import breaking
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def test_it_tells_gains_certificate_and_what_stayed(aligned: pg.Alignment) -> No
     conv = "feature_extractor.conv_layers.0–6.conv.channels"
     gains = [gain for name, gain in aligned.gains.items() if ".conv_layers." in name]
     before, after = (np.mean([getattr(gain, end) for gain in gains]) for end in ("identity", "solution"))
-    row = re.search(rf"<tr><td>{conv}</td>.*?</tr>", page)[0]
+    row = re.search(rf"<tr><td>{breaking(conv)}</td>.*?</tr>", page)[0]
     assert f">{before:.3f}<" in row
     assert f">{after:.3f}<" in row
     stayed = page[page.index("What stayed at the identity") :]
@@ -93,6 +95,13 @@ def test_weights_say_that_there_are_no_correlations() -> None:
     assert ">1.000<" in page  # recovered: the bound is reached
 
 
+def test_activations_of_other_kinds_are_not_denied() -> None:
+    planted = plant(mlp(), vectors())
+    page = report_page(pg.align(planted.a, planted.b, planted.batches, kinds="signed"), "out", "")
+    assert "no activations were compared" not in page
+    assert "drawn for permutations" in page
+
+
 def test_many_models_have_a_column_each(aligned: pg.Alignment) -> None:
     spec = aligned.spec
     elements = {"one": spec.identity(), "two": aligned.permutations}
@@ -118,16 +127,46 @@ def test_a_browser_draws_it_without_a_request(aligned: pg.Alignment, tmp_path: P
         assert all(sizes)
         assert driver.get_log("browser") == []
         assert requests(driver) == []
-        for width in (390, 900):
-            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
-            assert driver.execute_script(BROKEN_NUMBERS) == [], width
-            assert driver.execute_script(LARGEST_LETTERS) <= 20, width
         assert driver.execute_script(SORTED) == [True, "descending", True, "ascending"]
         assert re.search(r": row 0, column 0, (0\.\d\d|1\.00|0 or less)$", driver.execute_script(POINTED))
 
 
+@needs_browser
+def test_pages_fit_a_phone_and_half_a_screen(aligned: pg.Alignment, tmp_path: Path) -> None:
+    curves = {"unmoved": pg.Barrier((0.0, 0.5, 1.0), (1.0, 3.0, 1.0))}
+    elements = {"B: one": aligned.permutations, "C: two": aligned.permutations}
+    gains = dict.fromkeys(elements, aligned.gains)
+    pages = {
+        "report": report_page(aligned, "out", "what", barriers=curves),
+        "many": many_page(aligned.spec, elements, list(aligned.gains), aligned.certificate, "out", "", gains=gains),
+        "comparison": comparison_page(pg.compare(mlp(), mlp(), args=(vectors()[0],)), ("one", "two")),
+    }
+    with browser() as driver:
+        for name, page in pages.items():
+            path = tmp_path / f"{name}.html"
+            path.write_text(page, encoding="utf-8")
+            for width in (390, 900):
+                metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+                driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+                driver.get(path.as_uri())
+                assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), (name, width)
+                assert driver.execute_script(BROKEN_NUMBERS) == [], (name, width)
+                assert driver.execute_script(LARGEST_LETTERS) <= 20, (name, width)
+                assert driver.execute_script(CUT_OFF) == [], (name, width)
+                assert driver.execute_script(APART) == 0, (name, width)
+
+
+CUT_OFF = """
+return [...document.querySelectorAll(".scroll .number")].filter(
+  (cell) => cell.getBoundingClientRect().right > cell.closest(".scroll").getBoundingClientRect().right + 1
+).map((cell) => cell.textContent);
+"""
+APART = """
+return [...document.querySelectorAll(".pairs figure")].filter((figure) => {
+  const [left, right] = figure.querySelectorAll("img");
+  return left.offsetTop !== right.offsetTop;
+}).length;
+"""
 BROKEN_NUMBERS = """
 return [...document.querySelectorAll("td.number")].filter((cell) => {
   const range = document.createRange();

@@ -88,14 +88,21 @@ def test_the_curves_compare_alignment_under_one_method(here: Path) -> None:
     assert "aligned, linear+batch_norm, " in out
 
 
-def test_how_much_data_was_read_is_said_and_written_down(here: Path) -> None:
-    out = run("merge", *NORMS, "--data", "python:said:batches", "--out", here / "out").stdout
+@pytest.mark.parametrize("models", [NORMS, (*NORMS, NORMS[0])], ids=["two", "three"])
+def test_how_much_data_was_read_is_said_and_written_down(here: Path, models: tuple[str, ...]) -> None:
+    out = run("merge", *models, "--data", "python:said:batches", "--out", here / "out").stdout
     assert "calibration data: 128 samples in 4 batches" in out
     data = json.loads((here / "out" / "permgraph.json").read_text())["inputs"]["data"]
     assert (data["batches"], data["samples"]) == (4, 128)
     report, card = ((here / "out" / name).read_text() for name in ("report.html", "README.md"))
     assert "python:said:batches, 128 samples in 4 batches" in report
-    assert "Matched by correlation: mean correlation of matched units" in card
+    assert len(models) > 2 or "Matched by correlation: mean correlation of matched units" in card
+
+
+def test_a_comparison_says_how_much_data_it_read(here: Path) -> None:
+    words = ("compare", *NORMS, "--data", "python:said:batches")
+    assert "calibration data: 128 samples in 4 batches" in run(*words).stdout
+    assert json.loads(run(*words, "--json").stdout)["data"] == {"batches": 4, "samples": 128, "unit": "samples"}
 
 
 def test_one_sample_is_counted_as_one() -> None:

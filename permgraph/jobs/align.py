@@ -12,6 +12,7 @@ from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
 from permgraph.errors import OptionError
 from permgraph.jobs.aligned import Aligned
+from permgraph.jobs.data_read import DataRead
 from permgraph.jobs.folder import require_room
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
@@ -52,10 +53,9 @@ def align_loaded(
         return _trunks_aligned(session, pair, matching, progress, *base)
     models, options = prepare(session, (part_a, part_b), matching, progress)
     found = pair.aligned(align_models(models, **options), part_a, part_b)
-    read, notes = (None, ()) if options["data"] is None else (options["data"].read, options["data"].notes)
     done = Aligned(
         (a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None),
-        pair.of_base((a, *base), (part_a, *part_base)), read=read, notes=notes,
+        pair.of_base((a, *base), (part_a, *part_base)), read=DataRead.of(options["data"]),
     )  # fmt: skip
     return with_second_head(session, done) if heads.second else done
 
@@ -67,7 +67,8 @@ def _trunks_aligned(
     if base:
         raise OptionError("task vectors need models of the base's shapes: leave out --base where heads differ")
     a, b = pair.a, pair.b
-    data = calibration(session, a, matching)
+    given = calibration(session, a, matching)
+    data = None if given is None else Batches(given)
     found = align_trunks(
         a, b, data, "both", args=a.args, kwargs=a.kwargs, method=matching.method, groups=matching.groups,
         outputs=a.outputs, kinds=matching.kinds, seed=session.seed, progress=progress,
@@ -75,7 +76,8 @@ def _trunks_aligned(
     )  # fmt: skip
     heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
     found = pair.aligned(found, a, b)
-    return Aligned((a, b), a, b, found, matching, heads, pair, second=SecondHead(found.heads_b or {}))
+    second, read = SecondHead(found.heads_b or {}), DataRead.of(data)
+    return Aligned((a, b), a, b, found, matching, heads, pair, second=second, read=read)
 
 
 def prepare(

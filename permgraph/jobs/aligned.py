@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from permgraph.checkpoints.writing import SecondHead
-from permgraph.comparing.batches import Reading
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.carrying import Carried
+from permgraph.jobs.data_read import DataRead
 from permgraph.jobs.matching import Matching
 from permgraph.matching.alignment import Alignment
 from permgraph.matching.borders import Borders
@@ -27,9 +27,8 @@ class Aligned:
 
     `base`: the same part of the model that both were fine-tuned from, if one was given; `base_borders`: where its axes
     differ from A's. `second`: the moved head of the second model, if it is written too. `pair`: at which borders the
-    models were fitted to each other. `read`: how much of the data was read, and `notes`: remarks of its reader.
-    `carried`: B's adapters, moved with it. `apply`: moves tensors along with the whole of B, if only a part of it was
-    matched.
+    models were fitted to each other. `read`: how much of the data was read. `carried`: B's adapters, moved with it.
+    `apply`: moves tensors along with the whole of B, if only a part of it was matched.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -42,8 +41,7 @@ class Aligned:
     base: LoadedModel | None = None
     base_borders: Borders = field(default_factory=Borders)
     second: SecondHead | None = None
-    read: Reading | None = None
-    notes: tuple[str, ...] = ()
+    read: DataRead = field(default_factory=DataRead)
     apply: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     carried: Carried = field(default_factory=Carried)
 

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from permgraph.comparing.batches import Batches
 from permgraph.jobs import files
 from permgraph.jobs.align import calibration, prepare
+from permgraph.jobs.data_read import DataRead
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.session import Progress, Session
@@ -29,26 +31,35 @@ def compare_two(
         pair, _ = load_pair(session, (a, b), progress, like)
         (part_a, part_b), heads = common_part((pair.a, pair.b))
         if heads.whole and differ(part_a.model.state_dict(), part_b.model.state_dict()):
-            found = _of_trunks(session, part_a, part_b, matching, progress)
+            found, read = _of_trunks(session, part_a, part_b, matching, progress)
             heads = heads_of_trunks((part_a, part_b), found.heads, "first")
         else:
             models, options = prepare(session, (part_a, part_b), matching, progress)
             found = compare_models(models, **options)
+            read = DataRead.of(options["data"])
     matching.require_unchanged()
     without = "" if heads.whole else f"compared without heads: {heads.reason}"
-    session.say("\n".join(filter(None, (str(found), without, str(pair.borders)))))
+    session.say("\n".join(filter(None, (str(found), str(read), without, str(pair.borders)))))
     if html is not None:
         files.write(html, comparison_page(found, (a, b)), force=session.force)
-    session.emit({"a": a, "b": b, "heads": heads.reason or None} | fields(found))
+    for note in read.notes:
+        session.warn(note)
+    told = {"a": a, "b": b, "heads": heads.reason or None, "data": read.reading and asdict(read.reading)}
+    session.emit(told | fields(found))
     return found
 
 
-def _of_trunks(session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress) -> Comparison:
+def _of_trunks(
+    session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress
+) -> tuple[Comparison, DataRead]:
     """The comparison of models that code makes and whose heads differ in shape."""
-    return compare_trunks(
-        a, b, calibration(session, a, matching), args=a.args, kwargs=a.kwargs, method=matching.method,
+    given = calibration(session, a, matching)
+    data = None if given is None else Batches(given)
+    found = compare_trunks(
+        a, b, data, args=a.args, kwargs=a.kwargs, method=matching.method,
         outputs=a.outputs, kinds=matching.kinds, seed=session.seed, progress=progress, options=matching.options,
     )  # fmt: skip
+    return found, DataRead.of(data)
 
 
 def fields(found: Comparison) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Session
 from permgraph.matching.alignment import Alignment
+from permgraph.matching.gains_report import by
 from permgraph.models.loaded import LoadedModel
 from permgraph.pages.report import report_page
 from permgraph.symmetry.elements.report import moved_share
@@ -117,11 +118,9 @@ def _record(
 ) -> dict[str, Any]:
     """The record with what became of heads, borders, sizes, adapters and every tensor."""
     report = record(session, aligned.models, aligned.alignment, data=aligned.matching.data, merge=merge)
-    report |= aligned.account(merged=merge is not None).fields
+    report = aligned.read.into(report) | aligned.account(merged=merge is not None).fields
     report["heads"] = str(aligned.heads) or None
     report["not_held"] = left_out(aligned.b.model) or None
-    if report["inputs"]["data"] is not None and aligned.read is not None:
-        report["inputs"]["data"] |= asdict(aligned.read) | {"notes": list(aligned.notes)}
     report["related"] = None if aligned.alignment.related is None else asdict(aligned.alignment.related)
     report["enlarged"] = aligned.enlarged and aligned.enlarged.fields
     report["borders"] = aligned.borders_text(merged=merge is not None).splitlines()
@@ -159,12 +158,8 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     session.say(f"certificate: {alignment.certificate}")
     if names:
         session.say(gain_table(alignment))
-    if aligned.read is not None:
-        session.say(f"calibration data: {aligned.read}")
-    session.say(
-        f"{len(names)} of {len(alignment.spec.groups)} groups matched by {alignment.method}, "
-        f"{share:.1%} of their units moved"
-    )
+    count = f"{len(names)} of {len(alignment.spec.groups)} groups matched by {by(alignment.method)}"
+    session.say("\n".join(filter(None, (str(aligned.read), f"{count}, {share:.1%} of their units moved"))))
     if alignment.untied:
         session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
     merged = report["merge"] is not None
@@ -172,7 +167,7 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
     beside = left_out(aligned.b.model)
     lines = (what, str(aligned.heads), beside, borders, str(found), str(aligned.carried), f"written to {out}")
     session.say("\n".join(filter(None, lines)))
-    for note in filter(None, (*aligned.notes, found.warning)):
+    for note in filter(None, (*aligned.read.notes, found.warning)):
         session.warn(note)
     if not names:
         session.warn("no group of these models moves, so B is used unchanged: `permgraph inspect` says why")

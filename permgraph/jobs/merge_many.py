@@ -12,6 +12,7 @@ from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.align import prepare
+from permgraph.jobs.data_read import DataRead
 from permgraph.jobs.folder import recipe_of, require_room, say_dtypes, storage_of
 from permgraph.jobs.loading import load_fitted
 from permgraph.jobs.matching import Matching
@@ -20,6 +21,7 @@ from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import REPORT, base_and_options, facts, gains_of, origin
 from permgraph.jobs.session import Session, table
 from permgraph.matching.borders import Borders
+from permgraph.matching.gains_report import by
 from permgraph.matching.groups import select
 from permgraph.matching.many import Placement, place_models, with_borders
 from permgraph.merging.many import merged
@@ -54,6 +56,7 @@ class Placed:
     base: LoadedModel | None = None
     owners: Owners = field(default_factory=Owners)
     finish: Callable[[Path], None] | None = None
+    read: DataRead = field(default_factory=DataRead)
 
     @property
     def borders_text(self) -> str:
@@ -107,7 +110,7 @@ def merge_all(
     tensors = account(placed.models, placed.parts, placed.heads, placed.spec, [group.name for group in groups])
     storage = storage_of(placed.models[0], asked.dtype, asked.max_shard_size)
     say_dtypes(session, placed.models, storage)
-    report = origin(session, placed.models, placed.spec, matching.data) | {
+    report = placed.read.into(origin(session, placed.models, placed.spec, matching.data)) | {
         "merge": {"method": method, "weights": shares} | base_and_options(asked, placed.base),
         "groups": [group.name for group in groups],
         **placed.fields,
@@ -132,12 +135,13 @@ def _tell(
     merge = report["merge"]
     session.say(f"certificate, the worst of {len(references)}: {placed.certificate}")
     session.say(_moved_table(groups, placed.elements, references))
-    session.say(f"{len(groups)} of {len(placed.spec.groups)} groups matched by {report['method']}")
+    count = f"{len(groups)} of {len(placed.spec.groups)} groups matched by {by(report['method'])}"
+    session.say("\n".join(filter(None, (str(placed.read), count))))
     what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(merge["weights"], references, strict=True))
     lines = (f"{merge['method']} merge, {what}", str(placed.heads), placed.borders_text, str(tensors))
     session.say("\n".join(filter(None, (*lines, f"written to {out}"))))
-    if tensors.warning:
-        session.warn(tensors.warning)
+    for note in filter(None, (*placed.read.notes, tensors.warning)):
+        session.warn(note)
     session.emit({"out": str(out)} | {key: value for key, value in report.items() if key != "permutations"})
 
 
@@ -160,7 +164,8 @@ def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     proofs = [element.certificate for element in elements if element.certificate is not None]
     owners = Owners(borders[1:count], (*borders[count:], Borders())[0])
     worst = max(proofs, key=lambda proof: proof.max_error)
-    return Placed(models, parts, heads, known.states, elements, worst, base, owners, fitted.finish)
+    read = DataRead.of(options["data"])
+    return Placed(models, parts, heads, known.states, elements, worst, base, owners, fitted.finish, read)
 
 
 def _write(

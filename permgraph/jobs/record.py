@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from permgraph.comparing.batches import Reading
 from permgraph.jobs.session import Session, table
-from permgraph.matching.gains_report import HEAD, gain_rows, unit_of
+from permgraph.matching.gains_report import HEAD, by, gain_rows, unit_of
 from permgraph.symmetry.elements.report import MOST_ROWS
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def summary(alignment: Alignment, what: str) -> str:
     rows = [HEAD, tuple("---" for _ in HEAD), *gain_rows(alignment)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     certificate = f"Certificate: {alignment.certificate}."
-    matched = [f"Matched by {alignment.method}: {unit_of(alignment)}", "", *lines] if alignment.gains else []
+    matched = [f"Matched by {by(alignment.method)}: {unit_of(alignment)}", "", *lines] if alignment.gains else []
     return "\n".join([what, "", certificate, "", *matched])
 
 

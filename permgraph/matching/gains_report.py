@@ -19,8 +19,15 @@ UNITS = {
     MIX: "inner product of matched weights and correlation of matched units, mixed, as a share of their upper bound",
 }
 OTHER_UNIT = "objective of the matcher, as a share of its upper bound"
+BY = {"learned": "learning", "mix": "weights and correlation mixed"}
+"""Methods whose names do not follow "by"."""
 HEAD = ("group", "role", "unmoved", "aligned", "gained", "moved")
 Row = tuple[str, str, str, str, str, str]
+
+
+def by(method: str) -> str:
+    """What a method matches by."""
+    return BY.get(method, method)
 
 
 def unit_of(alignment: Alignment) -> str:
@@ -60,7 +67,7 @@ def gain_rows(alignment: Alignment) -> list[Row]:
 def headline(alignment: Alignment) -> str:
     """One line: groups, method, how much moved, and the proof."""
     moved, proof = moved_share(alignment.permutations, alignment.permutations), alignment.certificate
-    return f"{len(alignment.spec.groups)} groups by {alignment.method}, {moved:.1%} of units moved; {proof}"
+    return f"{len(alignment.spec.groups)} groups by {by(alignment.method)}, {moved:.1%} of units moved; {proof}"
 
 
 def text(alignment: Alignment) -> str:

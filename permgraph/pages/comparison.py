@@ -11,7 +11,7 @@ from permgraph.pages.charts import Line, line_chart, range_bar
 from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
 from permgraph.pages.report import SCRIPTS, STYLES
-from permgraph.pages.sections import MODEL, data_table, head, section, still
+from permgraph.pages.sections import MODEL, breaking, data_table, head, section, still
 from permgraph.symmetry.elements.folded_names import fold
 from permgraph.uses.comparison import report
 from permgraph.uses.comparison.compare import Comparison
@@ -57,13 +57,13 @@ def _table(given: Mapping[str, Similarity], role: Mapping[str, str]) -> str:
         distance = float(np.mean([given[name].aligned_distance for name in names]))
         rows.append(_row(pattern, bar, float(np.mean(before)), float(np.mean(after)), distance))
     columns = [("name", False), ("", False), *((name, True) for name in ("unmoved", "aligned", "distance"))]
-    return f'<p class="quiet">{NOTE}</p>{data_table(columns, rows)}'
+    return f'<p class="quiet">{NOTE}</p>{data_table(columns, rows, wide=(1,))}'
 
 
 def _row(name: str, bar: str, *numbers: float) -> str:
     a, b, distance = numbers
     cells = "".join(f'<td class="number">{text}</td>' for text in (f"{a:.3f}", f"{b:.3f}", f"{distance:.2g}"))
-    return f"<tr><td>{escape(name)}</td><td>{bar}</td>{cells}</tr>"
+    return f"<tr><td>{breaking(name)}</td><td>{bar}</td>{cells}</tr>"
 
 
 def _chart(layers: Mapping[str, Similarity]) -> str:

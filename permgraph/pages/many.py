@@ -9,7 +9,7 @@ from statistics import mean
 from permgraph.matching.gains import Gain
 from permgraph.pages.page import page
 from permgraph.pages.report import SCRIPTS, STYLES
-from permgraph.pages.sections import data_table, head, made, section, still
+from permgraph.pages.sections import breaking, data_table, head, made, section, still
 from permgraph.symmetry.elements.folded_names import fold
 from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.symmetry.elements.report import moved_share
@@ -53,7 +53,7 @@ def _gains(gains: Mapping[str, Mapping[str, Gain]]) -> str:
     rows = []
     for pattern, names in fold(next(iter(gains.values()), {})):
         cells = "".join(f'<td class="number">{_change([own[name] for name in names])}</td>' for own in gains.values())
-        rows.append(f"<tr><td>{escape(pattern)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{breaking(pattern)}</td>{cells}</tr>")
     unit = "Compared with the mean of all other models, as a share of the upper bound: unmoved → moved."
     return section("Gains", f'<p class="quiet">{unit}</p>{data_table(columns, rows)}') if rows else ""
 
@@ -69,6 +69,6 @@ def _moved_table(spec: PermutationSpec, elements: Mapping[str, Permutations], gr
     for pattern, names in fold(groups):
         group = spec[names[0]]
         shares = "".join(f'<td class="number">{moved_share(one, names):.1%}</td>' for one in elements.values())
-        words = f"<td>{escape(pattern)}</td><td>{escape(group.role)}</td><td>{escape(group.symbol)}</td>"
+        words = f"<td>{breaking(pattern)}</td><td>{escape(group.role)}</td><td>{escape(group.symbol)}</td>"
         rows.append(f"<tr>{words}{shares}</tr>")
-    return data_table(columns, rows)
+    return data_table(columns, rows, wide=(1, 2))

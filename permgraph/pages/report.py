@@ -9,13 +9,13 @@ from math import isfinite
 import numpy as np
 
 from permgraph.matching.alignment import Alignment
-from permgraph.matching.gains_report import rows_of, unit_of
+from permgraph.matching.gains_report import by, rows_of, unit_of
 from permgraph.matching.partners import Partners
 from permgraph.merging.barrier import Barrier
 from permgraph.pages.charts import Line, line_chart, picture, range_bar
 from permgraph.pages.colours import role_colour
 from permgraph.pages.page import page
-from permgraph.pages.sections import data_table, head, made, section, still
+from permgraph.pages.sections import breaking, data_table, head, made, section, still
 from permgraph.symmetry.elements.folded_names import fold
 from permgraph.symmetry.elements.report import moved_share
 
@@ -57,7 +57,7 @@ def report_page(
 def _stats(alignment: Alignment) -> list[tuple[str, str]]:
     names = list(alignment.gains)
     return [
-        (f"{len(names)} of {len(alignment.spec.groups)}", f"groups matched by {alignment.method}"),
+        (f"{len(names)} of {len(alignment.spec.groups)}", f"groups matched by {by(alignment.method)}"),
         (f"{moved_share(alignment.permutations, names):.1%}", "of their units moved"),
         (f"{len(alignment.exact)} of {len(names)}", "groups at a proven optimum"),
     ]
@@ -77,7 +77,7 @@ def _gains(alignment: Alignment) -> str:
         if len(names) > 1:
             rows.append(_layers(alignment, names, values))
     columns = [(name, k > 2) for k, name in enumerate(("group", "role", "", "unmoved", "aligned", "gained", "moved"))]
-    return section("Gains", f'<p class="quiet">{unit}</p>{data_table(columns, rows)}')
+    return section("Gains", f'<p class="quiet">{unit}</p>{data_table(columns, rows, wide=(1, 2))}')
 
 
 def _gain_row(
@@ -87,7 +87,7 @@ def _gain_row(
     numbers = "".join(
         f'<td class="number">{text}</td>' for text in (f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", f"{moved:.0%}")
     )
-    return f"<tr><td>{escape(name)}</td><td>{escape(role)}</td><td>{bar}</td>{numbers}</tr>"
+    return f"<tr><td>{breaking(name)}</td><td>{escape(role)}</td><td>{bar}</td>{numbers}</tr>"
 
 
 def _layers(alignment: Alignment, names: Sequence[str], values: Mapping[str, tuple[float, float]]) -> str:
@@ -147,15 +147,14 @@ def _role(alignment: Alignment, comparison: Partners) -> str:
     return next((alignment.spec[n].role for n in reversed(comparison.groups) if n in alignment.gains), "other")
 
 
-NO_MATRICES = (
-    '<p class="quiet">Matched by weights, without data: no activations were compared. Give calibration data to see how '
-    "units correlate.</p>"
-)
+NO_DATA = "Matched by weights: no activations were compared. Give calibration data to see how units correlate."
+NOT_DRAWN = "Pictures of unit by unit are drawn for permutations matched by correlation or a mix alone."
 
 
 def _matrices(alignment: Alignment) -> str:
     if not alignment.partners:
-        return section("Correlations", NO_MATRICES)
+        why = NO_DATA if alignment.method == "weights" else NOT_DRAWN
+        return section("Correlations", f'<p class="quiet">{why}</p>')
     rows = []
     for pattern, _, comparisons in _kinds(alignment):
         index = np.unique(np.linspace(0, len(comparisons) - 1, MOST_PICTURES).round().astype(int))

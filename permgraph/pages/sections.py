@@ -34,13 +34,22 @@ def head(
     )
 
 
-def data_table(columns: Sequence[tuple[str, bool]], rows: Iterable[str]) -> str:
-    """A table that sorts by its columns and scrolls where it is too wide: (name, whether it holds numbers) each."""
+def data_table(columns: Sequence[tuple[str, bool]], rows: Iterable[str], *, wide: Iterable[int] = ()) -> str:
+    """A table that sorts by its columns and scrolls where it is too wide: (name, whether it holds numbers) each.
+
+    The columns with the numbers in `wide`, 1 or 2, are left out on narrow screens.
+    """
     names = "".join(
         f'<th scope="col"{" class=number" if number else ""}>{escape(name)}</th>' for name, number in columns
     )
     body = f"<thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table class="sortable">{body}</table></div>'
+    kind = " ".join(["sortable", *(f"wide-{k}" for k in wide)])
+    return f'<div class="scroll"><table class="{kind}">{body}</table></div>'
+
+
+def breaking(name: str) -> str:
+    """The name, which may go to a new line after each of its dots."""
+    return escape(name).replace(".", ".<wbr>")
 
 
 def section(title: str, *parts: str) -> str:
