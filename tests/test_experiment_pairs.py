@@ -127,7 +127,11 @@ def test_one_domain_counts_what_both_do_and_the_barrier_is_what_the_merge_lacks(
     assert gain["features"] == [250, 250, 250]
     assert "features" not in found["AB"]
     text = one_domain_section({"speech-1-2": found})
-    assert "A is s1, B is s2. Tasks that count: T. Not: U." in text
+    assert (
+        "A is s1, B is s2. **The barrier of 1000 is in features 500 (linear interpolation), 250 (permutations); "
+        in text
+    )
+    assert "Tasks that count: T. Not: U." in text
     assert "| 250 [250, 250] | +500 [+500, +500] | 0.250 | 0.250 |" in text
 
 
@@ -152,9 +156,14 @@ def test_a_summary_keeps_pairs_of_other_machines_and_takes_the_mean_over_them_an
         monkeypatch.setattr(summing, name, path)
     monkeypatch.setattr(summing, "experiment_folder", lambda name: pair.folder if name == "alike" else tmp_path / "no")
     monkeypatch.setattr("benchmarks.speech_music.scoring.tasks", lambda: pair.tasks)
+    monkeypatch.setattr("benchmarks.speech_music.trained.DATA", tmp_path)
+    for run_name, made in (("done", "encoder"), ("half", "")):
+        (tmp_path / "runs" / run_name / made).mkdir(parents=True)
+        (tmp_path / "runs" / run_name / "log.jsonl").write_text('{"step": 200}\n')
     monkeypatch.setattr("sys.argv", ["summary", "alike"])
     summing.main()
     found = {name: json.loads(path.read_text()) for name, path in files.items()}
     assert found["RESULT"]["pairs"] == before["pairs"]
     assert found["RESULT"]["together"]["contrasts"][0]["transfer"][0] == 250
     assert [row["name"] for row in found["ONE_DOMAIN"]["alike"]["rows"]] == ["linear", "proposed"]
+    assert found["RESULT"]["training"] == {"done": [{"step": 200}]}

@@ -30,8 +30,19 @@ def one_domain_section(results: dict[str, Result]) -> str:
     said = [SECTION.format(names=" ".join(results), **SECONDS)]
     for name, result in results.items():
         a, b = runs(result["about"])
-        said.append(f"### {name}\n\nA is {a}, B is {b}. {counted(result)}\n\n{scores(result)}\n{contrasts(result)}")
+        about = f"A is {a}, B is {b}. {finding(result)}"
+        said.append(f"### {name}\n\n{about}\n\n{counted(result)}\n\n{scores(result)}\n{contrasts(result)}")
     return "\n".join(said)
+
+
+def finding(result: Result) -> str:
+    """The barriers of both measures, row by row."""
+    barriers = {row["title"]: row["barrier"] for row in result["rows"]}
+    said = [
+        f"in {name} " + ", ".join(f"{barrier[name][0]:.0f} ({title})" for title, barrier in barriers.items())
+        for name in reversed(MEASURES)
+    ]
+    return f"**The barrier of 1000 is {'; '.join(said)}**."
 
 
 def counted(result: Result) -> str:

@@ -27,6 +27,6 @@ def steps(about: dict[str, Any], training: dict[str, Any]) -> str:
 
 
 def training() -> dict[str, list[dict[str, Any]]]:
-    """Run -> its log, of the runs that there are."""
-    logs = {path.parent.name: path.read_text() for path in sorted((DATA / "runs").glob("*/log.jsonl"))}
-    return {run: [json.loads(line) for line in text.splitlines()] for run, text in logs.items()}
+    """Run -> its log, of the runs that have come to their end here."""
+    logs = [folder.with_name("log.jsonl") for folder in sorted((DATA / "runs").glob("*/encoder"))]
+    return {log.parent.name: [json.loads(line) for line in log.read_text().splitlines()] for log in logs}
