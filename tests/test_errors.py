@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import run
 
 from permgraph.errors import CheckpointError, OptionError, printable
+from permgraph.jobs import files
 
 ESCAPED = {
     "an escape": ("\x1b[31mred", "\\x1b[31mred"),
@@ -68,3 +70,13 @@ def test_a_terminal_of_few_letters_gets_all_it_can_show(tmp_path):
     done = command("inspect", name, stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout) == (1, "")
     assert "gr\\xf6\\xdfe" in done.stderr
+
+
+def test_a_reader_of_stdout_that_is_gone_ends_a_command_in_silence(monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with pytest.raises(BrokenPipeError):
+        files.write(Path("-"), "{}")

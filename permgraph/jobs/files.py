@@ -50,7 +50,8 @@ def _require_free(path: Path, force: bool, inputs: Iterable[Path]) -> None:
 def write(path: Path, text: str, *, force: bool = False) -> None:
     """Write `text` to a new file next to `path` and move it there. Raises CheckpointError where that cannot be done.
 
-    "-" is stdout, and devices and pipes are written as they are.
+    "-" is stdout, and devices and pipes are written as they are. A reader of stdout that is gone raises
+    BrokenPipeError, which ends a command without a word.
     """
     require_writable(path, force=force)
     try:
@@ -69,6 +70,8 @@ def write(path: Path, text: str, *, force: bool = False) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and str(path) == STDOUT:
+            raise
         raise _unwritable(path, error) from error
 
 
