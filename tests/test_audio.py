@@ -176,4 +176,4 @@ def test_clips_that_fill_no_window_are_each_one_for_an_extractor_that_adds_silen
     write(tmp_path / "c.wav", 0.05)
     batches = AudioBatches(tmp_path, seconds=1.0, batch_size=1, short=True)
     assert [batch["input_values"].shape[1] for batch in batches] == [RATE // 4] * 2
-    assert batches.unit == "clips, filled up with silence to 1 s"
+    assert batches.unit == "clips filled up with silence to 1 s"

@@ -120,7 +120,7 @@ def test_a_kept_head_on_the_merged_base_computes_with_a_share_of_one_as_a_does(b
 def test_the_head_of_b_moves_along_where_only_base_models_are_matched(berts, tmp_path, pair):
     text = run("align", *(berts / name for name in pair), "--out", tmp_path / "out").stdout
     assert "base models matched (" in text
-    assert "the head of the second moved along" in text
+    assert "the head of B moved along" in text
     before, after = load(str(berts / pair[1])).model, load(str(tmp_path / "out")).model
     assert type(before) is type(after)
     state, moved = before.state_dict(), after.state_dict()
@@ -143,7 +143,7 @@ def test_a_head_that_cannot_move_along_is_refused(berts, tmp_path, monkeypatch):
 
 def test_three_models_share_what_all_of_them_have(berts, tmp_path):
     words = ("merge", berts / "three", berts / "bare", berts / "words", "--out", tmp_path / "out")
-    assert "kept from the first model: bert.pooler, classifier; left out: " in run(*words).stdout
+    assert "kept from A: bert.pooler, classifier; left out: " in run(*words).stdout
     assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == [
         "BertForSequenceClassification"
     ]

@@ -51,7 +51,7 @@ def test_what_is_not_held_is_named_and_can_be_held(tmp_path) -> None:
         for command in (["inspect", a], ["inspect", a, "--outputs", "fixed"], ["align", a, a, "--out", str(out)])
     )
     assert (shown.exit_code, held.exit_code, aligned.exit_code) == (0, 0, 0)
-    named = "beside what its head says: encoder_last_hidden_state"
+    named = "hidden states that the model returns, whose units may move: encoder_last_hidden_state"
     assert named in shown.output
     assert named in aligned.output
     assert "beside" not in held.output

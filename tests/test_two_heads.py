@@ -167,7 +167,7 @@ def test_models_made_by_code_have_two_heads_in_one_folder(code, tmp_path):
     refused = run("merge", *code, "--out", tmp_path / "no", code=1)
     assert "kind.weight" in refused.stderr
     done = run("merge", *code, "--out", tmp_path / "m", "--heads", "both")
-    assert "kept from the first model: kind; moved, and written too: kind of" in done.stdout
+    assert "kept from A: kind; moved, and written too: kind of" in done.stdout
     merged, head = (load_file(tmp_path / "m" / f"{name}.safetensors") for name in ("model", "second_head"))
     assert set(head) == {"kind.weight", "kind.bias"}
     Detector(3).load_state_dict(merged)

@@ -95,7 +95,7 @@ def test_heads_and_borders_that_differ_go_together(tmp_path: Path) -> None:
     a = folders.bert(tmp_path / "one", "BertForSequenceClassification", num_labels=3)
     _, b = berts(tmp_path, "BertForMaskedLM")
     out = run("merge", a, b, "--out", tmp_path / "out").stdout
-    assert "kept from the first model: bert.pooler, classifier" in out
+    assert "kept from A: bert.pooler, classifier" in out
     run("align", a, b, "--out", tmp_path / "moved")
     before, after = (load(str(folder)).model for folder in (b, tmp_path / "moved"))
     tokens = torch.arange(60)[None, :30]

@@ -86,7 +86,7 @@ class AudioBatches:
         self.unit = f"windows of {seconds:g} s"
         if short and not self._windows:
             self._windows = list[Window]((clip,) for clip in clips if clip.samples >= SHORTEST * rate)[:limit]
-            self.unit = f"clips, filled up with silence to {seconds:g} s"
+            self.unit = f"clips filled up with silence to {seconds:g} s"
         if not self._windows:
             raise _too_little(folder, clips, rate, seconds)
         self._silent: set[int] = set()

@@ -16,9 +16,9 @@ from permgraph.symmetry.specification.spec import PermutationSpec
 
 WORDS = {
     "moved": "moved",
-    "merged": "merged in place",
-    "kept": "kept from the first model",
-    "taken": "taken from the second",
+    "merged": "merged without being moved",
+    "kept": "kept from A",
+    "taken": "taken from B",
     "unreached": "not reached by the forward pass",
     "left out": "left out",
 }

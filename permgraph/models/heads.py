@@ -72,11 +72,11 @@ class Heads:
             how = "moved with B" if self.carried else "merged"
             return f"heads {how}: {', '.join(self.merged)}" if self.merged else ""
         if self.carried:
-            return f"base models matched ({self.reason}); the head of the second moved along"
+            return f"base models matched ({self.reason}); the head of B moved along"
         left = [f"{', '.join(modules)} of {reference}" for reference, modules in self.left_out.items() if modules]
         parts = [
             f"heads not merged ({self.reason})",
-            f"kept from the first model: {', '.join(self.kept)}" if self.kept else "",
+            f"kept from A: {', '.join(self.kept)}" if self.kept else "",
             f"{'moved, and written too' if self.second else 'left out'}: {'; '.join(left)}" if left else "",
         ]
         return "; ".join(part for part in parts if part)

@@ -29,8 +29,9 @@ def find_folder(reference: str, *, weights: bool = True) -> Path:
         if path.suffix not in READERS:
             raise CheckpointError(f"{reference}: is a file that holds no weights. Give the folder of a model.")
         raise CheckpointError(
-            f"{reference}: is a file of weights. Give the folder that holds it, with its config.json; or the model "
-            "that they are of, with --model python:package.module:function or --model timm:NAME."
+            f"{reference}: is a file of weights. Give the folder that holds it, with its config.json; or, to align, "
+            "merge or compare, also the model that they are of, with --model python:package.module:function or "
+            "--model timm:NAME. Other commands read no weights: give them that model instead of the file."
         )
     if path.is_dir():
         require_own_kind(path)

@@ -54,7 +54,7 @@ def is_marked(model: nn.Module) -> bool:
 def left_out(model: nn.Module) -> str:
     """A sentence that names the results that did not count when the model was traced, or ""."""
     names = list(vars(model)[HEAD_ALONE].left_out) if is_marked(model) else []
-    return f"not held, as the model returns them beside what its head says: {', '.join(names)}" if names else ""
+    return f"hidden states that the model returns, whose units may move: {', '.join(names)}" if names else ""
 
 
 def of_head(model: nn.Module, marked: bool = False) -> AbstractContextManager[None]:
