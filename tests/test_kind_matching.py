@@ -16,6 +16,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     ViTConfig,
     ViTForImageClassification,
     WhisperConfig,
@@ -62,6 +64,8 @@ def built(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         return generic(Block(affine=True)), (torch.randn(2, 6, 5),), {}
     if name == "llama":
         return generic(untied_llama()), (), IDS
+    if name == "qwen3":  # norms of queries and keys, where five signs of a unit meet
+        return generic(Qwen3ForCausalLM(Qwen3Config(**TEXT, num_key_value_heads=2, head_dim=8))), (), IDS
     if name == "mistral":
         return generic(MistralForCausalLM(MistralConfig(**TEXT, num_key_value_heads=2, sliding_window=8))), (), IDS
     if name == "whisper":
@@ -85,7 +89,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / a.abs().max())
 
 
-ROTATING = ["block", "llama", "gpt2", "vit", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mistral", "whisper"))]
+ROTATING = ["block", "llama", "qwen3", "gpt2", "vit", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mistral", "whisper"))]
 NAMES = pytest.mark.parametrize("name", ROTATING)
 NOISED = ("block", "llama", "gpt2", "vit", "mistral", "whisper")
 
@@ -106,7 +110,7 @@ def test_folding_keeps_the_function_and_lets_the_stream_rotate(name: str) -> Non
     spec = pg.derive(apart, args, kwargs, kinds="all")
     kinds = {group.kind for group in spec.groups if group.role == "residual"}
     first = {"permutation", "monomial"} if name == "whisper" else set()  # its encoder's stream begins with a GELU
-    assert kinds == {"orthogonal" if name in ("llama", "mistral") else "centred"} | first
+    assert kinds == {"orthogonal" if name in ("llama", "mistral", "qwen3") else "centred"} | first
     assert set(folded.folded) == set(spec.held)
 
 
@@ -174,9 +178,10 @@ def test_a_planted_element_of_all_kinds_is_found(name: str, method: str) -> None
     assert distance(outputs(a, state, args, kwargs), outputs(a, merged, args, kwargs)) < 1e-5
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
 @pytest.mark.parametrize("method", ["weights", "correlation"])
-def test_planted_signs_are_found_exactly(method: str) -> None:
-    a, args, kwargs = built("llama")
+def test_planted_signs_are_found_exactly(name: str, method: str) -> None:
+    a, args, kwargs = built(name)
     b = planted(a, args, kwargs, "signed", 2)
     data = batches(kwargs, args) if method == "correlation" else None
     aligned = pg.align(a, b, data, args=args, kwargs=kwargs, kinds="signed")

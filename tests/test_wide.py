@@ -10,6 +10,8 @@ from torch import nn
 
 import permgraph as pg
 from permgraph.jobs.plan import planned
+from permgraph.matching.kinds import ascent
+from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights import objective, relaxation
 from permgraph.matching.weights.effort import IN_TURN, SIZES
 
@@ -43,6 +45,20 @@ MODELS = {
 
 
 @pytest.fixture
+def forced_in_all_kinds(monkeypatch):
+    """The same in all kinds; the families that were solved so."""
+    found = []
+
+    def solved(family, *args):
+        found.append(family)
+        return solve_wide(family, *args)
+
+    monkeypatch.setattr(ascent, "solve_wide", solved)
+    monkeypatch.setattr(ascent, "SIZES", replace(SIZES, wide_above=0))
+    return found
+
+
+@pytest.fixture
 def forced(monkeypatch):
     """All nested families are matched as wide ones; the tables that were found so."""
     found = []
@@ -67,6 +83,22 @@ def planted(name, noise=0.5):
     weights = {key: t + noise * t.std() * torch.randn_like(t) for key, t in a.state_dict().items()}
     b.load_state_dict(spec.apply(element, weights))
     return a, b, spec.invert(element), {"args": args, "kwargs": kwargs, "spec": spec, "method": "weights"}
+
+
+def test_a_copy_is_found_in_all_kinds(forced_in_all_kinds):
+    build, args, kwargs = MODELS["mixture of experts"]
+    torch.manual_seed(0)
+    model = build().eval()
+    folded = pg.fold(model, args, kwargs)
+    model.load_state_dict(folded.state_dict)
+    spec = pg.derive(model, args, kwargs, kinds="all")
+    b = build().eval()
+    b.load_state_dict(spec.apply(spec.sample(1), model.state_dict()))
+    found = pg.align(model, b, args=args, kwargs=kwargs, spec=spec, method="weights")
+    assert forced_in_all_kinds
+    assert {group.kind for family in forced_in_all_kinds for group in family} == {"permutation", "monomial"}
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(found.state_dict[name], tensor, rtol=0, atol=1e-5 * float(tensor.abs().max()))
 
 
 @pytest.mark.parametrize("options", [{}, {"effort": IN_TURN}], ids=["at once", "in turn"])

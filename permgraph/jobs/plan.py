@@ -59,7 +59,7 @@ def planned(
     groups = spec.groups
     found = [site for site in sites(spec, groups) for site in site.cut(SIZES.whole)]
     alone = kinds == "permutation"
-    wide = wide_groups(groups, found, SIZES.wide_above) if alone else frozenset()
+    wide = wide_groups(groups, found, SIZES.wide_above)
     largest = max((group.size if group.name in wide else group.size * group.count for group in groups), default=0)
     known = like(states[0])
     unique = {memory_of(tensor): tensor.numel() for tensor in known.values()}

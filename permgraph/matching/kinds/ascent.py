@@ -18,8 +18,11 @@ from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, further_sign, further_signs, places
+from permgraph.matching.kinds.signs import best_signs, cells_of, met
+from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
+from permgraph.matching.weights.wide import wide_groups
 from permgraph.symmetry.elements.parts import Matrix, Monomial
 from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -66,7 +69,10 @@ class Ascent:
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
+        self.met = met(self.where, [group.name for group in self.further])
         self.placed = Moved(self.spec, self.a, self.b, self.source, self.begun)
+        ordered = [group for group in self.main if group.depends_on or group.kind == "permutation"]
+        self.wide = wide_groups(ordered, self.sites, SIZES.wide_above)
         self.is_hurried = sum(site.cell.size for site in self.sites) > EFFORT.hurried_above
 
     @property
@@ -223,13 +229,15 @@ class Ascent:
         whole = set(map(id, self._sites_of(family))) <= set(map(id, here))
         rotation = self._rotation(family)
         moved = self.moved if rotation is None else self.placed.under(without(self.element, names))
-        terms = joined(
+        if self.wide.issuperset(names):
+            gain, found = solve_wide(family, here, (self.a, moved), self.placed.dtype, self.signs)
+            self.placed.apply(found, gain if whole and self.placed.on_demand else None)
+        elif terms := joined(
             cross(site, action, (self.a, moved), self.placed.dtype, self.signs)
             for site in here
             for action in site.actions
             if names.intersection(action.axes)
-        )
-        if terms:
+        ):
             is_known = whole and self.placed.on_demand and all(is_once(site, names) for site in here)
             now = value_of(terms, rotation) if is_known else None
             value, found = solve(family, terms)
@@ -246,17 +254,19 @@ class Ascent:
         return self.element[name] if self.placed.on_demand and alone and name in self.placed.solved else None
 
     def _sign(self) -> None:
-        """Each further sign of a unit is that of the inner product where it acts."""
-        for group in self.further:
-            if any(place.name in self.placed.waiting for place in self.where[group.name]):
+        """Further signs of a unit are those of most inner product where they act."""
+        for members in self.met:
+            cells = list(cells_of(self.where, members))
+            if any(place.name in self.placed.waiting for _, place in cells):
                 continue
-            total: Any = np.zeros(group.count)
-            for place in self.where[group.name]:
-                if place.move.power % 2:
-                    total = total + self._products(place).sum(1)
-            if np.any(total < 0):
-                signs = np.where(total < 0, -1.0, 1.0).reshape(group.table_shape)
-                self.placed.apply({group.name: Monomial(np.zeros(group.table_shape, dtype=np.int64), signs)})
+            terms: dict[frozenset[str], Any] = {}
+            for together, place in cells:
+                terms[together] = terms.get(together, 0.0) + self._products(place).sum(1)
+            signs = best_signs(members, terms) if terms else {}
+            for group in self.further:
+                if group.name in signs and np.any(signs[group.name] < 0):
+                    index, scale = np.zeros(group.table_shape, dtype=np.int64), signs[group.name]
+                    self.placed.apply({group.name: Monomial(index, scale.reshape(group.table_shape))})
 
     def _products(self, place: Place) -> Any:
         """[rows, units]: inner products of units with themselves."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from permgraph.checkpoints.lazy_state import rows_of, slabs_of
 from permgraph.matching.kinds.family import Cross
 from permgraph.matching.kinds.places import further_sign
 from permgraph.matching.weights.effort import SIZES
+from permgraph.matching.weights.polynomial import by_units
 from permgraph.matching.weights.sites import Action, Site
 from permgraph.symmetry.elements.parts import Matrix
 
@@ -23,19 +23,21 @@ def cross(
     site: Site, action: Action, states: Sequence[Mapping[str, Tensor]], dtype: torch.dtype, signs: Set[str]
 ) -> Cross:
     """Inner products of the units of an action, A against B, over all else at the site; `signs`: the further ones."""
-    span = site.spans[site.actions.index(action)]
-    sides = []
+    left, right = sides(site, action, states, dtype)
+    matrix = (left @ right.T).cpu().numpy()
+    return Cross(action.axes, matrix.reshape(site.sizes(action) * 2), *signs_of(site, action, signs))
+
+
+def sides(site: Site, action: Action, states: Sequence[Mapping[str, Tensor]], dtype: torch.dtype) -> list[Tensor]:
+    """Of each model, [units of an action, all else at the site]."""
+    span, found = site.spans[site.actions.index(action)], []
     for state in states:
         value = state[site.name] if site.rows is None else rows_of(state, site.name, site.rows)
-        value = site.tensor(value).to(dtype)
-        rest = [k for k in range(value.dim()) if k not in span]
-        count = prod(value.shape[k] for k in span)
-        sides.append(value.permute([*span, *rest]).reshape(count, -1))
-    matrix = (sides[0] @ sides[1].T).cpu().numpy()
-    return Cross(action.axes, matrix.reshape(site.sizes(action) * 2), *_signs(site, action, signs))
+        found.append(by_units(site.tensor(value).to(dtype), span))
+    return found
 
 
-def _signs(site: Site, action: Action, signs: Set[str]) -> tuple[frozenset[str], dict[str, str]]:
+def signs_of(site: Site, action: Action, signs: Set[str]) -> tuple[frozenset[str], dict[str, str]]:
     """The groups of an action whose sign reaches the site, and the further sign of a group's units there."""
     odd, further = set[str](), dict[str, str]()
     for name, leaves in zip(action.axes, action.units, strict=True):

@@ -57,7 +57,7 @@ def assigned(
         perm = assign(worth)
     tables = {root: perm}
     for (_, name), sides in inner.items():
-        tables[name] = np.stack([assign(_similarity(sides, outer, i, int(j))) for i, j in enumerate(perm)])
+        tables[name] = np.stack([assign(similarity(sides, outer, i, int(j))) for i, j in enumerate(perm)])
     return {group.name: tables[group.name] if group.name in tables else group.identity() for group in groups}
 
 
@@ -93,8 +93,8 @@ def _projected(parts: Sequence[Tensor], outer: int) -> tuple[Tensor, Tensor]:
     return total.view(outer, -1, SIZES.directions), square
 
 
-def _similarity(sides: Sequence[Sides], outer: int, i: int, j: int) -> np.ndarray:
-    """[inner, inner]: of the units in outer unit i of A with those in j of B."""
+def similarity(sides: Sequence[Sides], outer: int, i: int, j: int) -> np.ndarray:
+    """[inner, inner]: of the units in outer unit i of A with those in j of B, the sum over the sides."""
     blocks = [a.view(outer, -1, a.shape[1])[i] @ b.view(outer, -1, b.shape[1])[j].T for a, b in sides]
     found: np.ndarray = torch.stack(blocks).sum(0).numpy() if len(blocks) > 1 else blocks[0].numpy()
     return found
