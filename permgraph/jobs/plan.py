@@ -20,9 +20,9 @@ PASSES = 7
 """Passes over all files: hashes; finiteness; bounds and identity; families; streams again; objective; output."""
 PASSES_OF_KINDS = 14
 """The same with other kinds: two rounds over all families, their values, and balancing scales."""
-SITE_BYTES, PROOF_BYTES, NESTED_BYTES = 4 * 4, 8 * 4, 8 * 6
+SITE_BYTES, PROOF_BYTES, NESTED_BYTES = 4 * 4, 8 * 4, 8 * 7
 """For each element: A, B, the moved B and a temporary in float32; noise, moved noise and two temporaries in float64,
-and two more where one group's permutation depends on another's."""
+and three more where one group's part depends on another's."""
 MIXED_BYTES = 2 * 8 * 4
 """For each element with other kinds: two tensors whose scales are balanced, and temporaries, in float64."""
 ASSIGNED_BYTES = 4 + 12
