@@ -89,7 +89,8 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / a.abs().max())
 
 
-ROTATING = ["block", "llama", "qwen3", "gpt2", "vit", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mistral", "whisper"))]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mistral", "whisper")]
+ROTATING = ["block", "llama", "qwen3", "gpt2", "vit", *SLOW]
 NAMES = pytest.mark.parametrize("name", ROTATING)
 NOISED = ("block", "llama", "gpt2", "vit", "mistral", "whisper")
 
