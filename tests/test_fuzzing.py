@@ -15,6 +15,8 @@ from permgraph.errors import PermgraphError
 from permgraph.jobs.recipe import Request, read_recipe
 from permgraph.jobs.recipe_inputs import require_trusted
 from permgraph.models.loading import load
+from permgraph.symmetry.derivation.derive import derive
+from permgraph.symmetry.elements.permutations import Permutations
 
 FEW_AND_MANY = [pytest.param(40), pytest.param(4000, marks=pytest.mark.slow)]
 
@@ -101,3 +103,22 @@ def test_recipes(tmp_path, count):
         text = json.dumps(mutated(RECIPE, draw)).encode()
         path.write_bytes(text if number % 2 else damaged(text, draw))
         tried(read_and_trust, path)
+
+
+def read_element(data):
+    element = Permutations.from_data(data)
+    assert all(0 <= share <= 1 for share in element.moved.values())
+    assert str(element)
+    assert element.to_data().keys() == data.keys()
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(30_000, marks=pytest.mark.slow)])
+def test_elements_of_records(count):
+    block = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    kinds = {kind: derive(block.eval(), torch.ones(2, 3), kinds=kind) for kind in ("permutation", "all")}
+    draw = np.random.default_rng(0)
+    for spec in kinds.values():
+        written = spec.sample(1).to_data()
+        assert tried(read_element, written)
+        for _ in range(count):
+            tried(read_element, mutated(written, draw))

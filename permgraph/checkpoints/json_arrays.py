@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from permgraph.errors import CheckpointError
+from permgraph.errors import CheckpointError, shortened
 
 BESIDE = "permgraph.npz"
 """The file beside the record; not safetensors, which other tools would load as weights."""
@@ -41,18 +41,31 @@ def split(value: Any) -> tuple[Any, dict[str, Array]]:
 def array_of(data: Any, beside: Mapping[str, Array] | None = None) -> Array:
     """The array that `inline`, or `split` with the file `beside`, wrote as `data`.
 
-    Raises CheckpointError where it is in a file that is not given.
+    Raises CheckpointError where it is in a file that is not given, and for what neither wrote.
     """
-    if not isinstance(data, dict):
-        return np.array(data, dtype=np.int64)
-    if "array" not in data:
-        return np.frombuffer(b64decode(data["base64"]), dtype="<f8").reshape(data["shape"]).astype(np.float64)
-    if beside is None or data["array"] not in beside:
+    if not isinstance(data, dict) or "array" not in data:
+        return _array_in(data)
+    if not isinstance(data["array"], str) or beside is None or data["array"] not in beside:
         raise CheckpointError(
             f"array {data['array']} of the record is in {BESIDE} beside it. Give that file too, as "
             f'np.load(folder / "{BESIDE}").'
         )
     return beside[data["array"]]
+
+
+def _array_in(data: Any) -> Array:
+    try:
+        if isinstance(data, dict):
+            return np.frombuffer(b64decode(data["base64"]), dtype="<f8").reshape(data["shape"]).astype(np.float64)
+        found = np.asarray(data)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        found = np.asarray(None)
+    if not (found.dtype.kind == "i" or found.shape == (0,)):
+        raise CheckpointError(
+            f"the record has no array of whole numbers, and none in base64, but {shortened(repr(data), 80)}. "
+            "Take the record as it was written."
+        )
+    return found.astype(np.int64)
 
 
 def _replaced(value: Any, how: Callable[[Array], Any]) -> Any:

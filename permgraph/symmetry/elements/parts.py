@@ -17,6 +17,7 @@ import numpy.typing as npt
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import scales
 from permgraph.checkpoints.json_arrays import array_of
+from permgraph.errors import CheckpointError
 
 Index = npt.NDArray[np.int64]
 
@@ -191,9 +192,20 @@ def to_arrays(part: Any) -> Any:
 
 
 def from_data(data: Any, beside: Mapping[str, Any] | None = None) -> Any:
-    """The part whose arrays were written as `data`; see `permgraph.checkpoints.json_arrays`."""
+    """The part whose arrays were written as `data`; see `permgraph.checkpoints.json_arrays`.
+
+    Raises CheckpointError for what is no part of any group.
+    """
+    part: Any
     if isinstance(data, dict) and "matrix" in data:
-        return Matrix(array_of(data["matrix"], beside), bool(data["orthogonal"]))
-    if isinstance(data, dict) and "index" in data:
-        return Monomial(array_of(data["index"], beside), array_of(data["scale"], beside))
-    return array_of(data, beside)
+        part = Matrix(array_of(data["matrix"], beside), bool(data.get("orthogonal")))
+        kind, shape = Kind.INVERTIBLE, part.matrix.shape[:-1]
+    elif isinstance(data, dict) and "index" in data:
+        part = Monomial(array_of(data["index"], beside), array_of(data.get("scale"), beside))
+        kind, shape = Kind.MONOMIAL, part.index.shape
+    else:
+        part = array_of(data, beside)
+        kind, shape = Kind.PERMUTATION, part.shape
+    if wrong := problem(kind.value, shape, part) if shape else "a number in place of a table":
+        raise CheckpointError(f"the record has an element that is none: {wrong}. Take the record as it was written.")
+    return part
