@@ -60,12 +60,12 @@ def _array_in(data: Any) -> Array:
         found = np.asarray(data)
     except (KeyError, TypeError, ValueError, OverflowError):
         found = np.asarray(None)
-    if not (found.dtype.kind == "i" or found.shape == (0,)):
+    if found.dtype.kind != "i":
         raise CheckpointError(
             f"the record has no array of whole numbers, and none in base64, but {shortened(repr(data), 80)}. "
             "Take the record as it was written."
         )
-    return found.astype(np.int64)
+    return found.astype(np.int64, copy=False)
 
 
 def _replaced(value: Any, how: Callable[[Array], Any]) -> Any:

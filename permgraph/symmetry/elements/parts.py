@@ -206,6 +206,6 @@ def from_data(data: Any, beside: Mapping[str, Any] | None = None) -> Any:
     else:
         part = array_of(data, beside)
         kind, shape = Kind.PERMUTATION, part.shape
-    if wrong := problem(kind.value, shape, part) if shape else "a number in place of a table":
+    if wrong := problem(kind.value, shape, part) if shape and 0 not in shape else "a table without units":
         raise CheckpointError(f"the record has an element that is none: {wrong}. Take the record as it was written.")
     return part
