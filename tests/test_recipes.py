@@ -104,6 +104,11 @@ WRONG = {
     "hashes as text": ("r.toml", 'sha256 = "abc"', "sha256 is 'abc'"),
     "hashes of files elsewhere": ("r.yaml", "sha256: {/etc: {/etc/passwd: abc}}", "not the name of a file in its"),
     "hashes of files above": ("r.yaml", "sha256: {a: {../x: abc}}", "not the name of a file in its"),
+    "hashes of no input": (
+        "r.toml",
+        'models = ["a", "b"]\n[sha256."/etc"]\npasswd = "0"',
+        "sha256 has /etc, which",
+    ),
     "no models": ("r.yaml", "models: 3", "models is 3"),
     "no threads": ("r.toml", "threads = 0", "a number from 1 to 4096"),
     "threads past any": ("r.toml", "threads = 1000000000000000000", "a number from 1 to 4096"),
