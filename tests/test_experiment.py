@@ -126,8 +126,15 @@ def test_the_answer_is_three_sentences_that_the_figures_decide(way, speech, gain
     assert ("does not do it" in text) == (family == "healed" or way < 500)
 
 
-def test_the_answer_speaks_of_the_mean_over_pairs_and_of_how_many_say_the_same() -> None:
-    """Of three pairs two say by themselves that without the alignment it is less."""
+@pytest.mark.parametrize(
+    ("control", "takes", "than_random"),
+    [
+        (SURELY, "an alignment (heal) and some learning after the merge", "surely lower, by 300 [200, 400] of 1000."),
+        (UNSURE, "some learning after the merge", "not surely lower, by 300 [-50, 400] of 1000."),
+    ],
+)
+def test_the_answer_speaks_of_the_mean_over_pairs_and_of_how_many_say_the_same(control, takes, than_random) -> None:
+    """Of three pairs two say by themselves that without the alignment it is less; a random order is asked too."""
     rows = [
         summed_up("heal-as-is", "healed", 100, 900, UNSURE, pairs=["x", "y", "z"]),
         summed_up("heal", "healed", 620, 990, SURELY, pairs=["x", "y", "z"]),
@@ -139,19 +146,23 @@ def test_the_answer_speaks_of_the_mean_over_pairs_and_of_how_many_say_the_same()
     }
     mean = {
         "rows": [*rows, summed_up("proposed", "permuted", 20, 980, UNSURE)],
-        "contrasts": [of | {"transfer": SURELY}, of | {"control": "heal-random", "average": UNSURE}],
+        "contrasts": [of | {"transfer": SURELY}, of | {"control": "heal-random", "average": control}],
     }
     text = opening(pairs, mean)
     assert re.match(r"\*\*Yes.*62 % of the way.*on average over 3 pairs of encoders", text)
-    assert "goes 10 % of the way, surely less (2 of the pairs say so by themselves); with" in text
-    assert "random order instead, the mean of the two scores is 300 [-50, 400] of 1000 lower." in text
+    assert f"It takes {takes}, on unlabelled audio" in text
+    assert ("and perhaps an alignment (heal)" in text) == (control is UNSURE)
+    assert "goes 10 % of the way, surely less (2 of the pairs say so by themselves); with the units in" in text
+    assert f"random order instead, the mean of the two scores is {than_random}" in text
     assert len(re.findall(r"[.](?=\s)", text)) == 3
 
 
 def test_no_merge_that_keeps_the_speech_is_said_to_be_none() -> None:
     one = summed_up("proposed", "permuted", 0, 900, UNSURE)
     one["best"]["transferred_at"] = None
-    assert opening({"one": {"rows": [one]}}).startswith("**No**: no merge")
+    said = opening({"one": {"rows": [one]}})
+    assert said.startswith("**No**: no merge")
+    assert "half of each does 90 % as well" in said
 
 
 def test_the_figures_of_several_pairs_stand_in_one_table() -> None:

@@ -33,7 +33,11 @@ STAGES = {
 }
 """What is done -> the rows that do it: not aligned, by permutations, by every kind."""
 
-CONTROL = {"refitted": "", "healed": "heal-random", "longer": "long-random"}
+CONTROLS = {
+    "healed": {("heal", "heal-random"): ""},
+    "longer": {("long", "long-random"): "", ("heal", "heal-random"): f" after {STEPS} steps"},
+}
+"""Family -> the alignment and its control, with as many steps of healing or, where that is not there, with fewer."""
 SURELY = ", surely less"
 WORTH = {
     f"{STEPS} steps, minus not aligned": ("heal", "heal-as-is"),
@@ -91,7 +95,7 @@ def opening(results: dict[str, Result], mean: Result | None = None) -> str:
 def _answer(row: Row) -> str:
     best, there, over = row["best"], at(row, row["best"]["transferred_at"]), _over(row)
     if there is None:
-        return f"**No**: no merge that keeps what the speech encoder can do hears any of the other's music{over}."
+        return _too_little(row, over)
     reached = best["transferred"][0] >= GAP_CLOSED
     surely = verdict(best["transferred_minus_linear"]) == "better"
     answer, but = {
@@ -103,6 +107,17 @@ def _answer(row: Row) -> str:
     return (
         f"**{answer}**: one encoder comes out that does {percent(there['speech'][0])} as well as the speech encoder on "
         f"speech and goes {percent(there['transfer'][0])} of the way from it to the music encoder on music{over}{but}."
+    )
+
+
+def _too_little(row: Row, over: str) -> str:
+    """Where no weight keeps the speech: what half of each does."""
+    there, of_no_use = at(row, EQUAL), "**No**: no merge that keeps what the speech encoder can do hears any music more"
+    if there is None:
+        return f"{of_no_use}{over}."
+    return (
+        f"{of_no_use}; half of each does {percent(there['speech'][0])} as well as the speech encoder on speech and "
+        f"goes {percent(there['transfer'][0])} of the way from it to the music encoder on music{over}."
     )
 
 
@@ -120,7 +135,10 @@ def _with_what(result: Result, row: Row, results: dict[str, Result]) -> str:
     budget, weight = BUDGETS.get(row["family"]), row["best"]["transferred_at"]
     if budget is None or weight is None:
         return f"The best alignment is {row['title']}."
-    said = f"It takes an alignment ({row['title'].split(',')[0]}) and {budget}, on unlabelled audio"
+    order = row["title"].split(",")[0]
+    control, unsure = _than_random(result, row["family"], weight)
+    said = f"It takes {budget}, on unlabelled audio" + (f", and perhaps an alignment ({order})" if unsure else "")
+    said = said if unsure else f"It takes an alignment ({order}) and {budget}, on unlabelled audio"
     beside = rows_of(result, WITHOUT[row["family"]])
     twins = [(point["transfer"][0], twin) for twin in beside if (point := at(twin, weight))]
     if not twins:
@@ -130,16 +148,18 @@ def _with_what(result: Result, row: Row, results: dict[str, Result]) -> str:
     if "pairs" in row:
         found = [_less(results[name], row["name"], twin["name"], weight) for name in row["pairs"]]
         less += f" ({found.count(SURELY)} of the pairs say so by themselves)"
-    at_random = _than_random(result, row["name"], CONTROL[row["family"]], weight)
-    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{less}{at_random}."
+    return f"{said}: without the alignment the same learning goes {percent(way)} of the way{less}{control}."
 
 
-def _than_random(result: Result, row: str, control: str, weight: float) -> str:
-    """What the alignment gains over a random element of the same group."""
-    asked = (row, control, weight)
-    found = [c["average"] for c in result.get("contrasts", ()) if (c["row"], c["control"], c["weight"]) == asked]
-    gained = "; with the units in a random order instead, the mean of the two scores is {} of 1000 lower"
-    return gained.format(span(found[0])) if found else ""
+def _than_random(result: Result, family: str, weight: float) -> tuple[str, bool]:
+    """What the alignment gains over a random element of the same group, and whether that is unsure."""
+    for asked, steps in CONTROLS.get(family, {}).items():
+        for one in result.get("contrasts", ()):
+            if (one["row"], one["control"], one["weight"]) == (*asked, weight):
+                unsure = verdict(one["average"]) != "better"
+                sure = f"{'not ' * unsure}surely lower, by {span(one['average'])} of 1000{steps}"
+                return f"; with the units in a random order instead, the mean of the two scores is {sure}", unsure
+    return "", False
 
 
 def _less(result: Result, row: str, twin: str, weight: float) -> str:

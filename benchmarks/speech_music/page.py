@@ -92,8 +92,8 @@ so few encoders are rather too narrow.
 
 LIMITS = """## What this does not show
 
-- Few encoders, small and little trained: intervals are over tests and probes, not over encoders. Each healed or learned
-  row is one run, whose own variance the intervals lack.
+- Few encoders, small and little trained: the intervals of a pair are over tests and probes, those of the mean over
+  very few encoders, whose recipes differ. Each healed or learned row is one run, whose own variance the intervals lack.
 - Of speech few tasks tell the encoders apart; words and transcripts are not among them.
 - The released procedure is rebuilt from the description of its defects, not run from its own code.
 """
