@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from findings import findings
 from kinds_cost_tables import demo_ways_section, kinds_cost_section
 from kinds_page import kinds_results, narrow, summary
 from mappings_page import mappings_page
@@ -42,13 +43,16 @@ BENCHMARKS = """# Benchmarks
 
     python benchmarks/tables.py      # writes this page from benchmarks/results/*.json
 
-Each section begins with the command that measures it. Times are of the machine they ran on; compare within a table.
+{findings}
+
+Each section has more, and begins with the command that measures it. Times are of the machine they ran on; compare
+within a table.
 """
 
 
 def benchmarks_page(results: dict[str, Any]) -> Iterator[str]:
     """A section for each result that is there."""
-    yield BENCHMARKS
+    yield BENCHMARKS.format(findings="\n".join(findings(results)))
     for name, section in SECTIONS.items():
         if name in results:
             yield from section(results[name])

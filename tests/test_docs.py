@@ -70,6 +70,7 @@ def test_measured_pages_do_not_begin_with_a_command() -> None:
     for path in DOCS.glob("*.md"):
         first = path.read_text(encoding="utf-8").split("\n\n")[1]
         assert not first.startswith("    python"), path.name
+    assert (DOCS / "benchmarks.md").read_text(encoding="utf-8").split("\n\n")[1].startswith("- **Groups** that keep")
 
 
 def test_the_derivation_is_short() -> None:
