@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kinds_page import beyond
+from kinds_page import beyond, learned_barriers, narrow
 from limits_page import limits
 from objectives_page import objectives
 from pair_means import NAMES, PEERS, WITHOUT_DATA, Row, mean_of, order_of, shown
@@ -18,7 +18,8 @@ PAIRS = """# Two models of one task
     nice python -m benchmarks.pairs.measure --peers DIR    # measures
     python benchmarks/tables.py                            # writes this page
 
-[Which method to use when](how-to-choose.md) has the findings; here is what was measured.
+{finding}
+[Which method to use when](how-to-choose.md) says what follows; here is what was measured.
 
 The *barrier* is the loss of the merge half way minus the mean loss of the two models (0 if it is negative), on {test}
 held-out images, or {text} texts of 64 characters; the *accuracy* is also half way (of the next character, for GPT-2).
@@ -39,7 +40,8 @@ def pairs_page(
     """A section for each architecture, and a verdict."""
     settings = next(iter(pairs.values()))
     texts = {key: settings[name] // settings["text"] for key, name in (("text", "test"), ("texts", "calibration"))}
-    yield PAIRS.format(**{**settings, **texts})
+    finding = "Transformers in all kinds, learned. " + "\n".join(learned_barriers(narrow(kinds))) if kinds else ""
+    yield PAIRS.format(**{**settings, **texts, "finding": finding})
     if kinds:
         yield from beyond(kinds, others["step_cost"], limits(others["limits"]) if others["limits"] else ())
     if others["objectives"]:
