@@ -16,6 +16,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
     ViTConfig,
@@ -66,6 +68,8 @@ def built(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         return generic(untied_llama()), (), IDS
     if name == "qwen3":  # norms of queries and keys, where five signs of a unit meet
         return generic(Qwen3ForCausalLM(Qwen3Config(**TEXT, num_key_value_heads=2, head_dim=8))), (), IDS
+    if name == "olmo2":  # norms after the sums: a unit of the stream has two more signs for each layer
+        return generic(Olmo2ForCausalLM(Olmo2Config(**TEXT, num_key_value_heads=4))), (), IDS
     if name == "mistral":
         return generic(MistralForCausalLM(MistralConfig(**TEXT, num_key_value_heads=2, sliding_window=8))), (), IDS
     if name == "whisper":
@@ -179,7 +183,7 @@ def test_a_planted_element_of_all_kinds_is_found(name: str, method: str) -> None
     assert distance(outputs(a, state, args, kwargs), outputs(a, merged, args, kwargs)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "olmo2"])
 @pytest.mark.parametrize("method", ["weights", "correlation"])
 def test_planted_signs_are_found_exactly(name: str, method: str) -> None:
     a, args, kwargs = built(name)
@@ -211,6 +215,14 @@ def test_models_that_are_aligned_stay_as_they_are() -> None:
     b, before = copy.deepcopy(a), {key: tensor.clone() for key, tensor in a.state_dict().items()}
     pg.align(a, b, args=args, kwargs=kwargs, kinds="all")
     assert all(torch.equal(before[key], tensor) for key, tensor in a.state_dict().items())
+
+
+def test_a_unit_with_many_signs_gets_them_all() -> None:
+    config = Olmo2Config(**(TEXT | {"num_hidden_layers": 4}), num_key_value_heads=4)  # 9 signs a unit of the stream
+    a = generic(Olmo2ForCausalLM(config))
+    b = planted(a, (), IDS, "signed", 2)
+    aligned = pg.align(a, b, kwargs=IDS, kinds="signed", method="weights")
+    assert all(torch.equal(tensor, aligned.state_dict[key]) for key, tensor in a.state_dict().items())
 
 
 def test_many_models_come_into_one_space() -> None:

@@ -60,6 +60,7 @@ class Ascent:
     compared: Mapping[str, float] = field(default_factory=dict)
     placed: Moved = field(init=False)
     settled: dict[Family, dict[str, int]] = field(default_factory=dict)
+    held: Container[str] = ()
     most: float = math.inf
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class Ascent:
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
-        self.met = met(self.where, [group.name for group in self.further])
+        self.met = met(self.groups, self.where)
         self.placed = Moved(self.spec, self.a, self.b, self.source, self.begun)
         ordered = [group for group in self.main if group.depends_on or group.kind == "permutation"]
         self.wide = wide_groups(ordered, self.sites, SIZES.wide_above)
@@ -107,6 +108,7 @@ class Ascent:
 
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
+        self.held = held
         self.families = [f for f in self.families if any(group.name not in held for group in f)]
         (start, self.most), identity = self._unmoved(), (self.element, self.moved)
         known = set(known)
@@ -254,19 +256,22 @@ class Ascent:
         return self.element[name] if self.placed.on_demand and alone and name in self.placed.solved else None
 
     def _sign(self) -> None:
-        """Further signs of a unit are those of most inner product where they act."""
-        for members in self.met:
-            cells = list(cells_of(self.where, members))
-            if any(place.name in self.placed.waiting for _, place in cells):
-                continue
+        """Signs that meet, and further signs of units, are those of most inner product where they act."""
+        for every in self.met:
+            members = [one for one in every if one.group.name not in self.held]
             terms: dict[frozenset[str], Any] = {}
-            for together, place in cells:
-                terms[together] = terms.get(together, 0.0) + self._products(place).sum(1)
-            signs = best_signs(members, terms) if terms else {}
-            for group in self.further:
-                if group.name in signs and np.any(signs[group.name] < 0):
-                    index, scale = np.zeros(group.table_shape, dtype=np.int64), signs[group.name]
-                    self.placed.apply({group.name: Monomial(index, scale.reshape(group.table_shape))})
+            for names, place in cells_of(members, self.where):
+                if place.name in self.placed.waiting:
+                    break
+                one = next(one for one in members if one.group.name == place.move.group)
+                terms[names] = terms.get(names, 0.0) + one.rows(self._products(place))
+            else:
+                found = best_signs([one.group.name for one in members], terms) if terms else {}
+                for one in members:
+                    if one.group.name in found and np.any(found[one.group.name] < 0):
+                        shape = one.group.table_shape
+                        index = np.broadcast_to(np.arange(shape[-1]), shape)
+                        self.placed.apply({one.group.name: Monomial(index, one.table(found[one.group.name]))})
 
     def _products(self, place: Place) -> Any:
         """[rows, units]: inner products of units with themselves."""

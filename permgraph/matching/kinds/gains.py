@@ -15,7 +15,7 @@ from permgraph.checkpoints.lazy_state import slabs_of
 from permgraph.matching.gains import CORRELATION, WEIGHTS, Gain
 from permgraph.matching.kinds.crosses import dot
 from permgraph.matching.kinds.family import Cross, diagonal, fixed, nodes_of
-from permgraph.matching.kinds.places import Place, places
+from permgraph.matching.kinds.places import TOGETHER, Place, places
 from permgraph.symmetry.elements.parts import Monomial
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -45,7 +45,8 @@ class Compared:
         """Σ over units of their similarity when moved, with the signs of an element and the further ones."""
         axes = {name: k for k, name in enumerate(self.term.names)}
         value: Any = self.matched
-        for name in (*(self.term.odd & axes.keys()), *(self.term.further or {}).values()):
+        further = [name for sign in (self.term.further or {}).values() for name in sign.split(TOGETHER)]
+        for name in (*(self.term.odd & axes.keys()), *further):
             if isinstance(part := element[name], Monomial):
                 where = [axes[key] for key in (*spec[name].depends_on, name) if key in axes]
                 sign = np.sign(part.scale) if name in axes else np.sign(part.scale)[..., 0]

@@ -14,6 +14,9 @@ from permgraph.symmetry.elements.cells import Cell, Move
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
 
+TOGETHER = " · "
+"""Between the names of signs of which a product acts."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -47,9 +50,12 @@ def further_signs(groups: Iterable[PermutationGroup]) -> frozenset[str]:
 
 
 def further_sign(cell: Cell, move: Move, signs: Set[str]) -> str:
-    """The one of `signs`, as `further_signs` has them, that reaches the units of a move in a cell, "" for none."""
-    here = (m for m in cell.moves if not m.leaves and m.power % 2 and m.keys[-1] == move.leaves)
-    return next((m.group for m in here if m.group in signs), "")
+    """Those of `signs`, as `further_signs` has them, that reach the units of a move in a cell; "" for none.
+
+    Places whose units have the same product of signs have the same name here.
+    """
+    here = {m.group for m in cell.moves if not m.leaves and m.power % 2 and m.keys[-1] == move.leaves}
+    return TOGETHER.join(sorted(here & signs))
 
 
 def places(spec: PermutationSpec, names: Sequence[str]) -> dict[str, list[Place]]:
