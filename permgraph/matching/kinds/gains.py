@@ -14,9 +14,9 @@ from permgraph.algebra.matrices import Numbers
 from permgraph.checkpoints.lazy_state import slabs_of
 from permgraph.matching.gains import CORRELATION, WEIGHTS, Gain
 from permgraph.matching.kinds.crosses import dot
-from permgraph.matching.kinds.family import Cross, diagonal, fixed, nodes_of
+from permgraph.matching.kinds.family import Cross, diagonal
 from permgraph.matching.kinds.places import TOGETHER, Place, places
-from permgraph.symmetry.elements.parts import Monomial
+from permgraph.symmetry.elements.parts import Matrix, Monomial, index_of
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
 
@@ -57,15 +57,31 @@ class Compared:
 
 def compared(groups: Sequence[PermutationGroup], terms: Sequence[Cross], found: Mapping[str, Any]) -> list[Compared]:
     """The terms at what was found for their groups."""
-    nodes = nodes_of(groups)
+    keys = {group.name: group.depends_on for group in groups}
     return [
-        Compared(
-            replace(term, matrix=np.empty(0)),
-            float(diagonal(term).sum()),
-            diagonal(fixed(replace(term, odd=frozenset()), found, nodes, term.names)),
-        )
+        Compared(replace(term, matrix=np.empty(0)), float(diagonal(term).sum()), _matched(term, found, keys))
         for term in terms
     ]
+
+
+def _matched(term: Cross, found: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> Numbers:
+    """[units...]: Σ over b of part[keys, a, b] matrix[a, b], without signs; permutations only look up one b each."""
+    axes, count = {name: k for k, name in enumerate(term.names)}, len(term.names)
+    grid = np.meshgrid(*map(np.arange, term.matrix.shape[:count]), indexing="ij", sparse=True)
+    mixing = [name for name in term.names if isinstance(found.get(name), Matrix)]
+    last = [count + axes[name] for name in mixing]
+    looked_up: list[Any] = list(grid)
+    for name in term.names:
+        if name not in mixing:
+            part, rows = found.get(name), [grid[axes[key]] for key in keys.get(name, ())]
+            looked_up.append(grid[axes[name]] if part is None else index_of(part)[(*rows, grid[axes[name]])])
+    value: Any = np.moveaxis(term.matrix, last, range(-len(last), 0))[tuple(looked_up)]
+    left = list(range(count + len(mixing)))
+    for name in reversed(mixing):
+        where = [axes[key] for key in (*keys[name], name)]
+        value = np.einsum(value, left, np.asarray(found[name].matrix), [*where, left[-1]], left[:-1])
+        left.pop()
+    return np.asarray(value)
 
 
 def activation_gains(spec: PermutationSpec, terms: Sequence[Compared], element: Mapping[str, Any]) -> dict[str, Gain]:
