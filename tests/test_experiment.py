@@ -175,7 +175,7 @@ def test_the_figures_of_several_pairs_stand_in_one_table() -> None:
     assert "| two | merged | 100 % / 3 % | – | – |" in found
     assert "| pair |" not in in_figures({"one": one})
     shared = {"rows": [summed_up("proposed", "permuted", 190, 700, UNSURE, pairs=["one", "two"])]}
-    assert "| mean of 2 | merged | – | 70 % / 19 % | – |" in in_figures({"one": one, "two": one}, shared)
+    assert "| mean (of pairs) | merged | – | 70 % / 19 % (2) | – |" in in_figures({"one": one, "two": one}, shared)
 
 
 def test_larger_groups_are_held_against_permutations() -> None:

@@ -182,17 +182,15 @@ def _alone(result: Result) -> str:
 def in_figures(results: dict[str, Result], mean: Result | None = None) -> str:
     """Speech and way of each step at equal shares, aligned and not, and what both know; the mean, then pairs."""
     several, lines = len(results) > 1, []
-    for name, result in {"mean": mean or {"rows": []}, **results}.items():
+    for name, result in {"mean (of pairs)": mean or {"rows": []}, **results}.items():
         known = {row["name"]: row for row in result["rows"]}
         for title, names in STAGES.items():
-            rows = [known.get(one) for one in names]
-            cells = [_scores(row and at(row, EQUAL)) for row in rows]
+            cells = [_scores(known.get(one)) for one in names]
             if any(cell != "–" for cell in cells):
-                over = [len(row["pairs"]) for row in rows if row and "pairs" in row]
-                lines.append([f"mean of {max(over)}" if over else name] * several + [title, *cells])
+                lines.append([name] * several + [title, *cells])
         if "AB" in result:
             bound = "features of both encoders side by side, twice as many"
-            lines.append([name] * several + [bound, _scores(result["AB"]), "–", "–"])
+            lines.append([name] * several + [bound, _both(result["AB"]), "–", "–"])
     head = ["pair"] * several + ["speech kept / way gone", "not aligned", "permutations", "every kind, learned"]
     return FIGURES + table(head, lines)
 
@@ -220,8 +218,14 @@ def _gain(contrast: dict[str, Any] | None, key: str) -> str:
     return span(contrast[key], sign=True) + (f" over {len(contrast['pairs'])}" if "pairs" in contrast else "")
 
 
-def _scores(point: dict[str, Any] | None) -> str:
-    return "–" if point is None else " / ".join(percent(point[key][0]) for key in ("speech", "transfer"))
+def _scores(row: Row | None) -> str:
+    point = row and at(row, EQUAL)
+    over = f" ({len(row['pairs'])})" if row and "pairs" in row else ""
+    return _both(point) + over if point else "–"
+
+
+def _both(point: dict[str, Any]) -> str:
+    return " / ".join(percent(point[key][0]) for key in ("speech", "transfer"))
 
 
 def conclusion(results: dict[str, Result]) -> str:

@@ -157,7 +157,7 @@ ROWS = (
     Row("refit", "permutations, refitted", "refitted", PERMUTED, FEW, method="refit"),
     Row("learned-refit", "every kind, learned, refitted", "refitted", learned, FEW, method="refit"),
     Row("heal-as-is", "linear interpolation, healed", "healed", as_it_stands, HEALED, steps=STEPS),
-    Row("heal-random", "random valid element, healed", "healed", at_random, HEALED, steps=STEPS),
+    Row("heal-random", "random valid element, healed", "healed", at_random, HEALED, CONTROL_SEEDS, steps=STEPS),
     Row("heal", "permutations, healed", "healed", PERMUTED, HEALED, steps=STEPS),
     Row("heal-learned", "every kind, learned, healed", "healed", learned, HEALED, steps=STEPS),
     Row(
