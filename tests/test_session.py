@@ -36,7 +36,7 @@ def test_every_command_has_examples_and_they_parse():
         text = run(name, "--help").stdout
         assert len(EXAMPLES[name]) >= 2
         for purpose, line in EXAMPLES[name]:
-            assert f"  {purpose}:\n    $ {line}\n" in text
+            assert f"  {purpose}{'' if purpose.endswith('?') else ':'}\n    $ {line}\n" in text
             program, first, *words = shlex.split(line)
             assert (program, first) == ("permgraph", name)
             parser = importlib.import_module("typer.main").get_command(app).commands[name]
