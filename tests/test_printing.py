@@ -122,6 +122,14 @@ def test_what_has_no_groups_has_no_table() -> None:
     assert "group  role" not in str(spec) + str(aligned)
 
 
+def test_one_group_is_counted_as_one() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)).eval(), torch.ones(2, 3)
+    spec, aligned = pg.derive(model, x), pg.align(model, model, args=(x,))
+    for shown in (str(spec), repr(spec), str(aligned), str(aligned.permutations)):
+        assert "1 group" in shown
+        assert "1 groups" not in shown
+
+
 def test_long_tables_are_cut_and_counted() -> None:
     body = [(f"<{k}>", str(k)) for k in range(MOST_ROWS + 3)]
     assert text_table(("name", "count"), body).endswith("and 3 more")

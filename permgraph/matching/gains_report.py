@@ -8,7 +8,7 @@ import numpy as np
 
 from permgraph.matching.gains import CORRELATION, MIX, WEIGHTS
 from permgraph.symmetry.elements.folded_names import fold
-from permgraph.symmetry.elements.report import moved_share, text_table
+from permgraph.symmetry.elements.report import counted, moved_share, text_table
 
 if TYPE_CHECKING:
     from permgraph.matching.alignment import Alignment
@@ -67,7 +67,9 @@ def gain_rows(alignment: Alignment) -> list[Row]:
 def headline(alignment: Alignment) -> str:
     """One line: groups, method, how much moved, and the proof."""
     moved, proof = moved_share(alignment.permutations, alignment.permutations), alignment.certificate
-    return f"{len(alignment.spec.groups)} groups by {by(alignment.method)}, {moved:.1%} of units moved; {proof}"
+    return (
+        f"{counted(len(alignment.spec.groups), 'group')} by {by(alignment.method)}, {moved:.1%} of units moved; {proof}"
+    )
 
 
 def text(alignment: Alignment) -> str:

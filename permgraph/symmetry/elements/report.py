@@ -22,10 +22,15 @@ def moved_share(element: Mapping[str, Any], names: Iterable[str]) -> float:
     return sum(moved(element[name]) * size for name, size in sizes.items()) / (sum(sizes.values()) or 1)
 
 
+def counted(count: int, name: str) -> str:
+    """`count` with the name of what is counted, in the plural but for one."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
 def headline(element: Permutations) -> str:
     """One line: groups, units, and how many of them move."""
     units = sum(index_of(part).size for part in element.values())
-    return f"{len(element)} groups, {moved_share(element, element):.1%} of {units:,} units moved"
+    return f"{counted(len(element), 'group')}, {moved_share(element, element):.1%} of {counted(units, 'unit')} moved"
 
 
 def rows(element: Permutations) -> list[tuple[str, str, str]]:

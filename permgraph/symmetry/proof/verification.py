@@ -15,6 +15,7 @@ from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
 from permgraph.symmetry.elements.parts import Index
 from permgraph.symmetry.elements.permutations import Permutations
+from permgraph.symmetry.elements.report import counted
 from permgraph.symmetry.proof.agreement import TOLERANCE, Scales
 from permgraph.symmetry.proof.lengths import other_path, programs_at_other_lengths
 from permgraph.symmetry.proof.proof import Proof, Setting
@@ -73,7 +74,7 @@ class Certificate:
 
     def __str__(self) -> str:
         verdict = "the function is unchanged" if self.ok else f"the function changes: {', '.join(self.failing)}"
-        trials = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
+        trials = counted(self.trials, "trial")
         figures = f"max error {self.max_error:.1e}, tolerance {self.tolerance:.0e}, {trials} in float64"
         power = "" if self.power is None else f"; {self.power:.0%} of wrong elements are caught"
         untested = f", and none of {shorten(self.untested)}" if self.untested else ""

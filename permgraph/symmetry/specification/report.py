@@ -8,6 +8,7 @@ from math import prod
 
 from permgraph.symmetry.elements.folded_names import fold, pattern_of
 from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.elements.report import counted
 from permgraph.symmetry.specification.spec import PermutationSpec
 
 MOST_PINS = 6
@@ -42,7 +43,7 @@ def headline(spec: PermutationSpec) -> str:
     """One line: groups, order, coverage."""
     total = sum(prod(spec.shapes[name]) for name in spec.parameters)
     return (
-        f"{len(spec.groups)} groups, log10|G| = {spec.log10_order:.1f}, "
+        f"{counted(len(spec.groups), 'group')}, log10|G| = {spec.log10_order:.1f}, "
         f"moving {spec.coverage:.1%} of {total:,} parameter elements"
     )
 

@@ -20,6 +20,7 @@ from permgraph.symmetry.elements import permutations as elements
 from permgraph.symmetry.elements.layout import Layout
 from permgraph.symmetry.elements.moving import MOST, moving_elements
 from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
+from permgraph.symmetry.elements.report import counted
 from permgraph.symmetry.elements.streams import Stream
 from permgraph.symmetry.specification.mappings import Mappings
 from permgraph.symmetry.specification.put_to_use import PutToUse
@@ -287,7 +288,7 @@ class PermutationSpec(PutToUse):
 
     def __repr__(self) -> str:
         return (
-            f"PermutationSpec({len(self.groups)} groups, log10|G| = {self.log10_order:.1f}, "
+            f"PermutationSpec({counted(len(self.groups), 'group')}, log10|G| = {self.log10_order:.1f}, "
             f"coverage {self.coverage:.1%}, {len(self.unreached)} unreached)"
         )
 
