@@ -15,6 +15,7 @@ from benchmarks.speech_music.pair import Calibration, Encoders
 from benchmarks.speech_music.probing import Task
 from benchmarks.speech_music.scoring import MEASURES, interval
 from benchmarks.speech_music.together import drawn, mean, together
+from benchmarks.speech_music.trained import taught
 
 APART, SHARED = [("s1", "m1"), ("s2", "m2")], [("s1", "m1"), ("s1", "m2")]
 
@@ -133,6 +134,14 @@ def test_one_domain_counts_what_both_do_and_the_barrier_is_what_the_merge_lacks(
     )
     assert "Tasks that count: T. Not: U." in text
     assert "| 250 [250, 250] | +500 [+500, +500] | 0.250 | 0.250 |" in text
+
+
+def test_it_is_said_where_one_encoder_taught_the_other() -> None:
+    assert "speech-3 was trained to predict clusters of the hidden states of a training of speech-1" in (
+        taught(("speech-1", "speech-3"))
+    )
+    assert not taught(("speech-3", "speech-5"))
+    assert not taught(("music-4", "music-6"))
 
 
 def test_a_pair_is_opened_by_its_domain(pair, monkeypatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.speech_music.agreement import SECONDS
 from benchmarks.speech_music.markdown import span, table
 from benchmarks.speech_music.one_domain import MEASURES
-from benchmarks.speech_music.trained import runs
+from benchmarks.speech_music.trained import runs, taught
 
 Result = dict[str, Any]
 SIDES = {"A": "A alone", "B": "B alone", "AB": "features of both side by side, twice as many"}
@@ -30,7 +30,7 @@ def one_domain_section(results: dict[str, Result]) -> str:
     said = [SECTION.format(names=" ".join(results), **SECONDS)]
     for name, result in results.items():
         a, b = runs(result["about"])
-        about = f"A is {a}, B is {b}. {finding(result)}"
+        about = f"A is {a}, B is {b}. {taught((a, b))}{finding(result)}"
         said.append(f"### {name}\n\n{about}\n\n{counted(result)}\n\n{scores(result)}\n{contrasts(result)}")
     return "\n".join(said)
 

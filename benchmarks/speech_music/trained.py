@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,22 @@ def steps(about: dict[str, Any], training: dict[str, Any]) -> str:
     if not training.keys() >= {a, b}:
         return ""
     return f"A was trained for {training[a][-1]['step']:,} steps (run {a}), B for {training[b][-1]['step']:,} ({b}). "
+
+
+def taught(pair: Sequence[str]) -> str:
+    """Of two runs, whether the manifest makes one the teacher of the other."""
+    said = []
+    for iteration in json.loads(MANIFEST.read_text())["iterations"]:
+        options = iteration.get("second_teacher", [])
+        teacher = Path(options[options.index("--encoder") + 1]).parent.name if options else ""
+        pupils = [one["run"] for one in iteration["encoders"] if "--teacher" in one["options"]]
+        said += [
+            f"{pupil} was trained to predict clusters of the hidden states of a training of {teacher}: the two are "
+            "akin. "
+            for pupil in pupils
+            if {teacher, pupil} == set(pair)
+        ]
+    return "".join(said)
 
 
 def training() -> dict[str, list[dict[str, Any]]]:
