@@ -139,3 +139,13 @@ def test_three_models_are_accounted_for(given, tmp_path):
     tensors = record(tmp_path / "out")["tensors"]
     assert names(given / "a") | names(given / "classifier") <= set(tensors)
     assert tensors["classifier.weight"] == "left out"
+
+
+def test_what_others_were_tied_to_is_no_part_that_was_missed(tmp_path):
+    sizes = {"d_model": 32, "d_ff": 64, "num_layers": 1, "num_heads": 4, "d_kv": 8, "vocab_size": 50}
+    a, b = (
+        folders.checkpoint(tmp_path / name, "T5ForConditionalGeneration", sizes, seed=k) for k, name in enumerate("ab")
+    )
+    done = run("merge", a, b, "--kinds", "all", "--out", tmp_path / "out")
+    assert "not reached by the forward pass, so" not in done.stderr
+    assert "a place of their own now" in record(tmp_path / "out")["reasons"]["shared.weight"]

@@ -25,6 +25,7 @@ WORDS = {
 NOTABLE = 0.01
 """The share of a model's numbers that the forward pass may leave unreached without a warning."""
 SHOWN = 3
+APART = "weights that were tied to it have a place of their own now, and nothing reads it"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Account:
     def warning(self) -> str:
         """A sentence that names the largest unreached tensors if much of the models is not reached, else ""."""
         total = sum(self.sizes.values()) or 1
-        names = [name for name, word in self.tensors.items() if word == "unreached"]
+        names = [n for n, word in self.tensors.items() if word == "unreached" and self.reasons.get(n) != APART]
         share = sum(self.sizes.get(name, 0) for name in names) / total
         if share <= NOTABLE:
             return ""
@@ -114,8 +115,9 @@ def account(
     written = 0 if merged else 1
     names, reasons, sizes = dict[str, str](), dict[str, str](), dict[str, int]()
     moving = {name for group in spec.groups if group.name in chosen for name, _ in group.axes}
-    inner = _part_names(models[written], parts[written])
-    for name, tensor in like(models[written].weights).items():
+    inner, stored = _part_names(models[written], parts[written]), like(models[written].weights)
+    read = {memory_of(tensor) for name, tensor in stored.items() if inner.get(name, "") not in spec.unreached}
+    for name, tensor in stored.items():
         sizes[name] = tensor.numel()
         part = inner.get(name)
         if part is None or name in heads.names:
@@ -124,7 +126,8 @@ def account(
             names[name] = "moved"
         elif part in spec.unreached:
             how = "averaged as they are" if merged else "left as it is"
-            names[name], reasons[name] = "unreached", f"the forward pass does not read it; {how}"
+            apart = memory_of(tensor) in read
+            names[name], reasons[name] = "unreached", APART if apart else f"the forward pass does not read it; {how}"
         else:
             names[name] = ("merged" if tensor.is_floating_point() else "kept") if merged else "taken"
     outer = {part: name for name, part in inner.items()}
