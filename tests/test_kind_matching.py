@@ -69,7 +69,7 @@ def built(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     if name == "qwen3":  # norms of queries and keys, where five signs of a unit meet
         return generic(Qwen3ForCausalLM(Qwen3Config(**TEXT, num_key_value_heads=2, head_dim=8))), (), IDS
     if name == "olmo2":  # norms after the sums: a unit of the stream has two more signs for each layer
-        return generic(Olmo2ForCausalLM(Olmo2Config(**TEXT, num_key_value_heads=4))), (), IDS
+        return generic(Olmo2ForCausalLM(Olmo2Config(**TEXT, num_key_value_heads=2))), (), IDS
     if name == "mistral":
         return generic(MistralForCausalLM(MistralConfig(**TEXT, num_key_value_heads=2, sliding_window=8))), (), IDS
     if name == "whisper":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, further_sign, further_signs, places
-from permgraph.matching.kinds.signs import best_signs, cells_of, met
+from permgraph.matching.kinds.signs import cells_of, chosen, met
 from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
@@ -209,6 +209,7 @@ class Ascent:
             family = left.pop(k)
             self._solve(family, usable[k] if shares[k] > 0 else self.sites)
             known |= {group.name for group in family}
+            self._sign({group.name for group in family}, known)
         self._sign()
 
     def _usable(self, family: Family, known: set[str]) -> list[Site]:
@@ -255,23 +256,28 @@ class Ascent:
         alone = len(family) == 1 and Kind(family[0].kind).mixes
         return self.element[name] if self.placed.on_demand and alone and name in self.placed.solved else None
 
-    def _sign(self) -> None:
-        """Signs that meet, and further signs of units, are those of most inner product where they act."""
+    def _sign(self, near: Set[str] | None = None, known: Set[str] | None = None) -> None:
+        """Signs that meet, and further signs of units, are those of most inner product where they act.
+
+        `near`: of units of these groups alone. `known`: from places where no other group acts.
+        """
+        unknown = set() if known is None else {group.name for group in self.main} - known
         for every in self.met:
-            members = [one for one in every if one.group.name not in self.held]
-            terms: dict[frozenset[str], Any] = {}
-            for names, place in cells_of(members, self.where):
-                if place.name in self.placed.waiting:
-                    break
-                one = next(one for one in members if one.group.name == place.move.group)
-                terms[names] = terms.get(names, 0.0) + one.rows(self._products(place))
-            else:
-                found = best_signs([one.group.name for one in members], terms) if terms else {}
-                for one in members:
-                    if one.group.name in found and np.any(found[one.group.name] < 0):
-                        shape = one.group.table_shape
-                        index = np.broadcast_to(np.arange(shape[-1]), shape)
-                        self.placed.apply({one.group.name: Monomial(index, one.table(found[one.group.name]))})
+            members = {one.group.name: one for one in every if one.group.name not in self.held}
+            if near is not None and all(near.isdisjoint(one.axes) for one in members.values()):
+                continue
+            cells = cells_of(members.values(), self.where)
+            if any(place.name in self.placed.waiting for _, place in cells):
+                continue
+            terms = (
+                (names, members[place.move.group], self._products(place))
+                for names, place in cells
+                if unknown.isdisjoint(move.group for move in place.cell.moves)
+            )
+            for name, signs in chosen(list(members.values()), terms).items():
+                if np.any(signs < 0):
+                    index = np.broadcast_to(np.arange(signs.shape[-1]), signs.shape)
+                    self.placed.apply({name: Monomial(index, signs)})
 
     def _products(self, place: Place) -> Any:
         """[rows, units]: inner products of units with themselves."""

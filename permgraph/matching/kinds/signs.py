@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -38,26 +40,25 @@ class Signs:
         return (*self.group.depends_on, *([self.group.name] if self.group.size > 1 else []))
 
     @property
-    def order(self) -> list[int]:
-        """The axes in the order of their names, in which tables of several groups agree."""
-        return sorted(range(len(self.axes)), key=lambda k: self.axes[k])
+    def sizes(self) -> dict[str, int]:
+        """The size of each axis."""
+        return dict(zip(self.axes, self.group.table_shape, strict=False))
 
-    def rows(self, table: Numbers) -> Numbers:
-        """[rows] of a table of this group, in the common order."""
-        return table.reshape(self._shape).transpose(self.order).reshape(-1)
+    def along(self, axes: Mapping[str, int], table: Numbers) -> Numbers:
+        """A table of this group with all of `axes`, of size 1 where it has none of that name."""
+        order = [self.axes.index(name) for name in axes if name in self.axes]
+        sizes = [size if name in self.axes else 1 for name, size in axes.items()]
+        return table.reshape(tuple(self.sizes.values())).transpose(order).reshape(sizes)
 
-    def table(self, rows: Numbers) -> Numbers:
-        """The table of the group from rows in the common order."""
-        shape = [self._shape[k] for k in self.order]
-        return rows.reshape(shape).transpose(np.argsort(self.order)).reshape(self.group.table_shape)
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return self.group.table_shape if self.group.size > 1 else self.group.table_shape[:-1]
+    def table(self, axes: Mapping[str, int], whole: Numbers) -> Numbers:
+        """The group's table of one with all of `axes`, the same along those that the group does not have."""
+        mine = [name for name in axes if name in self.axes]
+        own = whole[tuple(slice(None) if name in self.axes else 0 for name in axes)]
+        return own.transpose([mine.index(name) for name in self.axes]).reshape(self.group.table_shape)
 
 
 def met(groups: Iterable[PermutationGroup], where: Mapping[str, Sequence[Place]]) -> list[tuple[Signs, ...]]:
-    """The sets of signs that are chosen at once: with the same axes, and together on some weight.
+    """The sets of signs that are chosen at once: those together on some weight, one of which has the axes of all.
 
     Signs of a group that moves units are among them only where another sign is: they are matched with its order.
     """
@@ -66,21 +67,80 @@ def met(groups: Iterable[PermutationGroup], where: Mapping[str, Sequence[Place]]
     for together, _ in cells_of(found, where):
         marks = {label[name] for name in together}
         label = {name: min(marks) if mark in marks else mark for name, mark in label.items()}
-    sets = [tuple(one for one in found if label[one.group.name] == mark) for mark in dict.fromkeys(label.values())]
+    sets, left = list[tuple[Signs, ...]](), found
+    while left:
+        finest = max(left, key=lambda one: len(one.axes))
+        mark, axes = label[finest.group.name], set(finest.axes)
+        sets.append(tuple(one for one in left if label[one.group.name] == mark and axes.issuperset(one.axes)))
+        left = [one for one in left if one not in sets[-1]]
     return [members for members in sets if any(one.group.size == 1 for one in members)]
 
 
 def cells_of(members: Iterable[Signs], where: Mapping[str, Sequence[Place]]) -> list[tuple[frozenset[str], Place]]:
-    """The groups whose signs act together on the same rows of a cell, and the place of one of them."""
-    found: dict[tuple[object, ...], tuple[set[str], Place]] = {}
-    for one in members:
-        for place in where[one.group.name]:
-            if place.move.power % 2:
-                leaves = [*place.move.keys, place.move.leaves]
-                rows = tuple((one.axes[k], leaves[k]) for k in one.order)
-                mark = place.name, id(place.cell), rows
-                found.setdefault(mark, (set(), place))[0].add(one.group.name)
-    return [(frozenset(names), place) for names, place in found.values()]
+    """The groups whose signs act together on a cell, and the place of one that has the axes of all of them.
+
+    A sign of several rows, as that of a key for all queries that read it, acts together with the sign of each row.
+    """
+    found: list[tuple[Any, dict[str, Any], set[str], Place]] = []
+    acting = [(one, place) for one in members for place in where[one.group.name] if place.move.power % 2]
+    for one, place in sorted(acting, key=lambda pair: -len(pair[0].axes)):
+        rows, cell = dict(zip(one.axes, [*place.move.keys, place.move.leaves], strict=False)), id(place.cell)
+        same = [
+            names for mark, whole, names, _ in found if mark == (place.name, cell) and rows.items() <= whole.items()
+        ]
+        if same:
+            same[0].add(one.group.name)
+        else:
+            found.append(((place.name, cell), rows, {one.group.name}, place))
+    return [(frozenset(names), place) for _, _, names, place in found]
+
+
+def chosen(members: Sequence[Signs], terms: Iterable[tuple[frozenset[str], Signs, Numbers]]) -> dict[str, Numbers]:
+    """The tables of signs of each group, for a large Σ over terms of the product of their signs times the term.
+
+    A term is the groups whose signs act, one of them that has the axes of all, and Σ <A, B> in a table of that group.
+    Where groups have fewer axes than others, each row is solved by itself, the sum over rows decides their signs, and
+    the other signs are chosen anew; where that is worse than no change, nothing changes.
+    """
+    axes = dict(sorted(max((one.sizes for one in members), key=len, default={}).items()))
+    shape, rows = tuple(axes.values()), dict[frozenset[str], Numbers]()
+    for names, one, table in terms:
+        part = one.along(axes, table)
+        rows[names] = rows.get(names, 0.0) + np.broadcast_to(part * (part.size / prod(shape)), shape).reshape(-1)
+    known = {one.group.name: one for one in members if any(one.group.name in names for names in rows)}
+    signs = best_signs(list(known), rows) if rows else {}
+    lack = {name: _missing(one, axes) for name, one in known.items() if len(one.axes) < len(axes)}
+    if lack:
+        fixed = {name: _majority(signs[name].reshape(shape), along) for name, along in lack.items()}
+        signs = fixed | _others(rows, fixed, [name for name in known if name not in fixed])
+        gain: Any = sum(part * (_product(signs, names) - 1) for names, part in rows.items())
+        every = tuple(sorted({k for along in lack.values() for k in along}))
+        worse = np.broadcast_to(gain.reshape(shape).sum(every, keepdims=True) < 0, shape).reshape(-1)
+        signs = {name: np.where(worse, 1.0, sign) for name, sign in signs.items()}
+    return {name: one.table(axes, signs[name].reshape(shape)) for name, one in known.items()}
+
+
+def _missing(one: Signs, axes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(k for k, name in enumerate(axes) if name not in one.axes)
+
+
+def _majority(signs: Numbers, along: tuple[int, ...]) -> Numbers:
+    """[rows]: the sign of most along some axes."""
+    most = np.where(signs.sum(along, keepdims=True) < 0, -1.0, 1.0)
+    return np.broadcast_to(most, signs.shape).reshape(-1)
+
+
+def _others(rows: Terms, fixed: Mapping[str, Numbers], names: Sequence[str]) -> dict[str, Numbers]:
+    """The best signs of the other groups, those in `fixed` given."""
+    left = dict[frozenset[str], Numbers]()
+    for members, part in rows.items():
+        if open := members.difference(fixed):
+            left[open] = left.get(open, 0.0) + part * _product(fixed, members & fixed.keys())
+    return best_signs(names, left) if left else {}
+
+
+def _product(signs: Mapping[str, Numbers], names: Iterable[str]) -> Any:
+    return prod((signs[name] for name in names), start=np.float64(1.0))
 
 
 def best_signs(names: Sequence[str], terms: Terms) -> dict[str, Numbers]:
