@@ -123,7 +123,7 @@ def page(found: dict[str, Any], beside: dict[str, Any]) -> str:
         f"![what is kept of speech, and how much music comes over]({picture}.svg)\n",
         in_figures(results, mean),
         pairs_line(results, found.get("training", {})),
-        INTRODUCTION.format(**first["about"], **about),
+        INTRODUCTION.format(**first["about"] | about),
         together_section(results, mean) if mean else "",
     ]
     if beside.get(ONE_DOMAIN.stem):
