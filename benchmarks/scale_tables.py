@@ -91,11 +91,12 @@ STREAMING = """## What do models cost that do not fit into memory?
 
     python benchmarks/streaming.py
 
-`permgraph merge A B --max-memory {memory}` of a pair of Llamas in bfloat16, in shards of 1 GB, with a planted element
-and noise of a tenth of each tensor's deviation; {threads} thread, torch {torch}. *Peak*: resident memory of the whole
-process, including the pages of its files. *CPU*: seconds of processor time, since the machine was busy. *Copy*: time to
-copy the files of A and B to the disk. *Recovered*: for permutations, the share of the units that were recovered.
-*Reached*: the cosine of A and the moved B; noise alone leaves 0.995.{planned}
+`permgraph merge A B --max-memory {memory}` of a pair of Llamas in bfloat16, or of mixtures of experts of Qwen3's form,
+in shards of 1 GB, with a planted element and noise of a tenth of each tensor's deviation; {threads} thread, torch
+{torch}. *Peak*: resident memory of the whole process, including the pages of its files. *CPU*: seconds of processor
+time, since the machine was busy. *Copy*: time to copy the files of A and B to the disk. *Recovered*: for permutations,
+the share of the units that were recovered. *Reached*: the cosine of A and the moved B; noise alone leaves
+0.995.{planned}
 """
 PLANNED = """ Rows in italics are not measured: the peak is the planned one, and the time is
 {0:.0f} s + {1:.1f} s for each GB of one model + {2:.1f} s for each TFLOP of one exact sweep, fitted to the rows of
@@ -117,7 +118,7 @@ def streaming_section(data: dict[str, Any]) -> Iterator[str]:
     planned = PLANNED.format(*data["extrapolated"][0]["rates"]) if data["extrapolated"] else ""
     yield STREAMING.format(**data["rows"][-1], planned=planned)
     head = (*STREAMING_COLUMNS, "recovered", "reached")
-    yield table(head, [_streaming_row(row) for row in (*data["rows"], *data["extrapolated"])])
+    yield table(head, [_streaming_row(row) for row in (*data["rows"], *data["mixtures"], *data["extrapolated"])])
     if len({row["bytes"] for row in data["rows"]}) > 1:
         yield "![Peak memory and processor time over the size of the files](pictures/streaming.svg)\n"
 

@@ -1,13 +1,14 @@
-"""What do models cost that do not fit into memory? A pair of Llamas merged under `--max-memory`, beside a plain copy.
+"""What do models cost that do not fit into memory? Pairs merged under `--max-memory`, beside a plain copy.
 
-A has random weights in bfloat16, in shards of 1 GB; B is A under a random element of its group, with noise of a tenth
-of each tensor's deviation. Both are made tensor by tensor. Every size is one `permgraph merge A B --max-memory` in a
-process of its own; its peak of resident memory is VmHWM of `/proc/self/status` as it ends, which counts the pages of
-files that are mapped too. *Copy*: the files of A and B copied and put on the disk, in the same run. *Recovered*: the
-share of units that are where they were before B was moved, in permutations; *reached*: <A, B moved> / |A| |B| over all
-that the groups move, which noise alone would leave at 0.995. The last rows are not measured: their time is what the
-measured rows of permutations cost for a byte and for a product, by least squares, and their memory is the plan's.
-Writes `benchmarks/results/streaming.json`, rows by name, earlier ones kept, and `docs/pictures/streaming.svg`.
+Llamas, or mixtures of experts in Qwen3's form, whose files have a tensor for each expert. A has random weights in
+bfloat16, in shards of 1 GB; B is A under a random element of its group, with noise of a tenth of each tensor's
+deviation. Both are made tensor by tensor. Every size is one `permgraph merge A B --max-memory` in a process of its own;
+its peak of resident memory is VmHWM of `/proc/self/status` as it ends, which counts the pages of files that are mapped
+too. *Copy*: the files of A and B copied and put on the disk, in the same run. *Recovered*: the share of units that are
+where they were before B was moved, in permutations; *reached*: <A, B moved> / |A| |B| over all that the groups move,
+which noise alone would leave at 0.995. The last rows are not measured: their time is what the measured rows of
+permutations cost for a byte and for a product, by least squares, and their memory is the plan's. Writes
+`benchmarks/results/streaming.json`, rows by name, earlier ones kept, and `docs/pictures/streaming.svg`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.sharding import Storage, write_weights
 from permgraph.jobs.plan import planned
 from permgraph.matching.weights.sites import sites
+from permgraph.models.saved_form import saved_form
 from permgraph.models.transformers_models import empty_model
 
 RESULT = Path(__file__).parent / "results" / "streaming.json"
@@ -47,6 +49,7 @@ KEYS = (
     "num_attention_heads",
     "num_key_value_heads",
     "vocab_size",
+    "num_experts",
 )
 SIZES = {
     "0.1 B": (768, 2048, 10, 12, 4, 32000),
@@ -54,6 +57,7 @@ SIZES = {
     "1 B": (2048, 5632, 24, 16, 4, 32000),
     "3 B": (3072, 8192, 28, 24, 8, 32000),
 }
+MIXTURES = {"0.7 B, 64 experts": (1024, 512, 6, 16, 4, 32000, 64)}
 PLANNED = {"8 B": (4096, 14336, 32, 32, 8, 128256), "70 B": (8192, 28672, 80, 64, 8, 128256)}
 NOISE, DEVIATION, SHARD = 0.1, 0.02, 10**9
 MEASURED = """
@@ -71,9 +75,15 @@ def architecture(shape: tuple[int, ...]) -> tuple[Any, pg.PermutationSpec]:
     """A model on meta, and its group."""
     import transformers as hf
 
-    config = hf.LlamaConfig(use_cache=False, tie_word_embeddings=False, **dict(zip(KEYS, shape, strict=True)))
-    config.architectures = ["LlamaForCausalLM"]
-    model = empty_model(hf.LlamaForCausalLM, config)
+    fields = dict(zip(KEYS, shape, strict=False)) | {"use_cache": False, "tie_word_embeddings": False}
+    kind = hf.LlamaForCausalLM
+    if "num_experts" in fields:
+        kind = hf.Qwen3MoeForCausalLM
+        fields |= {"moe_intermediate_size": fields["intermediate_size"], "num_experts_per_tok": 4}
+        fields["head_dim"] = fields["hidden_size"] // fields["num_attention_heads"]
+    config = kind.config_class(**fields)
+    config.architectures = [kind.__name__]
+    model = empty_model(kind, config)
     return model, pg.derive(model, (), {"input_ids": torch.zeros(1, 8, dtype=torch.long, device="meta")})
 
 
@@ -98,7 +108,8 @@ def write_pair(root: Path, shape: tuple[int, ...]) -> pg.PermutationSpec:
     storage = Storage(default=torch.bfloat16, max_shard_bytes=SHARD)
     for side, make in (("a", a), ("b", b)):
         (root / side).mkdir()
-        write_weights(root / side, LazyState(like, make), storage)
+        state = LazyState(like, make)
+        write_weights(root / side, state if (form := saved_form(model)) is None else form.of(state), storage)
         fields = model.config.to_dict() | {"dtype": "bfloat16"}
         (root / side / "config.json").write_text(json.dumps(fields))
     (root / "element.json").write_text(json.dumps(element.to_data()))
@@ -163,8 +174,8 @@ def measure(size: str, memory: str, kinds: str, folder: Path | None) -> dict[str
     """One row."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         root = Path(place)
-        spec = write_pair(root, SIZES[size])
-        model, _ = architecture(SIZES[size])
+        spec = write_pair(root, (SIZES | MIXTURES)[size])
+        model, _ = architecture((SIZES | MIXTURES)[size])
         row = {"name": named(size, kinds), "kinds": kinds, "memory": memory, **work(model, spec)}
         row |= {"copy_seconds": copied(root)}
         words = ["merge", str(root / "a"), str(root / "b"), "--kinds", kinds, "--max-memory", memory]
@@ -207,20 +218,26 @@ def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sizes", nargs="*", default=list(SIZES), help="sizes to measure; all by default")
+    parser.add_argument("sizes", nargs="*", default=[*SIZES, *MIXTURES], help="sizes to measure; all by default")
     parser.add_argument("--kinds", default="permutation", choices=("permutation", "all"))
     parser.add_argument("--memory", default="6GB")
     parser.add_argument("--folder", type=Path, help="where the pairs are made, with room for four times A")
     options = parser.parse_args()
-    known = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
-    rows = {row["name"]: row for row in known["rows"]}
+    known = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    rows = {row["name"]: row for part in ("rows", "mixtures") for row in known.get(part, ())}
     for size in options.sizes:
         row = measure(size, options.memory, options.kinds, options.folder)
         rows[row["name"]] = row
         print(row, flush=True)
-        names = [named(size, kinds) for kinds in ("permutation", "all") for size in SIZES]
-        kept = [rows[name] for name in names if name in rows]
-        data = {"rows": kept, "extrapolated": extrapolated([row for row in kept if row["kinds"] == "permutation"])}
+        kept, mixtures = (
+            [rows[name] for kinds in ("permutation", "all") for size in sizes if (name := named(size, kinds)) in rows]
+            for sizes in (SIZES, MIXTURES)
+        )
+        data = {
+            "rows": kept,
+            "mixtures": mixtures,
+            "extrapolated": extrapolated([row for row in kept if row["kinds"] == "permutation"]),
+        }
         RESULT.write_text(json.dumps(data, indent=1) + "\n")
     draw()
 

@@ -74,7 +74,8 @@ def bounded(source: str, name: str, part: str = "measure") -> dict[str, Any]:
 def _asked_again(row: dict[str, Any], chosen: argparse.Namespace) -> bool:
     """Whether a model that has a row is to be measured again."""
     held = chosen.held and any(chosen.held in why for why, _ in row.get("held_by", ()))
-    lacking = chosen.lacking and row["outcome"] == "certified" and chosen.lacking not in row
+    known = {chosen.lacking, "judge"} & row.keys()  # a model that the judge cannot run in float64 has no all_kinds
+    lacking = chosen.lacking and row["outcome"] == "certified" and not known
     return bool(chosen.again or held or lacking or row["outcome"] == chosen.outcome)
 
 
