@@ -81,18 +81,17 @@ def cells_of(members: Iterable[Signs], where: Mapping[str, Sequence[Place]]) -> 
 
     A sign of several rows, as that of a key for all queries that read it, acts together with the sign of each row.
     """
-    found: list[tuple[Any, dict[str, Any], set[str], Place]] = []
+    found: dict[Any, list[tuple[dict[str, Any], set[str], Place]]] = {}
     acting = [(one, place) for one in members for place in where[one.group.name] if place.move.power % 2]
     for one, place in sorted(acting, key=lambda pair: -len(pair[0].axes)):
-        rows, cell = dict(zip(one.axes, [*place.move.keys, place.move.leaves], strict=False)), id(place.cell)
-        same = [
-            names for mark, whole, names, _ in found if mark == (place.name, cell) and rows.items() <= whole.items()
-        ]
-        if same:
-            same[0].add(one.group.name)
+        rows = dict(zip(one.axes, [*place.move.keys, place.move.leaves], strict=False))
+        here = found.setdefault((place.name, id(place.cell)), [])
+        same = next((names for whole, names, _ in here if rows.items() <= whole.items()), None)
+        if same is None:
+            here.append((rows, {one.group.name}, place))
         else:
-            found.append(((place.name, cell), rows, {one.group.name}, place))
-    return [(frozenset(names), place) for _, _, names, place in found]
+            same.add(one.group.name)
+    return [(frozenset(names), place) for here in found.values() for _, names, place in here]
 
 
 def chosen(members: Sequence[Signs], terms: Iterable[tuple[frozenset[str], Signs, Numbers]]) -> dict[str, Numbers]:
@@ -189,11 +188,10 @@ def _products(signs: Numbers, acts: Numbers) -> Numbers:
 def _solved(table: Numbers, acts: Numbers) -> Numbers:
     """[groups, rows]: signs that make terms positive, the largest terms first, each if those before leave it free.
 
-    Gaussian elimination over the field of two elements; signs that no term decides stay.
+    Gaussian elimination over the field of two elements, an equation for each term: a group of its own, all its groups,
+    and whether their product is -1 in a row. Signs that no term decides stay.
     """
-    pivots: list[
-        tuple[int, Numbers, Numbers]
-    ] = []  # of an equation: a group, all its groups, whether the product is -1
+    pivots = list[tuple[int, Numbers, Numbers]]()
     for k in np.argsort(-np.abs(table).sum(1), kind="stable"):
         here, negative = acts[k].copy(), table[k] < 0
         for pivot, groups, odd in pivots:
