@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, further_sign, further_signs, places
-from permgraph.matching.kinds.signs import cells_of, chosen, met
+from permgraph.matching.kinds.signs import Signs, Term, cells_of, chosen, met
 from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
@@ -266,18 +266,22 @@ class Ascent:
             members = {one.group.name: one for one in every if one.group.name not in self.held}
             if near is not None and all(near.isdisjoint(one.axes) for one in members.values()):
                 continue
-            cells = cells_of(members.values(), self.where)
-            if any(place.name in self.placed.waiting for _, place in cells):
+            if any(place.name in self.placed.waiting for _, place in cells_of(members.values(), self.where)):
                 continue
-            terms = (
-                (names, members[place.move.group], self._products(place))
-                for names, place in cells
-                if unknown.isdisjoint(move.group for move in place.cell.moves)
-            )
-            for name, signs in chosen(list(members.values()), terms).items():
-                if np.any(signs < 0):
-                    index = np.broadcast_to(np.arange(signs.shape[-1]), signs.shape)
-                    self.placed.apply({name: Monomial(index, signs)})
+            self.choose(members, self.terms_of(members, unknown))
+
+    def terms_of(self, members: Mapping[str, Signs], unknown: Set[str] = frozenset()) -> Iterator[Term]:
+        """Where signs act on weights, but for places where `unknown` groups act: inner products of A and B there."""
+        for names, place in cells_of(members.values(), self.where):
+            if unknown.isdisjoint(move.group for move in place.cell.moves):
+                yield names, members[place.move.group], self._products(place)
+
+    def choose(self, members: Mapping[str, Signs], terms: Iterable[Term]) -> None:
+        """Move B by the signs of these members for which the terms are large."""
+        for name, signs in chosen(list(members.values()), terms).items():
+            if np.any(signs < 0):
+                index = np.broadcast_to(np.arange(signs.shape[-1]), signs.shape)
+                self.placed.apply({name: Monomial(index, signs)})
 
     def _products(self, place: Place) -> Any:
         """[rows, units]: inner products of units with themselves."""

@@ -78,7 +78,12 @@ class Node:
 
 def solve(groups: Sequence[PermutationGroup], terms: Sequence[Cross]) -> Found:
     """The value Σ over terms <A, element B>, and the part of each group."""
-    return _solve([Node(g.name, g.kind, g.size, g.depends_on, g.depends_sizes) for g in groups], list(terms))
+    return _solve(nodes_of(groups), list(terms))
+
+
+def nodes_of(groups: Sequence[PermutationGroup]) -> list[Node]:
+    """The groups with all that they depend on."""
+    return [Node(g.name, g.kind, g.size, g.depends_on, g.depends_sizes) for g in groups]
 
 
 def _solve(nodes: list[Node], terms: list[Cross]) -> Found:

@@ -41,18 +41,23 @@ class Compared:
         """The value for models that compute the same."""
         return self.term.weight * self.matched.size
 
-    def moved(self, spec: PermutationSpec, element: Mapping[str, Any]) -> float:
-        """Σ over units of their similarity when moved, with the signs of an element and the further ones."""
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """The groups whose signs reach the units, the further ones too."""
+        further = [name for sign in (self.term.further or {}).values() for name in sign.split(TOGETHER)]
+        return (*(name for name in self.term.names if name in self.term.odd), *further)
+
+    def moved(self, spec: PermutationSpec, element: Mapping[str, Any]) -> Numbers:
+        """[units...]: the similarity of each unit when moved, with the signs of an element and the further ones."""
         axes = {name: k for k, name in enumerate(self.term.names)}
         value: Any = self.matched
-        further = [name for sign in (self.term.further or {}).values() for name in sign.split(TOGETHER)]
-        for name in (*(self.term.odd & axes.keys()), *further):
+        for name in self.signs:
             if isinstance(part := element[name], Monomial):
                 where = [axes[key] for key in (*spec[name].depends_on, name) if key in axes]
                 sign = np.sign(part.scale) if name in axes else np.sign(part.scale)[..., 0]
                 whole: Any = list(axes.values())
                 value = np.einsum(value, whole, sign, where, whole)
-        return float(value.sum())
+        return np.asarray(value)
 
 
 def compared(groups: Sequence[PermutationGroup], terms: Sequence[Cross], found: Mapping[str, Any]) -> list[Compared]:
@@ -88,7 +93,7 @@ def activation_gains(spec: PermutationSpec, terms: Sequence[Compared], element: 
     """The mean similarity of matched units over the terms of each group, by their weights."""
     sums: dict[str, Numbers] = {}
     for one in terms:
-        figures = np.array([one.unmoved, one.moved(spec, element), one.most])
+        figures = np.array([one.unmoved, float(one.moved(spec, element).sum()), one.most])
         sums |= {name: sums.get(name, 0) + figures for name in one.term.names}
     found = {name: figures / figures[2] for name, figures in sums.items() if figures[2]}
     return {name: Gain(float(before), float(after), 1.0, CORRELATION) for name, (before, after, _) in found.items()}

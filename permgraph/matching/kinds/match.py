@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from permgraph.algebra.matrices import Numbers
 from permgraph.checkpoints.lazy_state import LazyState, each_once
 from permgraph.comparing.frames import Point
 from permgraph.matching.correlation import WITHOUT, Within, moments_of
@@ -21,6 +22,8 @@ from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.gains import Compared, activation_gains, compared, weight_gains
 from permgraph.matching.kinds.places import further_signs
+from permgraph.matching.kinds.seen_signs import sign_as_seen
+from permgraph.matching.kinds.unseen import complete, unseen
 from permgraph.matching.match import Match, Task
 from permgraph.matching.portions import portions
 from permgraph.symmetry.elements.parts import with_index
@@ -60,6 +63,24 @@ def match_kinds(task: Task, observed: Observed | None = None, *, rounds: int | N
     return found
 
 
+@dataclass
+class Known:
+    """What activations tell of one model.
+
+    Attributes:
+        parts: group -> its part, without the signs of `unsigned` groups.
+        seen: the similarity of units that are matched, without signs.
+        unsigned: groups of whose signs activations tell none, or products with further ones.
+        unseen: the directions of maps of which they tell nothing.
+
+    """
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    seen: list[Compared] = field(default_factory=list)
+    unsigned: set[str] = field(default_factory=set)
+    unseen: dict[str, Sequence[Numbers]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Turn:
     """One model to be moved to the reference.
@@ -83,14 +104,18 @@ class Turn:
     own: Mapping[str, Tensor]
     rounds: int
 
-    def by_weights(self, known: Mapping[str, Any] | None = None, unsigned: Collection[str] = ()) -> Ascent:
-        """By weights, with parts that are known; the signs of `unsigned` groups among them are not."""
-        source, known = self.task.states[self.number], known or {}
+    def by_weights(self, known: Known | None = None) -> Ascent:
+        """By weights, but for what is known."""
+        source, parts, signed = self.task.states[self.number], {} if known is None else known.parts, set[str]()
         ascent = self._ascent(self.task.spec, self.reference, self.own, source=source, begun=self.begun)
-        if known:
-            ascent.settle(known)
-            ascent.sign_again(unsigned)
-        ascent.run(known=known, held=known)
+        if known is not None and parts:
+            ascent.settle(parts)
+            signed = sign_as_seen(ascent, known.seen, parts.keys() - known.unsigned)
+            ascent.sign_again(known.unsigned - signed)
+            complete(ascent, self.task.groups, known.unseen)
+        ascent.run(known=parts, held={*parts, *signed})
+        if known is not None:
+            complete(ascent, self.task.groups, known.unseen)
         return ascent
 
     def by_activations(self, observed: Observed) -> tuple[Ascent, dict[str, Gain]]:
@@ -109,21 +134,22 @@ class Turn:
         )  # fmt: skip
         if mix < 1:
             return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix), {}
-        found, unsigned, dead, seen = dict[str, Any](), set[str](), dict[str, Any](), list[Compared]()
+        known, dead = Known(), dict[str, Any]()
         for members, points in parts:
             terms = list(crosses(task.spec, points, gather(points), further_signs(task.groups)))
             names = {name for term in terms for name in term.names}
             signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
             here = [group for group in members if group.name in names]
-            found |= solve(here, terms)[1]
-            seen += compared(here, terms, found)
-            unsigned |= names - signed
+            known.parts |= solve(here, terms)[1]
+            known.seen += compared(here, terms, known.parts)
+            known.unsigned |= names - signed
+            known.unseen |= unseen(here, terms, known.parts)
             dead |= dead_units(members, ((term.names, term.matrix) for term in terms))
-        ascent = self.by_weights(found, unsigned)
-        tables = rearranged(task.spec, task.groups, dead, found, ascent.a, ascent.moved)
+        ascent = self.by_weights(known)
+        tables = rearranged(task.spec, task.groups, dead, known.parts, ascent.a, ascent.moved)
         kinds = {group.name: group.kind for group in task.groups}
         ascent.settle({name: with_index(kinds[name], table) for name, table in tables.items()})
-        return ascent, activation_gains(task.spec, seen, ascent.element)
+        return ascent, activation_gains(task.spec, known.seen, ascent.element)
 
     def _by_both(self, seen: Activations, mix: float) -> Ascent:
         weights = self._ascent(self.task.spec, self.reference, self.own)

@@ -57,6 +57,10 @@ class Signs:
         return own.transpose([mine.index(name) for name in self.axes]).reshape(self.group.table_shape)
 
 
+Term = tuple[frozenset[str], Signs, Numbers]
+"""The groups whose signs act, one of them that has the axes of all, and Σ <A, B> in a table of that group."""
+
+
 def met(groups: Iterable[PermutationGroup], where: Mapping[str, Sequence[Place]]) -> list[tuple[Signs, ...]]:
     """The sets of signs that are chosen at once: those together on some weight, one of which has the axes of all.
 
@@ -94,10 +98,9 @@ def cells_of(members: Iterable[Signs], where: Mapping[str, Sequence[Place]]) -> 
     return [(frozenset(names), place) for here in found.values() for _, names, place in here]
 
 
-def chosen(members: Sequence[Signs], terms: Iterable[tuple[frozenset[str], Signs, Numbers]]) -> dict[str, Numbers]:
+def chosen(members: Sequence[Signs], terms: Iterable[Term]) -> dict[str, Numbers]:
     """The tables of signs of each group, for a large Σ over terms of the product of their signs times the term.
 
-    A term is the groups whose signs act, one of them that has the axes of all, and Σ <A, B> in a table of that group.
     Where groups have fewer axes than others, each row is solved by itself, the sum over rows decides their signs, and
     the other signs are chosen anew; where that is worse than no change, nothing changes.
     """
