@@ -17,6 +17,10 @@ class PermgraphError(Exception):
         super().__init__(printable(shortened(str(message))))
 
 
+class PermgraphWarning(UserWarning):
+    """Something that was asked for had no effect; the message says why."""
+
+
 class CaptureError(PermgraphError):
     """The model cannot be traced by `torch.export`; the message says what to change."""
 

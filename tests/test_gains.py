@@ -60,6 +60,17 @@ def test_gains_are_shares_of_what_is_possible(kinds: str, how: str) -> None:
     assert found.method in {gain.measure for gain in found.gains.values()}
 
 
+def test_gains_of_learning_are_shares_too() -> None:
+    """Scales that learning changes make B's weights larger or smaller."""
+    found = aligned(normed(1), "all", {"method": "learned", "steps": 12, "rate": 0.2})
+    own = found.reference, found.models.states[1], found.state_dict
+    a, b, moved = (state["0.weight"].norm() for state in own)
+    assert not torch.isclose(b, moved, rtol=1e-2)
+    for name, gain in found.gains.items():
+        assert all(abs(share) <= 1 for share in gain.shares), name
+    assert found.gains["0.channels"].bound >= a * max(b, moved)
+
+
 @EVERY
 def test_gains_of_the_same_function_are_one(kinds: str, how: str) -> None:
     a = normed(0)

@@ -16,6 +16,7 @@ from permgraph.merging import correction, layer_method
 from permgraph.merging.merge import steps_of
 
 
+@pytest.mark.filterwarnings("ignore::permgraph.errors.PermgraphWarning")
 @pytest.mark.parametrize("method", [*layer_method, *correction, "slerp+batch_norm+repair"])
 def test_models_are_left_alone_and_what_comes_out_is_an_ordinary_state_dict(method: str) -> None:
     two = Two("gpt2")

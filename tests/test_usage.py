@@ -1,5 +1,7 @@
 """Usage errors of the command line: exit status 2, on stderr, before any work."""
 
+import re
+
 import pytest
 from commands import run
 
@@ -49,4 +51,6 @@ def test_usage_errors(name):
     words, expected = USAGE[name]
     result = run(*words, code=2)
     assert expected in result.stderr + result.stdout
+    assert not words or re.search("^error: ", result.stderr, re.MULTILINE), result.stderr
+    assert "Error: " not in result.output
     assert "Traceback" not in result.output

@@ -6,9 +6,10 @@ import typer
 
 import permgraph
 from permgraph.cli import aligning, comparing, inspecting, listing, merging
-from permgraph.cli.shared import Debug, Device, Force, Json, Quiet, Seed, command, shared_options
+from permgraph.cli.shared import Commands, Debug, Device, Force, Json, Quiet, Seed, command, shared_options
 
 app = typer.Typer(
+    cls=Commands,
     help="Derive, prove, match and merge the permutation symmetries of any PyTorch model's weights.\n\n"
     "MODEL, A and B are each a local Hugging Face folder, a hub id, timm:NAME, or python:package.module:function "
     "(which returns model, args, kwargs).",

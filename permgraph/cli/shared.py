@@ -1,7 +1,9 @@
 """What every command has: the shared options, before or after its name, and how errors end it."""
 
 import inspect
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from permgraph.cli import stopping
 from permgraph.cli.examples import EXAMPLES
@@ -35,6 +37,10 @@ Device = Annotated[
 
 IN_SEVERAL = ("align", "merge")
 """Commands whose work several processes share."""
+
+
+ANY_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""Also those for which Typer has no public name."""
 
 
 class UsageError(typer.BadParameter):
@@ -104,6 +110,24 @@ class Command(TyperCommand):
 
     def _json_takes_a_file(self) -> bool:
         return any("--json" in parameter.opts and not getattr(parameter, "is_flag", False) for parameter in self.params)
+
+
+class Commands(TyperGroup):
+    """All commands; a command line that cannot be run ends as every other error does, with `error: ` and what it is."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command line, and exit."""
+        if not options.get("standalone_mode", True):
+            return super().main(*args, **options)
+        try:
+            sys.exit(super().main(*args, **options | {"standalone_mode": False}))
+        except typer.Abort:
+            sys.exit(1)
+        except ANY_USAGE_ERROR as error:
+            said = io.StringIO()
+            error.show(said)
+            print(re.sub("(?m)^Error: ", "error: ", said.getvalue(), count=1), end="", file=sys.stderr)
+            sys.exit(error.exit_code)
 
 
 def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.folders import require_free
+from permgraph.errors import PermgraphWarning
 from permgraph.jobs.align import align_loaded, calibration
 from permgraph.jobs.folder import require_room, storage_of, tell, write
 from permgraph.jobs.loading import load_pair
@@ -16,7 +18,7 @@ from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
 from permgraph.merging.merge import Merges
-from permgraph.merging.methods.batch_norm import running_statistics
+from permgraph.merging.methods.batch_norm import NOTHING, running_statistics
 from permgraph.merging.shares import DEFAULT, EQUAL
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ def _merged(
         require_room(Path(str(asked.out)), a, asked.dtype)
         judge = asked.loss and judge_of(asked.loss, (a, b), lambda: calibration(session, a, matching) or ())
         aligned = align_loaded(here, pair, matching, progress, *base)
-    with session.progress() as progress:
+    quiet = warnings.catch_warnings(action="ignore", category=PermgraphWarning)  # said below
+    with session.progress() as progress, quiet:
         data = calibration(session, aligned.a, matching) if needs_data else None
         merges = Merges(
             aligned.a,
@@ -75,7 +78,7 @@ def _merged(
         )
         part = merges.at(weight, method, **(asked.options or {}))
         if "batch_norm" in method.split("+") and not running_statistics(merges.calibration.program):
-            session.warn(f"--merge {method}: the models have no BatchNorm, so batch_norm changed nothing")
+            session.warn(f"--merge {method}: {NOTHING}")
         curves = curves_of(aligned, judge, method, data, asked.options or {}, progress) if judge else {}
     return aligned, aligned.heads.into(a.weights, part), curves
 

@@ -110,7 +110,8 @@ def merge(
     A's. Tied weights stay tied.
 
     Returns:
-        A new state dict with A's names, shapes and dtypes.
+        A new state dict with A's names, shapes and dtypes. "batch_norm" on models without one changes nothing, with a
+        PermgraphWarning.
 
     Raises:
         SpecMismatchError: the models are not of one architecture, or `weight` names no group.

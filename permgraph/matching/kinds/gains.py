@@ -109,7 +109,8 @@ def weight_gains(
 ) -> dict[str, Gain]:
     """Σ <θ_A, θ_B> over the tensors of a group, unmoved and moved, and Σ |θ_A| |θ_B|; each tensor is read once.
 
-    `bounds` has those of tensors for which they are known otherwise.
+    |θ_B| is the larger of unmoved and moved, which differ where scales were learned. `bounds` has those of tensors for
+    which they are known otherwise.
     """
     by_tensor: dict[str, dict[Any, list[Place]]] = {}
     for here in places(spec, [group.name for group in groups]).values():
@@ -121,13 +122,13 @@ def weight_gains(
     for name, cells in by_tensor.items():
         whole = len(cells) == 1 and all(here[0].cell.is_all_of(spec.shapes[name]) for here in cells.values())
         slabs = zip(*(slabs_of(state, name) for state in states), strict=True)
-        sums = {key: np.zeros(4) for key in cells}
+        sums = {key: np.zeros(5) for key in cells}
         for sides in slabs if whole else [[state[name] for state in states]]:
             for key, here in cells.items():
                 a, b, moved = sides if whole else [here[0].cell.block(side) for side in sides]
-                sums[key] += dot(a, b), dot(a, moved), dot(a, a), dot(b, b)
+                sums[key] += dot(a, b), dot(a, moved), dot(a, a), dot(b, b), dot(moved, moved)
         for key, here in cells.items():
             for place in here:
-                most = bounds.get(name, (sums[key][2] * sums[key][3]) ** 0.5)
+                most = bounds.get(name, (sums[key][2] * sums[key][3:].max()) ** 0.5)
                 found[place.move.group] += *sums[key][:2], most
     return {name: Gain(float(a), float(b), float(most), WEIGHTS) for name, (a, b, most) in found.items()}

@@ -13,34 +13,28 @@ import numpy as np
 
 from permgraph.matching.kinds.ascent import Ascent
 from permgraph.matching.kinds.gains import Compared
-from permgraph.matching.kinds.signs import Signs, Term
+from permgraph.matching.kinds.signs import Signs, Term, cells_of
 
 
 def sign_as_seen(ascent: Ascent, seen: Sequence[Compared], decided: Collection[str]) -> set[str]:
-    """Choose signs of which activations tell the product, and then, with the product kept, by weights; their groups.
+    """Choose signs of which activations tell the product: by these alone, then with weights; the groups chosen.
 
-    The products of all groups come first, since weights are compared where their inputs are right. The signs of
-    `decided` groups stay.
+    The products of all groups come first, since weights are compared where their inputs are right. Then weights and
+    activations count alike, each as a share of its upper bound. The signs of `decided` groups stay.
     """
     sets = [{one.group.name: one for one in every if one.group.name not in decided} for every in ascent.met]
+    sets = [members for members in sets if next(told(ascent, members, seen), None)]
     for members in sets:
         ascent.choose(members, told(ascent, members, seen))
-    found = set[str]()
     for members in sets:
-        products = [(names, one, np.sign(np.abs(table))) for names, one, table in told(ascent, members, seen)]
-        if names := {name for among, _, _ in products for name in among}:
-            weights = list(ascent.terms_of(members))
-            most = 1 + sum(float(np.abs(table).max(initial=0)) for _, _, table in weights)
-            ascent.choose(members, [*weights, *((among, one, most * table) for among, one, table in products)])
-            found |= names
-    return found
+        products = list(told(ascent, members, seen))
+        factor = _bound(ascent, members) / sum(table.size for _, _, table in products)
+        ascent.choose(members, [*ascent.terms_of(members), *((n, one, factor * table) for n, one, table in products)])
+    return {name for members in sets for among, _, _ in told(ascent, members, seen) for name in among}
 
 
 def told(ascent: Ascent, members: Mapping[str, Signs], seen: Sequence[Compared]) -> Iterator[Term]:
-    """The products of further signs, and maybe of others, that activations tell: as B is moved now, 1 or -1 for a unit.
-
-    A unit of which they tell nothing has 0.
-    """
+    """Products of further signs, and maybe of others: the correlation of each unit of A with B's as moved now."""
     for one in seen:
         names = frozenset(one.signs).intersection(members)
         if names and one.term.further:
@@ -50,3 +44,12 @@ def told(ascent: Ascent, members: Mapping[str, Signs], seen: Sequence[Compared])
                 table: Any = one.moved(ascent.spec, ascent.element)
                 kept = [axes[name] for name in finest.axes]
                 yield names, finest, np.einsum(table, [*axes.values()], kept)
+
+
+def _bound(ascent: Ascent, members: Mapping[str, Signs]) -> float:
+    """Σ |A| |B| over the weights on which these signs act."""
+    found = 0.0
+    for _, place in cells_of(members.values(), ascent.where):
+        one, other = (place.units(state[place.name]).double().norm() for state in (ascent.a, ascent.moved))
+        found += float(one * other)
+    return found

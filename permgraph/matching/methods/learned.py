@@ -43,8 +43,8 @@ def by_learning(
     """
     if not any(group.dimension for group in task.groups):
         raise OptionError(
-            'method "learned" learns scales, rotations and invertible maps, and no group here has any: give '
-            'kinds="all" and the groups that have them'
+            'method "learned" learns scales, rotations and invertible maps, and no group here has any: '
+            + _otherwise(task.spec)
         )
     begun = _starts(task, within) if start is None else [[_element(start)]] * len(task.models)
     found = [task.unmoved()]
@@ -64,6 +64,15 @@ def by_learning(
         gains = weight_gains(task.spec, task.groups, *states, task.spec.applied(element, states[1]))
         found.append(Match(element, gains, descent=learned.descent))
     return found
+
+
+def _otherwise(spec: PermutationSpec) -> str:
+    """What to do where nothing can be learned."""
+    if spec.kinds != "all":
+        return 'give kinds="all"'
+    if any(group.dimension for group in spec.groups):
+        return "move the groups that have them too"
+    return "these models have no such symmetry; give another method"
 
 
 def _starts(task: Task, within: Within) -> list[list[Mapping[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +11,14 @@ from torch import Tensor, fx
 
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.layers import bound
+from permgraph.errors import PermgraphWarning
 from permgraph.merging.registry import correction
 from permgraph.merging.shares import Shares
 from permgraph.tracing.program import Program, op_name
 from permgraph.tracing.run import Parameters, Runner
 
 OPS = ("aten.batch_norm",)
+NOTHING = "the models have no BatchNorm, so batch_norm changed nothing"
 
 
 @correction("batch_norm", reference="arXiv 1803.05407")
@@ -23,7 +26,7 @@ def re_estimate(calibration: Calibration, merged: Mapping[str, Tensor], shares: 
     """The running mean and variance of every BatchNorm as the equal-weight mean over batches, each normed by its own.
 
     What PyTorch computes in training mode with `momentum=None`, one pass over the data, all layers at once; weights
-    stay. Nothing is returned for a model without BatchNorm.
+    stay. For a model without BatchNorm nothing is returned, with a PermgraphWarning.
     """
     statistics = {
         name: torch.zeros_like(merged[name], dtype=torch.promote_types(merged[name].dtype, torch.float32))
@@ -34,6 +37,8 @@ def re_estimate(calibration: Calibration, merged: Mapping[str, Tensor], shares: 
         for number, (program, inputs, _) in enumerate(calibration.inputs("batch norm"), 1):
             for _ in TrainingNorms(program, merged.__getitem__, calibration.dtype, statistics, number).steps(inputs):
                 pass
+    else:
+        warnings.warn(NOTHING, PermgraphWarning, stacklevel=2)
     return {name: value.to(merged[name].dtype) for name, value in statistics.items()}
 
 
