@@ -68,11 +68,9 @@ def by_learning(
 
 def _otherwise(spec: PermutationSpec) -> str:
     """What to do where nothing can be learned."""
-    if spec.kinds != "all":
-        return 'give kinds="all"'
     if any(group.dimension for group in spec.groups):
         return "move the groups that have them too"
-    return "these models have no such symmetry; give another method"
+    return 'give kinds="all", or, where that is what you gave, another method'
 
 
 def _starts(task: Task, within: Within) -> list[list[Mapping[str, Any]]]:
