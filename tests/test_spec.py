@@ -42,6 +42,25 @@ def test_apply_moves_new_from_old_and_leaves_the_old_alone() -> None:
     assert moved["4.weight"].data_ptr() != state["4.weight"].data_ptr()
 
 
+@pytest.mark.parametrize("layer", [nn.LSTM(5, 6, 2), nn.GRU(5, 6, bidirectional=True), nn.RNN(5, 6)])
+def test_units_of_recurrent_layers_have_a_role(layer: nn.Module) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.cell, self.out = (
+                layer,
+                nn.GRUCell(5, 5),
+                nn.Linear(layer(torch.randn(3, 5))[0].shape[-1], 2),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.out(self.inner(self.cell(x))[0])
+            return found
+
+    roles = {group.role for group in pg.derive(Net().eval(), (torch.randn(3, 5),)).groups if group.size > 1}
+    assert roles == {"recurrent"}
+
+
 def test_json_round_trip_is_stable(spec: pg.PermutationSpec) -> None:
     text = spec.to_json()
     again = pg.PermutationSpec.from_json(text)

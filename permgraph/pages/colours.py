@@ -8,6 +8,7 @@ HUES = {
     "attention.qk": 350,
     "attention.vo": 25,
     "experts": 105,
+    "recurrent": 230,
     "feed_forward": 75,
     "conv": 150,
     "other": 200,

@@ -16,6 +16,7 @@ SUFFIX = {
     "attention.qk": "qk",
     "attention.vo": "vo",
     "experts": "experts",
+    "recurrent": "units",
     "feed_forward": "hidden",
     "conv": "channels",
     "other": "units",

@@ -11,7 +11,10 @@ from permgraph.algebra.ties import Resolution
 from permgraph.rules.positions import NUMBERED
 from permgraph.tracing.trace import Trace
 
-PRIORITY = ("residual", "attention.heads", "attention.qk", "attention.vo", "experts", "conv", "feed_forward")
+PRIORITY = (
+    "residual", "attention.heads", "attention.qk", "attention.vo", "experts", "recurrent", "conv", "feed_forward",
+)  # fmt: skip
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 SOFTMAX = ("softmax", "_softmax", "_safe_softmax")
 PASSING = frozenset(
     (
@@ -86,6 +89,8 @@ def _by_operation(relation: Relation, ancestry: _Ancestry) -> Iterator[tuple[str
         yield from (("o", "linear.out"), ("i", "linear.in"))
     elif op.startswith("conv"):
         yield from (("o", "conv"), ("g", "conv"))
+    elif op.removesuffix("_cell") in RECURRENT:
+        yield from (("h", "recurrent"), ("p", "recurrent"))
     elif op in ("addmm", "mm") or (op in ("matmul", "bmm") and _has_weight(relation, ancestry)):
         yield from (("n", "linear.out"), ("k", "linear.in"))
 

@@ -30,8 +30,8 @@ class PermutationGroup:
         depends_on: the factors whose index selects the permutation; () if there is only one.
         axes: (parameter, dim) pairs that it acts on.
         count: how many independent permutations it holds, the product of the sizes that it depends on.
-        role: "residual", "attention.heads", "attention.qk", "attention.vo", "experts", "feed_forward", "conv" or
-            "other".
+        role: "residual", "attention.heads", "attention.qk", "attention.vo", "experts", "recurrent", "conv",
+            "feed_forward" or "other".
         depends_sizes: the sizes of `depends_on`.
         kind: "permutation", "signed" (and signs), "scaled" (and positive scales), "monomial" (both), "centred"
             (orthogonal with O 1 = 1), "orthogonal" or "invertible". A group of size 1 has only signs or scales.
