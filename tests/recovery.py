@@ -7,11 +7,13 @@ import inspect
 from typing import Any
 
 import torch
+from judge import distance, doubled
 from pairs import spread
 from torch import Tensor, nn
 from zoo_rows import Case
 
 import permgraph as pg
+from permgraph.symmetry.derivation.folding import separated
 
 BATCHES = 16
 IMAGES = 4  # dimensions
@@ -32,6 +34,25 @@ def wrong(case: Case, spec: pg.PermutationSpec, method: str) -> list[str]:
     found = pg.align(a, b, heard, args=case.args, kwargs=case.kwargs, spec=spec, method=method)
     moved, wanted = found.state_dict, a.state_dict()
     return [name for name in wanted if not torch.equal(moved[name], wanted[name])]
+
+
+def change(case: Case, method: str) -> float:
+    """What the merge with a copy changes in A's function that was moved by an element of all kinds and matched again.
+
+    Relative to the largest output, in float64. Norms are folded first, in both.
+    """
+    model, (args, kwargs) = spread(copy.deepcopy(case.model).double()), doubled((case.args, case.kwargs))
+    folded = pg.fold(model, args, kwargs, untie=True)
+    a, b = separated(model, folded.untied), separated(model, folded.untied)
+    b.load_state_dict(folded.state_dict)
+    spec = pg.derive(b, args, kwargs, kinds="all")
+    b.load_state_dict(spec.apply(spec.sample(1), b.state_dict()))
+    data = batches(model, args, kwargs, BATCHES) if method == "correlation" else None
+    found = pg.align(a, b, data, args=args, kwargs=kwargs, kinds="all", method=method)
+    with torch.no_grad():
+        expected = a(*args, **kwargs)
+        a.load_state_dict(pg.merge(a, b, alignment=found))
+        return distance(expected, a(*args, **kwargs))
 
 
 def centre(model: nn.Module, images: Tensor) -> None:

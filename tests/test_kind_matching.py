@@ -12,6 +12,8 @@ from kind_cases import Block, WrittenOutNorm
 from tiny_models import MODELS, SMALL, TEXT, WHISPER
 from torch import Tensor, nn
 from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -68,6 +70,9 @@ def built(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         return generic(untied_llama()), (), IDS
     if name == "qwen3":  # norms of queries and keys, where five signs of a unit meet
         return generic(Qwen3ForCausalLM(Qwen3Config(**TEXT, num_key_value_heads=2, head_dim=8))), (), IDS
+    if name == "cohere":  # a sign for each pair of rotated units, shared by grouped queries and keys, inside each head
+        config = CohereConfig(**TEXT, num_key_value_heads=2, use_qk_norm=True, pad_token_id=0)
+        return generic(CohereForCausalLM(config)), (), IDS
     if name == "olmo2":  # norms after the sums: a unit of the stream has two more signs for each layer
         return generic(Olmo2ForCausalLM(Olmo2Config(**TEXT, num_key_value_heads=2))), (), IDS
     if name == "mistral":
@@ -94,7 +99,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mistral", "whisper")]
-ROTATING = ["block", "llama", "qwen3", "gpt2", "vit", *SLOW]
+ROTATING = ["block", "llama", "qwen3", "cohere", "gpt2", "vit", *SLOW]
 NAMES = pytest.mark.parametrize("name", ROTATING)
 NOISED = ("block", "llama", "gpt2", "vit", "mistral", "whisper")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import vision
 import zoo_vision
-from recovery import wrong
+from recovery import change, wrong
 from test_zoo import derived, parameters
 from torch import Tensor, nn
 from zoo import Row
@@ -22,6 +22,9 @@ QUICK = (
     "multi-query", "rotary, half", "QK-norm", "tokens", "HubertModel",
     "GPT2LMHeadModel", "LlamaForCausalLM", "MixtralForCausalLM", "DeepseekV3ForCausalLM",
 )  # fmt: skip
+
+OF_ALL_KINDS = ("mlp", "rotary, grouped queries", "windows", "channel shuffle")
+DIGITS = 1e-5
 
 
 def rows() -> Iterator[Any]:
@@ -35,6 +38,12 @@ def rows() -> Iterator[Any]:
 @pytest.mark.parametrize("row", list(rows()))
 def test_a_planted_element_is_recovered_exactly(row: Row, method: str) -> None:
     assert not wrong(*derived(row), method)
+
+
+@pytest.mark.parametrize("method", ["weights", "correlation"])
+@pytest.mark.parametrize("row", [entry for entry in parameters() if entry.id in OF_ALL_KINDS])
+def test_a_planted_element_of_all_kinds_is_recovered(row: Row, method: str) -> None:
+    assert change(row.build(), method) < DIGITS
 
 
 @pytest.mark.slow

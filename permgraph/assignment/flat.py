@@ -57,6 +57,8 @@ def assign_each(values: np.ndarray) -> Index:
         return np.array([assign(value) for value in values], np.int64).reshape(count, size)
     largest = np.maximum(values.max((1, 2), initial=0), -values.min((1, 2), initial=0)).astype(np.float64)
     _require_finite(float(largest.max(initial=0)))
+    if size == 1:
+        return np.zeros((count, 1), np.int64)
     bonus, units = TOLERANCE * largest, np.arange(size)
     costs = np.negative(values, dtype=np.float64, order="C")
     costs -= (bonus / max(size, 1))[:, None, None] * preference(0, size, size)

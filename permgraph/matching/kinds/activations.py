@@ -14,8 +14,8 @@ from permgraph.algebra.matrices import Numbers
 from permgraph.comparing.frames import Point
 from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points
-from permgraph.matching.kinds.family import Cross
 from permgraph.matching.kinds.places import further_sign
+from permgraph.matching.kinds.terms import Cross
 from permgraph.symmetry.elements.cells import Cell, Leaf, Move
 from permgraph.symmetry.elements.layout import Layout
 from permgraph.symmetry.specification.spec import PermutationSpec

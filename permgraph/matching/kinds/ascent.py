@@ -14,10 +14,12 @@ from torch import Tensor
 from permgraph.algebra.kinds import Kind
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.matching.kinds.crosses import cross, inner, is_once, joined, value_of, without
+from permgraph.matching.kinds.determined import clear, projections
 from permgraph.matching.kinds.family import solve
+from permgraph.matching.kinds.known import is_scarce, rank, share, usable
 from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
-from permgraph.matching.kinds.places import Place, further_sign, further_signs, places
+from permgraph.matching.kinds.places import Place, further_sign, further_signs, places, signs_inside
 from permgraph.matching.kinds.signs import Signs, Term, cells_of, chosen, met
 from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights.effort import EFFORT, SIZES
@@ -30,7 +32,10 @@ from permgraph.symmetry.specification.spec import PermutationSpec
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
 WORTHWHILE = 5e-3  # a round that gains a smaller share of the objective is the last: barriers fall no further
 WORTHWHILE_IF_HURRIED = 0.1  # the same in large models: barriers of small ones are as low with it
-NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it B is A moved, and one more round gains the last digits
+NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it B is A moved, and further rounds gain the last digits
+EXACT = 1e-12  # of Σ |θ_A| |θ_B|: a gap to it below which all digits are found; it is half the relative square error
+DETERMINED = 4  # times that what was found from too few places is found again
+NEARER = 0.9  # of the gap: a round that leaves more of it is the last
 Report = Callable[[str, int, int | None], None]
 
 
@@ -61,11 +66,14 @@ class Ascent:
     placed: Moved = field(init=False)
     settled: dict[Family, dict[str, int]] = field(default_factory=dict)
     held: Container[str] = ()
+    faint: dict[str, Matrix] = field(default_factory=dict)
     most: float = math.inf
 
     def __post_init__(self) -> None:
-        self.main = [group for group in self.groups if group.size > 1]
         self.signs = further_signs(self.groups)
+        inside = signs_inside(self.groups)
+        self.beside = self.signs - inside
+        self.main = [group for group in self.groups if group.size > 1 or group.name in inside]
         self.further = [group for group in self.groups if group.name in self.signs]
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
@@ -109,7 +117,7 @@ class Ascent:
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
         self.held = held
-        self.families = [f for f in self.families if any(group.name not in held for group in f)]
+        self.families = [f for f in self.families if any(group.name not in held for group in f if group.size > 1)]
         (start, self.most), identity = self._unmoved(), (self.element, self.moved)
         known = set(known)
         if large := [family for family in self.families if self._is_large(family)]:
@@ -159,9 +167,17 @@ class Ascent:
         self._sign()
 
     def _finish(self) -> None:
+        """Solve what mixes units with all digits, again as long as rounds bring B nearer to A."""
         if self.placed.refine():
             self.settled = {}
-        self._solve_all([family for family in self.families if any(Kind(group.kind).mixes for group in family)])
+        mixing, gap = [f for f in self.families if any(Kind(group.kind).mixes for group in f)], math.inf
+        for _ in range(self.rounds):
+            self._solve_all(mixing)
+            if self.placed.on_demand:
+                break
+            last, gap = gap, self.most - self._of_weights()
+            if gap <= EXACT * self.most or gap > NEARER * last:
+                break
 
     def _moves(self, family: Family) -> dict[str, int]:
         """How often each tensor that a family acts on was moved."""
@@ -191,52 +207,55 @@ class Ascent:
         return self.value() if len(names) == len(self._names) else self.placed.product(names)
 
     def _unmoved(self) -> tuple[float, float]:
-        """`value` before anything moves, and Σ |θ_A| |θ_B| over the sites' weights: no element gives more."""
-        sites, value, bound = {site.name for site in self.sites if site.name not in self.compared}, 0.0, 0.0
+        """`value` before anything moves, and Σ |θ_A| |θ_B| over its weights: no element gives more."""
+        value = bound = 0.0
         for name in self._names:
             one, product, other = inner(name, self.a, self.moved)
             value += product
-            bound += math.sqrt(one * other) if name in sites else 0.0
+            bound += 0.0 if name in self.compared else math.sqrt(one * other)
         return value, bound
 
     def _grow(self, families: Sequence[Family], known: set[str]) -> None:
         """Solve each family once; next comes the one with the largest share of its weights at known places."""
         left = [family for family in families if not known.issuperset(group.name for group in family)]
+        known |= self._sign(known=known)
         while left:
-            usable = [self._usable(family, known) for family in left]
-            shares = [self._weight(family, here) for family, here in zip(left, usable, strict=True)]
+            places = [self._usable(family, known) for family in left]
+            shares = [share(here, self._sites_of(family)) for family, here in zip(left, places, strict=True)]
             k = int(np.argmax(shares))
             family = left.pop(k)
-            self._solve(family, usable[k] if shares[k] > 0 else self.sites)
+            self._solve(family, places[k] if shares[k] > 0 else self.sites, growing=True)
             known |= {group.name for group in family}
-            self._sign({group.name for group in family}, known)
+            known |= self._sign({group.name for group in family}, known)
+            self._determine([one for one in families if one not in left], known)
+        self.faint = {}
         self._sign()
 
-    def _usable(self, family: Family, known: set[str]) -> list[Site]:
-        names = {group.name for group in family}
-        mine = {group.name for group in self.main}
-        return [
-            site
-            for site in self.sites
-            if is_once(site, names) and all(n in names or n in known for n in site.names if n in mine)
-        ]
+    def _determine(self, families: Sequence[Family], known: set[str]) -> None:
+        """Solve families again that were found from too few places, from all that are known now."""
+        for _ in range(DETERMINED):
+            faint = self.faint
+            for family in families:
+                if any(group.name in faint for group in family):
+                    self._solve(family, self._usable(family, known), growing=True)
+            if all(name in self.faint and rank(self.faint[name]) <= rank(part) for name, part in faint.items()):
+                break
 
-    def _weight(self, family: Family, here: Sequence[Site]) -> float:
-        names = {group.name for group in family}
-        whole = sum(prod(leaf.size for leaf in site.cell.leaves) for site in self.sites if names & site.names)
-        return sum(prod(leaf.size for leaf in site.cell.leaves) for site in here) / whole if whole else 0.0
+    def _usable(self, family: Family, known: Set[str]) -> list[Site]:
+        unknown = ({group.name for group in self.main} | self.signs) - known
+        return usable(self.sites, {group.name for group in family}, unknown)
 
-    def _solve(self, family: Family, here: Sequence[Site]) -> None:
+    def _solve(self, family: Family, here: Sequence[Site], *, growing: bool = False) -> None:
         names = {group.name for group in family}
         here = [site for site in here if names & site.names]
         whole = set(map(id, self._sites_of(family))) <= set(map(id, here))
-        rotation = self._rotation(family)
+        rotation, faint = self._rotation(family), without(self.faint, names)
         moved = self.moved if rotation is None else self.placed.under(without(self.element, names))
         if self.wide.issuperset(names):
-            gain, found = solve_wide(family, here, (self.a, moved), self.placed.dtype, self.signs)
+            gain, found = solve_wide(family, here, (self.a, moved), self.placed.dtype, self.beside)
             self.placed.apply(found, gain if whole and self.placed.on_demand else None)
         elif terms := joined(
-            cross(site, action, (self.a, moved), self.placed.dtype, self.signs)
+            cross(site, action, (clear(self.spec, site, self.a, faint), moved), self.placed.dtype, self.beside)
             for site in here
             for action in site.actions
             if names.intersection(action.axes)
@@ -244,10 +263,12 @@ class Ascent:
             is_known = whole and self.placed.on_demand and all(is_once(site, names) for site in here)
             now = value_of(terms, rotation) if is_known else None
             value, found = solve(family, terms)
+            if growing and not self.placed.on_demand:
+                self.faint = faint | (projections(family, terms, found) if is_scarce(family, here, faint) else {})
             if rotation is not None:
                 self.placed.element = Permutations({**self.spec.identity(), **without(self.element, names)})
             self.placed.apply(found, None if now is None else value - now)
-        if whole:
+        if whole and not faint:
             self.settled[family] = self._moves(family)
 
     def _rotation(self, family: Family) -> Matrix | None:
@@ -256,19 +277,21 @@ class Ascent:
         alone = len(family) == 1 and Kind(family[0].kind).mixes
         return self.element[name] if self.placed.on_demand and alone and name in self.placed.solved else None
 
-    def _sign(self, near: Set[str] | None = None, known: Set[str] | None = None) -> None:
-        """Signs that meet, and further signs of units, are those of most inner product where they act.
+    def _sign(self, near: Set[str] | None = None, known: Set[str] | None = None) -> set[str]:
+        """Signs that meet, and further signs of units, are those of most inner product where they act; which they are.
 
-        `near`: of units of these groups alone. `known`: from places where no other group acts.
+        `near`: those alone that act where one of these groups does. `known`: from places where no other group acts.
         """
         unknown = set() if known is None else {group.name for group in self.main} - known
+        found = set[str]()
         for every in self.met:
             members = {one.group.name: one for one in every if one.group.name not in self.held}
-            if near is not None and all(near.isdisjoint(one.axes) for one in members.values()):
+            cells = cells_of(members.values(), self.where)
+            if near is not None and all(near.isdisjoint(m.group for m in place.cell.moves) for _, place in cells):
                 continue
-            if any(place.name in self.placed.waiting for _, place in cells_of(members.values(), self.where)):
-                continue
-            self.choose(members, self.terms_of(members, unknown))
+            if not any(place.name in self.placed.waiting for _, place in cells):
+                found |= self.choose(members, self.terms_of(members, unknown))
+        return found
 
     def terms_of(self, members: Mapping[str, Signs], unknown: Set[str] = frozenset()) -> Iterator[Term]:
         """Where signs act on weights, but for places where `unknown` groups act: inner products of A and B there."""
@@ -276,12 +299,14 @@ class Ascent:
             if unknown.isdisjoint(move.group for move in place.cell.moves):
                 yield names, members[place.move.group], self._products(place)
 
-    def choose(self, members: Mapping[str, Signs], terms: Iterable[Term]) -> None:
-        """Move B by the signs of these members for which the terms are large."""
-        for name, signs in chosen(list(members.values()), terms).items():
+    def choose(self, members: Mapping[str, Signs], terms: Iterable[Term]) -> Set[str]:
+        """Move B by the signs of these members for which the terms are large; the members that occur in any."""
+        found = chosen(list(members.values()), terms)
+        for name, signs in found.items():
             if np.any(signs < 0):
                 index = np.broadcast_to(np.arange(signs.shape[-1]), signs.shape)
                 self.placed.apply({name: Monomial(index, signs)})
+        return found.keys()
 
     def _products(self, place: Place) -> Any:
         """[rows, units]: inner products of units with themselves."""

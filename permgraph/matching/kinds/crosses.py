@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import rows_of, slabs_of
-from permgraph.matching.kinds.family import Cross
 from permgraph.matching.kinds.places import further_sign
+from permgraph.matching.kinds.terms import Cross
 from permgraph.matching.weights.effort import SIZES
 from permgraph.matching.weights.polynomial import by_units
 from permgraph.matching.weights.sites import Action, Site

@@ -14,8 +14,8 @@ from permgraph.algebra.matrices import Numbers
 from permgraph.checkpoints.lazy_state import slabs_of
 from permgraph.matching.gains import CORRELATION, WEIGHTS, Gain
 from permgraph.matching.kinds.crosses import dot
-from permgraph.matching.kinds.family import Cross, diagonal
 from permgraph.matching.kinds.places import TOGETHER, Place, places
+from permgraph.matching.kinds.terms import Cross, diagonal
 from permgraph.symmetry.elements.parts import Matrix, Monomial, index_of
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec

@@ -113,7 +113,8 @@ class Turn:
             signed = sign_as_seen(ascent, known.seen, parts.keys() - known.unsigned)
             ascent.sign_again(known.unsigned - signed)
             complete(ascent, self.task.groups, known.unseen)
-        ascent.run(known=parts, held={*parts, *signed})
+        held = {*parts, *signed}
+        ascent.run(known=held, held=held)
         if known is not None:
             complete(ascent, self.task.groups, known.unseen)
         return ascent

@@ -49,6 +49,17 @@ def further_signs(groups: Iterable[PermutationGroup]) -> frozenset[str]:
     return frozenset(group.name for group in groups if group.size == 1 and Kind(group.kind).has_signs)
 
 
+def signs_inside(groups: Sequence[PermutationGroup]) -> frozenset[str]:
+    """Those of `further_signs` that are found with the order of units that they depend on, not after it.
+
+    They are those of pinned units inside units that move, and others that depend on the same moving units.
+    """
+    moving, signs = {group.name for group in groups if group.size > 1}, further_signs(groups)
+    mine = [(group.name, group.depends_on) for group in groups if group.name in signs]
+    outer = {key for _, keys in mine if keys and keys[-1] not in moving for key in keys} & moving
+    return frozenset(name for name, keys in mine if not outer.isdisjoint(keys))
+
+
 def further_sign(cell: Cell, move: Move, signs: Set[str]) -> str:
     """Those of `signs`, as `further_signs` has them, that reach the units of a move in a cell; "" for none.
 

@@ -15,8 +15,8 @@ from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers, complement_of_ones
 from permgraph.matching.kinds.ascent import WORTHWHILE, Ascent
 from permgraph.matching.kinds.crosses import cross
-from permgraph.matching.kinds.family import Cross, fixed, nodes_of
 from permgraph.matching.kinds.one import STILL
+from permgraph.matching.kinds.terms import Cross, of_one
 from permgraph.symmetry.elements.parts import Matrix
 from permgraph.symmetry.elements.permutations import PermutationGroup
 
@@ -31,7 +31,7 @@ def unseen(groups: Sequence[PermutationGroup], terms: Sequence[Cross], found: Ma
     chosen = {}
     for group in groups:
         if Kind(group.kind).mixes:
-            total = _total(group, groups, [term for term in terms if group.name in term.names], found)
+            total = of_one(group, groups, terms, found)
             rows = [_null(group.kind, matrix) for matrix in total.reshape(-1, group.size, group.size)]
             if any(basis.shape[1] for basis in rows):
                 chosen[group.name] = rows
@@ -44,7 +44,7 @@ def complete(ascent: Ascent, groups: Sequence[PermutationGroup], directions: Dir
     value = ascent.value() if members else 0.0
     for _ in range(ascent.rounds if members else 0):
         for group in members:
-            weights = _total(group, groups, _of_weights(ascent, group), {})
+            weights = of_one(group, groups, _of_weights(ascent, group), {})
             rows = zip(weights.reshape(-1, group.size, group.size), directions[group.name], strict=True)
             maps = np.stack([_turned(matrix, basis) for matrix, basis in rows])
             shape = (*group.table_shape, group.size)
@@ -59,22 +59,6 @@ def _of_weights(ascent: Ascent, group: PermutationGroup) -> Iterable[Cross]:
         for action in site.actions:
             if group.name in action.axes:
                 yield cross(site, action, (ascent.a, ascent.moved), ascent.placed.dtype, ascent.signs)
-
-
-def _total(
-    group: PermutationGroup, groups: Sequence[PermutationGroup], terms: Iterable[Cross], found: Mapping[str, Any]
-) -> Numbers:
-    """[rows..., units, units]: the terms of one group added up, the others as found or, without that, as they are."""
-    total = np.zeros((*group.table_shape, group.size))
-    for given in terms:
-        held = {name: found[name] for name in given.names if name in found and name != group.name}
-        term = fixed(given, held, nodes_of(groups), group.depends_on)
-        half, own = len(term.names), term.names.index(group.name)
-        labels: Any = [half if k == half + own else k % half for k in range(2 * half)]
-        out: Any = [*(term.names.index(name) for name in group.depends_on), own, half]
-        matrix: Any = term.matrix
-        total = total + np.einsum(matrix, labels, out)
-    return total
 
 
 def _null(kind: str, matrix: Numbers) -> Numbers:

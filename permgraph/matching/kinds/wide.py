@@ -16,8 +16,9 @@ from torch import Tensor
 from permgraph.algebra.matrices import Numbers
 from permgraph.assignment.flat import assign
 from permgraph.matching.kinds.crosses import cross, sides, signs_of
-from permgraph.matching.kinds.family import Cross, stack
+from permgraph.matching.kinds.family import stack
 from permgraph.matching.kinds.one import Similarity, best
+from permgraph.matching.kinds.terms import Cross
 from permgraph.matching.weights.sites import Family, Site
 from permgraph.matching.weights.wide import estimated, similarity, value
 from permgraph.symmetry.elements.parts import Index
