@@ -71,6 +71,21 @@ def test_values_that_are_not_finite_are_named_by_batch_and_place() -> None:
         list(Batches(bad))
 
 
+def test_a_batch_without_samples_is_refused() -> None:
+    found = Batches([(torch.ones(2, 5), torch.ones(0)), (torch.ones(0, 5), torch.ones(0))])
+    with pytest.raises(pg.CalibrationError, match=r"batch 2 has no samples, its shape is \[0, 5\]: leave it out"):
+        list(found)
+
+
+@pytest.mark.parametrize("kinds", ["permutation", "signed"])
+def test_samples_that_repeat_two_are_refused(kinds: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).eval()
+    two = torch.randn(2, 5)
+    with pytest.raises(pg.CalibrationError, match=r"only two of 64 frames seem to differ, since 64 of 64 pairs"):
+        pg.align(model, model, [two.repeat(16, 1)] * 2, kinds=kinds)
+    assert pg.align(model, model, [torch.cat([two.repeat(16, 1), torch.randn(1, 5)])], kinds=kinds).certificate.ok
+
+
 def test_a_loader_without_a_length_aligns() -> None:
     class Vectors(IterableDataset):
         def __iter__(self) -> Iterator[torch.Tensor]:

@@ -57,8 +57,8 @@ class Batches:
 
     Iterating over it reads all batches; batches that can be read only once, as from a generator, are then kept in
     memory. `stream` reads without keeping, and `dealt` reads the share of one of several processes. Raises
-    CalibrationError if `data` is a single batch or empty, and, while it is read, for an item that is not a batch or has
-    values that are not finite.
+    CalibrationError if `data` is a single batch or empty, and, while it is read, for an item that is not a batch, a
+    batch without samples, or values that are not finite.
 
     Attributes:
         first: the first batch.
@@ -129,7 +129,7 @@ class Batches:
         number, samples = 0, 0
         for number, item in enumerate(islice(begun, rank, None, of) if deal is None else deal(rank, of), 1):
             batch = as_batch(item)
-            _require_finite(batch, rank + (number - 1) * of + 1)
+            _require_usable(batch, rank + (number - 1) * of + 1)
             samples += _samples(batch)
             yield batch
         if of == 1:
@@ -169,7 +169,7 @@ class Batches:
             return
         for k in torch.randperm(len(data) - leave, generator=generator).tolist():
             batch = as_batch(data[k])
-            _require_finite(batch, k + 1)
+            _require_usable(batch, k + 1)
             yield batch
 
 
@@ -194,8 +194,12 @@ def _samples(batch: Batch) -> int:
     return 0 if first is None else len(first)
 
 
-def _require_finite(batch: Batch, number: int) -> None:
+def _require_usable(batch: Batch, number: int) -> None:
+    """Raise CalibrationError for a batch without a number, or with one that is not finite."""
     args, kwargs = batch
+    tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if tensors and not any(tensor.numel() for tensor in tensors):
+        raise CalibrationError(f"batch {number} has no samples, its shape is {list(tensors[0].shape)}: leave it out")
     for side, values in (("args", list(args)), ("kwargs", kwargs)):
         for path, value in leaves_with_places(values):
             if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):

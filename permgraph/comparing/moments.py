@@ -13,6 +13,9 @@ from permgraph.errors import CalibrationError
 CHUNK = 1024
 """Frames collected before a product, so that small batches cost no more than large ones."""
 
+ALIKE, MANY = 1e-5, 16
+"""How far rounding takes a correlation over two frames from 1; the least number of pairs that tell what it is."""
+
 Sums = tuple[int, Tensor, Tensor]
 """Of one process: frames, and the means and squared deviations of the channels of A and of B."""
 
@@ -175,6 +178,17 @@ class CrossMoments:
                     f"{self.where}: all {self.size} channels of model {model} are constant over {self.frames} frames, "
                     "so nothing can be matched; check that the calibration data differs from frame to frame"
                 )
+
+    def require_distinct(self, correlation: np.ndarray) -> None:
+        """Raises CalibrationError where most channels correlate at 1 or -1, as all do over two different frames."""
+        live = math.prod(int((~dead).sum()) for dead in self.dead())
+        slabs = range(0, self.size, SLAB)
+        alike = sum(int(np.count_nonzero(np.abs(correlation[k : k + SLAB]) > 1 - ALIKE)) for k in slabs)
+        if live >= MANY and alike > live / 2:
+            raise CalibrationError(
+                f"{self.where}: only two of {self.frames} frames seem to differ, since {alike} of {live} pairs of "
+                "channels of A and B correlate at 1 or -1 and cannot be told apart; give data without repetitions"
+            )
 
     def _check_shapes(self, a: Tensor, b: Tensor, keep: Tensor | None) -> None:
         if a.ndim < 2 or a.shape != b.shape or a.shape[-1] != self.size:

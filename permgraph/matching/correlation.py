@@ -183,7 +183,9 @@ def terms_of(points: Sequence[Point], moments: dict[int, CrossMoments]) -> Itera
         if k not in chosen:
             continue
         moment.require_signal()
-        matrix = moment.correlation(last=True).reshape(point.sizes * 2)
+        matrix = moment.correlation(last=True)
+        moment.require_distinct(matrix)
+        matrix = matrix.reshape(point.sizes * 2)
         if point.weight != 1:
             matrix *= point.weight
         yield Term(point.groups, matrix, point.weight)

@@ -111,5 +111,7 @@ def similarities(
         moment.require_signal()
         mixed = mixing.intersection(points[k].groups)
         matrix = moment.overlap(last=True) if mixed else moment.correlation(last=True)
+        if not mixed:
+            moment.require_distinct(matrix)
         matrix *= points[k].weight
         yield k, matrix
