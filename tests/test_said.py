@@ -99,6 +99,15 @@ def test_how_much_data_was_read_is_said_and_written_down(here: Path, models: tup
     assert len(models) > 2 or "Matched by correlation: mean correlation of matched units" in card
 
 
+@pytest.mark.parametrize(("steps", "batches"), [(3, 3), (9, 4)])
+def test_learning_says_how_much_data_it_drew(here: Path, steps: int, batches: int) -> None:
+    words = ("--data", "python:said:batches", "--kinds", "all", "--method", "learned", "--steps", steps)
+    out = run("merge", *NORMS, *words, "--out", here / "out").stdout
+    assert f"calibration data: {32 * batches} samples in {batches} batches" in out
+    data = json.loads((here / "out" / "permgraph.json").read_text())["inputs"]["data"]
+    assert (data["batches"], data["samples"]) == (batches, 32 * batches)
+
+
 def test_a_comparison_says_how_much_data_it_read(here: Path) -> None:
     words = ("compare", *NORMS, "--data", "python:said:batches")
     assert "calibration data: 128 samples in 4 batches" in run(*words).stdout

@@ -63,7 +63,7 @@ class Batches:
     Attributes:
         first: the first batch.
         total: the number of batches; None if `data` does not tell.
-        read: how much the last whole reading gave; None before it.
+        read: how much the last whole reading gave, or how much was drawn since; None before.
 
     """
 
@@ -74,6 +74,7 @@ class Batches:
             raise CalibrationError(f"data is an iterable of batches, not {type(data).__name__}: give a list of tensors")
         self.total = _length(data)
         self.read: Reading | None = None
+        self._drawn = dict[int, int]()
         self._once = self.total is None and iter(data) is iter(data)
         self._data: Iterable[Any] = data
         self._begun: Iterator[Any] | None = iter(data)
@@ -133,7 +134,7 @@ class Batches:
             samples += _samples(batch)
             yield batch
         if of == 1:
-            self.read = Reading(number, samples, getattr(self._data, "unit", Reading.unit))
+            self.read = self._reading(number, samples)
         if not number and of == 1:  # an iterable that gives its batches once
             raise CalibrationError(EMPTY)
 
@@ -170,7 +171,12 @@ class Batches:
         for k in torch.randperm(len(data) - leave, generator=generator).tolist():
             batch = as_batch(data[k])
             _require_usable(batch, k + 1)
+            self._drawn[k] = _samples(batch)
+            self.read = self._reading(len(self._drawn), sum(self._drawn.values()))
             yield batch
+
+    def _reading(self, batches: int, samples: int) -> Reading:
+        return Reading(batches, samples, getattr(self._data, "unit", Reading.unit))
 
 
 def _digest(batch: Batch) -> str:
