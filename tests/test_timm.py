@@ -9,7 +9,7 @@ import torch
 import vision
 from commands import only_json, run
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 pytestmark = [
     pytest.mark.skipif(not vision.available(), reason="timm is not installed; `make test` installs it"),
@@ -92,3 +92,21 @@ def test_classifiers_of_other_labels_stay_and_the_rest_is_merged(timm, tmp_path,
     assert {key for key, tensor in a.items() if tensor.dim() > 1} - classifier <= a.keys() - same
     run("align", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "moved")
     assert timm.create_model(f"local-dir:{tmp_path / 'moved'}", pretrained=True).num_classes == 3
+
+
+SIZES = {"classes": {"num_classes": 7}, "one channel": {"in_chans": 1}, "both": {"num_classes": 3, "in_chans": 2}}
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_files_of_other_classes_and_channels_than_a_name_has(timm, tmp_path, sizes):
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", **sizes)
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{name}": t for name, t in model.state_dict().items()}}, tmp_path / "b.pth")
+    out = tmp_path / "out"
+    run("align", tmp_path / "a.safetensors", tmp_path / "b.pth", "--model", "timm:test_resnet", "--out", out)
+    moved = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    images = torch.randn(2, sizes.get("in_chans", 3), 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(moved(images), model.eval()(images), atol=1e-4)
+    assert only_json(run("verify", out, "--trials", 1, "--json"))["ok"]

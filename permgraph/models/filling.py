@@ -33,6 +33,12 @@ def fill(model: nn.Module, checkpoint: Checkpoint, what: str) -> StoredWeights:
     )
 
 
+def shapes_for(model: nn.Module, checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights in the files, by the model's names."""
+    names = _fitted(checkpoint, model.state_dict()).names
+    return {name: tuple(checkpoint.info[stored].shape) for name, stored in names.items()}
+
+
 def _fitted(checkpoint: Checkpoint, own: Mapping[str, object]) -> Fitted:
     try:
         return fitted(checkpoint, own.keys())

@@ -17,7 +17,7 @@ from permgraph.checkpoints.weight_files import refuse_format
 from permgraph.errors import AdapterError, CheckpointError, PermgraphError, described
 from permgraph.models.config_fields import require_fields
 from permgraph.models.diffusers_models import DiffusersAdapter, diffusers_from_folder, is_diffusers_config
-from permgraph.models.filling import fill
+from permgraph.models.filling import fill, shapes_for
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.on_demand import of_model, read_on_demand, renamed
 from permgraph.models.references import call_python, find_folder
@@ -30,7 +30,14 @@ from permgraph.models.stored_weights import (
     require_numbers,
     require_size,
 )
-from permgraph.models.timm_models import TimmAdapter, create_timm, is_timm_config, timm_fields, timm_from_folder
+from permgraph.models.timm_models import (
+    TimmAdapter,
+    create_timm,
+    is_timm_config,
+    sizes_of,
+    timm_fields,
+    timm_from_folder,
+)
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 from permgraph.requirements import unusable
 from permgraph.tracing.results import mark_head
@@ -173,7 +180,10 @@ def _from_python(reference: str, place: Path | None, *, weights: bool) -> Loaded
 
 
 def _from_timm(reference: str, place: Path | None, *, weights: bool, pretrained: bool) -> LoadedModel:
-    model = create_timm(reference.removeprefix("timm:"), pretrained=pretrained)
+    name = reference.removeprefix("timm:")
+    model = create_timm(name, pretrained=pretrained)
+    if place is not None and weights and (sizes := sizes_of(model, shapes_for(model, open_checkpoint(place)))):
+        model = create_timm(name, pretrained=False, **sizes)
     return _timm_model(str(place or reference), model, None, timm_fields(model), weights=weights, place=place)
 
 

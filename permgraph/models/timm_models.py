@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,14 +56,14 @@ def is_timm_config(fields: Mapping[str, Any]) -> bool:
     return "model_type" not in fields and isinstance(fields.get("architecture"), str)
 
 
-def create_timm(name: str, *, pretrained: bool) -> nn.Module:
-    """The timm model `name`.
+def create_timm(name: str, *, pretrained: bool, **sizes: Any) -> nn.Module:
+    """The timm model `name`, with `sizes` other than its own.
 
     Raises CheckpointError where timm is not installed, does not know the name, or cannot get the weights.
     """
     timm = _timm(f"timm:{name}")
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained)
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **sizes)
     except Exception as error:  # timm, the hub and the network each have their own
         near = get_close_matches(name.partition(".")[0], timm.list_models(), 3)
         known = name.partition(".")[0] in timm.list_models()
@@ -75,12 +76,30 @@ def create_timm(name: str, *, pretrained: bool) -> nn.Module:
     return model
 
 
+def sizes_of(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """The classes and input channels that weights of these shapes have, where the model has others."""
+    config: Any = getattr(model, "pretrained_cfg", {})
+    state, found = model.state_dict(), dict[str, Any]()
+    for size, module, dim in (("num_classes", "classifier", 0), ("in_chans", "first_conv", 1)):
+        named = config.get(module)
+        name = f"{named[0] if isinstance(named, list | tuple) else named}.weight"
+        own, stored = tuple(state[name].shape) if name in state else (), tuple(shapes.get(name, ()))
+        if len(own) == len(stored) > dim and own[dim] != stored[dim]:
+            found[size] = stored[dim]
+    if channels := found.get("in_chans"):
+        means = {key: (fmean(config[key]),) * channels for key in ("mean", "std") if config.get(key)}
+        found["pretrained_cfg_overlay"] = {"input_size": (channels, *config["input_size"][1:]), **means}
+    return found
+
+
 def timm_fields(model: nn.Module) -> dict[str, Any]:
     """What timm writes in the `config.json` of a folder with this model."""
     config: Any = getattr(model, "pretrained_cfg", {})
     kept = {name: value for name, value in config.items() if value is not None and name not in SOURCES}
     known = {name: getattr(model, name) for name in ("num_classes", "num_features") if hasattr(model, name)}
-    return {"architecture": kept.pop("architecture", None), **known, "pretrained_cfg": kept}
+    channels = (config.get("input_size") or (3,))[0]
+    args = {} if channels == 3 else {"model_args": {"in_chans": channels}}
+    return {"architecture": kept.pop("architecture", None), **known, **args, "pretrained_cfg": kept}
 
 
 def is_timm(model: nn.Module) -> bool:
