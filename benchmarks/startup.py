@@ -1,15 +1,18 @@
 """How long does a command take on a model so small that only starting counts?
 
-    python -m benchmarks.startup
+    python -m benchmarks.startup                 # in a new environment with what a user installs, permgraph[hub]
+    python -m benchmarks.startup --here          # in the environment that runs it
 
 Each row is a process of its own, the least of several runs, after one that is not counted and compiles what is to be
-compiled. The first rows are what no command that traces a model of transformers can do without: PyTorch, and PyTorch
-with an export of one layer and the class of the model. Seconds of the processor are summed over threads; those of the
-clock depend on what else the machine does (`load`).
+compiled. What else is installed counts, because transformers imports many packages where they are there. The first rows
+are what no command that traces a model of transformers can do without: PyTorch, and PyTorch with an export of one layer
+and the class of the model. Seconds of the processor are summed over threads; those of the clock depend on what else the
+machine does (`load`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -18,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +70,17 @@ def run(words: Sequence[str], folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
-def main() -> None:
+def measured_apart() -> None:
+    """Install permgraph[hub] into a new environment, and measure there."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder) / "bin" / "python")
+        install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt", ".[hub]")
+        subprocess.run([python, *install], cwd=ROOT, check=True)
+        subprocess.run([python, "-m", "benchmarks.startup", "--here"], cwd=ROOT, check=True)
+
+
+def measure() -> None:
     """Measure all rows in turn, several times, so that a busy minute does not fall on one of them."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
@@ -82,9 +97,19 @@ def main() -> None:
         for typed, runs in took.items()
     ]
     results: dict[str, Any] = {"load": load, "load_after": os.getloadavg()[0], "repeats": REPEATS, "rows": rows}
+    results["installed"] = len(list(distributions()))
     RESULT.write_text(json.dumps(results | {"measured": measured_with()}, indent=1) + "\n")
     for row in rows:
         print(f"{row['cpu_seconds']:6.2f} {row['seconds']:6.2f}  {row['typed']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--here", action="store_true")
+    if parser.parse_args().here:
+        measure()
+    else:
+        measured_apart()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""permgraph: derive, prove, match and merge the permutation symmetries of any PyTorch model's weights.
+"""permgraph: derive, prove, match and merge the symmetries of any PyTorch model's weights.
 
 The public names are those of `__init__.pyi`. Each is imported on first use, so that the command line answers before
 PyTorch is loaded.

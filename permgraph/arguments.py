@@ -9,7 +9,8 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
-from permgraph.errors import OptionError, shortened
+from permgraph.errors import OptionError
+from permgraph.wording import shortened
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,9 +1,6 @@
 """Every error a user can meet; each message says what is wrong, where, and what to do."""
 
-import unicodedata
-
-LONGEST = 4000
-"""Letters of a message; a file can be made so that quoting it would fill the memory."""
+from permgraph.wording import printable, shortened
 
 
 class PermgraphError(Exception):
@@ -63,33 +60,3 @@ class RuleError(PermgraphError):
 
 class PluginError(PermgraphError):
     """What an installed package adds cannot be loaded, or has a name that another one has too."""
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that a terminal would obey or cannot show, line feeds and tabs aside."""
-    return "".join(
-        letter if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs") else _escaped(letter)
-        for letter in text
-    )
-
-
-def shortened(text: str, most: int = LONGEST) -> str:
-    """The beginning and the end of a text of more than `most` letters."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most * 3 // 4]} … ({len(text) - most} letters left out) … {text[len(text) - most // 4 :]}"
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
-
-
-def reason(error: BaseException) -> str:
-    """What another library or the system said, on one line and without a full stop, to be part of a message."""
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(words.split()).rstrip(".")
-
-
-def described(error: BaseException) -> str:
-    """The same behind the name of the exception, for code that may raise anything."""
-    return f"{type(error).__name__}: {reason(error)}"

@@ -18,7 +18,8 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from permgraph.errors import OptionError, PluginError, described
+from permgraph.errors import OptionError, PluginError
+from permgraph.wording import described
 
 F = TypeVar("F", bound=Callable[..., Any])
 OWN = "permgraph"

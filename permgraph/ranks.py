@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from torch import Tensor
 
-from permgraph.errors import RankError, reason
+from permgraph.errors import RankError
+from permgraph.wording import reason
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from permgraph.errors import reason
+from permgraph.wording import reason
 
 
 def unusable(package: str, error: BaseException, *, install: str = "", module: str = "") -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from permgraph.errors import CheckpointError, OptionError, printable
+from permgraph.errors import CheckpointError, OptionError
 from permgraph.jobs import files
+from permgraph.wording import printable
 
 ESCAPED = {
     "an escape": ("\x1b[31mred", "\\x1b[31mred"),

@@ -139,12 +139,10 @@ def test_long_tables_are_cut_and_counted() -> None:
     assert "<0>" not in page
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("0.hiddn", "the nearest are 0.hidden"), ("zzz", "`spec.groups` has all of them")]
-)
-def test_a_group_that_is_not_there_has_near_names(name: str, message: str) -> None:
+@pytest.mark.parametrize("name", ["0.hiddn", "zzz"])
+def test_a_group_that_is_not_there_has_near_names(name: str) -> None:
     spec = pg.derive(mlp(), (X,))
-    with pytest.raises(pg.SpecMismatchError, match=f"no group is called '{name}'; .*{message}"):
+    with pytest.raises(pg.SpecMismatchError, match=f"no group is called '{name}'; near: 0.hidden"):
         spec[name]
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from permgraph.checkpoints.json_files import read_json, shorten
+from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.moving import exchange, exchange_back, sync, sync_tree
 from permgraph.checkpoints.overlap import require_apart
 from permgraph.checkpoints.sharding import size_of
 from permgraph.checkpoints.workshop import RECORD, Workshop, clear_leftovers, stem_of
-from permgraph.errors import CheckpointError, reason
+from permgraph.errors import CheckpointError
+from permgraph.wording import few, reason
 
 LAST = ("config.json", RECORD)
 """Moved last, in this order: without them nothing loads the folder, and its files are known to be permgraph's."""
@@ -129,7 +130,7 @@ def _require_ours(folder: Path | str, target: Path) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error} Not knowing what is whose, {advice}") from error
     if more:
-        raise CheckpointError(f"{folder}: holds what permgraph did not write there ({shorten(more)}), {advice}")
+        raise CheckpointError(f"{folder}: holds what permgraph did not write there ({few(more)}), {advice}")
 
 
 def _is_ours(folder: Path) -> bool:

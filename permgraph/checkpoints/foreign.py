@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from permgraph.checkpoints.json_files import read_json, shorten
+from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.weight_files import OTHERS
 from permgraph.errors import CheckpointError
+from permgraph.wording import few
 
 ADAPTER, PIPELINE = "adapter_config.json", "model_index.json"
 
@@ -44,5 +45,5 @@ def _pipeline_error(folder: Path, parts: dict[str, Any]) -> CheckpointError:
     models = [f"{name} ({kind})" for name, kind in whole.items() if (folder / name / "config.json").is_file()]
     return CheckpointError(
         f"{folder}: is a pipeline of diffusers, {parts.get('_class_name')}, of several models. Give one of them, as "
-        f"{folder / models[0].split()[0] if models else folder / 'unet'}; it has {shorten(models) or 'none here'}."
+        f"{folder / models[0].split()[0] if models else folder / 'unet'}; it has {few(models) or 'none here'}."
     )

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from permgraph.errors import CheckpointError, shortened
+from permgraph.errors import CheckpointError
+from permgraph.wording import shortened
 
 BESIDE = "permgraph.npz"
 """The file beside the record; not safetensors, which other tools would load as weights."""

@@ -2,11 +2,11 @@
 
 import codecs
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from permgraph.errors import CheckpointError, reason
+from permgraph.errors import CheckpointError
+from permgraph.wording import first_line, reason
 
 MOST_BYTES = 100_000_000
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -56,20 +56,10 @@ def unreadable(path: Path, why: object) -> CheckpointError:
     return CheckpointError(f"{path} ({path.stat().st_size} bytes) cannot be read: {first_line(why)}. {cure}.")
 
 
-def shorten(names: Sequence[str], most: int = 8) -> str:
-    """Names joined by commas; after the first `most`, only how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def is_lfs_pointer(path: Path) -> bool:
     """Whether a file only says where git-lfs keeps its contents."""
     with path.open("rb") as file:
         return file.read(40).startswith(b"version https://git-lfs")
-
-
-def first_line(why: object) -> str:
-    """The first line of what an error says, without a full stop; its type where it says nothing."""
-    return (str(why).splitlines() or [type(why).__name__])[0].rstrip(".")
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

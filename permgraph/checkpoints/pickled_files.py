@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from permgraph.checkpoints.json_files import first_line, is_lfs_pointer, shorten, unreadable
+from permgraph.checkpoints.json_files import is_lfs_pointer, unreadable
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
 from permgraph.errors import CheckpointError
+from permgraph.wording import few, first_line
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 """Under which names a training checkpoint has the weights, the likeliest first."""
@@ -64,7 +65,7 @@ def _state_dict(file: OpenFile, value: Any) -> tuple[dict[str, Tensor], dict[str
         kind = "a whole pickled model" if isinstance(value, Inert) else f"a {type(value).__name__}"
         raise CheckpointError(f"{file.path}: holds {kind}, not a state dict. Save `model.state_dict()`.")
     if value and not _count(value):
-        names = shorten([str(name) for name in value])
+        names = few([str(name) for name in value])
         raise CheckpointError(
             f"{file.path}: holds no tensors: {names}; code in it is never run. Save `model.state_dict()`, or "
             "`model.save_pretrained(folder)`."
@@ -82,7 +83,7 @@ def _container(file: OpenFile, value: Mapping[Any, Any]) -> Any:
     others = [name for name, count in counts.items() if count > _count(value)]
     if not inner and len(others) > 1:
         raise CheckpointError(
-            f"{file.path}: holds several state dicts: {shorten([str(name) for name in others])}. Save the one that is "
+            f"{file.path}: holds several state dicts: {few([str(name) for name in others])}. Save the one that is "
             "meant with `torch.save(checkpoint[name], file)`."
         )
     return next(iter((*inner, *others)), None)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from permgraph.checkpoints.foreign import ADAPTER, adapter_error
-from permgraph.checkpoints.json_files import read_json, shorten
+from permgraph.checkpoints.json_files import read_json
 from permgraph.checkpoints.lazy_state import like, slabs_of
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
 from permgraph.checkpoints.weight_files import OTHERS, READERS, read_weights
 from permgraph.errors import CheckpointError, NonFiniteError
+from permgraph.wording import few
 
 DIFFUSERS = "diffusion_pytorch_model"
 SHARD = re.compile(r"(.*)-00001-of-\d{5}(\.safetensors|\.bin)")
@@ -108,7 +109,7 @@ def _no_weights(folder: Path) -> CheckpointError:
     single = sorted(path.name for path in folder.glob("*") if path.suffix in READERS)
     if single:
         return CheckpointError(
-            f"{folder}: has {shorten(single)}, and none is model.safetensors. Give the file itself, with --model "
+            f"{folder}: has {few(single)}, and none is model.safetensors. Give the file itself, with --model "
             "python:package.module:function or timm:NAME, or rename it."
         )
     looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHT_FILES[:2])
@@ -131,7 +132,7 @@ def require_finite(state_dict: Mapping[str, Tensor], where: object) -> tuple[str
         bad.append(f"{name} ({wrong} of {like(state_dict)[name].numel()} values)")
     if bad:
         raise NonFiniteError(
-            f"{where}: weights that are NaN or infinite: {shorten(bad)}. Nothing can be matched or merged with them. "
+            f"{where}: weights that are NaN or infinite: {few(bad)}. Nothing can be matched or merged with them. "
             "Take weights from before training diverged, or convert them again from the original precision."
         )
     return tuple(masks)
@@ -204,7 +205,7 @@ def _shards(index: Path) -> list[Path]:
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"{index}: shards that are not there: {shorten(missing)}. Download them, or the whole checkpoint, again."
+            f"{index}: shards that are not there: {few(missing)}. Download them, or the whole checkpoint, again."
         )
     return [index.parent / name for name in names]
 
@@ -228,6 +229,6 @@ def _require_promised(folder: Path, info: Mapping[str, StoredTensor]) -> None:
     lost = [f"{n} ({shard})" for n, shard in _weight_map(index).items() if n not in info or info[n].file.name != shard]
     if lost:
         raise CheckpointError(
-            f"{index}: tensors that their shard does not hold: {shorten(lost)}. "
+            f"{index}: tensors that their shard does not hold: {few(lost)}. "
             "Index and shards are from different checkpoints: download all of them again."
         )

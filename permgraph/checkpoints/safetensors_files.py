@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from permgraph.checkpoints.json_files import parse_json, shorten, unreadable
+from permgraph.checkpoints.json_files import parse_json, unreadable
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.stored import StoredTensor, WeightFile
 from permgraph.errors import CheckpointError
+from permgraph.wording import few
 
 LENGTH, MOST_HEADER = 8, 100_000_000
 METADATA, FORMAT = "__metadata__", "format"
@@ -76,7 +77,7 @@ def _place(file: OpenFile, name: str, entry: Any) -> tuple[str, int, int]:
                     )
                 if math.prod(sizes) * known.itemsize == end - begin:
                     return name, begin, end
-    raise unreadable(file.path, f"its header says of tensor {name!r}: {shorten([json.dumps(entry)])}")
+    raise unreadable(file.path, f"its header says of tensor {name!r}: {few([json.dumps(entry)])}")
 
 
 def _stored(file: OpenFile, name: str, entry: dict[str, Any], start: int) -> StoredTensor:

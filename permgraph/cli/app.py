@@ -10,7 +10,7 @@ from permgraph.cli.shared import Commands, Debug, Device, Force, Json, Quiet, Se
 
 app = typer.Typer(
     cls=Commands,
-    help="Derive, prove, match and merge the permutation symmetries of any PyTorch model's weights.\n\n"
+    help="Derive, prove, match and merge the symmetries of any PyTorch model's weights.\n\n"
     "MODEL, A and B are each a local Hugging Face folder, a hub id, timm:NAME, or python:package.module:function "
     "(which returns model, args, kwargs).",
     no_args_is_help=True,

@@ -17,9 +17,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from permgraph.cli import stopping
 from permgraph.cli.examples import EXAMPLES
-from permgraph.errors import PermgraphError, printable, reason, shortened
+from permgraph.errors import PermgraphError
 from permgraph.jobs.processes import rank_of_torchrun
 from permgraph.jobs.session import Session
+from permgraph.wording import printable, reason, shortened
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and the warnings of libraries.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, fx
 
 from permgraph.comparing.layers import TRANSPOSES
-from permgraph.errors import CalibrationError, described
+from permgraph.errors import CalibrationError
 from permgraph.tracing.program import op_name, source_of
 from permgraph.tracing.run import Runner
+from permgraph.wording import described
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import NonFiniteError
 from permgraph.symmetry.specification.spec import PermutationSpec
+from permgraph.wording import few
 
 State = Mapping[str, Tensor]
 ELEMENTS = 8
@@ -36,7 +36,7 @@ def require_unmoved_masks(masks: Iterable[str], spec: PermutationSpec, state: St
     if moved:
         group = spec.layouts[moved[0]].groups[0]
         raise NonFiniteError(
-            f"{shorten(moved)}: a mask with infinities, which {group} would move; its entries cannot be compared. "
+            f"{few(moved)}: a mask with infinities, which {group} would move; its entries cannot be compared. "
             "Register it with persistent=False."
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_part
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
@@ -27,6 +26,7 @@ from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, sta
 from permgraph.tracing.program import Program, require_same
 from permgraph.tracing.results import is_marked
 from permgraph.tracing.run import bind
+from permgraph.wording import few
 
 State = Mapping[str, Tensor]
 KNOWN = ("_programs", "_alone", "_derivations")
@@ -203,7 +203,7 @@ def _require_weights(state: State, name: str) -> None:
     """Raise CaptureError for weights without values, on meta."""
     empty = [] if isinstance(state, LazyState) else [key for key, tensor in state.items() if tensor.is_meta]
     if empty:
-        raise CaptureError(f"{name} has no weights, only shapes, as of {shorten(empty, 3)}: load them first")
+        raise CaptureError(f"{name} has no weights, only shapes, as of {few(empty, 3)}: load them first")
 
 
 def require_pair(a: State, b: State) -> None:
@@ -218,9 +218,8 @@ def require_pair(a: State, b: State) -> None:
     ]
     if different:
         raise SpecMismatchError(
-            f"the two models are not of one architecture: {'; '.join(different[:5])}"
-            + (f" and {len(different) - 5} more" if len(different) > 5 else "")
-            + "; give two of the same shapes, choose what becomes of heads that differ (heads=, --heads), or enlarge B "
+            f"the two models are not of one architecture: {few(different, 5, '; ')}; "
+            "give two of the same shapes, choose what becomes of heads that differ (heads=, --heads), or enlarge B "
             "(pg.enlarge, --enlarge)"
         )
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from permgraph.checkpoints.json_files import shorten
-from permgraph.errors import CalibrationError, OptionError, reason
+from permgraph.errors import CalibrationError, OptionError
 from permgraph.requirements import unusable
+from permgraph.wording import few, reason
 
 MOST_SECONDS, MOST_RATE, MOST_CHANNELS = 3600, 10_000_000, 1024
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -136,7 +136,7 @@ def audio_files(folder: Path | str) -> list[Path]:
     found = _files(folder, SUFFIXES)
     if not found and (other := [path.name for path in _files(folder, OTHERS)]):
         raise CalibrationError(
-            f"{folder}: {shorten(other)} cannot be read. Convert it to WAV or FLAC, as by `ffmpeg -i FILE FILE.wav`."
+            f"{folder}: {few(other)} cannot be read. Convert it to WAV or FLAC, as by `ffmpeg -i FILE FILE.wav`."
         )
     if not found:
         raise CalibrationError(

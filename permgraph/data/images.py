@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from permgraph.data.batches import Batches, Inputs, files_with, shuffled
-from permgraph.errors import CalibrationError, reason
+from permgraph.errors import CalibrationError
 from permgraph.requirements import unusable
+from permgraph.wording import reason
 
 MOST_PIXELS = 100_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

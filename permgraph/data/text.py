@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from permgraph.data.batches import files_with, shuffled
-from permgraph.errors import CalibrationError, reason
+from permgraph.errors import CalibrationError
 from permgraph.requirements import unusable
+from permgraph.wording import reason
 
 TOKENS = 128
 MOST_TOKENS = 2_000_000

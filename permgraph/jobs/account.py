@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import like, memory_of
 from permgraph.checkpoints.model_card import public_name
 from permgraph.models.heads import Heads
@@ -13,6 +12,7 @@ from permgraph.models.loaded import LoadedModel
 from permgraph.models.saved_form import SavedForm
 from permgraph.models.transformers_models import base_prefix
 from permgraph.symmetry.specification.spec import PermutationSpec
+from permgraph.wording import few
 
 WORDS = {
     "moved": "moved",
@@ -95,7 +95,7 @@ class Account:
         largest = sorted(names, key=lambda name: -self.sizes.get(name, 0))
         return (
             f"{share:.1%} of the numbers of the models are not reached by the forward pass, so they are not aligned: "
-            f"{shorten(largest, SHOWN)}. A model of several inputs may be called without one of them"
+            f"{few(largest, SHOWN)}. A model of several inputs may be called without one of them"
         )
 
 

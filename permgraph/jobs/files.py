@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.moving import sync
-from permgraph.errors import CheckpointError, reason
+from permgraph.errors import CheckpointError
+from permgraph.wording import reason
 
 if TYPE_CHECKING:
     from permgraph.symmetry.specification.spec import PermutationSpec

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from permgraph.comparing.batches import as_batch
-from permgraph.errors import OptionError, described
+from permgraph.errors import OptionError
 from permgraph.merging.barrier import POINTS, Barrier, Judge, barrier
 from permgraph.models.heads import common_part
 from permgraph.models.references import find_function, importing_from_here
 from permgraph.pages.report import barrier_words
+from permgraph.wording import described
 
 if TYPE_CHECKING:
     from permgraph.jobs.aligned import Aligned

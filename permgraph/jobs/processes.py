@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from permgraph.errors import RankError, reason
+from permgraph.errors import RankError
 from permgraph.jobs.session import Session
+from permgraph.wording import reason
 
 PATIENCE = timedelta(hours=12)
 """How long a process waits for another that is alive: one may read much slower data."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import OptionError
 from permgraph.jobs.recipe_fields import read_fields
+from permgraph.wording import few
 
 FILE = "recipe.toml"
 APART = ("sha256", "out", "origin", "options")
@@ -77,7 +77,7 @@ def read_recipe(path: Path) -> Request:
     strangers = [name for name in request.sha256 or {} if name not in (*request.references, request.data)]
     if strangers:
         raise OptionError(
-            f"{path}: sha256 has {shorten(strangers)}, which is no model, base or data of the recipe. Correct it."
+            f"{path}: sha256 has {few(strangers)}, which is no model, base or data of the recipe. Correct it."
         )
     hashes = request.sha256 and {_beside(path, name): files for name, files in request.sha256.items()}
     models = tuple(_beside(path, model) for model in request.models)

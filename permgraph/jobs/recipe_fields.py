@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from permgraph.errors import OptionError, reason
+from permgraph.errors import OptionError
 from permgraph.requirements import unusable
+from permgraph.wording import reason
 
 MOST, MOST_THREADS, MOST_BYTES = 2**63 - 1, 4096, 10_000_000
 

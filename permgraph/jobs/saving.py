@@ -12,13 +12,14 @@ from permgraph.arguments import typed
 from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
-from permgraph.errors import SpecMismatchError, shortened
+from permgraph.errors import SpecMismatchError
 from permgraph.jobs.folder import storage_of
 from permgraph.jobs.record import certified, origin
 from permgraph.jobs.session import Session
 from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.saved_form import saved_form
+from permgraph.wording import shortened
 
 
 @typed

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from permgraph.errors import CheckpointError, printable, reason
+from permgraph.errors import CheckpointError
 from permgraph.progress import PATIENCE
+from permgraph.wording import printable, reason
 
 if TYPE_CHECKING:
     from rich.console import Console

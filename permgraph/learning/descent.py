@@ -11,7 +11,8 @@ from torch import Tensor
 
 from permgraph.comparing.batches import Batch, as_batch
 from permgraph.comparing.calibration import Calibration
-from permgraph.errors import CalibrationError, OptionError, described
+from permgraph.errors import CalibrationError, OptionError
+from permgraph.wording import described
 
 HELD_OUT = 10  # from so many batches on, the last is held out
 CHECKS = 20  # how often it is looked at

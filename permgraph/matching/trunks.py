@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.comparing.batches import Batches
 from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
@@ -33,6 +32,7 @@ from permgraph.tracing.inputs import as_args
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.program import Program
 from permgraph.tracing.run import bind, one_sample
+from permgraph.wording import few
 
 HEADS = ("merge", "first", "both")
 State = Mapping[str, Tensor]
@@ -132,7 +132,7 @@ def _pair_of(
     chosen = [group.name for group in select(pair.spec_a, groups) if group.name in pair.partners]
     if not chosen:
         raise SpecMismatchError(
-            f"the two models share no units that could be matched: {shorten(sorted(pair.border))} differ in shape, or "
+            f"the two models share no units that could be matched: {few(sorted(pair.border))} differ in shape, or "
             "are in one model alone, and all that is computed with them belongs to the heads. Give models with one "
             "trunk."
         )

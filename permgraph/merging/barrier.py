@@ -12,12 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from permgraph.arguments import typed
-from permgraph.errors import OptionError, shortened
+from permgraph.errors import OptionError
 from permgraph.matching.alignment import Alignment
 from permgraph.merging.merge import Merges
 from permgraph.merging.owners import Owners
 from permgraph.requirements import unusable
 from permgraph.tracing.loaded import Loaded, module_of
+from permgraph.wording import shortened
 
 Judge = Callable[[nn.Module], float | tuple[float, float]]
 """A model -> its loss, or its loss and its accuracy."""

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
-from permgraph.errors import AdapterError, CheckpointError, described
+from permgraph.errors import AdapterError, CheckpointError
 from permgraph.requirements import unusable
+from permgraph.wording import described
 
 PIXELS, TOKENS = 16, 5
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.reading import Checkpoint, require_finite
 from permgraph.errors import CheckpointError
 from permgraph.models.names import Fitted, fitted, why_left_out
 from permgraph.models.stored_weights import StoredWeights, as_stored, require_numbers
+from permgraph.wording import few
 
 
 def fill(model: nn.Module, checkpoint: Checkpoint, what: str) -> StoredWeights:
@@ -60,7 +60,7 @@ def _require_fit(
         "missing from the files": [name for name in own if name not in names],
         f"not in {what}": over,
     }
-    found = "; ".join(f"{how}: {shorten(some)}" for how, some in wrong.items() if some)
+    found = "; ".join(f"{how}: {few(some)}" for how, some in wrong.items() if some)
     if found:
         raise CheckpointError(
             f"{checkpoint.folder}: the weights do not fit {what}: {found}. Use the config or code, and the weights, of "

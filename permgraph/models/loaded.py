@@ -17,12 +17,13 @@ from permgraph.arguments import typed
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.reading import state_sha256
-from permgraph.errors import CalibrationError, CheckpointError, described
+from permgraph.errors import CalibrationError, CheckpointError
 from permgraph.matching.vocabularies import Vocabulary
 from permgraph.models.references import run_python
 from permgraph.models.stored_weights import StoredWeights
 from permgraph.models.vocabulary import vocabulary_of
 from permgraph.tracing.inputs import moved
+from permgraph.wording import described
 
 Axis = tuple[str, int]
 

@@ -14,7 +14,7 @@ from permgraph.checkpoints.json_files import json_object
 from permgraph.checkpoints.open_file import OpenFile
 from permgraph.checkpoints.reading import Checkpoint, open_checkpoint, require_finite
 from permgraph.checkpoints.weight_files import refuse_format
-from permgraph.errors import AdapterError, CheckpointError, PermgraphError, described
+from permgraph.errors import AdapterError, CheckpointError, PermgraphError
 from permgraph.models.config_fields import require_fields
 from permgraph.models.diffusers_models import DiffusersAdapter, diffusers_from_folder, is_diffusers_config
 from permgraph.models.filling import fill, shapes_for
@@ -41,6 +41,7 @@ from permgraph.models.timm_models import (
 from permgraph.models.transformers_models import empty_model, has_head, load_weights
 from permgraph.requirements import unusable
 from permgraph.tracing.results import mark_head
+from permgraph.wording import described
 
 
 def load(

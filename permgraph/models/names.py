@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.errors import CheckpointError
+from permgraph.wording import few
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 """What torch.compile, FSDP, activation checkpointing and Lightning put between the names of modules."""
@@ -97,7 +97,7 @@ def _prefix(names: Collection[str], known: Collection[str], count: int) -> str:
     usual = [prefix for prefix in best if not AVERAGE.search(prefix) and set(prefix.split(".")) <= _USUAL]
     if len(usual) != 1:
         raise CheckpointError(
-            f"the weights of several models fit, under {shorten(sorted(best))}. Save the intended one by itself."
+            f"the weights of several models fit, under {few(sorted(best))}. Save the intended one by itself."
         )
     return usual[0]
 

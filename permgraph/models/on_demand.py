@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.adapters import Adapter
-from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import LazyState, memory_of
 from permgraph.checkpoints.reading import Checkpoint
 from permgraph.errors import CheckpointError
@@ -18,6 +17,7 @@ from permgraph.models.names import Fitted, fitted, why_left_out
 from permgraph.models.saved_form import SavedForm, saved_form
 from permgraph.models.stored_weights import StoredWeights, as_stored, in_form, require_numbers
 from permgraph.models.transformers_models import hollow_model
+from permgraph.wording import few
 
 
 def read_on_demand(
@@ -31,7 +31,7 @@ def read_on_demand(
     whole = sorted({info.file.name for info in files.info.values() if info.rows is None and info.shape})
     if whole:
         raise CheckpointError(
-            f"{files.folder}: {shorten(whole)} can only be read as a whole. Save the checkpoint as safetensors, "
+            f"{files.folder}: {few(whole)} can only be read as a whole. Save the checkpoint as safetensors, "
             "or leave out --max-memory."
         )
     problems = []
@@ -120,7 +120,7 @@ def _problem(
     ]
     missing = [name for name, stored in where.items() if stored is None]
     parts = {"of another shape": differ, "missing from the files": missing, "not in the model": over}
-    return "; ".join(f"{what}: {shorten(sorted(names))}" for what, names in parts.items() if names)
+    return "; ".join(f"{what}: {few(sorted(names))}" for what, names in parts.items() if names)
 
 
 def renamed(checkpoint: Checkpoint, adapter: Adapter, wanted: Collection[str], base: str) -> Fitted:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.foreign import require_own_kind
 from permgraph.checkpoints.weight_files import READERS
-from permgraph.errors import CheckpointError, described
+from permgraph.errors import CheckpointError
+from permgraph.wording import described
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_SECONDS = 5.0

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.lazy_state import memory_of
 from permgraph.checkpoints.reading import DIFFUSERS, Checkpoint
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage
 from permgraph.errors import CheckpointError
 from permgraph.models.saved_form import SavedForm
+from permgraph.wording import few
 
 MOST_TIMES, FREE = 3, 1_000_000
 """By how many elements a model may exceed its files: buffers are computed, and missing weights are reported later."""
@@ -106,7 +106,7 @@ def require_numbers(checkpoint: Checkpoint, names: Mapping[str, str], wanted: Ma
         if stored is not None and tensor.is_floating_point() and stored.dtype not in FLOATS:
             wrong.setdefault(stored.dtype, []).append(names[name])
     if wrong:
-        found = "; ".join(f"{str(dtype).removeprefix('torch.')}: {shorten(some)}" for dtype, some in wrong.items())
+        found = "; ".join(f"{str(dtype).removeprefix('torch.')}: {few(some)}" for dtype, some in wrong.items())
         raise CheckpointError(
             f"{checkpoint.folder}: weights of {what} that are not stored as floating point ({found}). They are "
             "quantized, or of another kind: convert the checkpoint to float16, bfloat16 or float32 first."

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
-from permgraph.errors import CheckpointError, described
+from permgraph.errors import CheckpointError
 from permgraph.requirements import unusable
+from permgraph.wording import described
 
 if TYPE_CHECKING:
     from permgraph.data.batches import Batches

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from permgraph.checkpoints.json_files import shorten
-from permgraph.errors import AdapterError, CheckpointError, described
+from permgraph.errors import AdapterError, CheckpointError
 from permgraph.models.names import why_left_out
 from permgraph.requirements import unusable
+from permgraph.wording import described, few
 
 
 def known_config(fields: Mapping[str, Any]) -> Any:
@@ -169,7 +169,7 @@ def _complaint(name: str, info: Mapping[str, Any], where: object) -> str:
         "missing from the files": list(info["missing_keys"]),
         f"not in {name}": list(info["unexpected_keys"]),
     }
-    found = "; ".join(f"{what}: {shorten(sorted(names))}" for what, names in parts.items() if names)
+    found = "; ".join(f"{what}: {few(sorted(names))}" for what, names in parts.items() if names)
     return f"{where}: the weights do not fit {name}: {found}. Use config.json and weights of one model."
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from permgraph.algebra.relations import Value
-from permgraph.errors import RuleError, described
+from permgraph.errors import RuleError
 from permgraph.rules.elementwise import pointwise
 from permgraph.rules.registry import EVERY_SCALAR, IGNORED, RULES, Call, Rule
+from permgraph.wording import described
 
 STORAGE = ("device", "dtype", "layout", "memory_format", "non_blocking", "out_dtype", "pin_memory")
 """Arguments of any operation that say how numbers are stored."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from permgraph.errors import described
 from permgraph.tracing.plain_classes import called
+from permgraph.wording import described
 
 
 def advice(model: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

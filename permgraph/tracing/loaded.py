@@ -8,9 +8,10 @@ from typing import Any, Protocol, TypeGuard
 from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.errors import OptionError, shortened
+from permgraph.errors import OptionError
 from permgraph.tracing.inputs import as_args
 from permgraph.tracing.wrappers import require_plain
+from permgraph.wording import shortened
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 AxisTies = Mapping[tuple[str, int], tuple[str, int]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -36,6 +35,7 @@ from permgraph.tracing.values import (
     value_of_result,
     values_in,
 )
+from permgraph.wording import near
 
 DATA_ONLY = "computed from the inputs alone"
 USED_AS_NUMBER = "the number of a unit is used"
@@ -136,8 +136,7 @@ class _Walk:
     def stored(self, name: str) -> Value:
         """The value of a parameter or buffer, made on first use. SpecMismatchError if there is none of this name."""
         if name not in self.program.names:
-            near = get_close_matches(name, self.program.names, n=3) or [*self.program.names][:3]
-            raise SpecMismatchError(f"tie: no parameter {name!r}; near: {', '.join(near)}")
+            raise SpecMismatchError(f"tie: no parameter {name!r}{near(name, self.program.names)}")
         name = self.program.names[name]
         if name not in self.result.values:
             self._keep(Value.fresh(name, "parameter", self.program.shapes[name], Source(name)))

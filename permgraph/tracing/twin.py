@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from permgraph.errors import CaptureError, described
+from permgraph.errors import CaptureError
 from permgraph.tracing.forwards import PREFIX, Forwards
+from permgraph.wording import described
 
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from permgraph.arguments import typed
-from permgraph.checkpoints.json_files import shorten
 from permgraph.comparing.batches import Batch
 from permgraph.errors import SpecMismatchError, VerificationError
 from permgraph.symmetry.derivation.derive import Derivation
@@ -28,6 +27,7 @@ from permgraph.tracing.run import Runner, bind, one_sample
 from permgraph.uses.corresponding import in_a, places_of_layers
 from permgraph.uses.removing import kept_positions
 from permgraph.uses.widening import Widening, widening
+from permgraph.wording import few
 
 DRAWS = 3
 State = Mapping[str, Tensor]
@@ -63,7 +63,7 @@ class Enlarged:
     def __str__(self) -> str:
         layers = [f"{prefix.rstrip('.')}: layers of B at {', '.join(map(str, p))}" for prefix, p in self.layers.items()]
         sizes = [f"{name}: {b} units of B among {a}" for name, (b, a) in self.sizes.items()]
-        return "; ".join([*layers, shorten(sizes, 4)] if sizes else layers)
+        return "; ".join([*layers, few(sizes, 4)] if sizes else layers)
 
 
 @typed
@@ -168,7 +168,7 @@ def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict
     """Group of A -> how many of its units B has. Raises SpecMismatchError if that does not explain all sizes."""
     strange = [name for name in shapes if len(shapes[name]) != len(spec.shapes.get(name, ()))]
     if strange:
-        raise SpecMismatchError(f"tensors of B that A does not have: {shorten(strange)}. Give models of one class")
+        raise SpecMismatchError(f"tensors of B that A does not have: {few(strange)}. Give models of one class")
     open_axes = {
         (name, dim): size
         for name, shape in shapes.items()

@@ -1,4 +1,4 @@
-"""Derives the permutation symmetries of a model: capture, trace, resolve, group, specify."""
+"""Derives the symmetries of a model: capture, trace, resolve, group, specify."""
 
 from __future__ import annotations
 

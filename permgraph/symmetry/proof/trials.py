@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from permgraph.errors import VerificationError, described
+from permgraph.errors import VerificationError
 from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.by_rows import by_rows
 from permgraph.tracing.program import Program, source_of
 from permgraph.tracing.run import Runner
+from permgraph.wording import described
 
 Change = Callable[[str, Tensor], Tensor]
 """State-dict key and tensor -> the tensor to compute with."""

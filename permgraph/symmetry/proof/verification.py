@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from permgraph.arguments import typed
-from permgraph.checkpoints.json_files import shorten
 from permgraph.checkpoints.reading import require_finite
 from permgraph.errors import OptionError, SpecMismatchError, VerificationError
 from permgraph.symmetry.elements.parts import Index
@@ -26,6 +25,7 @@ from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
 from permgraph.tracing.program import Program
 from permgraph.tracing.run import bind
+from permgraph.wording import few
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Certificate:
         trials = counted(self.trials, "trial")
         figures = f"max error {self.max_error:.1e}, tolerance {self.tolerance:.0e}, {trials} in float64"
         power = "" if self.power is None else f"; {self.power:.0%} of wrong elements are caught"
-        untested = f", and none of {shorten(self.untested)}" if self.untested else ""
+        untested = f", and none of {few(self.untested)}" if self.untested else ""
         shapes = list(dict.fromkeys(str(list(shape)) for _, shape in self.other_inputs))
-        other = f"; also at inputs of {shorten(shapes)}" if shapes else ""
+        other = f"; also at inputs of {few(shapes)}" if shapes else ""
         path = f", with other operations from {self.other_path} on" if self.other_path else ""
         values = "" if self.drawn else "; at these values of the inputs alone"
         return f"{verdict} ({figures}{power}{untested}{other}{path}{values})"

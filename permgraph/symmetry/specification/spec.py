@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from permgraph.symmetry.specification.mappings import Mappings
 from permgraph.symmetry.specification.put_to_use import PutToUse
 from permgraph.symmetry.specification.shifts import Shift
 from permgraph.symmetry.specification.tie_graph import TieGraph
+from permgraph.wording import few, near
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -88,11 +88,7 @@ class PermutationSpec(PutToUse):
 
     def __getitem__(self, name: str) -> PermutationGroup:
         if name not in self._by_name:
-            near = get_close_matches(name, self._by_name, 3)
-            raise SpecMismatchError(
-                f"no group is called {name!r}; "
-                + (f"the nearest are {', '.join(near)}" if near else "`spec.groups` has all of them")
-            )
+            raise SpecMismatchError(f"no group is called {name!r}{near(name, self._by_name)}")
         return self._by_name[name]
 
     @property
@@ -128,8 +124,7 @@ class PermutationSpec(PutToUse):
     def shape_of(self, name: str) -> tuple[int, ...]:
         """The shape of a state-dict entry. Raises SpecMismatchError, with near names, if there is none."""
         if name not in self.shapes:
-            near = get_close_matches(name, self.shapes, n=3, cutoff=0.4) or [*self.shapes][:3]
-            raise SpecMismatchError(f"the model has no parameter {name!r}; near: {', '.join(near)}")
+            raise SpecMismatchError(f"the model has no parameter {name!r}{near(name, self.shapes)}")
         return tuple(self.shapes[name])
 
     @property
@@ -240,8 +235,8 @@ class PermutationSpec(PutToUse):
             for name, shape in self.shapes.items()
             if name in state_dict and tuple(state_dict[name].shape) != tuple(shape)
         ]
-        problems = [f"missing {_few(missing)}"] * bool(missing) + [f"unexpected {_few(extra)}"] * bool(extra)
-        problems += [f"different shapes: {_few(wrong)}"] * bool(wrong)
+        problems = [f"missing {few(missing, 5)}"] * bool(missing) + [f"unexpected {few(extra, 5)}"] * bool(extra)
+        problems += [f"different shapes: {few(wrong, 5)}"] * bool(wrong)
         if problems:
             raise SpecMismatchError(
                 f"{what} does not fit the specification: {'; '.join(problems)}; "
@@ -255,7 +250,7 @@ class PermutationSpec(PutToUse):
         if len(leaves) != len(self.output_layouts):
             raise SpecMismatchError(
                 f"{len(leaves)} outputs given, the specification knows {len(self.output_layouts)}: "
-                f"{_few([name for name, _ in self.output_layouts])}; give what the model returned"
+                f"{few([name for name, _ in self.output_layouts], 5)}; give what the model returned"
             )
         moved = [
             layout.apply(tables, leaf) if layout is not None and isinstance(leaf, Tensor) else leaf
@@ -300,7 +295,3 @@ class PermutationSpec(PutToUse):
 
 def _numel(shape: Sequence[int]) -> int:
     return int(torch.Size(shape).numel())
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

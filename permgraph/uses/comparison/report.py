@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from permgraph.checkpoints.json_files import shorten
 from permgraph.symmetry.elements.folded_names import fold
 from permgraph.symmetry.elements.report import html_table, moved_share, text_table
+from permgraph.wording import few
 
 if TYPE_CHECKING:
     from permgraph.uses.comparison.compare import Comparison
@@ -36,7 +36,7 @@ def evidence(comparison: Comparison) -> tuple[str, ...]:
     return (
         f"Moved to A, B is at a distance of {whole.aligned_distance:.2g} of |A|, and unmoved of "
         f"{whole.unmoved_distance:.2g}; up to {comparison.tolerance:.1g} is the same.",
-        *([f"Not compared, as heads of other shapes: {shorten(comparison.heads)}."] if comparison.heads else []),
+        *([f"Not compared, as heads of other shapes: {few(comparison.heads)}."] if comparison.heads else []),
         f"The cosine of all weights is {whole.unmoved:.4f} unmoved and {whole.aligned:.4f} with B moved.",
         f"Where groups act it is {comparison.moved:.4f} with B moved"
         + ("." if comparison.chance is None else f"; weights without relation reach {comparison.chance:.4f}."),
