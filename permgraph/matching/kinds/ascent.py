@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from math import prod
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from permgraph.algebra.kinds import Kind
 from permgraph.checkpoints.lazy_state import LazyState
-from permgraph.matching.kinds.crosses import cross, inner, is_once, joined, value_of, without
+from permgraph.matching.kinds.crosses import cross, inner_and_squares, is_once, joined, value_of, without
 from permgraph.matching.kinds.determined import clear, projections
 from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.known import is_scarce, rank, share, usable
@@ -21,6 +23,7 @@ from permgraph.matching.kinds.moved import Moved
 from permgraph.matching.kinds.one import Similarity, best
 from permgraph.matching.kinds.places import Place, further_sign, further_signs, places, signs_inside
 from permgraph.matching.kinds.signs import Signs, Term, cells_of, chosen, met
+from permgraph.matching.kinds.terms import Cross
 from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
@@ -79,7 +82,7 @@ class Ascent:
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
         self.met = met(self.groups, self.where)
-        self.placed = Moved(self.spec, self.a, self.b, self.source, self.begun)
+        self.placed, self.waiting = Moved(self.spec, self.a, self.b, self.source, self.begun), frozenset[str]()
         ordered = [group for group in self.main if group.depends_on or group.kind == "permutation"]
         self.wide = wide_groups(ordered, self.sites, SIZES.wide_above)
         self.is_hurried = sum(site.cell.size for site in self.sites) > EFFORT.hurried_above
@@ -118,7 +121,7 @@ class Ascent:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
         self.held = held
         self.families = [f for f in self.families if any(group.name not in held for group in f if group.size > 1)]
-        (start, self.most), identity = self._unmoved(), (self.element, self.moved)
+        (start, self.most), begun = self._unmoved(), self.element
         known = set(known)
         if large := [family for family in self.families if self._is_large(family)]:
             self._go_ahead(large, known)
@@ -127,7 +130,7 @@ class Ascent:
         if self._of_weights() > NEAR * self.most:
             self._finish()
         if self.value() < start:
-            self.placed.element, self.placed.state = identity
+            self.placed.go_back(begun)
         return self.element
 
     def _is_large(self, family: Family) -> bool:
@@ -138,12 +141,11 @@ class Ascent:
         """Solve the other families from the tensors on which no large family acts, until a round gains little."""
         names, every = {group.name for family in large for group in family}, self.sites
         self.sites = [site for site in every if not names & site.names]
-        self.placed.wait({site.name for site in every} - {site.name for site in self.sites})
+        self.waiting = frozenset(site.name for site in every) - {site.name for site in self.sites}
         first = [family for family in self.families if self._sites_of(family)]
         self._grow(first, known)
         self._rise(first)
-        self.placed.go_on()
-        self.sites, self.settled = every, {}
+        self.waiting, self.sites, self.settled = frozenset(), every, {}
 
     def _rise(self, families: Sequence[Family]) -> None:
         """Solve families in turn until a round gains little, or could."""
@@ -210,9 +212,9 @@ class Ascent:
         """`value` before anything moves, and Σ |θ_A| |θ_B| over its weights: no element gives more."""
         value = bound = 0.0
         for name in self._names:
-            one, product, other = inner(name, self.a, self.moved)
+            product, *squares = inner_and_squares(name, self.a, self.moved)
             value += product
-            bound += 0.0 if name in self.compared else math.sqrt(one * other)
+            bound += 0.0 if name in self.compared else math.sqrt(prod(squares))
         return value, bound
 
     def _grow(self, families: Sequence[Family], known: set[str]) -> None:
@@ -254,12 +256,7 @@ class Ascent:
         if self.wide.issuperset(names):
             gain, found = solve_wide(family, here, (self.a, moved), self.placed.dtype, self.beside)
             self.placed.apply(found, gain if whole and self.placed.on_demand else None)
-        elif terms := joined(
-            cross(site, action, (clear(self.spec, site, self.a, faint), moved), self.placed.dtype, self.beside)
-            for site in here
-            for action in site.actions
-            if names.intersection(action.axes)
-        ):
+        elif terms := joined(self._terms(names, here, moved, faint)):
             is_known = whole and self.placed.on_demand and all(is_once(site, names) for site in here)
             now = value_of(terms, rotation) if is_known else None
             value, found = solve(family, terms)
@@ -270,6 +267,27 @@ class Ascent:
             self.placed.apply(found, None if now is None else value - now)
         if whole and not faint:
             self.settled[family] = self._moves(family)
+
+    def _terms(
+        self, names: Set[str], here: Sequence[Site], moved: Mapping[str, Tensor], faint: Mapping[str, Matrix]
+    ) -> Iterator[Cross]:
+        """Products of A, without directions that are not determined, with B, `moved`, where a family acts."""
+        turning: dict[str, dict[str, Any]] = {}
+        for name, together in groupby(here, lambda site: site.name):
+            if group := self.placed.turning.get(name):
+                turning.setdefault(group, {})[name] = partial(self._crosses, names, list(together), faint)
+            else:
+                yield from self._crosses(names, together, faint, moved)
+        yield from (self.placed.turned(group, products) for group, products in turning.items())
+
+    def _crosses(
+        self, names: Set[str], here: Iterable[Site], faint: Mapping[str, Matrix], b: Mapping[str, Tensor]
+    ) -> Iterator[Cross]:
+        for site in here:
+            states = clear(self.spec, site, self.a, faint), b
+            for action in site.actions:
+                if not names.isdisjoint(action.axes):
+                    yield cross(site, action, states, self.placed.dtype, self.beside)
 
     def _rotation(self, family: Family) -> Matrix | None:
         """Of weights on demand, the rotation that is all of a family, where it was found before."""
@@ -289,7 +307,7 @@ class Ascent:
             cells = cells_of(members.values(), self.where)
             if near is not None and all(near.isdisjoint(m.group for m in place.cell.moves) for _, place in cells):
                 continue
-            if not any(place.name in self.placed.waiting for _, place in cells):
+            if not any(place.name in self.waiting for _, place in cells):
                 found |= self.choose(members, self.terms_of(members, unknown))
         return found
 

@@ -60,11 +60,16 @@ def joined(terms: Iterable[Cross]) -> list[Cross]:
     return list(found.values())
 
 
-def inner(name: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> tuple[float, float, float]:
-    """<A, A>, <A, B> and <B, B> of one tensor, a part of it read at a time."""
+def inner(name: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """<A, B> of one tensor, a part of it read at a time."""
+    return sum(dot(one, other) for one, other in zip(slabs_of(a, name), slabs_of(b, name), strict=True))
+
+
+def inner_and_squares(name: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> tuple[float, float, float]:
+    """<A, B>, <A, A> and <B, B> of one tensor; each part is read once."""
     sums = np.zeros(3)
     for one, other in zip(slabs_of(a, name), slabs_of(b, name), strict=True):
-        sums += dot(one, one), dot(one, other), dot(other, other)
+        sums += dot(one, other), dot(one, one), dot(other, other)
     return float(sums[0]), float(sums[1]), float(sums[2])
 
 

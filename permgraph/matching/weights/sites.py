@@ -9,7 +9,6 @@ from itertools import chain
 from math import prod
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from permgraph.symmetry.elements.cells import Cell, Move
@@ -91,12 +90,8 @@ class Site:
         return tuple(prod(self.cell.leaves[k].size for k in leaves) for leaves in action.units)
 
     def tensor(self, value: Tensor) -> Tensor:
-        """[atoms..., rest]: the cell of a parameter; a view where its leaves are in order."""
-        for dim in range(value.dim()):
-            index = torch.from_numpy(self.cell.positions(dim, self.cell.own_coordinates(dim)).ravel())
-            if not torch.equal(index, torch.arange(value.shape[dim])):
-                value = value.index_select(dim, index.to(value.device))
-        value = value.reshape([leaf.size for leaf in self.cell.leaves])
+        """[atoms..., rest]: the cell of a parameter, a view where the leaves of each atom are adjacent."""
+        value = self.cell.block(value)
         mine = list(chain(*self.atoms))
         order = [*mine, *(k for k in range(len(self.cell.leaves)) if k not in mine)]
         shape = [prod(self.cell.leaves[k].size for k in atom) for atom in self.atoms]

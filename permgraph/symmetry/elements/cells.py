@@ -115,12 +115,11 @@ class Cell:
         return found
 
     def block(self, tensor: Tensor) -> Tensor:
-        """The cell of a tensor with one dimension for each leaf; a view where it is all of the tensor."""
-        if self.is_all_of(tensor.shape):
-            return tensor.reshape([leaf.size for leaf in self.leaves])
-        here = self.coordinates()
-        at = tuple(torch.from_numpy(self.positions(dim, here)).to(tensor.device) for dim in range(tensor.dim()))
-        return tensor[at].expand([leaf.size for leaf in self.leaves])
+        """The cell of a tensor with one dimension for each leaf, a view."""
+        steps = tensor.stride()
+        start = tensor.storage_offset() + sum(x * step for x, step in zip(self.offsets, steps, strict=True))
+        sizes, strides = [leaf.size for leaf in self.leaves], [leaf.stride * steps[leaf.dim] for leaf in self.leaves]
+        return tensor.as_strided(sizes, strides, start)
 
     def is_all_of(self, shape: Sequence[int]) -> bool:
         """Whether the cell is a tensor with its dimensions split into leaves, outer to inner."""

@@ -63,7 +63,7 @@ class Layout:
             if (isinstance(part, Matrix) or name in powers) and changes_numbers(part)
         }
         if changing:
-            moved = self._transformed(changing, moved, torch.promote_types(tensor.dtype, least))
+            moved = self._transformed(changing, moved, torch.promote_types(tensor.dtype, least)).to(tensor.dtype)
         return moved.clone() if moved is tensor else moved
 
     def _permuted(self, tables: Mapping[str, Index], tensor: Tensor) -> Tensor:
@@ -114,16 +114,15 @@ class Layout:
 
     def _transformed(self, element: Mapping[str, Any], tensor: Tensor, wide: torch.dtype) -> Tensor:
         """Signs, scales and matrices, cell by cell."""
-        result = tensor.to(wide)
+        tensor = tensor.to(wide)
+        if len(self.cells) == 1 and self.cells[0].is_all_of(self.shape):
+            return self.cells[0].transformed(element, self.cells[0].block(tensor)).reshape(self.shape)
+        result = tensor.clone()
         for cell in self.cells:
-            block = cell.transformed(element, cell.block(result))
-            if cell.is_all_of(self.shape):
-                result = block.reshape(self.shape)
-            else:
-                here = cell.coordinates()
-                at = [torch.from_numpy(cell.positions(dim, here)).to(tensor.device) for dim in range(len(self.shape))]
-                result = result.index_put(tuple(at), block)
-        return result.to(tensor.dtype)
+            block = cell.block(tensor)
+            if (changed := cell.transformed(element, block)) is not block:
+                cell.block(result).copy_(changed)
+        return result
 
     def sized(self, shape: tuple[int, ...]) -> Layout:
         """The layout of an output of another shape, such as another batch size; no group may act on dims that differ.
