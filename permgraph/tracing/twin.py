@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, ValuesView
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +49,12 @@ def twin_of(model: nn.Module) -> nn.Module:
 
     Another thread may be using the model. If a model is on `meta` except for a few tensors (a constructor like
     `torch.Tensor(n)` ignores `with torch.device("meta")`), the copy is completely on `meta`. A model that cannot be
-    copied is traced itself; CaptureError is raised if that would change it.
+    copied is traced itself; CaptureError is raised if that would change it. What a module has kept of an earlier call
+    and drops when it is moved to a device, such as biases looked up in a table, is not copied: it would be a constant.
     """
     tensors = [*model.parameters(), *model.buffers()]
     mixed = len({tensor.is_meta for tensor in tensors}) == 2
-    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    held = [tensor for module in model.modules() for value in vars(module).values() for tensor in _tensors_in(value)]
     shared = {id(t): _on_meta(t) if mixed else t for t in [*held, *tensors]}
     caching = any(map(_caches, model.modules()))
     try:
@@ -62,9 +64,22 @@ def twin_of(model: nn.Module) -> nn.Module:
             cure = "set its config.use_cache to False" if caching else "move it to one device"
             raise CaptureError(f"{type(model).__name__} cannot be copied ({described(error)}): {cure}") from error
         return model
-    for module in filter(_caches, twin.modules()):
-        vars(module)["config"].use_cache = False
+    for module in twin.modules():
+        if _caches(module):
+            vars(module)["config"].use_cache = False
+        if type(module)._apply is not nn.Module._apply:
+            module._apply(_same)  # type: ignore[no-untyped-call]
     return twin
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _tensors_in(attribute: Any) -> list[Tensor]:
+    """The tensors of an attribute: itself, or the items of a list or the values of a dict."""
+    some = attribute.values() if isinstance(attribute, dict) else attribute
+    return [one for one in (some if isinstance(some, list | tuple | ValuesView) else [some]) if isinstance(one, Tensor)]
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
