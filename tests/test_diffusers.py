@@ -83,6 +83,37 @@ def test_configs_of_diffusers_that_cannot_be_built_are_named(tmp_path: Path, mon
         load(str(place))
 
 
+TEXT_TIME = {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": 32,
+}
+PATCHES = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "patch_size": 2, "sample_size": 8}
+TWO = {"joint_attention_dim": 8, "caption_projection_dim": 16, "pooled_projection_dim": 12, "pos_embed_max_size": 16}
+MORE_INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "text and sizes, as in SDXL": ("UNet2DConditionModel", UNET | {"in_channels": 4} | TEXT_TIME),
+    "classes": ("UNet2DConditionModel", UNET | {"in_channels": 4, "num_class_embeds": 5}),
+    "patches and classes, as in DiT": ("DiTTransformer2DModel", PATCHES | {"num_embeds_ada_norm": 10}),
+    "patches and captions, as in PixArt": (
+        "PixArtTransformer2DModel", PATCHES | {"cross_attention_dim": 16, "caption_channels": 12},
+    ),
+    "patches and text, as in SD3": ("SD3Transformer2DModel", PATCHES | TWO),
+}  # fmt: skip
+
+
+@quiet
+@needs_diffusers
+@pytest.mark.parametrize("name", MORE_INPUTS)
+def test_inputs_that_the_config_calls_for_are_made(tmp_path: Path, name: str) -> None:
+    kind, fields = MORE_INPUTS[name]
+    torch.manual_seed(0)
+    getattr(diffusers_beside.load(), kind)(**fields).save_pretrained(tmp_path)
+    loaded = load(str(tmp_path))
+    found = pg.verify(loaded, spec=(spec := pg.derive(loaded)), trials=1)
+    assert found.ok
+    assert spec.groups
+
+
 def test_inputs_that_cannot_be_made_are_named() -> None:
     class Other(torch.nn.Module):
         config: ClassVar[dict[str, Any]] = {}

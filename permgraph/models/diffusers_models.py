@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from permgraph.adapters import Adapter, Inputs
 from permgraph.errors import AdapterError, CheckpointError
 from permgraph.requirements import unusable
 from permgraph.wording import described
 
-PIXELS, TOKENS = 16, 5
+PIXELS, TOKENS, IDS = 16, 5, 6
+CLASSES = ("num_class_embeds", "num_embeds_ada_norm")
+TEXT = ("encoder_hid_dim", "joint_attention_dim", "caption_channels", "cross_attention_dim")
+TIMED, TEXTS = ("num_embeds_ada_norm", "pooled_projection_dim"), ("joint_attention_dim", "caption_channels")
+OPTIONAL: Mapping[str, Callable[[Any], bool]] = {
+    "timestep": lambda config: any(config.get(name) for name in (*TIMED, *TEXTS)),
+    "class_labels": lambda config: any(config.get(name) for name in CLASSES),
+    "encoder_hidden_states": lambda config: any(config.get(name) for name in TEXTS),
+    "pooled_projections": lambda config: bool(config.get("pooled_projection_dim")),
+    "added_cond_kwargs": lambda config: config.get("addition_embed_type") == "text_time",
+}
+"""Arguments that may be left out in a call, and whether a model of this config needs them."""
 
 
 class DiffusersAdapter(Adapter):
     """Every model of diffusers whose inputs are those of a denoising network or of an autoencoder."""
 
     def example_inputs(self, model: nn.Module, *, seed: int = 0) -> Inputs:
-        """Noise of the model's channels, a time, and vectors of text where it takes them.
+        """Noise of the model's channels, a time, and vectors of text, sizes and classes where its config has them.
 
         Raises AdapterError for a model that needs something else.
         """
         generator = torch.Generator().manual_seed(seed)
         config: Any = model.config
-        known = {
-            "sample": lambda: torch.randn(1, config["in_channels"], *_sizes(config), generator=generator),
+
+        def noise(*shape: int) -> Tensor:
+            return torch.randn(1, *shape, generator=generator)
+
+        known: dict[str, Callable[[], Any]] = {
+            "sample": lambda: noise(config["in_channels"], *_sizes(config)),
+            "hidden_states": lambda: noise(config["in_channels"], *_sizes(config)),
             "timestep": lambda: torch.tensor([1]),
-            "encoder_hidden_states": lambda: torch.randn(1, TOKENS, _width(config), generator=generator),
+            "encoder_hidden_states": lambda: noise(TOKENS, _width(config)),
+            "pooled_projections": lambda: noise(config["pooled_projection_dim"]),
+            "class_labels": lambda: torch.tensor([1]),
+            "added_cond_kwargs": lambda: {"text_embeds": noise(_pooled(config)), "time_ids": noise(IDS)},
         }
-        wanted = [
-            name
-            for name, parameter in signature(model.forward).parameters.items()
-            if parameter.default is Parameter.empty and parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
-        ]
+        wanted = _wanted(model)
+        if "img_ids" in signature(model.forward).parameters:  # tokens in place of channels
+            del known["hidden_states"]
         unknown = [name for name in wanted if name not in known]
         if unknown:
             raise AdapterError(
@@ -46,6 +63,18 @@ class DiffusersAdapter(Adapter):
                 "python:package.module:function, a function that returns (model, args, kwargs)."
             )
         return (), {name: known[name]() for name in wanted}
+
+
+def _wanted(model: nn.Module) -> list[str]:
+    """The arguments that a call needs: those without a default, and those that the config calls for."""
+    config: Any = model.config
+    parameters = signature(model.forward).parameters
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is Parameter.empty and parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return needed + [name for name in OPTIONAL if name in parameters and name not in needed and OPTIONAL[name](config)]
 
 
 def is_diffusers_config(fields: Mapping[str, Any]) -> bool:
@@ -86,6 +115,11 @@ def _sizes(config: Mapping[str, Any]) -> tuple[int, int]:
     return size, size
 
 
+def _pooled(config: Mapping[str, Any]) -> int:
+    """The width of the vector of text beside the numbers of `time_ids`."""
+    return int(config["projection_class_embeddings_input_dim"] - IDS * config["addition_time_embed_dim"])
+
+
 def _width(config: Mapping[str, Any]) -> int:
-    width = config.get("encoder_hid_dim") or config.get("cross_attention_dim") or 1
+    width = next((config[name] for name in TEXT if config.get(name)), 1)
     return int(width if isinstance(width, int) else width[0])
