@@ -26,6 +26,11 @@ def adapter(place: Path) -> None:
     save_file({"base_model.model.q.lora_A.weight": torch.zeros(2, 3)}, place / "adapter_model.safetensors")
 
 
+def adapter_of_no_name(place: Path) -> None:
+    adapter(place)
+    (place / "adapter_config.json").write_text('{"base_model_name_or_path": null, "peft_type": "LORA"}')
+
+
 def pipeline(place: Path) -> None:
     (place / "model_index.json").write_text(json.dumps(PIPELINE))
     (place / "unet").mkdir()
@@ -38,6 +43,7 @@ def quantized(place: Path) -> None:
 
 NAMED = {
     "adapter": (adapter, r"is a PEFT adapter for meta/Llama, not a model.*merge_and_unload.*Alignment\.apply"),
+    "adapter of a model without a name": (adapter_of_no_name, "is a PEFT adapter, not a model"),
     "pipeline": (pipeline, r"is a pipeline of diffusers, StableDiffusionPipeline.*unet; it has unet \(UNet2DModel\)\."),
     "GGUF": (quantized, r"model-Q4_K_M\.gguf: is GGUF.*Give the checkpoint that it was converted from"),
 }

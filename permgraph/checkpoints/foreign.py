@@ -33,8 +33,9 @@ def require_own_kind(folder: Path) -> None:
 def adapter_error(folder: Path) -> CheckpointError:
     """What to do with a PEFT adapter."""
     base = read_json(folder / ADAPTER).get("base_model_name_or_path")
+    whose = f" for {base}" if base else ""
     return CheckpointError(
-        f"{folder}: is a PEFT adapter for {base}, not a model. Load it, merge it into its base model with "
+        f"{folder}: is a PEFT adapter{whose}, not a model. Load it, merge it into its base model with "
         "`model.merge_and_unload().save_pretrained(folder)`, and give that folder; or align the base models and move "
         "the adapter with `permgraph align A B --carry FOLDER` or `Alignment.apply`."
     )
