@@ -20,15 +20,14 @@ from permgraph.matching.kinds.determined import clear, projections
 from permgraph.matching.kinds.family import solve
 from permgraph.matching.kinds.known import is_scarce, rank, share, usable
 from permgraph.matching.kinds.moved import Moved
-from permgraph.matching.kinds.one import Similarity, best
-from permgraph.matching.kinds.places import Place, further_sign, further_signs, places, signs_inside
-from permgraph.matching.kinds.signs import Signs, Term, cells_of, chosen, met
+from permgraph.matching.kinds.places import further_signs, places, signs_inside
+from permgraph.matching.kinds.signing import Signing
 from permgraph.matching.kinds.terms import Cross
 from permgraph.matching.kinds.wide import solve_wide
 from permgraph.matching.weights.effort import EFFORT, SIZES
 from permgraph.matching.weights.sites import Family, Site, families, sites
 from permgraph.matching.weights.wide import wide_groups
-from permgraph.symmetry.elements.parts import Matrix, Monomial
+from permgraph.symmetry.elements.parts import Matrix
 from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.specification.spec import PermutationSpec
 
@@ -81,8 +80,8 @@ class Ascent:
         self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
         self.where = places(self.spec, [group.name for group in self.groups])
-        self.met = met(self.groups, self.where)
         self.placed, self.waiting = Moved(self.spec, self.a, self.b, self.source, self.begun), frozenset[str]()
+        self.signing = Signing(self.groups, self.where, self.placed)
         ordered = [group for group in self.main if group.depends_on or group.kind == "permutation"]
         self.wide = wide_groups(ordered, self.sites, SIZES.wide_above)
         self.is_hurried = sum(site.cell.size for site in self.sites) > EFFORT.hurried_above
@@ -102,20 +101,6 @@ class Ascent:
         depending = [g.name for g in self.main if found.keys() & set(g.depends_on) and g.name not in found]
         identity = {group.name: group.identity() for group in self.main if group.name in depending}
         self.placed.apply({**identity, **found})
-
-    def sign_again(self, names: Container[str]) -> None:
-        """Choose the signs of the units of these groups anew, by weights, with the further signs of these units."""
-        for group in self.main:
-            if group.name in names and group.kind in ("signed", "monomial"):
-                given = [self._sign_of(place) for place in self.where[group.name]]
-                part, _ = best(group.kind, 1, given)
-                index = np.broadcast_to(np.arange(group.size), group.table_shape)
-                self.placed.apply({group.name: Monomial(index, part.scale.reshape(group.table_shape))})
-
-    def _sign_of(self, place: Place) -> Similarity:
-        """Inner products of units with themselves at a place, and which signs reach it."""
-        further = further_sign(place.cell, place.move, self.signs)
-        return Similarity(self._products(place).reshape(-1, 1, 1), bool(place.move.power % 2), further)
 
     def run(self, known: Iterable[str] = (), held: Container[str] = ()) -> Permutations:
         """The element that moves B. Groups in `known` are right at the start; groups in `held` do not change."""
@@ -301,32 +286,4 @@ class Ascent:
         `near`: those alone that act where one of these groups does. `known`: from places where no other group acts.
         """
         unknown = set() if known is None else {group.name for group in self.main} - known
-        found = set[str]()
-        for every in self.met:
-            members = {one.group.name: one for one in every if one.group.name not in self.held}
-            cells = cells_of(members.values(), self.where)
-            if near is not None and all(near.isdisjoint(m.group for m in place.cell.moves) for _, place in cells):
-                continue
-            if not any(place.name in self.waiting for _, place in cells):
-                found |= self.choose(members, self.terms_of(members, unknown))
-        return found
-
-    def terms_of(self, members: Mapping[str, Signs], unknown: Set[str] = frozenset()) -> Iterator[Term]:
-        """Where signs act on weights, but for places where `unknown` groups act: inner products of A and B there."""
-        for names, place in cells_of(members.values(), self.where):
-            if unknown.isdisjoint(move.group for move in place.cell.moves):
-                yield names, members[place.move.group], self._products(place)
-
-    def choose(self, members: Mapping[str, Signs], terms: Iterable[Term]) -> Set[str]:
-        """Move B by the signs of these members for which the terms are large; the members that occur in any."""
-        found = chosen(list(members.values()), terms)
-        for name, signs in found.items():
-            if np.any(signs < 0):
-                index = np.broadcast_to(np.arange(signs.shape[-1]), signs.shape)
-                self.placed.apply({name: Monomial(index, signs)})
-        return found.keys()
-
-    def _products(self, place: Place) -> Any:
-        """[rows, units]: inner products of units with themselves."""
-        one, other = (place.units(state[place.name]).double() for state in (self.a, self.moved))
-        return (one * other).sum(-1).cpu().numpy()
+        return self.signing.sign(self.held, self.waiting, unknown, near)

@@ -111,7 +111,7 @@ class Turn:
         if known is not None and parts:
             ascent.settle(parts)
             signed = sign_as_seen(ascent, known.seen, parts.keys() - known.unsigned)
-            ascent.sign_again(known.unsigned - signed)
+            ascent.signing.again(known.unsigned - signed)
             complete(ascent, self.task.groups, known.unseen)
         held = {*parts, *signed}
         ascent.run(known=held, held=held)

@@ -22,14 +22,16 @@ def sign_as_seen(ascent: Ascent, seen: Sequence[Compared], decided: Collection[s
     The products of all groups come first, since weights are compared where their inputs are right. Then weights and
     activations count alike, each as a share of its upper bound. The signs of `decided` groups stay.
     """
-    sets = [{one.group.name: one for one in every if one.group.name not in decided} for every in ascent.met]
+    sets = [{one.group.name: one for one in every if one.group.name not in decided} for every in ascent.signing.met]
     sets = [members for members in sets if next(told(ascent, members, seen), None)]
     for members in sets:
-        ascent.choose(members, told(ascent, members, seen))
+        ascent.signing.choose(members, told(ascent, members, seen))
     for members in sets:
         products = list(told(ascent, members, seen))
         factor = _bound(ascent, members) / sum(table.size for _, _, table in products)
-        ascent.choose(members, [*ascent.terms_of(members), *((n, one, factor * table) for n, one, table in products)])
+        ascent.signing.choose(
+            members, [*ascent.signing.terms_of(members), *((n, one, factor * table) for n, one, table in products)]
+        )
     return {name for members in sets for among, _, _ in told(ascent, members, seen) for name in among}
 
 
