@@ -23,10 +23,7 @@ QUICK = (
     "GPT2LMHeadModel", "LlamaForCausalLM", "MixtralForCausalLM", "DeepseekV3ForCausalLM",
 )  # fmt: skip
 
-OF_ALL_KINDS = (
-    "mlp", "rotary, grouped queries", "windows", "channel shuffle",
-    "gated mlp, chunk", "GroupNorm", "grouped conv", "soft mixture of experts",  # units that no layer reads
-)  # fmt: skip
+OF_ALL_KINDS = ("mlp", "rotary, grouped queries", "windows", "channel shuffle")
 DIGITS = 1e-5
 
 

@@ -25,7 +25,6 @@ SWEEPS = 100
 SETTLED = 1e-8
 STEPS = 50  # of Newton for scales that have more than two exponents
 PLAIN = 1e-6  # of the largest eigenvalue: above it the plain formula loses no more than half of all digits
-ONE_SIDED = 1e-3  # of the root mean square of the others: the length of directions that are on one side alone
 FLOOR = 1e-6  # of the largest singular value of the product of two sides: directions below it are left as they are
 
 
@@ -126,7 +125,7 @@ def _geometric(g: Numbers, h: Numbers) -> Numbers:
 
     Where G = L Lᵀ and H have no small directions, X = L⁻ᵀ (Lᵀ H L)^½ L⁻¹. Else, with H = R Rᵀ and Rᵀ L = U S Vᵀ, the
     rows of S^-½ Uᵀ Rᵀ have their duals in those of S^-½ Vᵀ Lᵀ. Together with a basis of what is orthogonal to these
-    duals they are a map M that balances, and (Mᵀ M)^½ is the positive one. What is on one side alone becomes short.
+    duals they are a map M that balances, and (Mᵀ M)^½ is the positive one.
     """
     plain = _plain_geometric(g, h)
     if plain is not None:
@@ -136,22 +135,8 @@ def _geometric(g: Numbers, h: Numbers) -> Numbers:
     rank = int((s > FLOOR * max(s.max(initial=0), np.finfo(float).tiny)).sum())
     scale = s[:rank, None] ** -0.5
     _, _, duals = np.linalg.svd(scale * (v[:rank] @ left.T))
-    rest = _shrunk(g, h, duals[rank:], float(np.sqrt(s[:rank].mean())) if rank else 0.0)
-    maps = np.concatenate([scale * (u[:, :rank].T @ right.T), rest])
+    maps = np.concatenate([scale * (u[:, :rank].T @ right.T), duals[rank:]])
     return _power(maps.T @ maps, 0.5)
-
-
-def _shrunk(g: Numbers, h: Numbers, rest: Numbers, size: float) -> Numbers:
-    """A basis of the directions that are not on both sides, which makes what is on one of them ONE_SIDED of `size`.
-
-    The infimum of the norm is 0 there and not reached: any length may come with a model, and says nothing.
-    """
-    for gram, exponent in ((g, 1), (h, -1)):
-        values, vectors = np.linalg.eigh(rest @ gram @ rest.T)
-        here = values > ONE_SIDED**2 * size**2
-        lengths = np.sqrt(np.where(here, values, 1.0)) / (ONE_SIDED * size if size else 1.0)
-        rest = (np.where(here, lengths, 1.0) ** -exponent)[:, None] * (vectors.T @ rest)
-    return rest
 
 
 def _plain_geometric(g: Numbers, h: Numbers) -> Numbers | None:
