@@ -20,11 +20,11 @@ STARTUP = """## How long does a command take on a tiny model?
 
     python -m benchmarks.startup
 
-Two Llamas of two layers of 32. Each row is a process of its own, the least of {repeats} runs, with a load of {load:.0f}
-to {after:.0f} on the machine. The second row, `torch.export` of one linear layer and an import of the model's class, is
-what libraries take whatever permgraph does; the last column is what is added to it. It can be negative: at its end a
-command does not have Python look for garbage among a million objects, which takes a plain process longer than some
-commands take for their work.
+Two Llamas of two layers of 32, in a new environment with `permgraph[hub]` and what it needs, {installed} packages. Each
+row is a process of its own, the least of {repeats} runs, with a load of {load:.0f} to {after:.0f} on the machine. The
+second row, `torch.export` of one linear layer and an import of the model's class, is what libraries take whatever
+permgraph does; the last column is what is added to it. It can be negative: at its end a command does not have Python
+look for garbage among a million objects, which takes a plain process longer than some commands take for their work.
 """
 MERGEKIT = """## Does an aligned B feed mergekit, and what is that worth?
 
@@ -48,7 +48,7 @@ def first_steps_section(data: dict[str, Any]) -> Iterator[str]:
 
 def startup_section(data: dict[str, Any]) -> Iterator[str]:
     """What each command takes, beside what its libraries take alone."""
-    yield STARTUP.format(repeats=data["repeats"], load=data["load"], after=data["load_after"])
+    yield STARTUP.format(**data, after=data["load_after"])
     rows = data["rows"]
     floor = rows[1]["cpu_seconds"]
     yield table(
