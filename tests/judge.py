@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from zoo_rows import Case
 
 from permgraph import PermutationSpec
+from permgraph.tracing.twin import drop_kept
 
 
 def generic(model: nn.Module, seed: int, held: Collection[str] = ()) -> nn.Module:
@@ -53,6 +54,7 @@ def error(case: Case, spec: PermutationSpec, seed: int) -> float:
         expected = spec.apply_outputs(element, model(*args, **kwargs))
         torch.manual_seed(seed)
         model.load_state_dict(spec.apply(element, model.state_dict()))
+        drop_kept(model)
         return distance(expected, model(*args, **kwargs))
 
 

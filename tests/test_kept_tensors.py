@@ -43,3 +43,15 @@ def test_tensors_that_a_module_keeps_between_calls_are_not_constants() -> None:
     other.load_state_dict(spec.apply(spec.sample(0), model.state_dict()))
     assert torch.allclose(other(X), expected, atol=1e-6)
     pg.verify(model, (X,), spec=spec)
+
+
+def test_the_curve_of_a_merge_is_that_of_its_weights() -> None:
+    """Each model on the curve looks up its own weights, not those of the one before."""
+    a, b = Kept().eval(), Kept().eval()
+    with torch.no_grad():
+        a(X), b(X)
+        alignment = pg.align(a, b, [X], method="weights")
+        found = pg.barrier(a, b, lambda model: model(X).square().sum().item(), alignment=alignment, weights=(0, 0.5, 1))
+        merged = Kept().eval()
+        merged.load_state_dict(pg.merge(a, b, alignment=alignment))
+        assert abs(found.losses[1] - merged(X).square().sum().item()) < 1e-5

@@ -18,6 +18,7 @@ from permgraph.merging.merge import Merges
 from permgraph.merging.owners import Owners
 from permgraph.requirements import unusable
 from permgraph.tracing.loaded import Loaded, module_of
+from permgraph.tracing.twin import drop_kept
 from permgraph.wording import shortened
 
 Judge = Callable[[nn.Module], float | tuple[float, float]]
@@ -112,6 +113,7 @@ def barrier(
         else:
             model = copy.deepcopy(ends[1])
             model.load_state_dict(merges.at(share, method, **options))
+            drop_kept(model)
         found.append(_numbers(judge(model)))
     for name, end in (("B", found[0]), ("A", found[-1])):
         if not isfinite(end[0]):

@@ -67,9 +67,15 @@ def twin_of(model: nn.Module) -> nn.Module:
     for module in twin.modules():
         if _caches(module):
             vars(module)["config"].use_cache = False
+    drop_kept(twin)
+    return twin
+
+
+def drop_kept(model: nn.Module) -> None:
+    """Have modules drop what they have computed from their weights and kept, as when they are moved to a device."""
+    for module in model.modules():
         if type(module)._apply is not nn.Module._apply:
             module._apply(_same)  # type: ignore[no-untyped-call]
-    return twin
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.program import Program
 from permgraph.tracing.run import Runner, bind, one_sample
+from permgraph.tracing.twin import drop_kept
 from permgraph.uses.corresponding import in_a, places_of_layers
 from permgraph.uses.removing import kept_positions
 from permgraph.uses.widening import Widening, widening
@@ -114,6 +115,7 @@ def enlarge(
     plan, error = _proved(programs, plan, states, one_sample(example))
     module = copy.deepcopy(a)
     module.load_state_dict(plan.enlarged(states[0], states[1]))
+    drop_kept(module)
     model: Any = module
     if not isinstance(model_b, nn.Module):
         model = replace(model_b, model=module, args=example[0], kwargs=example[1])  # type: ignore[type-var]
