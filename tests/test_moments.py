@@ -5,7 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from permgraph.comparing.moments import CHUNK, CrossMoments, advised_frames, minimum_frames
+from permgraph.comparing.frame_counts import advised_frames, minimum_frames
+from permgraph.comparing.moments import CHUNK, CrossMoments
 from permgraph.errors import CalibrationError
 
 SIZE = 7

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from permgraph import ranks
+from permgraph.comparing.frame_counts import advised_frames, minimum_frames
 from permgraph.errors import CalibrationError
 
 CHUNK = 1024
@@ -180,14 +181,15 @@ class CrossMoments:
                 )
 
     def require_distinct(self, correlation: np.ndarray) -> None:
-        """Raises CalibrationError where most channels correlate at 1 or -1, as all do over two different frames."""
+        """Raises CalibrationError where most channels correlate at 1 or -1, as over two frames, or multiples of one."""
         live = math.prod(int((~dead).sum()) for dead in self.dead())
         slabs = range(0, self.size, SLAB)
         alike = sum(int(np.count_nonzero(np.abs(correlation[k : k + SLAB]) > 1 - ALIKE)) for k in slabs)
         if live >= MANY and alike > live / 2:
             raise CalibrationError(
-                f"{self.where}: only two of {self.frames} frames seem to differ, since {alike} of {live} pairs of "
-                "channels of A and B correlate at 1 or -1 and cannot be told apart; give data without repetitions"
+                f"{self.where}: the channels cannot be told apart, since {alike} of {live} pairs of channels of A and "
+                f"B correlate at 1 or -1, as where only two of the {self.frames} frames differ, or all channels follow "
+                "from one number; give data without repetitions, or match these groups by weights"
             )
 
     def _check_shapes(self, a: Tensor, b: Tensor, keep: Tensor | None) -> None:
@@ -276,24 +278,6 @@ def _pieces(x: Tensor) -> Iterator[Tensor]:
     samples = max(1, CHUNK // max(1, math.prod(x.shape[1:-1])))
     for part in torch.split(x, samples):
         yield from torch.split(part.reshape(-1, x.shape[-1]), CHUNK)
-
-
-def minimum_frames(size: int) -> int:
-    """3 + 2 ln n: below it, the best of n unrelated channels is expected to correlate at 0.76 and more by chance.
-
-    As in `advised_frames`, with the largest atanh(r) held at 1. Two frames would make every correlation -1, 0 or 1.
-    """
-    return 3 + math.ceil(2 * math.log(size))
-
-
-def advised_frames(size: int) -> int:
-    """3 + 8 ln n: the number of frames from which chance no longer looks like a match among `size` channels.
-
-    Between unrelated channels atanh(r) has standard deviation 1 / sqrt(frames - 3) (Fisher), and the largest of n such
-    is about sqrt(2 ln n) times that; this number holds it at 1/2. Neighbouring frames of audio are not independent, so
-    take more there.
-    """
-    return 3 + math.ceil(8 * math.log(size))
 
 
 def _centre(rows: Tensor) -> Tensor:
