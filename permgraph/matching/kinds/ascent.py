@@ -77,8 +77,8 @@ class Ascent:
         self.beside = self.signs - inside
         self.main = [group for group in self.groups if group.size > 1 or group.name in inside]
         self.further = [group for group in self.groups if group.name in self.signs]
-        self.sites = [part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)]
         self.families = families(self.main)
+        self._look_at([part for site in sites(self.spec, self.main) for part in site.cut(SIZES.whole)])
         self.where = places(self.spec, [group.name for group in self.groups])
         self.placed, self.waiting = Moved(self.spec, self.a, self.b, self.source, self.begun), frozenset[str]()
         self.signing = Signing(self.groups, self.where, self.placed)
@@ -125,12 +125,13 @@ class Ascent:
     def _go_ahead(self, large: Sequence[Family], known: set[str]) -> None:
         """Solve the other families from the tensors on which no large family acts, until a round gains little."""
         names, every = {group.name for family in large for group in family}, self.sites
-        self.sites = [site for site in every if not names & site.names]
+        self._look_at([site for site in every if not names & site.names])
         self.waiting = frozenset(site.name for site in every) - {site.name for site in self.sites}
-        first = [family for family in self.families if self._sites_of(family)]
+        first = [family for family in self.families if self.acting[family]]
         self._grow(first, known)
         self._rise(first)
-        self.waiting, self.sites, self.settled = frozenset(), every, {}
+        self._look_at(every)
+        self.waiting, self.settled = frozenset(), {}
 
     def _rise(self, families: Sequence[Family]) -> None:
         """Solve families in turn until a round gains little, or could."""
@@ -150,7 +151,7 @@ class Ascent:
         for family in families:
             is_enough = self._is_large(family) and family in self.settled
             if not is_enough and self.settled.get(family) != self._moves(family):
-                self._solve(family, self.sites)
+                self._solve(family, self.acting[family])
         self._sign()
 
     def _finish(self) -> None:
@@ -168,11 +169,15 @@ class Ascent:
 
     def _moves(self, family: Family) -> dict[str, int]:
         """How often each tensor that a family acts on was moved."""
-        return {site.name: self.placed.moves[site.name] for site in self._sites_of(family)}
+        return {site.name: self.placed.moves[site.name] for site in self.acting[family]}
 
-    def _sites_of(self, family: Family) -> list[Site]:
-        names = {group.name for group in family}
-        return [site for site in self.sites if names & site.names]
+    def _look_at(self, sites: Sequence[Site]) -> None:
+        """Compare A and B at these sites alone; `acting` has those of each family."""
+        self.sites, self.acting = sites, {family: list[Site]() for family in self.families}
+        owner = {group.name: family for family in self.families for group in family}
+        for site in sites:
+            for family in dict.fromkeys(owner[name] for name in site.names if name in owner):
+                self.acting[family].append(site)
 
     def value(self) -> float:
         """Σ <θ_A, g θ_B> over the parameters that groups act on."""
@@ -208,10 +213,10 @@ class Ascent:
         known |= self._sign(known=known)
         while left:
             places = [self._usable(family, known) for family in left]
-            shares = [share(here, self._sites_of(family)) for family, here in zip(left, places, strict=True)]
+            shares = [share(here, self.acting[family]) for family, here in zip(left, places, strict=True)]
             k = int(np.argmax(shares))
             family = left.pop(k)
-            self._solve(family, places[k] if shares[k] > 0 else self.sites, growing=True)
+            self._solve(family, places[k] if shares[k] > 0 else self.acting[family], growing=True)
             known |= {group.name for group in family}
             known |= self._sign({group.name for group in family}, known)
             self._determine([one for one in families if one not in left], known)
@@ -230,12 +235,11 @@ class Ascent:
 
     def _usable(self, family: Family, known: Set[str]) -> list[Site]:
         unknown = ({group.name for group in self.main} | self.signs) - known
-        return usable(self.sites, {group.name for group in family}, unknown)
+        return usable(self.acting[family], {group.name for group in family}, unknown)
 
     def _solve(self, family: Family, here: Sequence[Site], *, growing: bool = False) -> None:
         names = {group.name for group in family}
-        here = [site for site in here if names & site.names]
-        whole = set(map(id, self._sites_of(family))) <= set(map(id, here))
+        whole = set(map(id, self.acting[family])) <= set(map(id, here))
         rotation, faint = self._rotation(family), without(self.faint, names)
         moved = self.moved if rotation is None else self.placed.under(without(self.element, names))
         if self.wide.issuperset(names):
@@ -260,14 +264,15 @@ class Ascent:
         turning: dict[str, dict[str, Any]] = {}
         for name, together in groupby(here, lambda site: site.name):
             if group := self.placed.turning.get(name):
-                turning.setdefault(group, {})[name] = partial(self._crosses, names, list(together), faint)
+                turning.setdefault(group, {})[name] = partial(self.crosses, names, list(together), faint)
             else:
-                yield from self._crosses(names, together, faint, moved)
+                yield from self.crosses(names, together, faint, moved)
         yield from (self.placed.turned(group, products) for group, products in turning.items())
 
-    def _crosses(
+    def crosses(
         self, names: Set[str], here: Iterable[Site], faint: Mapping[str, Matrix], b: Mapping[str, Tensor]
     ) -> Iterator[Cross]:
+        """Products of A, without directions in `faint`, with `b`, where groups of these names act."""
         for site in here:
             states = clear(self.spec, site, self.a, faint), b
             for action in site.actions:

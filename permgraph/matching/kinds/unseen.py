@@ -6,7 +6,7 @@ Nᵀ W N: W is the inner product of weights, A's with B's as moved already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers, complement_of_ones
 from permgraph.matching.kinds.ascent import WORTHWHILE, Ascent
-from permgraph.matching.kinds.crosses import cross
 from permgraph.matching.kinds.one import STILL
 from permgraph.matching.kinds.terms import Cross, of_one
 from permgraph.symmetry.elements.parts import Matrix
@@ -44,7 +43,7 @@ def complete(ascent: Ascent, groups: Sequence[PermutationGroup], directions: Dir
     value = ascent.value() if members else 0.0
     for _ in range(ascent.rounds if members else 0):
         for group in members:
-            weights = of_one(group, groups, _of_weights(ascent, group), {})
+            weights = of_one(group, groups, ascent.crosses({group.name}, ascent.sites, {}, ascent.moved), {})
             rows = zip(weights.reshape(-1, group.size, group.size), directions[group.name], strict=True)
             maps = np.stack([_turned(matrix, basis) for matrix, basis in rows])
             shape = (*group.table_shape, group.size)
@@ -52,13 +51,6 @@ def complete(ascent: Ascent, groups: Sequence[PermutationGroup], directions: Dir
         before, value = value, ascent.value()
         if value <= before + WORTHWHILE * abs(before):
             break
-
-
-def _of_weights(ascent: Ascent, group: PermutationGroup) -> Iterable[Cross]:
-    for site in ascent.sites:
-        for action in site.actions:
-            if group.name in action.axes:
-                yield cross(site, action, (ascent.a, ascent.moved), ascent.placed.dtype, ascent.signs)
 
 
 def _null(kind: str, matrix: Numbers) -> Numbers:

@@ -214,11 +214,15 @@ def followed(groups: Sequence[PermutationGroup], now: Mapping[str, Any], step: M
     """`compose(step, now)` for a step with parts for a few groups; parts that do not change are reused."""
     by_name = {group.name: group for group in groups}
     tables, moved = dict(now), set(step)
-    images = {name: step.get(name, group.identity()) for name, group in by_name.items() if not Kind(group.kind).mixes}
+
+    def part_of(group: PermutationGroup) -> Any:
+        return step[group.name] if group.name in step else group.identity()
+
     for group in sorted(groups, key=lambda group: len(group.depends_on)):
         if group.name in moved or moved.intersection(group.depends_on):
-            part = step[group.name] if group.name in step else group.identity()
-            tables[group.name] = parts.compose(part, now[group.name], source_rows(by_name, group, images))
+            images = {name: part_of(by_name[name]) for name in group.depends_on if name in by_name}
+            rows = source_rows(by_name, group, images)
+            tables[group.name] = parts.compose(part_of(group), now[group.name], rows)
             moved.add(group.name)
     return Permutations(tables)
 
