@@ -7,14 +7,13 @@ model has is that model's; a moved B that is written alone keeps its own axis.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from permgraph.checkpoints.lazy_state import LazyState, each_once, index_of, like, memory_of
 from permgraph.errors import OptionError
@@ -24,11 +23,7 @@ Axes = Mapping[str, int]
 State = Mapping[str, Tensor]
 Stage = tuple[PermutationSpec, Mapping[str, Any]]
 Read = Callable[[str], Tensor]
-SIZES = (
-    "num_channels", "in_channels", "in_chans", "vocab_size", "max_position_embeddings", "n_positions",
-    "max_source_positions", "max_target_positions",
-)  # fmt: skip
-"""Attributes of modules and configs that say how long a border is."""
+CHANNELS, POSITIONS = "input channels", "positions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +36,7 @@ class Border:
         axes: tensor of A -> dimension; `axes_b`: the same for B's names.
         a: for each entry of the output its place in A, -1 where A has none; `b`: the same in B.
         size_a: entries of A; `size_b`: of B.
-        grey: one model has colours and the other grey: the sum over colours is the weight of grey.
+        through: where B's entries become the output's by a matrix [output, B] instead of a selection, this matrix.
 
     """
 
@@ -53,7 +48,7 @@ class Border:
     b: Tensor = field(repr=False)
     size_a: int
     size_b: int
-    grey: bool = False
+    through: Tensor | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -63,13 +58,13 @@ class Border:
     def leaves(self, length: int, *, of_b: bool) -> bool:
         """Whether fitting leaves an axis of this length unchanged."""
         places = self.b if of_b else self.a
-        return not (of_b and self.grey) and torch.equal(places, torch.arange(length))
+        return not (of_b and self.through is not None) and torch.equal(places, torch.arange(length))
 
     def fitted(self, tensor: Tensor, dim: int, *, of_b: bool) -> Tensor:
         """A tensor of A or B on the axis of the output, zero where it has no entry."""
-        if of_b and self.grey:
-            whole = tensor.sum(dim, keepdim=True)
-            return whole if self.size == 1 else (whole / self.size).repeat_interleave(self.size, dim)
+        if of_b and self.through is not None:
+            product: Tensor = torch.tensordot(tensor, self.through.to(tensor), ([dim], [1]))
+            return product.movedim(-1, dim)
         if self.leaves(tensor.shape[dim], of_b=of_b):
             return tensor
         places = (self.b if of_b else self.a).to(tensor.device)
@@ -98,6 +93,11 @@ class Borders:
             for name in border.axes:
                 rules_of.setdefault(name, []).append(f"{border.what}: {border.rule}")
         return {name: "; ".join(dict.fromkeys(rules)) for name, rules in rules_of.items()}
+
+    @property
+    def resizes(self) -> bool:
+        """Whether B reads images of another size than A."""
+        return any(border.what == POSITIONS and border.through is not None for border in self.borders)
 
     @property
     def changes_a(self) -> bool:
@@ -182,7 +182,7 @@ def _rows(
     state: State, steps: Mapping[str, Sequence[tuple[Border, int]]], of_b: bool, name: str, start: int, stop: int
 ) -> Tensor:
     """Rows of a fitted tensor; only these rows are read if its rows are all that differs."""
-    if [dim for _, dim in steps[name]] != [0] or steps[name][0][0].grey:
+    if [dim for _, dim in steps[name]] != [0] or (of_b and steps[name][0][0].through is not None):
         tensor = state[name]
         for border, dim in steps[name]:
             tensor = border.fitted(tensor, dim, of_b=of_b)
@@ -210,39 +210,3 @@ def _in_pieces(tensor: Tensor, borders: Sequence[tuple[Border, int]], move: Call
         whole = torch.cat([piece, piece.new_zeros(gap)], dim) if gap[dim] else piece
         pieces.append(_in_pieces(whole, rest, move).narrow(dim, 0, piece.shape[dim]))
     return torch.cat(pieces, dim)
-
-
-def resized(model: nn.Module, tensors: State, sizes: Mapping[int, int]) -> nn.Module:
-    """A copy of a model with other tensors of these names, which shares all else with it.
-
-    `sizes`: old length -> new length, for the attributes of modules and configs that say how long a border is.
-    """
-    known = dict[str, Tensor](model.named_parameters(remove_duplicate=False))
-    known |= dict(model.named_buffers(remove_duplicate=False))
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    for name, tensor in tensors.items():
-        old = known[name]
-        grad = old.requires_grad
-        shared[id(old)] = nn.Parameter(tensor, grad) if isinstance(old, nn.Parameter) else tensor
-    other = copy.deepcopy(model, shared)
-    for holder in _holders(other):
-        resize_fields(holder, sizes)
-    return other
-
-
-def resize_fields(holder: Any, sizes: Mapping[int, int]) -> None:
-    """Set the attributes of a module or config that say how long a border is, old length -> new length."""
-    for attribute in SIZES:
-        own = isinstance(holder, nn.Module)  # a module may warn about attributes of its config
-        length = vars(holder).get(attribute) if own else getattr(holder, attribute, None)
-        if isinstance(length, int) and sizes.get(length, length) != length:
-            setattr(holder, attribute, sizes[length])
-
-
-def _holders(model: nn.Module) -> list[Any]:
-    configs = [getattr(module, "config", None) for module in model.modules()]
-    inner = [getattr(config, "text_config", None) for config in configs]
-    holders = {
-        id(holder): holder for holder in [*model.modules(), *configs, *inner] if not isinstance(holder, Mapping | None)
-    }
-    return list(holders.values())

@@ -9,19 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from permgraph.matching.borders import Border
+from permgraph.matching.borders import CHANNELS, POSITIONS, Border
+from permgraph.matching.grids import SAME_NUMBERS, TABLES, Grid, grid_of
 from permgraph.tracing.program import Program, op_name
 
 Shapes = Mapping[str, tuple[int, ...]]
 CONVOLUTIONS = ("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution")
-TABLES = ("aten.embedding",)
 PARTS = ("aten.slice", "aten.narrow")
-SAME_IDS = (
-    "aten.view", "aten.reshape", "aten._unsafe_view", "aten.to", "aten._to_copy", "aten.clone", "aten.contiguous",
-    "aten.alias", "aten.slice", "aten.select", "aten.unsqueeze", "aten.squeeze", "aten.flatten", "aten.expand",
-    "aten.lift_fresh_copy", "aten.detach_", "aten.detach", "aten.transpose", "aten.permute",
-)  # fmt: skip
-"""Operations whose result holds the very numbers of their operand."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +42,35 @@ def differing(a: Shapes, b: Shapes, names: Mapping[str, str]) -> tuple[Differing
 
 def borders_in(program: Program, found: tuple[Differing, ...]) -> tuple[Border, ...]:
     """The borders among the axes that differ; other axes are left for the match to refuse."""
-    kinds = {axis: kind for axis in found if (kind := _kind(program, axis))}
-    groups: dict[tuple[str, int, int], list[Differing]] = {}
-    for axis, kind in kinds.items():
-        groups.setdefault((kind, axis.a, axis.b), []).append(axis)
-    return tuple(border for (kind, a, b), axes in groups.items() for border in _borders(kind, a, b, axes))
+    groups: dict[tuple[str | Grid, int, int, int], list[Differing]] = {}
+    for axis in found:
+        if kind := _kind(program, axis):
+            groups.setdefault((kind, axis.a, axis.b, axis.dim), []).append(axis)
+    return tuple(_border(kind, a, b, axes) for (kind, a, b, _), axes in groups.items())
 
 
-def _borders(kind: str, a: int, b: int, axes: list[Differing]) -> Iterator[Border]:
-    for dim in dict.fromkeys(axis.dim for axis in axes):
-        here = [axis for axis in axes if axis.dim == dim]
-        shared = min(a, b)
-        grey = kind == CHANNELS and {a, b} == {1, 3}
-        places = torch.arange(a)
-        yield Border(
-            kind,
-            _grey_rule(a) if grey else _rule(kind, a, b),
-            {axis.name: dim for axis in here},
-            {axis.other: dim for axis in here},
-            places,
-            torch.where(places < shared, places, -1),
-            a,
-            b,
-            grey,
-        )
+def _border(kind: str | Grid, a: int, b: int, axes: list[Differing]) -> Border:
+    places, through = torch.arange(a), None
+    if isinstance(kind, Grid):
+        rule, through = kind.rule, kind.matrix()
+    elif kind == CHANNELS and {a, b} == {1, 3}:
+        rule, through = _grey_rule(a), torch.full((a, b), 1 / a)
+    else:
+        rule = _rule(a, b)
+    return Border(
+        POSITIONS if isinstance(kind, Grid) else kind,
+        rule,
+        {axis.name: axis.dim for axis in axes},
+        {axis.other: axis.dim for axis in axes},
+        places,
+        torch.where(places < min(a, b), places, -1) if through is None else torch.zeros(a, dtype=torch.long),
+        a,
+        b,
+        through,
+    )
 
 
-def _rule(kind: str, a: int, b: int) -> str:
+def _rule(a: int, b: int) -> str:
     rest = f"the last {a - b} kept from A" if a > b else f"the last {b - a} of B left out"
     return f"the first {min(a, b)} are the same in both and merged, {rest}"
 
@@ -85,18 +81,18 @@ def _grey_rule(a: int) -> str:
     return "A reads colours and B grey: a third of B's one is merged with each of A's, B on the mean of colours"
 
 
-CHANNELS, POSITIONS = "input channels", "positions"
-
-
-def _kind(program: Program, axis: Differing) -> str:
+def _kind(program: Program, axis: Differing) -> str | Grid | None:
     place = program.names.get(axis.name, axis.name)
     nodes = [n for n in program.graph.graph.nodes if n.name in program.feeds and program.feeds[n.name].name == place]
     users = [(node, user) for node in nodes for user in node.users]
-    if users and all(_reads_input(user, node, axis.dim, program) for node, user in users):
+    if not users:
+        return None
+    if all(_reads_input(user, node, axis.dim, program) for node, user in users):
         return CHANNELS
-    if users and all(_reads_positions(user, node, axis.dim, program) for node, user in users):
-        return POSITIONS
-    return ""
+    grids = {grid_of(node, axis.a, axis.b) for node in nodes}
+    if len(grids) == 1 and None not in grids:
+        return grids.pop()
+    return POSITIONS if all(_reads_positions(user, node, axis.dim, program) for node, user in users) else None
 
 
 def _reads_input(user: fx.Node, weight: fx.Node, dim: int, program: Program) -> bool:
@@ -127,7 +123,7 @@ def _first_part(user: fx.Node, dim: int) -> bool:
 
 def _is_input(node: object, program: Program) -> bool:
     """Whether a node holds the very numbers of an input."""
-    while isinstance(node, fx.Node) and node.op == "call_function" and op_name(node.target) in SAME_IDS:
+    while isinstance(node, fx.Node) and node.op == "call_function" and op_name(node.target) in SAME_NUMBERS:
         node = node.args[0]
     return isinstance(node, fx.Node) and node.name in program.feeds and program.feeds[node.name].kind == "input"
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState, like
 from permgraph.comparing.batches import Batch, Batches
-from permgraph.matching.borders import Border, Borders, resized
+from permgraph.matching.borders import Border, Borders
 from permgraph.matching.finding_borders import Differing, borders_in, differing, shapes_of
+from permgraph.matching.resizing import resized
 from permgraph.matching.vocabularies import Vocabulary, vocabulary_borders
 from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import as_args
@@ -56,15 +57,18 @@ def fit(
 def fitted_models(models: Sequence[Any], borders: Sequence[Borders]) -> tuple[Any, ...]:
     """The models on the axes of the output, given the borders of each with the first."""
     own = next((one for one in borders if one.changes_a), Borders())
-    first = _fitted(models[0], own.fitted(state_of(models[0])), own.sizes(of_b=False))
+    first = _fitted(models[0], own.fitted(state_of(models[0])), own.sizes(of_b=False), {}, {})
     return first, *(_fitted_to(models[0], *pair) for pair in list(zip(models, borders, strict=True))[1:])
 
 
 def _fitted_to(first: Any, model: Any, borders: Borders) -> Any:
     if not borders:
         return model
-    computed = _computed(*(module_of(one) for one in (first, model)))
-    return _fitted(model, borders.fitted(state_of(model), of_b=True), borders.sizes(of_b=True), computed)
+    a, b = (module_of(one) for one in (first, model))
+    mine, theirs = _prefix(a), _prefix(b)
+    like_a = {"": a, **{f"{theirs}{name.removeprefix(mine)}": module for name, module in a.named_modules() if name}}
+    tensors, sizes = borders.fitted(state_of(model), of_b=True), borders.sizes(of_b=True)
+    return _fitted(model, tensors, sizes, _computed(a, b, whole=borders.resizes), like_a)
 
 
 def _others(model_a: Any, model_b: Any, vocabulary: Border | None) -> tuple[Differing, ...]:
@@ -89,19 +93,24 @@ def _in_graph(
 
 
 def _fitted(
-    model: Any, tensors: Mapping[str, Tensor], sizes: Mapping[int, int], computed: Mapping[str, Tensor] | None = None
+    model: Any,
+    tensors: Mapping[str, Tensor],
+    sizes: Mapping[int, int],
+    computed: Mapping[str, Tensor],
+    first: Mapping[str, nn.Module],
 ) -> Any:
+    """A model with other tensors, sizes, and buffers that it computes; its modules are made for images as `first`'s."""
     if not tensors and not computed:
         return model
-    module = resized(module_of(model), {**like(tensors), **(computed or {})}, sizes)
+    module = resized(module_of(model), {**like(tensors), **computed}, sizes, first)
     if isinstance(model, nn.Module):
         return module
     state = state_of(model)
     return replace(model, model=module, **({"lazy": state.with_(tensors)} if isinstance(state, LazyState) else {}))
 
 
-def _computed(a: nn.Module, b: nn.Module) -> dict[str, Tensor]:
-    """Buffers of B that differ from A's only in length: name in B -> A's buffer."""
+def _computed(a: nn.Module, b: nn.Module, *, whole: bool) -> dict[str, Tensor]:
+    """Buffers of B that differ from A's only in length, or with `whole` in size: name in B -> A's buffer."""
     mine = {name.removeprefix(_prefix(a)): buffer for name, buffer in a.named_buffers()}
     found = {}
     for name, buffer in b.named_buffers():
@@ -109,7 +118,7 @@ def _computed(a: nn.Module, b: nn.Module) -> dict[str, Tensor]:
         if other is not None and other.dim() == buffer.dim() and other.shape != buffer.shape:
             both = tuple(slice(min(sizes)) for sizes in zip(other.shape, buffer.shape, strict=True))
             known = name not in b.state_dict() and not buffer.is_meta
-            if known and torch.equal(other[both], buffer[both]):
+            if known and (whole or torch.equal(other[both], buffer[both])):
                 found[name] = other
     return found
 

@@ -81,7 +81,7 @@ def _has(borders: Borders, name: str, dim: int, size: int) -> Tensor:
     """For each entry of an axis, whether the other model of these borders has it."""
     found = torch.ones(size, dtype=torch.bool)
     for border in borders.borders:
-        if border.axes.get(name) == dim and not border.grey:
+        if border.axes.get(name) == dim:
             found &= border.b >= 0
     return found
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.matching.alignment import Alignment
-from permgraph.matching.borders import Borders, resize_fields
+from permgraph.matching.borders import Borders
 from permgraph.matching.fitting import fit
+from permgraph.matching.resizing import resize_config
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.transformers_models import base_prefix
 from permgraph.models.vocabulary import add_tokens
@@ -74,15 +75,15 @@ def fit_loaded(models: Sequence[LoadedModel], base: LoadedModel | None = None) -
     if not found:
         return FittedModels(whole)
     extended = next((one for one in found.borders if one.changes_a), Borders())
-    fitted = [_of_shape(found.models[0], first, extended.sizes(of_b=False))]
+    fitted = [_of_shape(found.models[0], first, extended.sizes(of_b=False), first.config)]
     for model, given, borders in zip(found.models[1:], whole[1:], found.borders[1:], strict=True):
-        fitted.append(_with_inputs(_of_shape(model, given, borders.sizes(of_b=True)), first))
+        fitted.append(_with_inputs(_of_shape(model, given, borders.sizes(of_b=True), first.config), first))
     finishes = [partial(_finish, first, model, found.added, k) for k, model in enumerate(models) if found.added[k]]
     return FittedModels(tuple(fitted), found.borders, partial(_each, finishes) if finishes else None)
 
 
-def _of_shape(fitted: LoadedModel, given: LoadedModel, sizes: Mapping[int, int]) -> LoadedModel:
-    return replace(fitted, config=_resized(given.config, sizes), given=given) if fitted is not given else given
+def _of_shape(fitted: LoadedModel, given: LoadedModel, sizes: Mapping[int, int], like: Any) -> LoadedModel:
+    return replace(fitted, config=_resized(given.config, sizes, like), given=given) if fitted is not given else given
 
 
 def _with_inputs(model: LoadedModel, first: LoadedModel) -> LoadedModel:
@@ -122,12 +123,11 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
     return state.below(prefix, names) if isinstance(state, LazyState) else {n: state[f"{prefix}{n}"] for n in names}
 
 
-def _resized(config: Any, sizes: Mapping[int, int]) -> Any:
-    if config is None or isinstance(config, Mapping) or all(old == new for old, new in sizes.items()):
+def _resized(config: Any, sizes: Mapping[int, int], like: Any) -> Any:
+    if config is None or isinstance(config, Mapping):
         return config
     other = copy.deepcopy(config)
-    for part in (other, *(part for part in vars(other).values() if hasattr(part, "to_dict"))):
-        resize_fields(part, sizes)
+    resize_config(other, sizes, like)
     return other
 
 

@@ -182,10 +182,11 @@ def _from_python(reference: str, place: Path | None, *, weights: bool) -> Loaded
 
 def _from_timm(reference: str, place: Path | None, *, weights: bool, pretrained: bool) -> LoadedModel:
     name = reference.removeprefix("timm:")
-    model = create_timm(name, pretrained=pretrained)
-    if place is not None and weights and (sizes := sizes_of(model, shapes_for(model, open_checkpoint(place)))):
-        model = create_timm(name, pretrained=False, **sizes)
-    return _timm_model(str(place or reference), model, None, timm_fields(model), weights=weights, place=place)
+    model, sizes = create_timm(name, pretrained=pretrained), dict[str, Any]()
+    if place is not None and weights:
+        sizes = sizes_of(model, shapes_for(model, open_checkpoint(place)))
+        model = create_timm(name, pretrained=False, **sizes) if sizes else model
+    return _timm_model(str(place or reference), model, None, timm_fields(model, sizes), weights=weights, place=place)
 
 
 def _timm_model(

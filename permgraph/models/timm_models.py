@@ -16,6 +16,7 @@ from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
 from permgraph.errors import CheckpointError
+from permgraph.matching.grids import grid_like
 from permgraph.requirements import unusable
 from permgraph.wording import described
 
@@ -78,7 +79,7 @@ def create_timm(name: str, *, pretrained: bool, **sizes: Any) -> nn.Module:
 
 
 def sizes_of(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The classes and input channels that weights of these shapes have, where the model has others."""
+    """The classes, input channels and sizes of images that weights of these shapes have, where the model has others."""
     config: Any = getattr(model, "pretrained_cfg", {})
     state, found = model.state_dict(), dict[str, Any]()
     for size, module, dim in (("num_classes", "classifier", 0), ("in_chans", "first_conv", 1)):
@@ -87,20 +88,43 @@ def sizes_of(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> dict[str,
         own, stored = tuple(state[name].shape) if name in state else (), tuple(shapes.get(name, ()))
         if len(own) == len(stored) > dim and own[dim] != stored[dim]:
             found[size] = stored[dim]
-    if channels := found.get("in_chans"):
-        means = {key: (fmean(config[key]),) * channels for key in ("mean", "std") if config.get(key)}
-        found["pretrained_cfg_overlay"] = {"input_size": (channels, *config["input_size"][1:]), **means}
+    if side := _image_size(model, shapes):
+        found["img_size"] = side
+    if found.keys() & {"in_chans", "img_size"}:
+        found["pretrained_cfg_overlay"] = _overlay(config, found)
     return found
 
 
-def timm_fields(model: nn.Module) -> dict[str, Any]:
-    """What timm writes in the `config.json` of a folder with this model."""
+def _image_size(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...] | None:
+    """The height and width whose patches fill a stored table of positions that is not as long as the model's."""
+    patches = getattr(model, "patch_embed", None)
+    grid, patch = getattr(patches, "grid_size", None), getattr(patches, "patch_size", None)
+    if not grid or not isinstance(patch, tuple):
+        return None
+    pairs = [(tuple(t.shape), tuple(shapes.get(name, ()))) for name, t in model.state_dict().items()]
+    both = (zip(own, stored, strict=True) for own, stored in pairs if len(own) == len(stored))
+    found = [grid_like(tuple(grid), *sizes) for axes in both for sizes in axes if sizes[0] != sizes[1]]
+    sides = {tuple(n * p for n, p in zip(one.b, patch, strict=True)) for one in found if one is not None}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _overlay(config: Any, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `pretrained_cfg` says of the images, for models of other sizes."""
+    own = config["input_size"]
+    found: dict[str, Any] = {"input_size": (sizes.get("in_chans", own[0]), *sizes.get("img_size", own[1:]))}
+    if channels := sizes.get("in_chans"):
+        found |= {key: (fmean(config[key]),) * channels for key in ("mean", "std") if config.get(key)}
+    return found
+
+
+def timm_fields(model: nn.Module, sizes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What timm writes in the `config.json` of a folder with this model; `sizes`: those that it was created with."""
     config: Any = getattr(model, "pretrained_cfg", {})
     kept = {name: value for name, value in config.items() if value is not None and name not in SOURCES}
     known = {name: getattr(model, name) for name in ("num_classes", "num_features") if hasattr(model, name)}
-    channels = (config.get("input_size") or (3,))[0]
-    args = {} if channels == 3 else {"model_args": {"in_chans": channels}}
-    return {"architecture": kept.pop("architecture", None), **known, **args, "pretrained_cfg": kept}
+    args = {name: size for name, size in (sizes or {}).items() if name in ("in_chans", "img_size")}
+    more = {"model_args": args} if args else {}
+    return {"architecture": kept.pop("architecture", None), **known, **more, "pretrained_cfg": kept}
 
 
 def is_timm(model: nn.Module) -> bool:
