@@ -37,9 +37,10 @@ def wrong(case: Case, spec: pg.PermutationSpec, method: str) -> list[str]:
 
 
 def change(case: Case, method: str) -> float:
-    """What the merge with a copy changes in A's function that was moved by an element of all kinds and matched again.
+    """How far a copy is from A that was moved by an element of all kinds and matched again, after norms are folded.
 
-    Relative to the largest output, in float64. Norms are folded first, in both.
+    The largest error of a tensor, relative to its largest entry, or what the merge of both changes in A's outputs,
+    whichever is larger; in float64.
     """
     model, (args, kwargs) = spread(copy.deepcopy(case.model).double()), doubled((case.args, case.kwargs))
     folded = pg.fold(model, args, kwargs, untie=True)
@@ -49,10 +50,12 @@ def change(case: Case, method: str) -> float:
     b.load_state_dict(spec.apply(spec.sample(1), b.state_dict()))
     data = batches(model, args, kwargs, BATCHES) if method == "correlation" else None
     found = pg.align(a, b, data, args=args, kwargs=kwargs, kinds="all", method=method)
+    pairs = [(tensor, found.state_dict[name]) for name, tensor in found.reference.items() if tensor.any()]
+    off = max((float((one - other).abs().max() / one.abs().max()) for one, other in pairs), default=0.0)
     with torch.no_grad():
         expected = a(*args, **kwargs)
         a.load_state_dict(pg.merge(a, b, alignment=found))
-        return distance(expected, a(*args, **kwargs))
+        return max(off, distance(expected, a(*args, **kwargs)))
 
 
 def centre(model: nn.Module, images: Tensor) -> None:

@@ -62,7 +62,7 @@ def test_steps_on_demand_say_what_they_gain():
     ascent = Ascent(spec, spec.groups, model.state_dict(), LazyState(like, planted.__getitem__))
     ascent.value()
     for _ in range(2):
-        ascent._solve_all(ascent.families)
+        ascent.solve_all(ascent.families)
         kept, ascent.placed.known_value = ascent.placed.known_value, None
         assert kept is not None
         assert kept == pytest.approx(ascent.value(), rel=1e-5)

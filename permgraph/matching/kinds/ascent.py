@@ -34,10 +34,7 @@ from permgraph.symmetry.specification.spec import PermutationSpec
 ROUNDS, ROUNDS_IN_TURN = 60, 2  # the second where each is a pass over files
 WORTHWHILE = 5e-3  # a round that gains a smaller share of the objective is the last: barriers fall no further
 WORTHWHILE_IF_HURRIED = 0.1  # the same in large models: barriers of small ones are as low with it
-NEAR = 0.99  # of Σ |θ_A| |θ_B|: above it B is A moved, and further rounds gain the last digits
-EXACT = 1e-12  # of Σ |θ_A| |θ_B|: a gap to it below which all digits are found; it is half the relative square error
 DETERMINED = 4  # times that what was found from too few places is found again
-NEARER = 0.9  # of the gap: a round that leaves more of it is the last
 Report = Callable[[str, int, int | None], None]
 
 
@@ -48,8 +45,7 @@ class Ascent:
     A family's first element is computed from the places at which every other axis is known: at the start those with
     pinned axes (embeddings, positions, a head), then those with axes of families solved before. The start matters more
     than anything else. A family is solved again when others have moved the tensors that it acts on. All products are
-    computed in float32; if B turns out to be A moved, maps that mix units are computed again at the end, with all
-    digits that are stored. In large models, the most expensive families wait until the others change little, and are
+    computed in float32. In large models, the most expensive families wait until the others change little, and are
     solved once, and a round that cannot gain enough, by the `bound`, is not begun. Of weights that are read on demand
     (`source` and `begun`, see `Moved`), what a step gains is computed from the step's own products, and a rotation that
     is a family by itself is found from B without it. Tensors in `compared`, with their bounds, stand for activations:
@@ -112,8 +108,6 @@ class Ascent:
             self._go_ahead(large, known)
         self._grow(self.families, known)
         self._rise(self.families)
-        if self._of_weights() > NEAR * self.most:
-            self._finish()
         if self.value() < start:
             self.placed.go_back(begun)
         return self.element
@@ -141,31 +135,24 @@ class Ascent:
                 break
             if self.report is not None:
                 self.report("weights, all kinds", number, self.rounds)
-            self._solve_all(families)
+            self.solve_all(families)
             reached = self.value()
             if reached <= value + worthwhile * abs(value):
                 break
             value = reached
 
-    def _solve_all(self, families: Sequence[Family]) -> None:
+    def solve_all(self, families: Sequence[Family]) -> None:
+        """Solve families in turn whose tensors others have moved, and all signs."""
         for family in families:
             is_enough = self._is_large(family) and family in self.settled
             if not is_enough and self.settled.get(family) != self._moves(family):
                 self._solve(family, self.acting[family])
         self._sign()
 
-    def _finish(self) -> None:
-        """Solve what mixes units with all digits, again as long as rounds bring B nearer to A."""
-        if self.placed.refine():
-            self.settled = {}
-        mixing, gap = [f for f in self.families if any(Kind(group.kind).mixes for group in f)], math.inf
-        for _ in range(self.rounds):
-            self._solve_all(mixing)
-            if self.placed.on_demand:
-                break
-            last, gap = gap, self.most - self._of_weights()
-            if gap <= EXACT * self.most or gap > NEARER * last:
-                break
+    def release(self) -> None:
+        """Let all groups move again."""
+        self.held, self.families, self.settled = (), families(self.main), {}
+        self._look_at(self.sites)
 
     def _moves(self, family: Family) -> dict[str, int]:
         """How often each tensor that a family acts on was moved."""
@@ -181,7 +168,7 @@ class Ascent:
 
     def value(self) -> float:
         """Σ <θ_A, g θ_B> over the parameters that groups act on."""
-        return self.placed.value(self._names)
+        return self.placed.value(self.names)
 
     @property
     def bound(self) -> float:
@@ -189,19 +176,21 @@ class Ascent:
         return self._unmoved()[1]
 
     @property
-    def _names(self) -> dict[str, None]:
+    def names(self) -> dict[str, None]:
+        """The tensors that groups act on."""
         further = (place.name for group in self.further for place in self.where[group.name])
         return dict.fromkeys([*(site.name for site in self.sites), *further])
 
-    def _of_weights(self) -> float:
-        """`value` without activations."""
-        names = [name for name in self._names if name not in self.compared]
-        return self.value() if len(names) == len(self._names) else self.placed.product(names)
+    def share(self) -> float:
+        """`value` as a share of `most`, without activations: 1 where B is A moved."""
+        names = [name for name in self.names if name not in self.compared]
+        value = self.value() if len(names) == len(self.names) else self.placed.product(names)
+        return value / self.most if self.most else 0.0
 
     def _unmoved(self) -> tuple[float, float]:
         """`value` before anything moves, and Σ |θ_A| |θ_B| over its weights: no element gives more."""
         value = bound = 0.0
-        for name in self._names:
+        for name in self.names:
             product, *squares = inner_and_squares(name, self.a, self.moved)
             value += product
             bound += 0.0 if name in self.compared else math.sqrt(prod(squares))

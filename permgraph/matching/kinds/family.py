@@ -6,7 +6,7 @@ of them occur in one term; if two do, a small one is enumerated, else they are s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import permutations, product
 from math import factorial, inf
 from typing import Any
@@ -15,8 +15,9 @@ import numpy as np
 
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.matrices import Numbers
+from permgraph.matching.kinds.crosses import without
 from permgraph.matching.kinds.one import Similarity, best, nuclear
-from permgraph.matching.kinds.terms import Cross, Node, fixed, in_rows, nodes_of, worth
+from permgraph.matching.kinds.terms import Cross, Node, fixed, in_rows, nodes_of, signed_as, worth
 from permgraph.symmetry.elements import parts
 from permgraph.symmetry.elements.parts import Matrix, Monomial
 from permgraph.symmetry.elements.permutations import PermutationGroup
@@ -157,34 +158,54 @@ def _side_by_side(nodes: list[Node], terms: list[Cross]) -> Found:
         first = min(small, key=_count)
         tried = [_held(first, nodes, terms, *one) for one in _elements(first)]
         return max(tried, key=lambda found: found[0])
-    now, value = _begun(nodes, terms), -np.inf
+    together = _together(nodes)
+    value, found = -np.inf, _begun(together, nodes, terms)
     for _ in range(ROUNDS):
-        for node in nodes:
-            held = {name: part for name, part in now.items() if name != node.name}
-            here = [fixed(term, held, nodes, node.depends_on) for term in terms if node.name in term.names]
-            now |= _solve([node], here)[1]
+        now = found
+        for members in together:
+            names = {node.name for node in members}
+            here = [signed_as(term, now, nodes, names) for term in terms if not names.isdisjoint(term.names)]
+            now = now | _solve(members, _held_at(here, without(now, names), nodes, members))[1]
         reached = sum(worth(term, now, nodes) for term in terms)
         if reached <= value + 1e-9 * abs(value):
             break
-        value = reached
-    return float(value), now
+        value, found = reached, now
+    return float(value), found
 
 
-def _begun(nodes: Sequence[Node], terms: Sequence[Cross]) -> dict[str, Any]:
-    """Each group from the terms in which no unknown one occurs; next comes the one with the largest share of them."""
-    left, found = list(nodes), dict[str, Any]()
+def _together(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Each group that depends on none with those that depend on it alone, each other one by itself."""
+    names = {node.name for node in nodes}
+    above = {node.name: names.intersection(node.depends_on) for node in nodes}
+    roots = [[n, *(o for o in nodes if above[o.name] == {n.name})] for n in nodes if not above[n.name]]
+    nested = {node.name for members in roots for node in members}
+    return [*roots, *([node] for node in nodes if node.name not in nested)]
+
+
+def _begun(together: Sequence[list[Node]], nodes: Sequence[Node], terms: Sequence[Cross]) -> dict[str, Any]:
+    """Groups from the terms in which no unknown ones occur; next come those with the largest share of them."""
+    left, found = list(together), dict[str, Any]()
     while left:
         usable, shares = list[list[Cross]](), list[float]()
-        for node in left:
-            here = [term for term in terms if node.name in term.names]
-            unknown = {other.name for other in left if other is not node}
+        for members in left:
+            names = {node.name for node in members}
+            here = [term for term in terms if not names.isdisjoint(term.names)]
+            unknown = {node.name for others in left if others is not members for node in others}
             usable.append([term for term in here if unknown.isdisjoint(term.names)])
             whole, known = (sum(np.abs(t.matrix).sum() for t in some) for some in (here, usable[-1]))
             shares.append(float(known / whole) if whole else 0.0)
         k = int(np.argmax(shares))
-        node = left.pop(k)
-        found |= _solve([node], [fixed(term, found, nodes, node.depends_on) for term in usable[k]])[1]
+        members = left.pop(k)
+        found |= _solve(members, _held_at(usable[k], found, nodes, members))[1]
     return found
+
+
+def _held_at(
+    terms: Sequence[Cross], held: Mapping[str, Any], nodes: Sequence[Node], members: Sequence[Node]
+) -> list[Cross]:
+    """The terms with others held; the axes of those that members depend on stay."""
+    kept = [key for node in members for key in node.depends_on]
+    return [fixed(term, held, nodes, kept) for term in terms]
 
 
 def _count(node: Node) -> float:

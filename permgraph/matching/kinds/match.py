@@ -20,6 +20,7 @@ from permgraph.matching.kinds.activations import Activations, activations, cross
 from permgraph.matching.kinds.ascent import ROUNDS, ROUNDS_IN_TURN, Ascent
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import solve
+from permgraph.matching.kinds.finish import finish
 from permgraph.matching.kinds.gains import Compared, activation_gains, compared, weight_gains
 from permgraph.matching.kinds.places import further_signs
 from permgraph.matching.kinds.seen_signs import sign_as_seen
@@ -57,6 +58,7 @@ def match_kinds(task: Task, observed: Observed | None = None, *, rounds: int | N
     for number in range(1, len(task.models)):
         turn = Turn(task, number, _mean(placed), balanced[0][1], *balanced[number], rounds)
         ascent, gains = (turn.by_weights(), {}) if observed is None else turn.by_activations(observed)
+        finish(ascent)
         placed.append(ascent.moved)
         total = spec.compose(spec.invert(balanced[0][0]), spec.compose(ascent.element, turn.begun))
         found.append(Match({name: total[name] for name in names}, _with_unseen(gains, ascent, task, observed)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,8 +126,21 @@ def _moved(term: Cross, name: str, part: Any, keys: Sequence[str]) -> Cross:
 
 
 def worth(term: Cross, now: Mapping[str, Any], nodes: Sequence[Node]) -> float:
-    """The value of a term at an element."""
-    return float(diagonal(fixed(term, now, nodes, ())).sum())
+    """The value of a term at an element, with the best further signs of its units."""
+    further = [name for name in term.further or {} if name in now]
+    found = diagonal(fixed(term, now, nodes, further))
+    return float((np.abs(found) if further else found).sum())
+
+
+def signed_as(term: Cross, now: Mapping[str, Any], nodes: Sequence[Node], free: Set[str]) -> Cross:
+    """The term with the further signs that are best at an element, but for those of the units of `free` groups."""
+    for name in term.further or {}:
+        if name in now and name not in free:
+            signs = np.where(diagonal(fixed(term, now, nodes, [name])) < 0, -1.0, 1.0)
+            shape = [1] * term.matrix.ndim
+            shape[term.names.index(name)] = len(signs)
+            term = replace(term, matrix=term.matrix * signs.reshape(shape))
+    return term
 
 
 def diagonal(term: Cross) -> Numbers:
