@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,16 @@ import pytest
 import torch
 from commands import require_error, run
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 import permgraph as pg
 from permgraph.models.loading import load
@@ -77,6 +86,11 @@ LLAMA = {
 GPT = {"vocab_size": 40, "n_embd": 32, "n_head": 4, "n_positions": 20, "n_layer": 3, "n_inner": 48, "use_cache": False}
 BERT = {"vocab_size": 40, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 2}
 
+VIT = {
+    "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 3, "image_size": 16,
+    "patch_size": 8, "num_labels": 5,
+}  # fmt: skip
+
 
 def generic(model: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
@@ -96,6 +110,10 @@ def gpt2(**more: Any) -> nn.Module:
 
 def untied(**more: Any) -> nn.Module:
     return gpt2(tie_word_embeddings=False, **more)
+
+
+def vit(**more: Any) -> nn.Module:
+    return ViTForImageClassification(ViTConfig(**{**VIT, **more}))  # type: ignore[arg-type]
 
 
 def bert(**more: Any) -> nn.Module:
@@ -130,6 +148,7 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[A
     ),
     "dims of heads": (lambda: Attend(12, 9), lambda: Attend(6, 4), (SERIES,), {}),
     "dims of heads, raw scores": (lambda: Attend(12, 9, True), lambda: Attend(6, 4, True), (SERIES,), {}),
+    "images": (vit, lambda: vit(intermediate_size=30, num_hidden_layers=2), (torch.randn(2, 3, 16, 16),), {}),
     "post-norm, width": (bert, lambda: bert(intermediate_size=30), (), TOKENS),
 }
 
@@ -179,24 +198,61 @@ def test_an_enlarged_model_is_matched_by_all_kinds(name: str) -> None:
     assert found.verdict == "same"
 
 
-@pytest.mark.parametrize("name", ["width", "depth", "channels", "gated", "layers"])
-def test_a_model_that_lies_in_a_larger_one_is_found(name: str) -> None:
-    """A: B in it, in an order of its own, with further units and layers of random weights."""
+def filled(inside: nn.Module, other: nn.Module) -> dict[str, Tensor]:
+    """The weights of `inside`, and those of `other` where they are 0: further units and layers."""
+    own = other.state_dict()
+    return {n: torch.where(t != 0, t, own[n]) if t.is_floating_point() else t for n, t in inside.state_dict().items()}
+
+
+def larger(name: str, kinds: str) -> tuple[nn.Module, Mapping[str, tuple[int, ...]]]:
+    """A model with a smaller one in it, under an element of its group, and where its layers are."""
     a, b, args, kwargs = pair(name)
-    inside = pg.enlarge(a, b, args, kwargs).model.state_dict()
-    spec = pg.derive(a, args, kwargs)
-    planted = spec.apply(spec.sample(3), inside)
-    mask = spec.apply(
-        spec.sample(3), {n: (t != 0).to(t.dtype) if t.is_floating_point() else t for n, t in inside.items()}
-    )
-    more = {
-        n: torch.where(mask[n] != 0, t, a.state_dict()[n]) if t.is_floating_point() else t for n, t in planted.items()
-    }
-    a.load_state_dict(more)
-    found = pg.align(a, pg.enlarge(a, b, args, kwargs).model, args=args, kwargs=kwargs)
-    for n, tensor in found.state_dict.items():
-        if tensor.is_floating_point() and n in dict(a.named_parameters()):
-            assert torch.equal(tensor, planted[n]), n
+    if name in STREAMS:  # further units and layers first, of the smaller width
+        middle = generic(STREAMS[name](), 3)
+        found = pg.enlarge(middle, b, args, kwargs)
+        middle.load_state_dict(filled(found.model, middle))
+        a.load_state_dict(pg.enlarge(a, middle, args, kwargs).model.state_dict())
+    else:
+        found = pg.enlarge(a, b, args, kwargs)
+        a.load_state_dict(filled(found.model, a))
+    if kinds == "all":
+        a.load_state_dict(pg.fold(a, args, kwargs).state_dict)
+    spec = pg.derive(a, args, kwargs, kinds=kinds)
+    a.load_state_dict(spec.apply(spec.sample(3), a.state_dict()))
+    return a, found.layers
+
+
+STREAMS = {"stream, heads, units, layers": lambda: llama(hidden_size=16)}
+PLANTED = (
+    "width", "depth", "both", "channels", "gated", "heads", "layers", "fused heads", "images", "post-norm, width",
+    *STREAMS,
+)  # fmt: skip
+QUICK = [("width", "permutation"), ("both", "all"), ("channels", "permutation"), ("gated", "permutation"),
+         ("fused heads", "all"), ("images", "permutation"), ("stream, heads, units, layers", "all")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        pytest.param(name, kinds, marks=[pytest.mark.slow] * ((name, kinds) not in QUICK))
+        for name in PLANTED
+        for kinds in ("permutation", "all")
+        if (name, kinds) != ("channels", "all")  # what A's channels are read by beside B decides about their scales too
+    ],
+)
+def test_a_model_that_lies_in_a_larger_one_is_found(name: str, kinds: str) -> None:
+    """A: B in it, under an element of its group, with further units and layers of random weights."""
+    a, layers = larger(name, kinds)
+    _, b, args, kwargs = pair(name)
+    found = pg.enlarge(a, b, args, kwargs, kinds=kinds)
+    assert found.layers == layers
+    aligned = pg.align(a, found.model, args=args, kwargs=kwargs, kinds=kinds)
+    placed = {f"{prefix}{n}." for prefix, places in layers.items() for n in places}
+    for n, parameter in a.named_parameters():
+        mine, theirs = (state[n].double() for state in (aligned.reference, aligned.state_dict))
+        in_b = theirs.abs() > 1e-5 * theirs.abs().max()
+        if parameter.is_floating_point() and all(not n.startswith(p) or n.startswith(tuple(placed)) for p in layers):
+            assert torch.allclose(mine[in_b], theirs[in_b], rtol=1e-3, atol=1e-4), n
 
 
 def test_layers_are_found_in_order_where_they_were_planted() -> None:

@@ -37,8 +37,7 @@ def load_and_align(session: Session, a: str, b: str, out: Path, matching: Matchi
     """The models that `a` and `b` name, aligned; `out` is checked first. Raises PermgraphError of every kind."""
     require_free(out, force=session.force, inputs=matching.inputs((a, b)))
     with joined(session, shares=matching.shares) as session, session.progress() as progress:
-        whole = matching.max_memory is None
-        pair, _ = load_pair(session, (a, b), progress, like, on_demand=not whole, enlarge=matching.enlarge)
+        pair, _ = load_pair(session, (a, b), matching, progress, like)
         require_room(out, pair.a)
         return align_loaded(session, pair, matching, progress)
 

@@ -28,7 +28,7 @@ def compare_two(
     if html is not None:
         files.require_writable(html, force=session.force, inputs=matching.inputs((a, b)))
     with session.progress() as progress:
-        pair, _ = load_pair(session, (a, b), progress, like)
+        pair, _ = load_pair(session, (a, b), matching, progress, like)
         (part_a, part_b), heads = common_part((pair.a, pair.b))
         if heads.whole and differ(part_a.model.state_dict(), part_b.model.state_dict()):
             found, read = _of_trunks(session, part_a, part_b, matching, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from permgraph.errors import OptionError
+from permgraph.jobs.matching import Matching
 from permgraph.jobs.session import Progress, Session
 from permgraph.matching.borders import Borders
 from permgraph.models.alike import require_alike
@@ -43,25 +44,20 @@ def load_all(
 
 
 def load_pair(
-    session: Session,
-    references: Sequence[str],
-    progress: Progress,
-    like: str | None = None,
-    *,
-    on_demand: bool = False,
-    enlarge: bool = False,
+    session: Session, references: Sequence[str], matching: Matching, progress: Progress, like: str | None = None
 ) -> tuple[FittedPair, list[LoadedModel]]:
     """The models as from `load_all`, the first two fitted to each other if their borders differ.
 
-    A third model is the base of both. With `enlarge` the second may have fewer units and layers. Raises OptionError for
-    `enlarge` with a base.
+    A third model is the base of both. If `matching` says so, the second may have fewer units and layers, or weights are
+    read on demand. Raises OptionError for fewer units with a base or on demand.
     """
+    on_demand, enlarge = matching.max_memory is not None, matching.enlarge
     a, b, *others = load_all(session, references, progress, like, on_demand=on_demand, fitted=False)
     if enlarge and (others or on_demand):
         raise OptionError("--enlarge reads two models, whole: leave out --base and --max-memory")
     if enlarge:
         require_one_vocabulary(a, b)
-        pair = enlarge_loaded(a, b)
+        pair = enlarge_loaded(a, b, matching.kinds)
     else:
         found = fit_loaded((a, b), *others)
         one, two, *others = found.models

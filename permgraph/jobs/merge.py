@@ -57,8 +57,7 @@ def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
 ) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
     with joined(session, shares=matching.shares) as here, here.progress() as progress:
-        whole, enlarge = matching.max_memory is None, matching.enlarge
-        pair, base = load_pair(here, asked.references, progress, asked.model, on_demand=not whole, enlarge=enlarge)
+        pair, base = load_pair(here, asked.references, matching, progress, asked.model)
         a, b = pair.a, pair.b
         require_read(asked, [model.hashes for model in (a, b, *base)])
         require_room(Path(str(asked.out)), a, asked.dtype)

@@ -95,12 +95,12 @@ def _with_inputs(model: LoadedModel, first: LoadedModel) -> LoadedModel:
     return replace(model, args=args, kwargs=kwargs)
 
 
-def enlarge_loaded(a: LoadedModel, b: LoadedModel) -> FittedPair:
+def enlarge_loaded(a: LoadedModel, b: LoadedModel, kinds: str = "permutation") -> FittedPair:
     """A, and B as a model of A's sizes, as by `enlarge`; unchanged if all sizes are the same."""
     shapes = [{name: tensor.shape for name, tensor in model.model.state_dict().items()} for model in (a, b)]
     if shapes[0] == shapes[1]:
         return FittedPair(a, b)
-    found = enlarge(a, b)
+    found = enlarge(a, b, kinds=kinds)
     return FittedPair(a, replace(found.model, config=a.config, given=b), enlarged=found)
 
 

@@ -15,8 +15,10 @@ from permgraph.arguments import typed
 from permgraph.comparing.batches import Batch
 from permgraph.errors import SpecMismatchError, VerificationError
 from permgraph.symmetry.derivation.derive import Derivation
+from permgraph.symmetry.derivation.folding import foldable
 from permgraph.symmetry.elements.parts import Monomial
 from permgraph.symmetry.elements.permutations import PermutationGroup
+from permgraph.symmetry.elements.report import counted
 from permgraph.symmetry.proof.agreement import TOLERANCE, Scales, gaps
 from permgraph.symmetry.proof.trials import NOISES, generic, literals
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -25,7 +27,8 @@ from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
 from permgraph.tracing.program import Program
 from permgraph.tracing.run import Runner, bind, one_sample
 from permgraph.tracing.twin import drop_kept
-from permgraph.uses.corresponding import in_a, places_of_layers
+from permgraph.uses.at_smallest_norm import at_smallest_norm
+from permgraph.uses.corresponding import Layers, Placing, first_places, in_a
 from permgraph.uses.removing import kept_positions
 from permgraph.uses.widening import Widening, widening
 from permgraph.wording import few
@@ -63,7 +66,7 @@ class Enlarged:
 
     def __str__(self) -> str:
         layers = [f"{prefix.rstrip('.')}: layers of B at {', '.join(map(str, p))}" for prefix, p in self.layers.items()]
-        sizes = [f"{name}: {b} units of B among {a}" for name, (b, a) in self.sizes.items()]
+        sizes = [f"{name}: {counted(b, 'unit')} of B among {a}" for name, (b, a) in self.sizes.items()]
         return "; ".join([*layers, few(sizes, 4)] if sizes else layers)
 
 
@@ -73,6 +76,8 @@ def enlarge(
     model_b: nn.Module | Loaded,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
+    *,
+    kinds: str = "permutation",
 ) -> Enlarged:
     """f(enlarged θ_B) = f(θ_B): B as a model of A's sizes, with units of weight 0 and layers that add nothing.
 
@@ -87,6 +92,7 @@ def enlarge(
         model_b: the smaller one, of the same class; neither is changed.
         args: example inputs, as for `derive`.
         kwargs: example keyword inputs.
+        kinds: by which kinds of symmetries the two will be matched; layers are placed by what none of them changes.
 
     Returns:
         B at A's sizes, where its layers are placed, and how many units it has.
@@ -105,13 +111,19 @@ def enlarge(
     states = dict(a.state_dict()), dict(b.state_dict())
     programs = capture(a, *one_sample(example)), capture(b, *one_sample(example))
     spec = Derivation(programs[0], "fixed", tie_of(model_a)).spec
-    layers = places_of_layers(*states)
+    layers = first_places(*states)
     names = {name: in_a(name, layers) for name in states[1]}
     there = {name: spec.shapes[other] for name, other in names.items() if other in spec.shapes}
     wider = widening(b, programs[1], one_sample(example), tie_of(model_b), states[1], there)
-    shapes = wider.shapes({name: tuple(tensor.shape) for name, tensor in states[1].items()})
-    sizes = _sizes(spec, {names[name]: shape for name, shape in shapes.items()})
-    plan = _Plan(spec, names, sizes, {name for name, _ in a.named_buffers()}, wider)
+    plan = _plan(_Plan(spec, names, {}, {name for name, _ in a.named_buffers()}, wider), states[1], layers)
+    if layers:
+        maps = foldable(a, programs[0], untie=False, args=example[0], kwargs=example[1]).maps
+        plan = replace(plan, neutral={name: one.neutral for name, one in maps.items()})
+        pair: tuple[State, State] = states[0], plan.enlarged(*states)
+        if kinds == "all":
+            pair = at_smallest_norm(a, programs[0], one_sample(example), tie_of(model_a), pair)
+        layers = Placing(spec, *pair, layers, plan.sizes, kinds != "permutation").places()
+        plan = _plan(plan, states[1], layers)
     plan, error = _proved(programs, plan, states, one_sample(example))
     module = copy.deepcopy(a)
     module.load_state_dict(plan.enlarged(states[0], states[1]))
@@ -119,25 +131,34 @@ def enlarge(
     model: Any = module
     if not isinstance(model_b, nn.Module):
         model = replace(model_b, model=module, args=example[0], kwargs=example[1])  # type: ignore[type-var]
-    return Enlarged(model, layers, dict(wider.sizes) | {n: (k, spec[n].size) for n, k in sizes.items()}, error)
+    return Enlarged(model, layers, dict(wider.sizes) | {n: (k, spec[n].size) for n, k in plan.sizes.items()}, error)
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Where the tensors of B are placed in those of A: parameters among zeros, buffers among A's values."""
+    """Where the tensors of B are placed in those of A: parameters among zeros, buffers among A's values.
+
+    `neutral`: weight of a norm -> the value for which it scales by 1, which it has in layers that B does not have, so
+    that it can be folded there too.
+    """
 
     spec: PermutationSpec
     names: Mapping[str, str]
     sizes: Mapping[str, int]
     buffers: set[str]
     wider: Widening = field(default_factory=Widening)
+    neutral: Mapping[str, float] = field(default_factory=dict)
     scores: bool = True
     """Whether queries and keys with fewer dims get the scale that makes up for 1 / √dims."""
 
     def enlarged(self, a: State, b: State) -> dict[str, Tensor]:
         """B's parameters among zeros; counters and computed buffers are A's in layers that B does not have."""
         b = self.wider(b)
-        found = {name: tensor if name in self.buffers else torch.zeros_like(tensor) for name, tensor in a.items()}
+        neutral = {name: value for name, value in self.neutral.items() if name not in self.names.values()}
+        found = {
+            name: tensor if name in self.buffers else torch.full_like(tensor, neutral.get(name, 0))
+            for name, tensor in a.items()
+        }
         for name, other in self.names.items():
             tensor = b[name]
             if tensor.shape == found[other].shape:
@@ -164,6 +185,13 @@ class _Plan:
         layout = self.spec.layouts.get(name)
         here = {group: part for group, part in self.narrow_heads.items() if layout and group in layout.groups}
         return layout.apply(here, tensor) if layout and here and self.scores else tensor
+
+
+def _plan(plan: _Plan, b: State, layers: Layers) -> _Plan:
+    """The plan for B with its layers at these places."""
+    names = {name: in_a(name, layers) for name in b}
+    shapes = plan.wider.shapes({name: tuple(tensor.shape) for name, tensor in b.items()})
+    return replace(plan, names=names, sizes=_sizes(plan.spec, {names[name]: shape for name, shape in shapes.items()}))
 
 
 def _sizes(spec: PermutationSpec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
