@@ -245,3 +245,26 @@ def test_a_planted_element_is_found_by_weights_and_activations_at_once(kinds: st
     reference = found.reference if kinds == "all" else a.state_dict()
     assert max(distance(tensor, found.state_dict[key]) for key, tensor in reference.items()) < 1e-5
     assert {gain.bound for gain in found.gains.values()} == {1.0}
+
+
+class Activated(nn.Module):
+    """A stream of activated units, which permute, read through a norm, whose weights take scales and signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.outer = nn.Linear(5, 12), nn.LayerNorm(12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.outer(self.norm(nn.functional.gelu(self.inner(x))))
+        return found
+
+
+@pytest.mark.parametrize("method", ["weights", "correlation"])
+def test_signs_of_norms_are_those_that_weights_tell(method: str) -> None:
+    args: tuple[Any, ...] = (torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0)),)
+    a, b = generic(Activated()), Activated().eval()
+    data = batches({}, args) if method == "correlation" else None
+    unrelated = pg.align(a, b, data, args=args, kinds="all")  # units that correlate negatively are no match for it
+    assert float(unrelated.state_dict["norm.weight"].min()) > 0
+    moved = pg.align(a, planted(a, args, {}, "all", 3), data, args=args, kinds="all")
+    assert max(distance(tensor, moved.state_dict[key]) for key, tensor in moved.reference.items()) < 1e-5

@@ -24,6 +24,7 @@ from permgraph.matching.kinds.finish import finish
 from permgraph.matching.kinds.gains import Compared, activation_gains, compared, weight_gains
 from permgraph.matching.kinds.places import further_signs
 from permgraph.matching.kinds.seen_signs import sign_as_seen
+from permgraph.matching.kinds.told_signs import ToldSigns
 from permgraph.matching.kinds.unseen import complete, unseen
 from permgraph.matching.match import Match, Task
 from permgraph.matching.portions import portions
@@ -72,6 +73,7 @@ class Known:
     Attributes:
         parts: group -> its part, without the signs of `unsigned` groups.
         seen: the similarity of units that are matched, without signs.
+        untold: the same with the further signs that weights tell.
         unsigned: groups of whose signs activations tell none, or products with further ones.
         unseen: the directions of maps of which they tell nothing.
 
@@ -79,6 +81,7 @@ class Known:
 
     parts: dict[str, Any] = field(default_factory=dict)
     seen: list[Compared] = field(default_factory=list)
+    untold: list[Compared] = field(default_factory=list)
     unsigned: set[str] = field(default_factory=set)
     unseen: dict[str, Sequence[Numbers]] = field(default_factory=dict)
 
@@ -112,7 +115,7 @@ class Turn:
         ascent = self._ascent(self.task.spec, self.reference, self.own, source=source, begun=self.begun)
         if known is not None and parts:
             ascent.settle(parts)
-            signed = sign_as_seen(ascent, known.seen, parts.keys() - known.unsigned)
+            signed = sign_as_seen(ascent, known.untold, parts.keys() - known.unsigned)
             ascent.signing.again(known.unsigned - signed)
             complete(ascent, self.task.groups, known.unseen)
         held = {*parts, *signed}
@@ -137,14 +140,16 @@ class Turn:
         )  # fmt: skip
         if mix < 1:
             return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix), {}
-        known, dead = Known(), dict[str, Any]()
+        known, dead, told = Known(), dict[str, Any](), ToldSigns(task.spec, task.groups, self.first, self.own)
         for members, points in parts:
-            terms = list(crosses(task.spec, points, gather(points), further_signs(task.groups)))
+            found = list(crosses(task.spec, points, gather(points), further_signs(task.groups)))
+            terms = [told.into(term) for term in found]
             names = {name for term in terms for name in term.names}
             signed = {n for term in terms for n in term.names if n in term.odd and n not in (term.further or {})}
             here = [group for group in members if group.name in names]
             known.parts |= solve(here, terms)[1]
-            known.seen += compared(here, terms, known.parts)
+            known.seen += compared(here, found, known.parts)
+            known.untold += compared(here, terms, known.parts)
             known.unsigned |= names - signed
             known.unseen |= unseen(here, terms, known.parts)
             dead |= dead_units(members, ((term.names, term.matrix) for term in terms))
