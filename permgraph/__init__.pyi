@@ -8,6 +8,7 @@ from permgraph.errors import (
     NonFiniteError as NonFiniteError,
     OptionError as OptionError,
     PermgraphError as PermgraphError,
+    PermgraphWarning as PermgraphWarning,
     PluginError as PluginError,
     RankError as RankError,
     SpecMismatchError as SpecMismatchError,
@@ -32,6 +33,7 @@ from permgraph.symmetry.proof.verification import Certificate as Certificate, ve
 from permgraph.symmetry.specification.explain import Explanation as Explanation
 from permgraph.symmetry.specification.spec import PermutationSpec as PermutationSpec
 from permgraph.tracing.forwards import Forwards as Forwards
+from permgraph.tracing.results import returning as returning
 from permgraph.uses.canonical.canonical import Canonical as Canonical, canonical as canonical
 from permgraph.uses.comparison.compare import Comparison as Comparison, compare as compare
 from permgraph.uses.comparison.difference import Difference as Difference, diff as diff

@@ -15,7 +15,7 @@ class PermgraphError(Exception):
 
 
 class PermgraphWarning(UserWarning):
-    """Something that was asked for had no effect; the message says why."""
+    """Something that was asked for has no effect, or may not do what is wanted; the message says why."""
 
 
 class CaptureError(PermgraphError):

@@ -70,3 +70,41 @@ def test_a_module_is_matched_with_a_model_from_a_folder(tmp_path) -> None:
     loaded, module = load(str(tmp_path / "a")), built("t5")
     assert pg.align(module, loaded, kwargs=loaded.kwargs).certificate
     assert pg.align(loaded, module, kwargs=loaded.kwargs).certificate
+
+
+IDS = {name: torch.arange(1, 9)[None] for name in ("input_ids", "decoder_input_ids")}
+
+
+class Two(torch.nn.Module):
+    """Returns classes and what they are made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.tanh(self.inner(x))
+        return self.outer(hidden), hidden
+
+
+def test_streams_that_are_held_are_told_of_and_can_be_let_go() -> None:
+    a, b = built("t5"), built("t5")
+    with pytest.warns(pg.PermgraphWarning, match=r"returns encoder_last_hidden_state.*pg\.returning\(model\)"):
+        pg.align(a, b, kwargs=IDS)
+    for results in ((), ("logits",)):
+        alone = pg.returning(a, *results)
+        aligned = pg.align(alone, b, kwargs=IDS)  # what counts in one counts in both, and nothing warns
+        assert [group.size for group in aligned.spec.groups if group.role == "residual"]
+        assert pg.verify(alone, (), IDS, spec=pg.derive(alone, (), IDS), trials=1)
+        a.load_state_dict(pg.merge(a, b, alignment=aligned))
+        assert list(alone(**IDS)) == list(a(**IDS))
+    assert "residual" not in {group.role for group in pg.derive(a, (), IDS).groups}  # the model itself is as it was
+
+
+def test_a_result_that_counts_is_named_or_numbered() -> None:
+    x = (torch.randn(5, 4),)
+    assert not pg.derive(Two().eval(), x).groups
+    assert [group.size for group in pg.derive(pg.returning(Two().eval(), 0), x).groups] == [6]
+    for model, wrong in ((Two(), 2), (Two(), "logits"), (torch.nn.Linear(4, 3), "logits")):
+        with pytest.raises(pg.CaptureError, match=f"no result {wrong!r}: it"):
+            pg.derive(pg.returning(model.eval(), wrong), x)

@@ -24,7 +24,7 @@ from permgraph.tracing.capture import capture
 from permgraph.tracing.inputs import device_of
 from permgraph.tracing.loaded import AxisTies, Loaded, inputs_of, module_of, state_of, tie_of
 from permgraph.tracing.program import Program, require_same
-from permgraph.tracing.results import is_marked
+from permgraph.tracing.results import counted
 from permgraph.tracing.run import bind
 from permgraph.wording import few
 
@@ -160,8 +160,8 @@ class Models:
         return self._programs[key]
 
     def _captured(self, number: int, batch: Batch) -> Program:
-        """The program of one model; if one of them counts its head alone, all do."""
-        return capture(self.modules[number], *batch, of_head=any(map(is_marked, self.modules)))
+        """The program of one model; the results that count in one of them count in all."""
+        return capture(self.modules[number], *batch, results=next(filter(None, map(counted, self.modules)), None))
 
     def derivation(self, batch: Batch, outputs: str, kinds: str = "permutation") -> Derivation:
         """The symmetries of the program for this shape of batch; vectors that are uniform in all models stay so."""

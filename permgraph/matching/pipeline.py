@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from permgraph.checkpoints.lazy_state import like
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.masks import require_unmoved_masks
 from permgraph.comparing.models import Models
-from permgraph.errors import CalibrationError, OptionError, VerificationError
+from permgraph.errors import CalibrationError, OptionError, PermgraphWarning, VerificationError
 from permgraph.matching import methods as _methods  # noqa: F401 - registers the matchers of this package
 from permgraph.matching.groups import require_shapes, select
 from permgraph.matching.match import Match, Matcher, Task, matcher
@@ -19,7 +20,9 @@ from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.symmetry.proof.verification import Certificate
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.inputs import as_args
+from permgraph.tracing.results import hidden_beside_logits
 from permgraph.tracing.run import one_sample
+from permgraph.wording import few
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,8 @@ def match_models(
     if kinds == "all":
         models, untied = models.folded(example)
     if spec is None:
+        if outputs == "fixed" and groups is None:
+            _warn_of_streams(models, example)
         spec = models.derivation(example, outputs, kinds).spec
     else:
         require_shapes(spec, {name: tuple(tensor.shape) for name, tensor in like(models.states[0]).items()})
@@ -99,6 +104,18 @@ def match_models(
     elements = tuple(Permutations({**spec.identity(), **match.element}) for match in matches)
     matched = Matched(models, spec, chosen.name, matches, elements, (None,) * len(models), untied)
     return matched.proved(one_sample(given if any(given) else example), seed) if proved else matched
+
+
+def _warn_of_streams(models: Models, example: Batch) -> None:
+    """Warn of hidden states that a model returns beside its logits: held fixed, they hold the residual streams."""
+    if names := hidden_beside_logits(models.program(example).outputs):
+        warnings.warn(
+            f"{type(models.modules[0]).__name__} also returns {few(names)}: held fixed as all that a model returns, so "
+            "that a residual stream does not move, and a merge may be poor. If the results of the head alone count, "
+            "give pg.returning(model) in place of each model",
+            PermgraphWarning,
+            stacklevel=4,
+        )
 
 
 def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tuple[Registered[Matcher], dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from permgraph.errors import CaptureError
+from permgraph.errors import CaptureError, PermgraphError
 from permgraph.tracing.advice import advice
 from permgraph.tracing.exporting import export
 from permgraph.tracing.inputs import as_args, device_of, moved
@@ -19,7 +19,7 @@ from permgraph.tracing.places import leaves_with_places
 from permgraph.tracing.plain_classes import called, register_classes
 from permgraph.tracing.program import Feed, Program
 from permgraph.tracing.quiet import quiet
-from permgraph.tracing.results import holds_caches, of_head as results_of_head, without_caches
+from permgraph.tracing.results import Counted, counted, holds_caches, of_counted, without_caches
 from permgraph.tracing.sharing import aliases, one_tensor
 from permgraph.tracing.twin import require_eval, twin_of, unwrapped
 from permgraph.tracing.wrappers import require_plain
@@ -28,18 +28,22 @@ INLINED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
 def capture(
-    model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, of_head: bool = False
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    results: Counted | None = None,
 ) -> Program:
     """Trace `model` on example inputs with `torch.export`; the model is not changed.
 
-    With `of_head`, hidden states beside the results of a head are no outputs, as of a model that `load` has read.
+    `results`: which of them are outputs if the model is not marked, see `returning`; all by default.
     Works on any device, `meta` included. Raises CaptureError, saying what to change, where the model is in training
     mode or cannot be exported.
     """
     owner, module, key = unwrapped(require_plain(model))
     require_eval(module)
     twin = twin_of(module)
-    exported = _exported_on(twin, args, kwargs, of_head)
+    exported = _exported_on(twin, args, kwargs, counted(model) or results)
     graph = _inline(exported.graph_module)
     state = {k: tensor for k, tensor in owner.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     names = one_tensor(state)
@@ -65,12 +69,12 @@ def capture(
 
 
 def _exported_on(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, of_head: bool
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, results: Counted | None
 ) -> torch.export.ExportedProgram:
     """The export of a model on these inputs, which are moved to its device."""
     inputs = as_args(args), dict(kwargs or {})
     register_classes(inputs)
-    with quiet(), torch.no_grad(), results_of_head(model, of_head):
+    with quiet(), torch.no_grad(), of_counted(model, results):
         return _exported(model, *moved(inputs, device_of(model)))
 
 
@@ -83,6 +87,8 @@ def _with_values(constants: Mapping[str, Tensor], model: nn.Module) -> dict[str,
 def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
         return export(model, args, kwargs)
+    except PermgraphError:
+        raise
     except Exception as error:
         result = _result(model, args, kwargs)
         if register_classes(result):
