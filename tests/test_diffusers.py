@@ -90,6 +90,10 @@ TEXT_TIME = {
 }
 PATCHES = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "patch_size": 2, "sample_size": 8}
 TWO = {"joint_attention_dim": 8, "caption_projection_dim": 16, "pooled_projection_dim": 12, "pos_embed_max_size": 16}
+FLUX = {
+    "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "num_single_layers": 1, "in_channels": 4,
+    "patch_size": 1, "joint_attention_dim": 8, "pooled_projection_dim": 12, "axes_dims_rope": (2, 2, 4),
+}  # fmt: skip
 MORE_INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text and sizes, as in SDXL": ("UNet2DConditionModel", UNET | {"in_channels": 4} | TEXT_TIME),
     "classes": ("UNet2DConditionModel", UNET | {"in_channels": 4, "num_class_embeds": 5}),
@@ -97,6 +101,7 @@ MORE_INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "patches and captions, as in PixArt": (
         "PixArtTransformer2DModel", PATCHES | {"cross_attention_dim": 16, "caption_channels": 12},
     ),
+    "tokens and their places, as in Flux": ("FluxTransformer2DModel", FLUX | {"guidance_embeds": True}),
     "patches and text, as in SD3": ("SD3Transformer2DModel", PATCHES | TWO),
 }  # fmt: skip
 

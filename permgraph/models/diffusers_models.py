@@ -16,16 +16,21 @@ from permgraph.errors import AdapterError, CheckpointError
 from permgraph.requirements import unusable
 from permgraph.wording import described
 
-PIXELS, TOKENS, IDS = 16, 5, 6
+PIXELS, TOKENS, IDS, SIDE = 16, 5, 6, 4
 CLASSES = ("num_class_embeds", "num_embeds_ada_norm")
 TEXT = ("encoder_hid_dim", "joint_attention_dim", "caption_channels", "cross_attention_dim")
 TIMED, TEXTS = ("num_embeds_ada_norm", "pooled_projection_dim"), ("joint_attention_dim", "caption_channels")
+PLACES = "axes_dims_rope"
+"""The field of a model that is given tokens and their places, one number for each of these axes."""
 OPTIONAL: Mapping[str, Callable[[Any], bool]] = {
     "timestep": lambda config: any(config.get(name) for name in (*TIMED, *TEXTS)),
     "class_labels": lambda config: any(config.get(name) for name in CLASSES),
     "encoder_hidden_states": lambda config: any(config.get(name) for name in TEXTS),
     "pooled_projections": lambda config: bool(config.get("pooled_projection_dim")),
     "added_cond_kwargs": lambda config: config.get("addition_embed_type") == "text_time",
+    "guidance": lambda config: bool(config.get("guidance_embeds")),
+    "img_ids": lambda config: bool(config.get(PLACES)),
+    "txt_ids": lambda config: bool(config.get(PLACES)),
 }
 """Arguments that may be left out in a call, and whether a model of this config needs them."""
 
@@ -46,15 +51,18 @@ class DiffusersAdapter(Adapter):
 
         known: dict[str, Callable[[], Any]] = {
             "sample": lambda: noise(config["in_channels"], *_sizes(config)),
-            "hidden_states": lambda: noise(config["in_channels"], *_sizes(config)),
+            "hidden_states": lambda: noise(*_hidden(config)),
             "timestep": lambda: torch.tensor([1]),
             "encoder_hidden_states": lambda: noise(TOKENS, _width(config)),
             "pooled_projections": lambda: noise(config["pooled_projection_dim"]),
             "class_labels": lambda: torch.tensor([1]),
             "added_cond_kwargs": lambda: {"text_embeds": noise(_pooled(config)), "time_ids": noise(IDS)},
+            "guidance": lambda: torch.tensor([1.0]),
+            "img_ids": lambda: _places(len(config[PLACES])),
+            "txt_ids": lambda: torch.zeros(TOKENS, len(config[PLACES])),
         }
         wanted = _wanted(model)
-        if "img_ids" in signature(model.forward).parameters:  # tokens in place of channels
+        if "img_ids" in signature(model.forward).parameters and not config.get(PLACES):  # tokens of an unknown form
             del known["hidden_states"]
         unknown = [name for name in wanted if name not in known]
         if unknown:
@@ -106,6 +114,19 @@ def diffusers_from_folder(folder: Path, fields: Mapping[str, Any]) -> nn.Module:
             "the field."
         ) from error
     return model
+
+
+def _hidden(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of one input of a transformer: channels and pixels, or tokens if it is given their places."""
+    channels = int(config["in_channels"])
+    return (SIDE**2, channels) if config.get(PLACES) else (channels, *_sizes(config))
+
+
+def _places(axes: int) -> Tensor:
+    """The row and column of each token of an image, as the second and third of the numbers that say where it is."""
+    found = torch.zeros(SIDE, SIDE, axes)
+    found[..., 1], found[..., 2] = torch.arange(SIDE)[:, None], torch.arange(SIDE)
+    return found.view(-1, axes)
 
 
 def _sizes(config: Mapping[str, Any]) -> tuple[int, int]:
