@@ -33,6 +33,22 @@ def tuned(model: nn.Module, noise: float, seed: int = 7) -> nn.Module:
     return found
 
 
+def of_one_base(model: nn.Module, frozen: slice) -> nn.Module:
+    """Another model with these layers of `model`, the others trained apart."""
+    found = net(1)
+    found[frozen].load_state_dict(model[frozen].state_dict())  # type: ignore[index]
+    return found
+
+
+def quantised(model: nn.Module, levels: int = 7) -> nn.Module:
+    found = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            step = parameter.abs().max() / levels
+            parameter.copy_((parameter / step).round() * step)
+    return found
+
+
 def shuffled(model: nn.Module) -> nn.Module:
     spec, found = pg.derive(model, (X,)), copy.deepcopy(model)
     found.load_state_dict(spec.apply(spec.sample(1), model.state_dict()))
@@ -51,6 +67,7 @@ B = {
     "the same": (lambda a: copy.deepcopy(a), True),
     "a fine-tune": (lambda a: tuned(a, 0.02), True),
     "a fine-tune for long": (lambda a: tuned(a, 0.1), True),
+    "in 4 bits": (quantised, True),
     "trained apart": (lambda a: net(1), False),
     "moved": (lambda a: shuffled(tuned(a, 0.02)), False),
 }
@@ -68,6 +85,16 @@ def test_relatives_as_they_stand_are_told(name: str, kinds: str) -> None:
     if found.related is not None:
         assert found.related.cosine > 0.5
         assert found.related.p_value <= 0.01
+
+
+@pytest.mark.parametrize("frozen", [slice(0, 3), slice(2, 5)], ids=["first", "last"])
+def test_layers_of_one_base_are_told_of_others(frozen: slice) -> None:
+    a = net(0)
+    found = pg.align(a, of_one_base(a, frozen), args=(X,)).related
+    assert found is not None
+    assert "a part of A and B are relatives" in str(found) or found.cosine > 0.5
+    assert 0.1 < found.share < 1
+    assert pg.align(a, shuffled(of_one_base(a, frozen)), args=(X,)).related is None
 
 
 def test_a_mean_that_all_weights_share_is_no_kinship() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from math import prod
 
 import numpy as np
 from torch import Tensor
@@ -19,18 +20,31 @@ DRAWS = 199
 RARE = 0.01
 MOST = 24
 """The most matrices that are compared."""
+PART = 0.1
+"""The least share of the numbers in matrices that are each so close, for a part of two models to be of one base."""
 
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Related:
-    """The cosine of the unmoved weights, and how often a random order of units leaves them as close (p-value)."""
+    """The cosine of the unmoved weights, and how often a random order of units leaves them as close (p-value).
+
+    `share`: of the numbers, those in matrices with a cosine above a half; below 1 if some layers have another origin.
+    """
 
     cosine: float
     p_value: float
+    share: float = 1.0
 
     def __str__(self) -> str:
+        if self.cosine < CLOSE:
+            return (
+                f"as they stand, a part of A and B are relatives: {self.share:.0%} of the weights that were compared "
+                f"are in matrices with a cosine above {CLOSE}, which random orders of units do not reach (p = "
+                f"{self.p_value:.2g}). If these layers come from one base, their units match already, and those of the "
+                "other layers are matched between them (docs/relatives.md)"
+            )
         return (
             f"as they stand, A and B are relatives: the cosine of their weights is {self.cosine:.3f}, which random "
             f"orders of units do not reach (p = {self.p_value:.2g}). Fine-tunes of one base need no alignment, and "
@@ -39,21 +53,29 @@ class Related:
 
 
 def related(spec: PermutationSpec, a: State, b: State, seed: int = 0) -> Related | None:
-    """The evidence that the unmoved A and B are relatives: a cosine, over matrices minus their means, above a half.
+    """The evidence that the unmoved A and B, or some of their layers, are relatives: cosines above a half.
 
-    None if they are not, or if no matrix moves. Up to 24 matrices are read.
+    They are those of matrices minus their means. None if they are no relatives, or if no matrix moves. Up to 24
+    matrices are read.
     """
     matrices = [name for name in moving(spec, a) if len(spec.shapes[name]) > 1]
     generator = np.random.default_rng(seed)
     names = [matrices[k] for k in sorted(generator.permutation(len(matrices))[:MOST])]
-    cosine, differ = Sums(), False
-    for name in names:
-        here, apart = _compared(a, b, name)
-        cosine, differ = cosine + here, differ or apart
-    if not names or cosine.cosine < CLOSE:
+    found = [(prod(spec.shapes[name]), *_compared(a, b, name)) for name in names]
+    total, size = sum((sums for _, sums, _ in found), Sums()), sum(size for size, _, _ in found)
+    close = sum(size for size, sums, _ in found if sums.cosine >= CLOSE)
+    if not names or (total.cosine < CLOSE and close < PART * size):
         return None
-    p = p_value(spec, a, b, seed, draws=DRAWS) if differ else 1 / (1 + DRAWS)
-    return Related(cosine.cosine, p) if p <= RARE else None
+    pairs = zip(names, found, strict=True)
+    equal = sum(one[0] for name, one in pairs if not one[2] and _moves_both_ways(spec, name))
+    same = equal >= PART * size or not any(differ for _, _, differ in found)
+    p = 1 / (1 + DRAWS) if same else p_value(spec, a, b, seed, draws=DRAWS)
+    return Related(total.cosine, p, close / size) if p <= RARE else None
+
+
+def _moves_both_ways(spec: PermutationSpec, name: str) -> bool:
+    """Whether groups move two axes of a tensor: no table of constants, such as sines, that all models share."""
+    return len({dim for group in spec.groups for tensor, dim in group.axes if tensor == name}) > 1
 
 
 def _compared(a: State, b: State, name: str) -> tuple[Sums, bool]:
