@@ -116,6 +116,19 @@ def test_a_kept_head_on_the_merged_base_computes_with_a_share_of_one_as_a_does(b
     assert torch.allclose(*logits)
 
 
+def test_a_head_that_no_matched_group_moves_is_said_to_stay(berts, tmp_path):
+    """The hidden units of feed-forward layers do not reach a head, and the pooler's units do."""
+    words = (berts / "three", berts / "three")
+    text = run("align", *words, "--groups", "feed_forward", "--out", tmp_path / "one").stdout
+    assert "heads of B do not move: " in text
+    assert "heads moved with B" not in text
+    words = (berts / "three", berts / "words")
+    text = run("align", *words, "--groups", "feed_forward", "--out", tmp_path / "two").stdout
+    assert "the head of B does not move" in text
+    told = json.loads((tmp_path / "two" / "permgraph.json").read_text())["tensors"]
+    assert {told[name] for name in told if name.startswith("cls.")} <= {"taken", "left out"}
+
+
 @pytest.mark.parametrize("pair", [("bare", "three"), ("three", "words"), ("words", "named"), ("three", "bare")])
 def test_the_head_of_b_moves_along_where_only_base_models_are_matched(berts, tmp_path, pair):
     text = run("align", *(berts / name for name in pair), "--out", tmp_path / "out").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from kind_cases import KIND_CASES, KindCase, change
@@ -10,6 +11,7 @@ from torch.nn.utils import parametrizations
 
 import permgraph as pg
 from permgraph.algebra.kinds import Kind
+from permgraph.symmetry.elements import parts
 
 CASES = pytest.mark.parametrize("case", KIND_CASES, ids=[case.name for case in KIND_CASES])
 
@@ -163,3 +165,8 @@ def test_the_parts_of_what_one_norm_is_taken_of_scale_together(dim: int | None) 
     assert any(group.kind == "scaled" for group in spec.groups) == (dim is not None)
     for seed in range(3):
         assert change(model, inputs, spec, spec.sample(seed)) < 1e-12
+
+
+@pytest.mark.parametrize(("away", "moved"), [(1e-13, 0.0), (1e-3, 1.0), (-2.0, 1.0)])
+def test_a_scale_that_differs_from_one_by_rounding_does_not_move(away: float, moved: float) -> None:
+    assert parts.moved(parts.Monomial(np.arange(4), np.full(4, 1 + away))) == moved

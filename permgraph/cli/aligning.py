@@ -68,13 +68,16 @@ def align(
     from permgraph.jobs.carrying import Carried
     from permgraph.jobs.folder import storage_of, tell, write
     from permgraph.jobs.whole import carried
+    from permgraph.models.heads import moved_by
 
     adapters = Carried.read(carry or ())
     aligned = load_and_align(session, a, b, out, replace(matching, enlarge=enlarge, carry=carry or ()), model)
     what = f"{b}, with its units moved to match {a}'s"
     state: Mapping[str, Any]
     if aligned.alignment.kept or aligned.heads.whole:
-        aligned = replace(aligned, heads=replace(aligned.heads, carried=True))
+        found = aligned.alignment
+        moved = moved_by(found.spec, found.permutations) | set(found.heads_b or ())
+        aligned = replace(aligned, heads=replace(aligned.heads, carried=moved))
     if aligned.alignment.kept:
         state = aligned.alignment.state_of_b
     elif aligned.heads.whole:

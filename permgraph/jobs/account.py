@@ -121,7 +121,7 @@ def account(
         sizes[name] = tensor.numel()
         part = inner.get(name)
         if part is None or name in heads.names:
-            names[name] = "kept" if merged else "moved" if heads.carried else "taken"
+            names[name] = "kept" if merged else "moved" if name in (heads.carried or ()) else "taken"
         elif part in moving:
             names[name] = "moved"
         elif part in spec.unreached:

@@ -14,7 +14,7 @@ from permgraph.errors import OptionError, VerificationError
 from permgraph.jobs.aligned import Aligned
 from permgraph.jobs.session import Session
 from permgraph.matching.alignment import is_in_out
-from permgraph.models.heads import head_names, on_the_whole, with_part
+from permgraph.models.heads import head_names, moved_by, on_the_whole, with_part
 from permgraph.models.loaded import LoadedModel
 from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
@@ -61,8 +61,9 @@ def carried(session: Session, aligned: Aligned) -> tuple[Aligned, Mapping[str, T
     if aligned.borders and b.given is not None:
         state = aligned.borders.own(b.given.weights, state, [(spec, element)])
     stored = partial(is_in_out, b.model, given=None)
+    heads = replace(aligned.heads, carried=moved_by(spec, element))
     apply = _refused if folds else partial(move_along, [(spec, element)], what="weights", is_transposed=stored)
-    return replace(aligned, alignment=done, heads=replace(aligned.heads, carried=True), apply=apply), state
+    return replace(aligned, alignment=done, heads=heads, apply=apply), state
 
 
 def prove(

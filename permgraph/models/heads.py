@@ -33,10 +33,10 @@ POOLER = "pooler"
 class Heads:
     """Which modules outside the common part were merged, which the first model kept, and which were left out.
 
-    `prefix`: of the common part in the first model's state dict. `reason`: why heads were not merged. `carried`:
-    nothing was merged, and the second model's head was moved with its common part. `second`: that head was moved and is
-    written in addition to the first model's. `names`: the tensors of the first model's head, if only shapes tell which
-    they are.
+    `prefix`: of the common part in the first model's state dict. `reason`: why heads were not merged. `carried`: where
+    nothing was merged, the tensors of the second model that moved, its head with its common part. `second`: that head
+    was moved and is written in addition to the first model's. `names`: the tensors of the first model's head, if only
+    shapes tell which they are.
     """
 
     prefix: str = ""
@@ -44,7 +44,7 @@ class Heads:
     kept: tuple[str, ...] = ()
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reason: str = ""
-    carried: bool = False
+    carried: frozenset[str] | None = None
     second: bool = False
     names: tuple[str, ...] = ()
 
@@ -68,11 +68,16 @@ class Heads:
         return each_once(first, replaced)
 
     def __str__(self) -> str:
+        if self.whole and self.carried is None:
+            return f"heads merged: {', '.join(self.merged)}" if self.merged else ""
         if self.whole:
-            how = "moved with B" if self.carried else "merged"
-            return f"heads {how}: {', '.join(self.merged)}" if self.merged else ""
-        if self.carried:
-            return f"base models matched ({self.reason}); the head of B moved along"
+            moved = self._moved(self.merged)
+            told = {"moved with B": moved, "of B do not move": [name for name in self.merged if name not in moved]}
+            return "; ".join(f"heads {how}: {', '.join(names)}" for how, names in told.items() if names)
+        if self.carried is not None:
+            modules = [name for names in self.left_out.values() for name in names]
+            moves = not modules or self._moved(modules)
+            return f"base models matched ({self.reason}); the head of B {'moved along' if moves else 'does not move'}"
         left = [f"{', '.join(modules)} of {reference}" for reference, modules in self.left_out.items() if modules]
         parts = [
             f"heads not merged ({self.reason})",
@@ -80,6 +85,11 @@ class Heads:
             f"{'moved, and written too' if self.second else 'left out'}: {'; '.join(left)}" if left else "",
         ]
         return "; ".join(part for part in parts if part)
+
+    def _moved(self, modules: Iterable[str]) -> list[str]:
+        """Those of these modules of which a tensor moved with the second model."""
+        found = self.carried or frozenset()
+        return [module for module in modules if any(name.startswith(f"{module}.") for name in found)]
 
 
 def common_part(models: Sequence[LoadedModel], how: str | None = None) -> tuple[list[LoadedModel], Heads]:
@@ -112,7 +122,7 @@ def heads_of_trunks(models: Sequence[LoadedModel], kept: Sequence[str], how: str
     theirs = [name for name in states[1] if name in kept or name not in states[0]]
     left_out = {_name(models[1]): _modules(models[1].model, theirs)}
     own = _modules(models[0].model, kept)
-    return Heads("", (), own, left_out, "their shapes differ", False, how == "both", tuple(kept))
+    return Heads("", (), own, left_out, "their shapes differ", None, how == "both", tuple(kept))
 
 
 def head_names(model: LoadedModel, part: LoadedModel) -> list[str]:
@@ -143,6 +153,12 @@ def on_the_whole(model: LoadedModel, spec: PermutationSpec, part: PermutationSpe
             if inside and other.table_shape == group.table_shape:
                 tables[group.name] = found[other.name]
     return Permutations(tables)
+
+
+def moved_by(spec: PermutationSpec, element: Permutations) -> frozenset[str]:
+    """The tensors on which a group acts that this element moves."""
+    shares = element.moved
+    return frozenset(n for n, layout in spec.layouts.items() if any(shares.get(group) for group in layout.groups))
 
 
 def labels_of(model: LoadedModel) -> Any:

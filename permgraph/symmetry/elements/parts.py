@@ -20,6 +20,8 @@ from permgraph.checkpoints.json_arrays import array_of
 from permgraph.errors import CheckpointError
 
 Index = npt.NDArray[np.int64]
+STILL = 1e-9
+"""The distance from the identity up to which a scale or matrix is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,12 +176,12 @@ def invert(p: Any, rows: tuple[Any, ...]) -> Any:
 
 
 def moved(part: Any) -> float:
-    """The share of units that the part moves."""
+    """The share of units that the part moves by more than rounding."""
     if isinstance(part, Matrix):
         unit = np.abs(np.asarray(part.matrix) - np.eye(part.matrix.shape[-1])).max(-1)
-        return float(np.mean(unit > 1e-9))
+        return float(np.mean(unit > STILL))
     away = index_of(part) != np.arange(index_of(part).shape[-1])
-    return float(np.mean(away | (part.scale != 1) if isinstance(part, Monomial) else away))
+    return float(np.mean(away | (np.abs(part.scale - 1) > STILL) if isinstance(part, Monomial) else away))
 
 
 def to_arrays(part: Any) -> Any:
