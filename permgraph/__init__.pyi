@@ -15,6 +15,7 @@ from permgraph.errors import (
     VerificationError as VerificationError,
 )
 from permgraph.jobs.saving import save as save
+from permgraph.learning.fidelity import Fidelity as Fidelity, fidelity as fidelity
 from permgraph.learning.heal import heal as heal
 from permgraph.matching.align import align as align
 from permgraph.matching.alignment import Alignment as Alignment

@@ -64,7 +64,8 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
 def arguments(name: str, call: Callable[..., Any], meant: str) -> dict[str, Any]:
     """Right values for all arguments that must be given, but for the one that is meant."""
     parameters = inspect.signature(call).parameters
-    needed = [key for key, one in parameters.items() if one.default is one.empty and one.kind != one.VAR_KEYWORD]
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    needed = [key for key, one in parameters.items() if one.default is one.empty and one.kind not in several]
     given = {key: right()[key] for key in needed if key != meant}
     if "permutations" in given and name.startswith(("PermutationSpec", "Placement")):
         given["permutations"] = values()["Permutations"]

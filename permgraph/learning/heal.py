@@ -63,19 +63,14 @@ def heal(
         OptionError: `steps`, `rate` or `loss` is not what it can be.
 
     """
-    models = Models.of((model_a, model_b))
-    require_pair(models.states[0], state_dict)
-    if untied := came_apart(models.modules[0], state_dict):
-        models = Models.of([separated(module, untied) for module in models.modules])
-    require_finite(state_dict, "the merge")
-    calibration = Calibration(models, Batches.of(data), progress)
+    calibration = Calibration(parents_of(state_dict, model_a, model_b), Batches.of(data), progress)
     program = calibration.program
     x = {
         name: state_dict[name].detach().to(program.device, _wide(state_dict[name]), copy=True).requires_grad_()
         for name in dict.fromkeys(program.names[key] for key in program.parameters)
         if state_dict[name].is_floating_point()
     }
-    between = Between(calibration, models.states, loss)
+    between = Between(calibration, calibration.states, loss)
 
     def value(batch: Batch, u: float) -> Tensor:
         return between(lambda name: x[name] if name in x else state_dict[name].to(program.device), batch)
@@ -86,6 +81,15 @@ def heal(
         name: done[program.names[name]] if program.names[name] in done else tensor.detach().clone()
         for name, tensor in state_dict.items()
     }
+
+
+def parents_of(state_dict: Mapping[str, Tensor], model_a: nn.Module, model_b: nn.Module) -> Models:
+    """Both models, untied where a merge of them is; raises the errors of `heal`."""
+    models = Models.of((model_a, model_b))
+    require_pair(models.states[0], state_dict)
+    require_finite(state_dict, "the merge")
+    untied = came_apart(models.modules[0], state_dict)
+    return Models.of([separated(module, untied) for module in models.modules]) if untied else models
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

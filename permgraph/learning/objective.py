@@ -80,12 +80,17 @@ class Objective:
             args, kwargs = batch
             whole = pytree.tree_unflatten(list(outputs), self.program.outputs_spec)
             return self.loss(whole, kwargs or (args[0] if len(args) == 1 else args))
-        masks, nodes = padding_masks(self.program, inputs), _output_nodes(self.program)
+        masks = padding_masks(self.program, inputs)
         total = torch.zeros((), device=outputs[next(iter(self.leaves))].device)
         for k, kind in self.leaves.items():
-            own, a, b = (_rows(leaves[k], masks.get(nodes[k].name)) for leaves in (outputs, *parents))
+            own, a, b = self.rows(k, (outputs, *parents), masks)
             total = total + (divergence if kind == "logits" else distance)(own, a, b)
         return total
+
+    def rows(self, leaf: int, outputs: Sequence[Sequence[Any]], masks: Mapping[str, Tensor]) -> list[Tensor]:
+        """[rows, n] of one output leaf, of each of several models, without padding."""
+        mask = masks.get(_output_nodes(self.program)[leaf].name)
+        return [_rows(leaves[leaf], mask) for leaves in outputs]
 
 
 def divergence(own: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""How much of what two models compute a merge of them keeps, on unlabelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from permgraph.arguments import typed
+from permgraph.comparing.batches import Batches, Progress
+from permgraph.comparing.calibration import Calibration
+from permgraph.learning.heal import parents_of
+from permgraph.learning.objective import Objective
+from permgraph.progress import with_bar
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """1 - D(t, x) / D(t, c) for outputs x of a model, t the mean of both parents' outputs, c the best constant.
+
+    1 for a model that computes t, 0 for one whose outputs do not depend on the input, and less for a worse one.
+
+    Attributes:
+        merge: of the merge.
+        parents: the mean of both parents': below 1 as far as these differ from each other.
+        divergence: D(t, merge), mean over rows. Of logits in nats, the Kullback-Leibler divergence from the mean of
+            the parents' distributions: about the height of the loss barrier, without labels.
+        kind: "logits" or "features", of which D is the squared distance.
+        rows: how many outputs were compared.
+
+    """
+
+    merge: float
+    parents: float
+    divergence: float
+    kind: str
+    rows: int
+
+    def __str__(self) -> str:
+        share = f"{self.merge:.1%}" if self.merge > 0 else "nothing, less than a constant would,"
+        apart = f", {self.divergence:.2g} nats apart" if self.kind == "logits" else ""
+        return (
+            f"the merge keeps {share} of what A and B compute on average ({self.kind}{apart}); they, {self.parents:.1%}"
+        )
+
+
+@typed
+@with_bar
+def fidelity(
+    state_dict: Mapping[str, Tensor],
+    model_a: nn.Module,
+    model_b: nn.Module,
+    data: Iterable[Any],
+    *,
+    progress: Progress | None = None,
+) -> Fidelity:
+    """1 - D(t, f(θ)) / D(t, c): how much of t = ½ f(A) + ½ f(B) a merge θ keeps, on unlabelled data.
+
+    Which outputs count, and how they are compared, is as in `heal`. A merge can be broken though its alignment is
+    proved, since the proof is of B moved alone; this tells without labels.
+
+    Args:
+        state_dict: the merge.
+        model_a: a parent, in eval mode; neither is changed.
+        model_b: the other parent, unmoved or moved: its outputs must mean the same.
+        data: unlabelled batches, as for `align`: inputs as in use, since random ones tell little.
+        progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
+
+    Raises:
+        SpecMismatchError: the models and the state dict are not of one architecture.
+        NonFiniteError: a weight is not finite.
+        CalibrationError: the data is empty.
+        OptionError: the model returns no tensor of real numbers.
+
+    """
+    return fidelity_of(Calibration(parents_of(state_dict, model_a, model_b), Batches.of(data), progress), state_dict)
+
+
+def fidelity_of(calibration: Calibration, state: Mapping[str, Tensor]) -> Fidelity:
+    """The same for parents as a calibration has them."""
+    sums, kind = dict[tuple[int, int], Sums](), ""
+    with torch.no_grad():
+        for program, inputs, masks in calibration.inputs("fidelity"):
+            objective, states = Objective(program), (state, *calibration.states)
+            outputs = [calibration.runner(program, one).outputs(inputs) for one in states]
+            for k, kind in objective.leaves.items():
+                rows = objective.rows(k, outputs, masks)
+                sums.setdefault((k, rows[0].shape[-1]), Sums(kind)).add(*(one.double() for one in rows))
+    constant = max(sum(one.constant for one in sums.values()), torch.finfo(torch.float64).tiny)
+    far = [sum(one.far[n] for one in sums.values()) for n in range(3)]
+    rows_seen = sum(one.rows for one in sums.values())
+    parents = (far[1] + far[2]) / 2
+    return Fidelity(1 - far[0] / constant, 1 - parents / constant, far[0] / max(rows_seen, 1), kind, rows_seen)
+
+
+@dataclass
+class Sums:
+    """Σ over rows of D(t, x) for the merge and both parents, and what the best constant needs.
+
+    D(t, c) = Σ g(t) - n g(mean t), with g(t) = Σ t log t for distributions and |t|² for features.
+    """
+
+    kind: str
+    rows: int = 0
+    far: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    whole: Any = 0.0
+    inner: float = 0.0
+
+    def add(self, merge: Tensor, a: Tensor, b: Tensor) -> None:
+        """Count these rows, [rows, n] of each model."""
+        made = [one.log_softmax(-1) if self.kind == "logits" else one for one in (merge, a, b)]
+        target = (made[1].exp() + made[2].exp()) / 2 if self.kind == "logits" else (a + b) / 2
+        own = self._inner(target)
+        for n, one in enumerate(made):
+            self.far[n] += float(own - (target * one).sum() if self.kind == "logits" else (one - target).square().sum())
+        self.rows, self.whole, self.inner = self.rows + len(target), self.whole + target.sum(0), self.inner + float(own)
+
+    @property
+    def constant(self) -> float:
+        """Σ D(t, c)."""
+        return self.inner - self.rows * float(self._inner(self.whole / max(self.rows, 1)))
+
+    def _inner(self, target: Tensor) -> Tensor:
+        return torch.special.xlogy(target, target).sum() if self.kind == "logits" else target.square().sum()
