@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from kind_cases import SEQUENCE, Block
-from torch import nn
+from torch import Tensor, nn
 
 import permgraph as pg
 from permgraph.comparing.batches import Batches
@@ -54,11 +54,11 @@ def planted(count: int = 4, dtype: torch.dtype = torch.float32) -> Planted:
     return Planted(model.to(dtype), other.to(dtype), spec, batches)
 
 
-def halfway(pair: Planted, element: Any) -> float:
-    """The divergence of the merge from both parents, on inputs that nothing was learned from."""
+def halfway(pair: Planted, element: Any, x: Tensor | None = None) -> float:
+    """The divergence of the merge from both parents; by default on inputs that nothing was learned from."""
     moved = pair.spec.apply(element, pair.other.state_dict())
     merged = {name: (a + moved[name]) / 2 for name, a in pair.model.state_dict().items()}
-    x = torch.randn(64, 6, 5, generator=torch.Generator().manual_seed(99))
+    x = torch.randn(64, 6, 5, generator=torch.Generator().manual_seed(99)) if x is None else x
     with torch.no_grad():
         own = torch.func.functional_call(pair.model, merged, (x,))
         return float(divergence(own.flatten(0, 1), pair.model(x).flatten(0, 1), pair.other(x).flatten(0, 1)))

@@ -16,8 +16,10 @@ from permgraph.comparing.moments import CrossMoments
 from permgraph.matching.correlation import chosen_points
 from permgraph.matching.kinds.places import further_sign
 from permgraph.matching.kinds.terms import Cross
+from permgraph.matching.weights.sites import families
 from permgraph.symmetry.elements.cells import Cell, Leaf, Move
 from permgraph.symmetry.elements.layout import Layout
+from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
@@ -68,6 +70,19 @@ def activations(spec: PermutationSpec, points: Sequence[Point], moments: dict[in
         layouts[name], a[name], b[name] = _layout(points[k]), torch.from_numpy(matrix).float(), torch.eye(len(matrix))
         bounds[name] = points[k].weight * len(matrix)
     return Activations(layouts, a, b, bounds)
+
+
+def telling(groups: Sequence[PermutationGroup], points: Sequence[Point]) -> Sequence[Point]:
+    """The points that tell which units correspond; all points where none does.
+
+    Where maps act inside units, as inside heads, activations do not tell: some map brings any head near any other.
+    """
+    inside = set[str]()
+    for family in families(groups):
+        names = {group.name for group in family}
+        if any(Kind(group.kind).mixes and names.intersection(group.depends_on) for group in family):
+            inside |= names
+    return [point for point in points if inside.isdisjoint(point.groups)] or points
 
 
 def _layout(point: Point) -> Layout:

@@ -16,7 +16,7 @@ from permgraph.comparing.frames import Point
 from permgraph.matching.correlation import WITHOUT, Within, moments_of
 from permgraph.matching.dead_units import dead_units, rearranged
 from permgraph.matching.gains import MIX, WEIGHTS, Gain
-from permgraph.matching.kinds.activations import Activations, activations, crosses
+from permgraph.matching.kinds.activations import Activations, activations, crosses, telling
 from permgraph.matching.kinds.ascent import ROUNDS, ROUNDS_IN_TURN, Ascent
 from permgraph.matching.kinds.balance import balance
 from permgraph.matching.kinds.family import solve
@@ -46,9 +46,10 @@ def match_kinds(task: Task, observed: Observed | None = None, *, rounds: int | N
     """P_m = c_A⁻¹ g c_m: c brings a model to its smallest norm, g matches it there to those already placed.
 
     Without `observed`, g is matched by weights, in at most `rounds`: fewer where each is a pass over files. With it,
-    permutations, signs and rotations are matched by the activations of the first model and each other one; groups that
-    occur in no activation, and the remaining signs, by weights. With a mix below 1, weights and activations are matched
-    at once: (1 - mix) F / F_max + mix C / C_max is maximised, F the inner product of weights, C that of activations.
+    permutations, signs and rotations are matched by the activations of the first model and each other one, but for
+    units inside which maps act, groups that occur in no activation, and the remaining signs: these by weights. With a
+    mix below 1, weights and activations are matched at once: (1 - mix) F / F_max + mix C / C_max is maximised, F the
+    inner product of weights, C that of activations.
     """
     if rounds is None:
         rounds = ROUNDS_IN_TURN if any(isinstance(state, LazyState) for state in task.states) else ROUNDS
@@ -133,13 +134,14 @@ class Turn:
         """
         task, mix = self.task, observed.mix
         pair = task.models.pair(0, self.number).with_states(self.first, self.own)
-        parts = portions(task.groups, observed.points, room=observed.within.room)
+        compared_at = telling(task.groups, observed.points)
+        parts = portions(task.groups, compared_at, room=observed.within.room)
         gather = partial(
             moments_of, pair, batches=task.data, once=len(parts) == 1 and len(task.models) == 2,
             progress=task.progress, in_step=observed.within.in_step,
         )  # fmt: skip
         if mix < 1:
-            return self._by_both(activations(task.spec, observed.points, gather(observed.points)), mix), {}
+            return self._by_both(activations(task.spec, compared_at, gather(compared_at)), mix), {}
         known, dead, told = Known(), dict[str, Any](), ToldSigns(task.spec, task.groups, self.first, self.own)
         for members, points in parts:
             found = list(crosses(task.spec, points, gather(points), further_signs(task.groups)))
