@@ -18,12 +18,23 @@ from permgraph.models.loading import load
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8}
 HIDDEN = {"intermediate_size": 64}
 FOLDERS = {
-    # class: fields, the table, rows that belong to no place
-    "ViTForImageClassification": (HIDDEN | {"num_labels": 5}, "vit.embeddings.position_embeddings", 1),
-    "CLIPVisionModel": (HIDDEN | {"projection_dim": 16}, "embeddings.position_embedding.weight", 1),
-    "SiglipVisionModel": (HIDDEN, "embeddings.position_embedding.weight", 0),
-    "Dinov2ForImageClassification": ({"num_labels": 5, "mlp_ratio": 2}, "dinov2.embeddings.position_embeddings", 1),
-}
+    # class: fields, the table, rows before and behind those of the places
+    "ViTForImageClassification": (HIDDEN | {"num_labels": 5}, "vit.embeddings.position_embeddings", 1, 0),
+    "CLIPVisionModel": (HIDDEN | {"projection_dim": 16}, "embeddings.position_embedding.weight", 1, 0),
+    "SiglipVisionModel": (HIDDEN, "embeddings.position_embedding.weight", 0, 0),
+    "Dinov2ForImageClassification": (
+        {"num_labels": 5, "mlp_ratio": 2}, "dinov2.embeddings.position_embeddings", 1, 0,
+    ),
+    "DeiTForImageClassification": (HIDDEN | {"num_labels": 5}, "deit.embeddings.position_embeddings", 2, 0),
+    "YolosForObjectDetection": (
+        HIDDEN | {"num_labels": 5, "num_detection_tokens": 4, "use_mid_position_embeddings": False},
+        "vit.embeddings.position_embeddings", 1, 4,
+    ),
+}  # fmt: skip
+
+
+def size(kind: str, side: int) -> int | list[int]:
+    return [side, side] if kind.startswith("Yolos") else side
 
 
 def outputs(model: nn.Module, images: Tensor) -> Tensor:
@@ -33,7 +44,7 @@ def outputs(model: nn.Module, images: Tensor) -> Tensor:
     return first
 
 
-QUICK = ("ViTForImageClassification", "SiglipVisionModel")
+QUICK = ("ViTForImageClassification", "SiglipVisionModel", "YolosForObjectDetection")
 CASES = [
     pytest.param(kind, sides, id=f"{kind} {sides[1]} in {sides[0]}", marks=[] if quick else pytest.mark.slow)
     for kind in FOLDERS
@@ -44,9 +55,9 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "sides"), CASES)
 def test_folders_for_images_of_other_sizes_are_merged(tmp_path: Path, kind: str, sides: tuple[int, int]) -> None:
-    fields, table, others = FOLDERS[kind]
+    fields, table, before, after = FOLDERS[kind]
     a, b = (
-        folders.checkpoint(tmp_path / name, kind, SMALL | fields | {"image_size": side}, seed=side)
+        folders.checkpoint(tmp_path / name, kind, SMALL | fields | {"image_size": size(kind, side)}, seed=side)
         for name, side in zip("ab", sides, strict=True)
     )
     rows = [load_file(folder / "model.safetensors")[table].flatten(0, -2) for folder in (a, b)]
@@ -55,16 +66,16 @@ def test_folders_for_images_of_other_sizes_are_merged(tmp_path: Path, kind: str,
     assert f"positions: the grid of {there} × {there} places in B is resized to {here} × {here}, bicubic" in out
     merged, model = load_file(tmp_path / "out" / "model.safetensors")[table].flatten(0, -2), load(str(tmp_path / "out"))
     assert merged.shape == rows[0].shape
-    image = rows[1][others:].T.reshape(1, -1, there, there)
+    image = rows[1][before : len(rows[1]) - after].T.reshape(1, -1, there, there)
     resized = nn.functional.interpolate(image, (here, here), mode="bicubic", antialias=True).flatten(2)[0].T
-    theirs = torch.cat([rows[1][:others], resized])
+    theirs = torch.cat([rows[1][:before], resized, rows[1][len(rows[1]) - after :]])
     assert torch.allclose(merged.sort(-1).values, theirs.sort(-1).values, atol=1e-5)  # in A's order of units
     assert outputs(model.model, torch.randn(1, 3, sides[0], sides[0])).isfinite().all()
     run("align", a, b, "--out", tmp_path / "moved")
-    before, after = (load(str(folder)) for folder in (b, tmp_path / "moved"))
-    assert after.config.image_size == sides[1]
+    unmoved, moved = (load(str(folder)) for folder in (b, tmp_path / "moved"))
+    assert moved.config.image_size == size(kind, sides[1])
     images = torch.randn(2, 3, sides[1], sides[1])
-    assert torch.allclose(outputs(before.model, images), outputs(after.model, images), atol=1e-4)
+    assert torch.allclose(outputs(unmoved.model, images), outputs(moved.model, images), atol=1e-4)
 
 
 @pytest.mark.skipif(not vision.available(), reason="timm is not installed; `make test` installs it")

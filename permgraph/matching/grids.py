@@ -1,8 +1,8 @@
 """Tables of positions that hold the places of an image: recognised in the graph of A, and brought to A's grid.
 
-The rows that belong to no place (class token, registers) come first and stay as they are. The others are an image of
-B's grid, which is resized to A's as pretrained vision transformers are for another resolution (bicubic, with
-antialiasing; Dosovitskiy et al., arXiv 2010.11929, section 3.2).
+The rows of no place (class token, registers, detection tokens) stay as they are. The others are an image of B's grid:
+they are where the places of a convolution are in what the table is added to. It is resized to A's grid as pretrained
+vision transformers are for another resolution (bicubic, with antialiasing). Source: arXiv 2010.11929, section 3.2.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt, prod
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -29,47 +30,76 @@ CARRIED = (*SAME_NUMBERS, *TABLES, "aten.cat", "aten.upsample_bicubic2d", "aten.
            "aten._upsample_bicubic2d_aa", "aten._upsample_bilinear2d_aa")  # fmt: skip
 """Operations through which a table comes to where it is added."""
 CHECKS = ("aten._assert_tensor_metadata",)
-MOST_OTHERS = 16
-"""Rows that belong to no place."""
+PARTS = ("aten.slice", "aten.select")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of `others` rows and then one for each place of A's grid, or of B's; each as (height, width)."""
+    """A table with a row for each place of A's grid or of B's, (height, width), between `before` and `after` more."""
 
-    others: int
     a: tuple[int, int]
     b: tuple[int, int]
+    before: int = 0
+    after: int = 0
 
     @property
     def rule(self) -> str:
         """How B's rows become A's, in words."""
-        others = f", {self.others} more in order" if self.others else ""
-        return f"the grid of {_size(self.b)} places in B is resized to {_size(self.a)}, bicubic{others}"
+        others = self.before + self.after
+        more = f", {others} more in order" if others else ""
+        return f"the grid of {_size(self.b)} places in B is resized to {_size(self.a)}, bicubic{more}"
 
     def matrix(self) -> Tensor:
         """[A's rows, B's rows]: the matrix by which B's rows become A's."""
         places = torch.eye(prod(self.b), dtype=torch.float64).view(-1, 1, *self.b)
-        resized = interpolate(places, self.a, mode="bicubic", antialias=True).flatten(1)
-        whole = torch.eye(self.others + prod(self.a), self.others + prod(self.b), dtype=torch.float64)
-        whole[self.others :, self.others :] = resized.T
+        resized = interpolate(places, self.a, mode="bicubic", antialias=True).flatten(1).T
+        first, sizes = self.before, [self.before + prod(grid) + self.after for grid in (self.a, self.b)]
+        whole = torch.zeros(*sizes, dtype=torch.float64)
+        whole[:first, :first] = torch.eye(first)
+        whole[first : first + len(resized), first : first + prod(self.b)] = resized
+        whole[first + len(resized) :, first + prod(self.b) :] = torch.eye(self.after)
         return whole
 
 
 def grid_of(table: fx.Node, a: int, b: int) -> Grid | None:
     """The grid of a table with `a` rows in A and `b` in B that is added to what a convolution makes of an image."""
-    planes = [plane for summand in _summands(table) for plane in _planes(summand)]
-    found = {None if plane is None else grid_like(plane, a, b) for plane in planes}
+    found = {None if summand is None else _grid(summand, a, b) for summand in _summands(table)}
     return found.pop() if len(found) == 1 else None
 
 
-def grid_like(plane: tuple[int, int], a: int, b: int) -> Grid | None:
-    """The grid if `a` rows are the places of `plane` and a few more, and `b` as many more than a plane of its form."""
-    others, (height, width) = a - prod(plane), plane
-    rows = isqrt(max(b - others, 0) * height // width)
+def _grid(summand: fx.Node, a: int, b: int) -> Grid | None:
+    planes = _planes(summand)
+    before = _rows_before(summand, a, prod(planes[0])) if len(set(planes)) == 1 else None
+    if before is None:
+        return None
+    after = a - before - prod(planes[0])
+    other = resized_plane(planes[0], b - before - after)
+    return None if other is None else Grid(planes[0], other, before, after)
+
+
+def resized_plane(plane: tuple[int, int], places: int) -> tuple[int, int] | None:
+    """Height and width of a plane of the form of another with so many places; None if there is none."""
+    height, width = plane
+    rows = isqrt(max(places, 0) * height // width)
     other = rows, rows * width // height
-    fits = 0 <= others <= MOST_OTHERS and prod(other) == b - others and rows * width == other[1] * height
-    return Grid(others, plane, other) if fits and min(plane) > 1 else None
+    fits = prod(other) == places and rows * width == other[1] * height and min(*plane, *other) > 1
+    return other if fits else None
+
+
+def _rows_before(node: fx.Node, rows: int, places: int) -> int | None:
+    """How many of the rows of a node come before those that a convolution makes; None where that is not known."""
+    while op_name(node.target) in SAME_NUMBERS and op_name(node.target) not in PARTS:
+        node = node.args[0]  # type: ignore[assignment]
+    if op_name(node.target) != "aten.cat":
+        return 0 if rows == places else None
+    given: Any = node.args
+    parts, dim = list(given[0]), given[1] if len(given) > 1 else 0
+    sizes = [int(part.meta["val"].shape[dim]) for part in parts]
+    inner = [k for k, part in enumerate(parts) if _planes(part)]
+    if sum(sizes) != rows or len(inner) != 1:
+        return None
+    found = _rows_before(parts[inner[0]], sizes[inner[0]], places)
+    return None if found is None else sum(sizes[: inner[0]]) + found
 
 
 def _summands(table: fx.Node) -> Iterator[fx.Node | None]:
@@ -88,9 +118,9 @@ def _summands(table: fx.Node) -> Iterator[fx.Node | None]:
                 yield summands[0] if added and isinstance(summands[0], fx.Node) else None
 
 
-def _planes(node: fx.Node | None) -> list[tuple[int, int] | None]:
-    """Height and width of what the convolutions before a node make; [None] if there are none."""
-    waiting, seen, found = [] if node is None else [node], set[fx.Node](), list[tuple[int, int] | None]()
+def _planes(node: fx.Node) -> list[tuple[int, int]]:
+    """Height and width of what the last convolutions before a node make."""
+    waiting, seen, found = [node], set[fx.Node](), list[tuple[int, int]]()
     while waiting:
         one = waiting.pop()
         if one in seen:
@@ -101,7 +131,7 @@ def _planes(node: fx.Node | None) -> list[tuple[int, int] | None]:
             found.append((int(height), int(width)))
         else:
             waiting += one.all_input_nodes
-    return found or [None]
+    return found
 
 
 def _size(grid: tuple[int, int]) -> str:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
+from math import prod
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from torch import nn
 
 from permgraph.adapters import Adapter, Inputs
 from permgraph.errors import CheckpointError
-from permgraph.matching.grids import grid_like
+from permgraph.matching.grids import resized_plane
 from permgraph.requirements import unusable
 from permgraph.wording import described
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("url", "file", "source", "state_dict", "hf_hub_id", "hf_hub_filename")
 """What a `pretrained_cfg` says about the place of published weights."""
+MOST_TOKENS = 16
+"""The most rows of a table of positions that belong to no place of an image, such as that of the class token."""
 
 
 class TimmAdapter(Adapter):
@@ -103,8 +106,9 @@ def _image_size(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> tuple[
         return None
     pairs = [(tuple(t.shape), tuple(shapes.get(name, ()))) for name, t in model.state_dict().items()]
     both = (zip(own, stored, strict=True) for own, stored in pairs if len(own) == len(stored))
-    found = [grid_like(tuple(grid), *sizes) for axes in both for sizes in axes if sizes[0] != sizes[1]]
-    sides = {tuple(n * p for n, p in zip(one.b, patch, strict=True)) for one in found if one is not None}
+    others = [(own - prod(grid), stored) for axes in both for own, stored in axes if own != stored]
+    found = [resized_plane(tuple(grid), stored - more) for more, stored in others if 0 <= more <= MOST_TOKENS]
+    sides = {tuple(n * p for n, p in zip(one, patch, strict=True)) for one in found if one is not None}
     return sides.pop() if len(sides) == 1 else None
 
 
