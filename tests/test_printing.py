@@ -48,6 +48,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Difference": lambda: pg.diff(mlp(), mlp(), args=(X,)),
     "Enlarged": lambda: pg.enlarge(mlp(12), mlp(8), (X,)),
     "Explanation": lambda: pg.derive(mlp(), (X,)).explain(("0.weight", 0)),
+    "Fidelity": lambda: pg.fidelity(mlp().state_dict(), mlp(), mlp(), [X]),
     "Folded": lambda: pg.fold(mlp(), (X,)),
     "Gain": lambda: planted().gains["0.hidden"],
     "LoadedModel": lambda: pg.load("python:pairs:loaded"),
