@@ -21,6 +21,9 @@ from permgraph.matching.kinds.terms import Cross
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
 
+MOST = 0.9
+"""The share of all pairs of units for which the weights of a norm must have one sign; signs of biases are random."""
+
 
 class ToldSigns:
     """Signs at the weights on which no other units move, such as those of norms and biases, of two balanced models."""
@@ -66,7 +69,7 @@ class ToldSigns:
         if not set(axes) <= set(term.names):
             return None
         total = sum(self._products(place, group) for place in self.where[name] if self._acts(place, own, further))
-        if not np.any(total):
+        if np.mean(np.asarray(total) > 0) < MOST:
             return None
         half, sizes = len(term.names), dict(zip(axes, group.table_shape, strict=True))
         order = [axes.index(other) for other in term.names if other in axes]
