@@ -24,6 +24,7 @@ def test_merge_writes_a_checkpoint_that_transformers_loads(given, tmp_path):
     assert "certificate: the function is unchanged" in result.stdout
     assert "encoder.layers.0–1.feed_forward.hidden" in result.stdout
     assert f"written to {out}" in result.stdout
+    assert "of the mean of what A and B compute (features); each of them" in result.stdout
     assert not result.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md", "config.json", "model.safetensors", "permgraph.json", "preprocessor_config.json", "recipe.toml",
@@ -42,6 +43,8 @@ def test_merge_writes_a_checkpoint_that_transformers_loads(given, tmp_path):
 def check_report(report, given):
     assert report["permgraph"] == permgraph.__version__
     assert report["versions"]["torch"]
+    fidelity = report["merge"].pop("fidelity")
+    assert (fidelity["kind"], 0 < fidelity["merge"] < 1, fidelity["rows"] > 0) == ("features", True, True)
     assert report["merge"] == {"method": "linear", "weight": 0.9}
     assert (report["method"], report["seed"]) == ("correlation", 0)
     assert report["certificate"]["ok"]
@@ -170,6 +173,7 @@ def test_merge_by_least_squares_and_repair_with_shares_by_role(given, tmp_path):
     result = run("merge", given / "a", given / "b", *words, "--json", "--out", out)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["merge"]
+    assert set(found.pop("fidelity")) == {"merge", "parents", "divergence", "kind", "rows"}
     assert found == {"method": "pleas+repair", "weight": {"feed_forward": 0.25, "default": 0.75}}
     assert "A's shares: default 0.75, feed_forward 0.25" in (out / "README.md").read_text()
     AutoModel.from_pretrained(out)

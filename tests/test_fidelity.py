@@ -57,6 +57,16 @@ def test_fidelity_is_1_for_the_mean_and_0_for_the_best_constant(kind: str) -> No
     assert "keeps nothing" in str(far)
 
 
+def test_the_mean_is_by_share() -> None:
+    a, b = (spread(Features(), seed) for seed in (1, 2))
+    assert pg.fidelity(a.state_dict(), a, b, BATCHES, weight=1).merge == pytest.approx(1, abs=1e-6)
+    near, half = (pg.fidelity(a.state_dict(), a, b, BATCHES, weight=share) for share in (0.9, 0.5))
+    assert 1 > near.merge > half.merge
+    assert half.parents == pytest.approx(sum(pg.fidelity(m.state_dict(), a, b, BATCHES).merge for m in (a, b)) / 2)
+    with pytest.raises(pg.OptionError, match=r"must be in \[0, 1\], not 2"):
+        pg.fidelity(a.state_dict(), a, b, BATCHES, weight=2.0)
+
+
 def test_the_divergence_is_that_which_is_learned_from() -> None:
     a, b = (spread(mlp(), seed) for seed in (1, 2))
     merged = pg.merge(a, b)
@@ -75,7 +85,7 @@ def test_an_aligned_merge_keeps_what_a_plain_one_loses() -> None:
     )
     assert moved.merge == pytest.approx(1, abs=1e-5)
     assert plain.merge < 0.9
-    assert str(moved).startswith("the merge keeps 100.0% of what A and B compute on average (logits, ")
+    assert str(moved).startswith("the merge keeps 100.0% of the mean of what A and B compute (logits, ")
 
 
 def test_fidelity_refuses_what_heal_refuses() -> None:

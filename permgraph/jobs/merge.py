@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.folders import require_free
+from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.errors import PermgraphWarning
 from permgraph.jobs.align import align_loaded, calibration
 from permgraph.jobs.folder import require_room, storage_of, tell, write
@@ -17,6 +20,7 @@ from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
+from permgraph.learning.fidelity import fidelity_of
 from permgraph.merging.merge import Merges
 from permgraph.merging.methods.batch_norm import NOTHING, running_statistics
 from permgraph.merging.shares import DEFAULT, EQUAL
@@ -27,7 +31,11 @@ if TYPE_CHECKING:
     from permgraph.jobs.aligned import Aligned
     from permgraph.jobs.matching import Matching
     from permgraph.jobs.recipe import Request
+    from permgraph.learning.fidelity import Fidelity
     from permgraph.merging.shares import Weight
+
+JUDGED = 8
+"""Batches of the data on which a merge is compared with its parents."""
 
 
 def merge_two(
@@ -35,7 +43,7 @@ def merge_two(
 ) -> None:
     """Write weight · A + (1 - weight) · B, moved, by `method`; print what was gained, and the loss between them."""
     require_free(out, force=session.force, inputs=asked.inputs)
-    aligned, state, curves = _merged(session, asked, matching, weight, method, needs_data)
+    aligned, state, curves, kept = _merged(session, asked, matching, weight, method, needs_data)
     shares = f"{method} merge, {_shares(weight)}"
     report = write(
         session,
@@ -45,17 +53,19 @@ def merge_two(
         like=aligned.models[0],
         what=f"{shares[0].upper()}{shares[1:].format('A', 'B')}, with B's units moved to match A's.",
         storage=storage_of(aligned.models[0], asked.dtype, asked.max_shard_size),
-        merge={"method": method, "weight": weight} | base_and_options(asked, aligned.base),
+        merge={"method": method, "weight": weight}
+        | base_and_options(asked, aligned.base)
+        | ({"fidelity": asdict(kept)} if kept else {}),
         curves=curves,
         request=asked,
     )
-    what = [shares.format(*asked.models), *([sentence(curves)] if curves else [])]
+    what = [shares.format(*asked.models), *([str(kept)] if kept else []), *([sentence(curves)] if curves else [])]
     tell(session, out, aligned, report, "\n".join(what))
 
 
 def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
-) -> tuple[Aligned, Mapping[str, Tensor], Curves]:
+) -> tuple[Aligned, Mapping[str, Tensor], Curves, Fidelity | None]:
     with joined(session, shares=matching.shares) as here, here.progress() as progress:
         pair, base = load_pair(here, asked.references, matching, progress, asked.model)
         a, b = pair.a, pair.b
@@ -79,7 +89,20 @@ def _merged(
         if "batch_norm" in method.split("+") and not running_statistics(merges.calibration.program):
             session.warn(f"--merge {method}: {NOTHING}")
         curves = curves_of(aligned, judge, method, data, asked.options or {}, progress) if judge else {}
-    return aligned, aligned.heads.into(a.weights, part), curves
+        kept = _kept(session, aligned, matching, part, weight if isinstance(weight, float) else EQUAL)
+    return aligned, aligned.heads.into(a.weights, part), curves, kept
+
+
+def _kept(
+    session: Session, aligned: Aligned, matching: Matching, part: Mapping[str, Tensor], share: float
+) -> Fidelity | None:
+    """How much of its parents a merge keeps, on the first batches; None without data, or within a limit on memory."""
+    batches = None if isinstance(part, LazyState) else calibration(session, aligned.a, matching)
+    if batches is None:
+        return None
+    first = list(islice(batches, JUDGED))
+    here = Merges(aligned.a, aligned.b, aligned.alignment, first, owners=aligned.owners).calibration
+    return fidelity_of(here, part, share)
 
 
 def _shares(weight: Weight) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from permgraph.arguments import typed
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
+from permgraph.errors import OptionError
 from permgraph.learning.heal import parents_of
 from permgraph.learning.objective import Objective
 from permgraph.progress import with_bar
@@ -19,13 +21,13 @@ from permgraph.progress import with_bar
 
 @dataclass(frozen=True)
 class Fidelity:
-    """1 - D(t, x) / D(t, c) for outputs x of a model, t the mean of both parents' outputs, c the best constant.
+    """1 - D(t, x) / D(t, c) for outputs x of a model, t the parents' mean outputs by share, c the best constant.
 
     1 for a model that computes t, 0 for one whose outputs do not depend on the input, and less for a worse one.
 
     Attributes:
         merge: of the merge.
-        parents: the mean of both parents': below 1 as far as these differ from each other.
+        parents: the mean of both parents', by share: below 1 as far as these differ from each other.
         divergence: D(t, merge), mean over rows. Of logits in nats, the Kullback-Leibler divergence from the mean of
             the parents' distributions: about the height of the loss barrier, without labels.
         kind: "logits" or "features", of which D is the squared distance.
@@ -43,7 +45,8 @@ class Fidelity:
         share = f"{self.merge:.1%}" if self.merge > 0 else "nothing, less than a constant would,"
         apart = f", {self.divergence:.2g} nats apart" if self.kind == "logits" else ""
         return (
-            f"the merge keeps {share} of what A and B compute on average ({self.kind}{apart}); they, {self.parents:.1%}"
+            f"the merge keeps {share} of the mean of what A and B compute ({self.kind}{apart}); "
+            f"each of them {self.parents:.1%} on average"
         )
 
 
@@ -55,9 +58,10 @@ def fidelity(
     model_b: nn.Module,
     data: Iterable[Any],
     *,
+    weight: float = 0.5,
     progress: Progress | None = None,
 ) -> Fidelity:
-    """1 - D(t, f(θ)) / D(t, c): how much of t = ½ f(A) + ½ f(B) a merge θ keeps, on unlabelled data.
+    """1 - D(t, f(θ)) / D(t, c): how much of t = λ f(A) + (1 - λ) f(B) a merge θ keeps, on unlabelled data.
 
     Which outputs count, and how they are compared, is as in `heal`. A merge can be broken though its alignment is
     proved, since the proof is of B moved alone; this tells without labels.
@@ -67,19 +71,23 @@ def fidelity(
         model_a: a parent, in eval mode; neither is changed.
         model_b: the other parent, unmoved or moved: its outputs must mean the same.
         data: unlabelled batches, as for `align`: inputs as in use, since random ones tell little.
+        weight: λ, A's share.
         progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
 
     Raises:
         SpecMismatchError: the models and the state dict are not of one architecture.
         NonFiniteError: a weight is not finite.
         CalibrationError: the data is empty.
-        OptionError: the model returns no tensor of real numbers.
+        OptionError: the model returns no tensor of real numbers, or a weight outside [0, 1].
 
     """
-    return fidelity_of(Calibration(parents_of(state_dict, model_a, model_b), Batches.of(data), progress), state_dict)
+    if not (isinstance(weight, Real) and 0 <= weight <= 1):
+        raise OptionError(f"weight, A's share of what the merge should compute, must be in [0, 1], not {weight!r}")
+    calibration = Calibration(parents_of(state_dict, model_a, model_b), Batches.of(data), progress)
+    return fidelity_of(calibration, state_dict, weight)
 
 
-def fidelity_of(calibration: Calibration, state: Mapping[str, Tensor]) -> Fidelity:
+def fidelity_of(calibration: Calibration, state: Mapping[str, Tensor], weight: float = 0.5) -> Fidelity:
     """The same for parents as a calibration has them."""
     sums, kind = dict[tuple[int, int], Sums](), ""
     with torch.no_grad():
@@ -88,11 +96,11 @@ def fidelity_of(calibration: Calibration, state: Mapping[str, Tensor]) -> Fideli
             outputs = [calibration.runner(program, one).outputs(inputs) for one in states]
             for k, kind in objective.leaves.items():
                 rows = objective.rows(k, outputs, masks)
-                sums.setdefault((k, rows[0].shape[-1]), Sums(kind)).add(*(one.double() for one in rows))
+                sums.setdefault((k, rows[0].shape[-1]), Sums(kind, weight)).add(*(one.double() for one in rows))
     constant = max(sum(one.constant for one in sums.values()), torch.finfo(torch.float64).tiny)
     far = [sum(one.far[n] for one in sums.values()) for n in range(3)]
     rows_seen = sum(one.rows for one in sums.values())
-    parents = (far[1] + far[2]) / 2
+    parents = weight * far[1] + (1 - weight) * far[2]
     return Fidelity(1 - far[0] / constant, 1 - parents / constant, far[0] / max(rows_seen, 1), kind, rows_seen)
 
 
@@ -104,6 +112,7 @@ class Sums:
     """
 
     kind: str
+    share: float
     rows: int = 0
     far: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     whole: Any = 0.0
@@ -112,7 +121,8 @@ class Sums:
     def add(self, merge: Tensor, a: Tensor, b: Tensor) -> None:
         """Count these rows, [rows, n] of each model."""
         made = [one.log_softmax(-1) if self.kind == "logits" else one for one in (merge, a, b)]
-        target = (made[1].exp() + made[2].exp()) / 2 if self.kind == "logits" else (a + b) / 2
+        of_a, of_b = (one.exp() if self.kind == "logits" else one for one in made[1:])
+        target = self.share * of_a + (1 - self.share) * of_b
         own = self._inner(target)
         for n, one in enumerate(made):
             self.far[n] += float(own - (target * one).sum() if self.kind == "logits" else (one - target).square().sum())
