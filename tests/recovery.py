@@ -87,11 +87,12 @@ def centre(model: nn.Module, images: Tensor) -> None:
 
 
 def batches(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], count: int) -> list[Any]:
-    """As many inputs like these, drawn anew, by keyword where there are keywords."""
+    """As many inputs like these, drawn anew, by keyword where there are keywords; masks stay, for none may hide all."""
     if kwargs:
         names = list(inspect.signature(model.forward).parameters)
         return [
-            {k: another(v, n) for k, v in (dict(zip(names, args, strict=False)) | kwargs).items()} for n in range(count)
+            {k: v if "mask" in k else another(v, n) for k, v in (dict(zip(names, args, strict=False)) | kwargs).items()}
+            for n in range(count)
         ]
     return [tuple(another(value, number) for value in args) for number in range(count)]
 

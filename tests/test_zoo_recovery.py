@@ -43,6 +43,7 @@ def test_a_planted_element_is_recovered_exactly(row: Row, method: str) -> None:
     assert not wrong(*derived(row), method)
 
 
+@pytest.mark.filterwarnings("ignore:.*also returns:permgraph.errors.PermgraphWarning")
 @pytest.mark.parametrize("method", ["weights", "correlation"])
 @pytest.mark.parametrize("row", list(rows(QUICK_OF_ALL_KINDS)))
 def test_a_planted_element_of_all_kinds_is_recovered(row: Row, method: str) -> None:
