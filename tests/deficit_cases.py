@@ -134,7 +134,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind: Callable[..., nn.Module], **options: Any) -> None:
         super().__init__()
-        self.layer, self.head = kind(3, 3, batch_first=True, **options), nn.Linear(3, 2)
+        self.layer, self.head = kind(3, 3, batch_first=True, **options), nn.Linear(options.get("proj_size", 3), 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(x)[0])
@@ -224,7 +224,8 @@ DEFICIT_CASES = (
     DeficitCase("rnn", lambda: Recurrent(nn.RNN), (4, 3)),
     DeficitCase("rnn with relu", lambda: Recurrent(nn.RNN, nonlinearity="relu"), (4, 3)),
     DeficitCase("lstm", lambda: Recurrent(nn.LSTM), (4, 3)),
-    DeficitCase("gru", lambda: Recurrent(nn.GRU), (4, 3), 6, "two biases of one sum, in two of three gates"),
+    DeficitCase("lstm with projection", lambda: Recurrent(nn.LSTM, proj_size=2), (4, 3)),
+    DeficitCase("gru", lambda: Recurrent(nn.GRU), (4, 3)),
     DeficitCase("cosine", Compared, (8,), 2, "one scale for all units of each side"),
     DeficitCase("gpt", lambda: Gpt(tied=False), (4, 1), 4, BENT),
     DeficitCase("gpt, tied", lambda: Gpt(tied=True), (4, 1), 4, BENT),

@@ -16,6 +16,7 @@ CASES = pytest.mark.parametrize("case", DEFICIT_CASES, ids=[case.name for case i
 
 
 @CASES
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_groups_and_shifts_are_all_that_a_model_allows(case: DeficitCase) -> None:
     model, inputs = generic(case)
     spec = pg.derive(model, (inputs[:2],), kinds="all")
@@ -24,6 +25,7 @@ def test_groups_and_shifts_are_all_that_a_model_allows(case: DeficitCase) -> Non
 
 
 @CASES
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_what_is_ignored_may_be_added(case: DeficitCase) -> None:
     model, inputs = generic(case)
     before = model(inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -63,6 +63,21 @@ class Logits(nn.Module):
         return found
 
 
+class Recurrent(nn.Module):
+    """A language model of two recurrent layers."""
+
+    def __init__(self, kind: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.embed, self.layers, self.head = nn.Embedding(50, 8), kind(8, 12, 2, batch_first=True), nn.Linear(12, 50)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        found: Tensor = self.head(self.layers(self.embed(input_ids))[0])
+        return found
+
+
+RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
 def built(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     if name == "block":
         return generic(Block(affine=True)), (torch.randn(2, 6, 5),), {}
@@ -84,6 +99,8 @@ def built(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     if name == "vit":
         config = ViTConfig(**SMALL, image_size=32, patch_size=16, num_labels=5)
         return generic(ViTForImageClassification(config)), (), {"pixel_values": torch.randn(2, 3, 32, 32)}
+    if name in RECURRENT:
+        return generic(Recurrent(RECURRENT[name])), (), IDS
     kind, config = MODELS[name]
     return generic(kind(config())), (), IDS
 
@@ -171,7 +188,7 @@ def batches(kwargs: Any, args: Any) -> list[Any]:
     return [{"input_ids": torch.randint(0, 50, (16, 24), generator=generator)} for _ in range(4)]
 
 
-@NAMES
+@pytest.mark.parametrize("name", [*ROTATING, *RECURRENT])
 @pytest.mark.parametrize("method", ["weights", "correlation"])
 def test_a_planted_element_of_all_kinds_is_found(name: str, method: str) -> None:
     model, args, kwargs = built(name)
@@ -188,7 +205,7 @@ def test_a_planted_element_of_all_kinds_is_found(name: str, method: str) -> None
     assert distance(outputs(a, state, args, kwargs), outputs(a, merged, args, kwargs)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "olmo2"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "olmo2", *RECURRENT])
 @pytest.mark.parametrize("method", ["weights", "correlation"])
 def test_planted_signs_are_found_exactly(name: str, method: str) -> None:
     a, args, kwargs = built(name)

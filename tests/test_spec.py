@@ -1,6 +1,7 @@
 """The specification as a value: laws of the group, round trips, what it says, and what it refuses."""
 
 import json
+from collections.abc import Callable
 
 import networkx as nx
 import numpy as np
@@ -10,6 +11,7 @@ from pairs import PLANTED, mlp, vectors
 from torch import nn
 
 import permgraph as pg
+from permgraph.symmetry.elements.parts import Monomial
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,29 @@ def test_units_of_recurrent_layers_have_a_role(layer: nn.Module) -> None:
 
     groups = pg.derive(Net().eval(), (torch.randn(3, 5),)).groups
     assert {g.role for g in groups if any("weight_ih" in name and not dim for name, dim in g.axes)} == {"recurrent"}
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_a_sign_acts_on_the_rows_of_one_gate(kind: Callable[..., nn.Module]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.out = kind(5, 6), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.out(self.layer(x)[0])
+            return found
+
+    model, x = Net().eval(), torch.randn(3, 2, 5)
+    spec = pg.derive(model, (x,), kinds="signed")
+    (name,) = (group.name for group in spec.groups if group.kind == "signed")
+    element = {name: Monomial(np.zeros((6, 1), dtype=np.int64), -np.ones((6, 1)))}
+    moved = pg.PermutationSpec.from_json(spec.to_json()).apply(element, model.state_dict())
+    ratio = moved["layer.weight_ih_l0"] / model.state_dict()["layer.weight_ih_l0"]
+    assert torch.equal(ratio[:, 0], torch.where((torch.arange(len(ratio)) // 6) == 2, -1.0, 1.0))
+    assert torch.allclose(torch.func.functional_call(model, moved, (x,)), model(x), atol=1e-6)
+    lines = str(spec.explain(("layer.weight_ih_l0", 0))).splitlines()
+    assert [line.rpartition(", ")[2] for line in lines if name in line] == ["at 12:18"]
 
 
 def test_json_round_trip_is_stable(spec: pg.PermutationSpec) -> None:

@@ -26,6 +26,7 @@ QUICK = (
 QUICK_OF_ALL_KINDS = (
     "mlp", "rotary, grouped queries", "windows", "channel shuffle", "gated mlp, chunk", "soft mixture of experts",
     "grouped conv", "GroupNorm", "bias with dims of size 1", "QK-norm", "heads as modules", "DebertaV2Model",
+    "LSTM, 1 layers", "GRU both ways, 2 layers", "LSTM with projection",
 )  # fmt: skip
 DIGITS = 1e-5
 

@@ -91,7 +91,7 @@ def blocks(layout: TensorLayout, cells: Iterable[tuple[int, ...]]) -> list[tuple
     found = [tuple(_positions(layout, cell, dim) for dim in range(len(cell))) for cell in cells]
     for dim in range(len(layout.boxes)):
         found = _joined(found, dim)
-    return [tuple(_runs(sorted(positions)) for positions in block) for block in found]
+    return [tuple(runs_of(sorted(positions)) for positions in block) for block in found]
 
 
 def _positions(layout: TensorLayout, cell: tuple[int, ...], dim: int) -> frozenset[int]:
@@ -109,7 +109,8 @@ def _joined(found: Sequence[tuple[frozenset[int], ...]], dim: int) -> list[tuple
     return [(*others[:dim], positions, *others[dim:]) for others, positions in together.items()]
 
 
-def _runs(positions: Sequence[int]) -> Runs:
+def runs_of(positions: Sequence[int]) -> Runs:
+    """Sorted positions as runs."""
     numbered = groupby(enumerate(positions), key=lambda item: item[1] - item[0])
     runs = [[place for _, place in run] for _, run in numbered]
     return tuple((run[0], run[-1] + 1) for run in runs)

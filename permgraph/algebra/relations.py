@@ -90,7 +90,8 @@ class Relation:
     carry no atom of them, so only this shows where they end. `given`: this many operands are read, the others are
     results. `laws`: how a change of basis of a variable passes through; a variable without a law allows permutations.
     `unordered`: variable -> a variable whose positions are some of its units in no particular order. `made`: the names
-    of all tensors that the operation makes or writes to; None if no operation made the relation.
+    of all tensors that the operation makes or writes to, but for the parts that an earlier relation of it makes; None
+    if no operation made the relation.
 
     A tensor that is constant along the variables `ignored[k]` may be added to operand k. Along `averaged[k]`, operand k
     is averaged with weights that sum to 1. Along `steady`, the sum of the result is one constant, as for a softmax.

@@ -18,7 +18,7 @@ from itertools import product
 from permgraph.algebra.cells import Occurrence
 from permgraph.algebra.instances import Instance, Slot
 from permgraph.algebra.reading import Place
-from permgraph.algebra.steady import Steady, Term, carriers, formula, is_bent, is_told, is_uniform, is_whole
+from permgraph.algebra.steady import Steady, Term, carriers, copied, formula, is_bent, is_told, is_uniform, is_whole
 from permgraph.algebra.ties import STORED, Resolution
 
 Options = Mapping[frozenset[Occurrence], tuple[str, ...]]
@@ -38,11 +38,14 @@ class Shifts:
         self.steady = Steady(self.resolution)
         self.readers: dict[Place, int] = {}
         self.makers: dict[Place, int] = {}
+        self.copied: dict[Place, Place] = {}
         for instance in self.resolution.instances:
             made = instance.relation.made or frozenset()
             for place in instance.cells:
                 count = self.makers if place[0] in made else self.readers
                 count[place] = count.get(place, 0) + 1
+            if (copy := copied(instance, self.resolution)) is not None:
+                self.copied[copy[0]] = copy[1]
 
     def options(self) -> dict[Place, Options]:
         """For each cell of a stored tensor that is read, its options; () where nothing may be added."""
@@ -92,14 +95,13 @@ class Shifts:
     def _shared(self, instance: Instance, twin: int) -> Options:
         """Anything may be added if only the sum with a twin is read, and the twin has no other reader."""
         entries = [k for k, place in enumerate(instance.places) if place == twin]
-        if len(entries) != 1 or not self._is_bias(instance, entries[0]):
-            return {}
-        return {frozenset(): (f"{instance.cells[entries[0]][0]} takes it back",)}
+        name = self._own(instance.cells[entries[0]]) if len(entries) == 1 else None
+        return {} if name is None else {frozenset(): (f"{name} takes it back",)}
 
     def _taken_back(self, instance: Instance, k: int, terms: Iterable[Term]) -> Options:
         """What the last bias among the terms can compensate for, for an operand that is not that bias."""
         alone = [term[0] for term in terms if len(term) == 1 and is_told(instance, term)]
-        biases = [entry for entry in alone if self._is_bias(instance, entry)]
+        biases = [entry for entry in alone if not is_bent(instance, entry) and self._own(instance.cells[entry])]
         if not biases or biases[-1] == k:
             return {}
         bias = instance.operands[biases[-1]]
@@ -107,16 +109,20 @@ class Shifts:
         rest = [slot for slot in result if slot not in bias]
         if not all(is_whole(self.resolution, instance, name) for name, _ in rest):
             return {}
-        name = instance.cells[biases[-1]][0]
+        name = self._own(instance.cells[biases[-1]])
         return {frozenset(result[slot] for slot in rest): (f"{name} takes it back",)}
 
-    def _is_bias(self, instance: Instance, k: int) -> bool:
-        place = instance.cells[k]
-        value = self.resolution.layouts[place[0]].value
-        is_free = (
-            value.kind in STORED and not is_uniform(value) and place[0] not in self.held and not is_bent(instance, k)
-        )
-        return is_free and self.readers[place] == 1 and place[0] not in self.ends and place not in self.makers
+    def _own(self, place: Place) -> str | None:
+        """The stored tensor of which a cell, or a copy of the cell such as a slice, is read at this one place."""
+        while self.readers.get(place) == 1 and place[0] not in self.ends:
+            if place not in self.makers:
+                value = self.resolution.layouts[place[0]].value
+                is_free = value.kind in STORED and not is_uniform(value) and place[0] not in self.held
+                return place[0] if is_free else None
+            if place not in self.copied or self.makers[place] != 1:
+                return None
+            place = self.copied[place]
+        return None
 
     def _result(self, instance: Instance) -> dict[Slot, Occurrence]:
         made = instance.relation.made or frozenset()

@@ -65,6 +65,17 @@ def _is_plain(instance: Instance, resolution: Resolution) -> bool:
     return all(resolution.layouts[name].value.largest is Kind.INVERTIBLE for name, _ in instance.cells if name in made)
 
 
+def copied(instance: Instance, resolution: Resolution) -> tuple[Place, Place] | None:
+    """(result, operand) of an operation whose result has the elements of its operand and no others, as a view has."""
+    given = carriers(instance)
+    results = [k for k in range(len(instance.cells)) if k not in given]
+    if len(given) != 1 or len(results) != 1 or not _is_plain(instance, resolution):
+        return None
+    operand, result = instance.operands[given[0]], instance.operands[results[0]]
+    same = all(instance.relation.laws.get(name) == SAME for name, _ in operand)
+    return (instance.cells[results[0]], instance.cells[given[0]]) if same and operand.keys() == result.keys() else None
+
+
 def carriers(instance: Instance) -> list[int]:
     """The entries that the operation reads."""
     made = instance.relation.made or frozenset()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from permgraph.algebra.kinds import Kind
-from permgraph.algebra.laws import LINEAR, Law
+from permgraph.algebra.laws import LINEAR, LOOSE, Law
 from permgraph.algebra.relations import Value
 from permgraph.rules.registry import DRAWS, Call, rule
 from permgraph.rules.segments import join, slice_of
 
-GATES = {"aten.lstm": 4, "aten.gru": 3, "aten.rnn_tanh": 1, "aten.rnn_relu": 1}
-BENDS = {"aten.rnn_tanh": Kind.SIGNED, "aten.rnn_relu": Kind.SCALED}
-PINS = {"q": "the gates of a recurrent layer", "t": "time steps have an order"}
+FORMS = {
+    "aten.lstm": (4, 2, Kind.SIGNED),
+    "aten.gru": (3, 2, Kind.SIGNED),
+    "aten.rnn_tanh": (1, 0, Kind.SIGNED),
+    "aten.rnn_relu": (1, 0, Kind.SCALED),
+}
+"""Operation -> how many blocks of rows its weights have, which of them is g, and how f may change g."""
+PINS = {"t": "time steps have an order"}
+Written = tuple[str, Value]
+"""A tensor with its axes in the notation of relations."""
 
 
-@rule("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
+@rule("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu", ignores=("has_biases",))
 def recurrent(call: Call) -> None:
-    """h' = f(W x + U h), rows of W and U as (gate, unit); every layer and direction has its own units."""
+    """h' = f(W x + U h), with rows of W and U for each gate; every layer and direction has its own units."""
     if "input" not in call.arguments:
         call.pin_all("a packed sequence")
         return
@@ -55,53 +60,53 @@ def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], 
     """One layer in one direction: `before` and `after` are (h,) or (h, c), after the sequence of outputs."""
     batch = "b" if len(x.shape) == 3 else ""
     lead = f"{batch} t" if call["batch_first"] else f"t {batch}"
-    projected = len(weights) % 2 == 1
     last = call.part(after[0].shape)  # the outputs of the step before, on which U acts
-    call.relate("... -> ...", after[0], last, law=LINEAR)
-    start = 2 + len(weights)
-    told = (start + k for k, state in enumerate(before) if not state.zero)
-    y = "p" if projected else "h"
-    gated = ["(q h) i", "(q h) r", "(q h)", "(q h)"][: 4 if call["has_biases"] else 2] + ["p h"] * projected
+    y = "p" if len(weights) % 2 else "h"
     states = [f"one {batch} {y}", f"one {batch} h"][: len(before)]
-    call.relate(
-        f"{', '.join([f'{lead} i', f'{lead} r', *gated, *states])} -> {', '.join([f'{lead} {y}', *states])}",
-        *(x, last, *weights, *before, *after),
-        sizes={"q": GATES[call.source.op]},
-        pin=PINS,
-        law=_laws(call.source.op, w=2, sums=[*range(2, start), *told], result=start + len(before), read=True),
-    )
-    if call["has_biases"] and call.source.op != "aten.gru":  # which multiplies one of its two biases by a gate
-        call.relations[-1].twins[4] = 5
-
-
-def _laws(op: str, *, w: int, sums: Iterable[int], result: int, read: bool) -> dict[str, Law]:
-    """The laws of the inputs and, where there are no gates, of the units in f(W x + U h).
-
-    `w` is the position of W, which U follows; `sums` those of what has a row for each unit; `result` that of the first
-    result; `read`: whether U reads a state that is not 0.
-    """
-    laws = {"i": Law(((0, w),))}
-    if op in BENDS:
-        laws["r"] = Law(((1, w + 1),)) if read else Law(loose=True)
-        laws["h"] = Law(tuple((k,) for k in sums), within={result: BENDS[op]})
-    return laws
+    old, new = zip(states, before, strict=True), zip([f"{lead} {y}", *states], after, strict=True)
+    _step(call, [(f"{lead} i", x), (f"{lead} r", last)], weights, [*old], [*new])
+    call.relate("... -> ...", after[0], last, law=LINEAR)
 
 
 @rule("aten.lstm_cell", "aten.gru_cell", "aten.rnn_tanh_cell", "aten.rnn_relu_cell")
 def cell(call: Call) -> None:
     """One step of a recurrent layer; a GRU mixes its state `h` into the result, the others read it through U only."""
     h, *memory = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
-    biases = [value for value in (call["b_ih"], call["b_hh"]) if value is not None]
-    operands = ["... i", "... r", *["... h"] * len(memory), "(q h) i", "(q h) r", *["(q h)"] * len(biases)]
+    weights = [value for value in (call["w_ih"], call["w_hh"], call["b_ih"], call["b_hh"]) if value is not None]
+    old, new = ([h] if call.source.op == "aten.gru_cell" else memory), call.outs
+    read = [("... i", call["input"]), ("... r", h)]
+    _step(call, read, weights, [("... h", one) for one in old], [("... h", one) for one in new])
+
+
+def _step(call: Call, read: list[Written], weights: list[Value], old: list[Written], new: list[Written]) -> None:
+    """h' = f(g), of a GRU (1 - z) ⊙ f(g) + z ⊙ h; of an LSTM c' = σ(f) ⊙ c + σ(i) ⊙ f(g) and h' = P (σ(o) ⊙ tanh(c')).
+
+    Each of the gates and g is W x + U h plus biases, with rows of its own. A unit's row of g may change its sign, or
+    with ReLU its scale, along with the unit's states; its rows of the gates may not. `read` are x and h.
+    """
     kind = call.source.op.removesuffix("_cell")
-    call.relate(
-        f"{', '.join(operands)} -> {', '.join(['... h'] * len(call.outs))}",
-        *(call["input"], h, *memory, call["w_ih"], call["w_hh"], *biases, *call.outs),
-        sizes={"q": GATES[kind]},
-        pin=PINS,
-        law=_laws(kind, w=2 + len(memory), sums=range(2, len(operands)), result=len(operands), read=not h.zero),
-    )
-    if len(biases) == 2 and call.source.op != "aten.gru_cell":
-        call.relations[-1].twins[4 + len(memory)] = 5 + len(memory)
-    if call.source.op == "aten.gru_cell":
-        call.relate("... -> ...", h, call.out)
+    gates, bent, bound = FORMS[kind]
+    count, size = len(weights) // 2 * 2, weights[0].shape[0] // gates
+    after = 2 + gates * count
+    first = range(2, after, count)  # the W of each gate, which its U and biases follow
+    rows = [
+        (name, slice_of(call, one, 0, k * size, size) if gates > 1 else one)
+        for k in range(gates)
+        for name, one in zip(("h i", "h r", "h", "h"), weights[:count], strict=False)
+    ]
+    given = [*read, *rows, *(("p h", one) for one in weights[count:]), *old]
+    own = range(first[bent], first[bent] + count)
+    added = [*own, *(k for k in range(after, len(given)) if not given[k][1].zero)]
+    within = dict.fromkeys(set(range(2, after)) - set(own), Kind.PERMUTATION)
+    within |= dict.fromkeys(range(len(given), len(given) + len(new)), bound)
+    laws = {
+        "i": Law(tuple((0, k) for k in first)),
+        "r": LOOSE if read[1][1].zero else Law(tuple((1, k + 1) for k in first)),
+        "h": Law(tuple((k,) for k in added if "h" in given[k][0].split()), within=within),
+        "p": Law(tuple((k,) for k in added if "p" in given[k][0].split())),
+    }
+    names, results = (", ".join(name for name, _ in some) for some in (given, new))
+    values = (value for _, value in [*given, *new])
+    call.relate(f"{names} -> {results}", *values, pin=PINS, law=laws)
+    if count == 4:  # the two biases of a sum; a GRU multiplies one of those of g by a gate
+        call.relations[-1].twins.update({k + 2: k + 3 for k in first if kind != "aten.gru" or k != own[0]})

@@ -251,6 +251,8 @@ class _Walk:
         if written:  # reading memory may return what was written to it through another view
             shared = [self.env[operand] for operand in node.all_input_nodes if operand in self.written]
             made.update(value.name for value in values_in(shared))
+        parts = {part.name for part in call.parts}
         for relation in call.relations:
             relation.made = frozenset(made)
+            made -= parts.intersection(operand.value.name for operand in relation.operands)
         self.result.relations += call.relations

@@ -37,6 +37,16 @@ class Layout:
         }
         return tuple(sorted(dims))
 
+    def positions_of(self, group: str, dim: int) -> tuple[int, ...]:
+        """The positions of a dimension that a group acts on, or that select a group of single units."""
+        found: set[int] = set()
+        for cell in self.cells:
+            for move in cell.moves:
+                leaves = move.leaves or tuple(k for key in move.keys for k in key)
+                if move.group == group and any(cell.leaves[k].dim == dim for k in leaves):
+                    found.update(cell.positions(dim, cell.coordinates()).ravel().tolist())
+        return tuple(sorted(found))
+
     @property
     def moved_elements(self) -> int:
         """How many elements some group moves."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import networkx as nx
 
+from permgraph.algebra.reading import runs_of, written
 from permgraph.errors import SpecMismatchError
 from permgraph.symmetry.elements.permutations import PermutationGroup
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -113,7 +114,8 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
         return Explanation(axis, None, "unreached", (), (), text)
     lines = [f"{_label(axis)}, {size} units"]
     for group in groups:
-        lines += [f"  moves by {_describe(group)}", *_dependence(spec, group), *_limits(spec, group)]
+        here = f"  moves by {_describe(group)}{_where(spec, axis, group)}"
+        lines += [here, *_dependence(spec, group), *_limits(spec, group)]
     chain: tuple[Step, ...] = ()
     pin = _nearest_pin(spec, axis)
     if pin is not None:
@@ -129,6 +131,13 @@ def _explain_one(spec: PermutationSpec, axis: Axis) -> Explanation:
 
 def _describe(group: PermutationGroup) -> str:
     return f"{group.name}: {group.symbol}, on {len(group.axes)} axes, role {group.role}"
+
+
+def _where(spec: PermutationSpec, axis: Axis, group: PermutationGroup) -> str:
+    """The positions that the group acts on, if these are not all."""
+    name, dim = axis
+    size, positions = spec.shapes[name][dim], spec.layouts[name].positions_of(group.name, dim)
+    return f", at {written((size,), (runs_of(positions),))}" if 0 < len(positions) < size else ""
 
 
 def _dependence(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
