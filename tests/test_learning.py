@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from kind_cases import KIND_CASES, SEQUENCE, KindCase, change
-from learning_cases import CPU, halfway, near, planted
+from learning_cases import CPU, Planted, halfway, near, planted
 from torch import Tensor, nn
 
 import permgraph as pg
@@ -17,6 +17,7 @@ from permgraph.comparing.batches import Batches
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models
 from permgraph.learning.coordinates import Coordinates
+from permgraph.learning.descent import descend
 from permgraph.learning.element import learn
 from permgraph.learning.placing import Placed
 from permgraph.symmetry.elements import parts
@@ -138,6 +139,28 @@ def test_a_batch_held_out_decides() -> None:
     assert diverging is not None
     assert len(diverging.losses) < 200
     assert not any(x.any() for x in diverging.x.values())  # nothing was better than the start
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(1, 2e-2 * 6 / 128), (16, 2e-2 * 96 / 128), (32, 2e-2)])
+def test_small_batches_are_learned_from_in_small_steps(
+    samples: int, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, seen = planted(), []
+    monkeypatch.setattr(
+        "permgraph.learning.element.descend", lambda *args, **options: seen.append(options) or descend(*args, **options)
+    )
+    batches = torch.cat([*pair.batches]).split(samples)
+    found = Planted(pair.model, pair.other, pair.spec, batches).learned(steps=2).descent
+    assert [one["rate"] for one in seen] == [pytest.approx(rate)]
+    assert found is not None
+    assert len(found.losses) == 2
+
+
+def test_several_small_batches_judge() -> None:
+    samples = [sample for batch in planted(count=8).batches for sample in batch.split(1)]
+    first, ends = Batches.of(samples), Batches.of(samples[:9])
+    assert [len(first.ending(11, 10)), len(first.ending(20, 10)), len(ends.ending(1, 10))] == [11, 12, 0]
+    assert first.ending(1, 10)[0][0][0] is samples[-1]
 
 
 def test_a_stream_is_read_as_far_as_the_steps_go() -> None:

@@ -79,3 +79,12 @@ def test_outputs_without_numbers_need_a_loss() -> None:
     program = capture(Returns(lambda y: y.argmax(-1)).eval(), (torch.randn(4, 5),))
     with pytest.raises(pg.OptionError, match="returns no tensor of real numbers: give a loss"):
         _ = Objective(program).leaves
+
+
+def test_a_number_for_each_sample_is_a_feature() -> None:
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0)).eval() for _ in range(2)]
+    found = pg.fidelity(pg.merge(*models), *models, [torch.randn(16, 3)])
+    assert found.rows == 16
+    assert found.merge < 1
+    assert found.divergence < 10

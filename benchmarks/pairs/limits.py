@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 import permgraph as pg
 from benchmarks.measured_with import measured_with
 from benchmarks.pairs.kinds import SOME, STEPS, asked, chosen, with_weights
-from benchmarks.pairs.measure import RESULTS, inputs, judged, kept_rows
+from benchmarks.pairs.measure import BATCH, RESULTS, inputs, judged, kept_rows
 from benchmarks.pairs.models import RECIPES
 from benchmarks.pairs.train import file_of, trained
 from permgraph.comparing.batches import Batches
@@ -110,7 +110,7 @@ def learned(a: nn.Module, b: nn.Module, name: str, start: pg.Alignment, row: str
         share = SHARES[0] + (SHARES[1] - SHARES[0]) * u
         return divergence(kept(state_a, moved(), share, data).flatten(0, -2), *targets)
 
-    options: dict[str, Any] = {"steps": STEPS, "rate": 2e-2, "seed": 0, "betas": BETAS, "paces": paces}
+    options: dict[str, Any] = {"size": BATCH, "steps": STEPS, "rate": 2e-2, "seed": 0, "betas": BETAS, "paces": paces}
     found = descend(value, x, calibration, "learning", **options)
     with torch.no_grad():
         for key, tensor in x.items():

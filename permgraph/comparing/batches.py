@@ -158,14 +158,16 @@ class Batches:
                     "put the batches in a list, or ask for fewer steps"
                 )
 
-    @property
-    def sequence(self) -> Sequence[Any] | None:
-        """The data if it has random access, else None."""
-        return self._data if isinstance(self._data, Sequence) else None
+    def ending(self, count: int, part: int) -> list[Batch]:
+        """The last `count` batches of a sequence, or one of every `part` where these are fewer; none of other data."""
+        if not isinstance(self._data, Sequence) or len(self._data) < part:
+            return []
+        count = min(count, len(self._data) // part)
+        return [as_batch(item) for item in self._data[len(self._data) - count :]]
 
     def _one_pass(self, generator: torch.Generator, leave: int) -> Iterator[Batch]:
-        data = self.sequence
-        if data is None:
+        data = self._data
+        if not isinstance(data, Sequence):
             yield from self.stream()
             return
         for k in torch.randperm(len(data) - leave, generator=generator).tolist():

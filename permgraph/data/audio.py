@@ -3,7 +3,7 @@
 It is in the engine's package, not in an adapter's, because every adapter of an audio model needs it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from permgraph.data.batches import Numbered
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.requirements import unusable
 from permgraph.wording import few, reason
@@ -39,7 +40,7 @@ class Piece:
 Window = tuple[Piece, ...]
 
 
-class AudioBatches:
+class AudioBatches(Numbered):
     """Batches `{"input_values": float32 [batch_size, seconds * rate]}` of windows cut from a folder's recordings.
 
     Every window is audio from end to end, so no frame has to be excluded from statistics, and all batches have one
@@ -103,14 +104,10 @@ class AudioBatches:
         """The number of batches."""
         return len(self._windows) // self.batch_size
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return self.dealt(0, 1)
-
-    def dealt(self, rank: int, of: int) -> Iterator[dict[str, Tensor]]:
-        """Every `of`-th batch from number `rank`; the others are not decoded."""
-        for first in range(rank * self.batch_size, len(self) * self.batch_size, of * self.batch_size):
-            rows = [self.window(first + row) for row in range(self.batch_size)]
-            yield {"input_values": torch.from_numpy(np.stack(rows))}
+    def made(self, number: int) -> dict[str, Tensor]:
+        """The batch of this number."""
+        rows = [self.window(number * self.batch_size + row) for row in range(self.batch_size)]
+        return {"input_values": torch.from_numpy(np.stack(rows))}
 
     def window(self, number: int) -> Samples:
         """Window `number`, or the first with signal after it (cyclically): float32 [seconds * rate]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,27 @@ from permgraph.errors import CalibrationError, OptionError
 Inputs = dict[str, Tensor]
 
 
-class Batches:
+class Numbered(Sequence[Any], ABC):
+    """Batches of which each is made when it is read, by its number."""
+
+    @abstractmethod
+    def made(self, number: int) -> Any:
+        """The batch of this number, from 0 on."""
+
+    def __getitem__(self, number: Any) -> Any:
+        """The batch of this number, or a list of those of a slice."""
+        numbers = range(len(self))[number]
+        return [self.made(k) for k in numbers] if isinstance(numbers, range) else self.made(numbers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.dealt(0, 1)
+
+    def dealt(self, rank: int, of: int) -> Iterator[Any]:
+        """Every `of`-th batch from number `rank`; the others are not made."""
+        return map(self.made, range(rank, len(self), of))
+
+
+class Batches(Numbered):
     """Batches `{name: tensor}` of `samples`, each made when it is needed; all have the same names and shapes.
 
     Samples that do not fill a last batch are dropped; with fewer samples than `batch_size` the batch is smaller. `unit`
@@ -52,19 +73,15 @@ class Batches:
         """The number of batches."""
         return len(self.samples) // self.batch_size
 
-    def __iter__(self) -> Iterator[Inputs]:
-        return self.dealt(0, 1)
-
-    def dealt(self, rank: int, of: int) -> Iterator[Inputs]:
-        """Every `of`-th batch from number `rank`; the others are not made."""
-        for number in range(rank, len(self), of):
-            batch = self.make(self.samples[number * self.batch_size : (number + 1) * self.batch_size])
-            for name, tensor in batch.items():
-                if not bool(torch.isfinite(tensor).all()):
-                    raise CalibrationError(
-                        f"batch {number} of {name} holds NaN or infinite values. Repair or remove the file behind it."
-                    )
-            yield batch
+    def made(self, number: int) -> Inputs:
+        """The batch of this number. Raises CalibrationError for values that are not finite."""
+        batch = self.make(self.samples[number * self.batch_size : (number + 1) * self.batch_size])
+        for name, tensor in batch.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise CalibrationError(
+                    f"batch {number} of {name} holds NaN or infinite values. Repair or remove the file behind it."
+                )
+        return batch
 
 
 def side_by_side(first: Batches, second: Batches) -> Batches:

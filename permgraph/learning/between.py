@@ -35,6 +35,11 @@ class Between:
         if objective.needs_parents:
             objective.leaves  # noqa: B018 - outputs that cannot be compared are told of before the work
 
+    @property
+    def size(self) -> int:
+        """How many outputs the first batch has."""
+        return Objective(self.calibration.program, self.loss).size
+
     def __call__(
         self,
         weights: Callable[[str], Tensor],

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from permgraph.comparing.batches import Batch, as_batch
+from permgraph.comparing.batches import Batch
 from permgraph.comparing.calibration import Calibration
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.wording import described
 
-HELD_OUT = 10  # from so many batches on, the last is held out
-CHECKS = 20  # how often it is looked at
+HELD_OUT = 10  # of so many batches one is held out
+JUDGES = 64  # but not more of them than have so many outputs
+CHECKS = 20  # how often they are looked at
 PATIENCE = 7  # checks in a row without a lower loss, after which a descent ends
 
 Value = Callable[[Batch, float], Tensor]
-"""(batch, u) -> the loss; u is uniform in (0, 1) for each step, and .5 on the batch held out."""
+"""(batch, u) -> the loss; u is uniform in (0, 1) for each step, and .5 on batches held out."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Descent:
     """Where a descent came to.
 
     Attributes:
-        x: what was learned: at the end, or where the loss on the batch held out was least.
+        x: what was learned: at the end, or where the loss on batches held out was least.
         losses: the loss at each step.
-        held_out: (step, loss on the batch held out); () where none was.
+        held_out: (step, mean loss on the batches held out); () where none was.
 
     """
 
@@ -44,6 +46,7 @@ def descend(
     calibration: Calibration,
     stage: str,
     *,
+    size: int,
     steps: int,
     rate: float,
     seed: int,
@@ -54,8 +57,9 @@ def descend(
 
     A tensor in `paces` has that multiple of the rate.
 
-    Of a sequence of HELD_OUT batches or more the last is held out and judges: the x of least loss there is the one
-    returned, and the descent ends early where PATIENCE of CHECKS looks in a row find none better.
+    Of a sequence of HELD_OUT batches or more the last are held out and judge: a HELD_OUT-th of them, or fewer that have
+    JUDGES outputs, of which a batch has `size`. The x of least loss there is the one returned, and the descent ends
+    early where PATIENCE of CHECKS looks in a row find none better.
 
     Raises OptionError for fewer than 1 step, a rate that is not above 0 or a loss without gradient, CalibrationError
     where the data ends too early or the loss is not finite.
@@ -64,13 +68,13 @@ def descend(
         raise OptionError(f"steps, the number of batches to learn from, must be at least 1, not {steps}")
     if not 0 < rate < math.inf:
         raise OptionError(f"rate, the learning rate of Adam, must be above 0, not {rate}")
-    data, losses = calibration.batches.sequence, []
-    judge = Judge(value, x, as_batch(data[-1]) if data is not None and len(data) >= HELD_OUT else None)
+    losses = list[float]()
+    judge = Judge(value, x, calibration.batches.ending(math.ceil(JUDGES / size), HELD_OUT))
     generator = torch.Generator().manual_seed(seed)
     parameters = [{"params": [tensor], "lr": rate * (paces or {}).get(name, 1.0)} for name, tensor in x.items()]
     optimizer = torch.optim.Adam(parameters, betas=betas)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step, batch in enumerate(calibration.batches.drawn(steps, generator, leave=judge.batch is not None)):
+    for step, batch in enumerate(calibration.batches.drawn(steps, generator, leave=len(judge.batches))):
         if step % max(steps // CHECKS, 1) == 0 and not judge.look(step):
             break
         with torch.enable_grad():
@@ -104,22 +108,22 @@ def _backward(loss: Tensor) -> None:
 
 @dataclass
 class Judge:
-    """Keeps the x of least loss on a batch held out; without one, the last x."""
+    """Keeps the x of least mean loss on batches held out; without any, the last x."""
 
     value: Value
     x: Mapping[str, Tensor]
-    batch: Batch | None
+    batches: Sequence[Batch]
     seen: list[tuple[int, float]] = field(default_factory=list)
     best: Mapping[str, Tensor] = field(default_factory=dict)
     stale: int = 0
 
     def look(self, step: int) -> bool:
         """Judge x as it is; false where nothing has become better for long."""
-        if self.batch is None:
+        if not self.batches:
             self.best = self.x
             return True
         with torch.no_grad():
-            loss = float(self.value(self.batch, 0.5))
+            loss = fmean(float(self.value(batch, 0.5)) for batch in self.batches)
         self.stale += 1
         if all(loss < known for _, known in self.seen):
             self.stale, self.best = 0, {name: tensor.detach().clone() for name, tensor in self.x.items()}

@@ -29,6 +29,8 @@ SHARES = 0.4, 0.6
 """Between which shares of A the merge is learned to do well."""
 BETAS = 0.8, 0.9
 """Adam's: with a shorter memory than usual the same loss is reached in about half the steps."""
+RATE, ENOUGH = 2e-2, 128
+"""Adam's rate on batches with so many outputs; less in proportion on smaller ones, whose gradients vary more."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def learn(
     *,
     groups: Sequence[PermutationGroup] | None = None,
     steps: int = 400,
-    rate: float = 2e-2,
+    rate: float | None = None,
     seed: int = 0,
     loss: Loss = None,
 ) -> Learned:
@@ -65,7 +67,8 @@ def learn(
         start: the element to begin with; from the identity, unrelated models find nothing.
         groups: the groups to learn; all by default.
         steps: how many batches are learned from, each once a pass.
-        rate: Adam's.
+        rate: Adam's; by default RATE for batches of ENOUGH outputs or more, and less in proportion for smaller ones. A
+            text has an output for each token.
         seed: of the order of the batches and of λ.
         loss: see `Loss`.
 
@@ -95,8 +98,9 @@ def learn(
         coordinates.tensors,
         calibration,
         "learning",
+        size=between.size,
         steps=steps,
-        rate=rate,
+        rate=RATE * min(1, between.size / ENOUGH) if rate is None else rate,
         seed=seed,
         betas=BETAS,
         paces=coordinates.paces,

@@ -75,7 +75,7 @@ def heal(
     def value(batch: Batch, u: float) -> Tensor:
         return between(lambda name: x[name] if name in x else state_dict[name].to(program.device), batch)
 
-    found = descend(value, x, calibration, "healing", steps=steps, rate=rate, seed=seed).x
+    found = descend(value, x, calibration, "healing", size=between.size, steps=steps, rate=rate, seed=seed).x
     done = {name: tensor.detach().to(state_dict[name]) for name, tensor in found.items()}
     return {
         name: done[program.names[name]] if program.names[name] in done else tensor.detach().clone()

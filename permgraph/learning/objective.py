@@ -72,6 +72,12 @@ class Objective:
             return found
         raise OptionError("this model returns no tensor of real numbers: give a loss, a function of its outputs")
 
+    @property
+    def size(self) -> int:
+        """How many outputs a batch has, each of them a distribution or a vector of features."""
+        nodes = _output_nodes(self.program)
+        return sum(len(_rows(nodes[leaf].meta["val"], None)) for leaf in self.leaves)
+
     def __call__(
         self, outputs: Sequence[Any], parents: Sequence[Sequence[Any]], inputs: Mapping[str, Any], batch: Batch
     ) -> Tensor:
@@ -108,7 +114,7 @@ def distance(own: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _rows(leaf: Tensor, mask: Tensor | None) -> Tensor:
     """[rows, n], without padding."""
-    rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.dim() else leaf.reshape(1, 1)
+    rows = leaf.reshape(-1, leaf.shape[-1] if leaf.dim() > 1 else 1)
     own = kept_rows(mask, len(rows))
     return rows if own is None else rows[own]
 

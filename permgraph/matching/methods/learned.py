@@ -29,7 +29,7 @@ def by_learning(
     *,
     start: Any = None,
     steps: int = 400,
-    rate: float = 2e-2,
+    rate: float | None = None,
     loss: Loss = None,
     within: Within = WITHOUT,
 ) -> list[Match]:
