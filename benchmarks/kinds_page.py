@@ -35,9 +35,10 @@ and permutations. These are found by weights, by correlation, or *learned*: {ste
 inputs, which begin at the result by weights, by activations, or by both, whichever is best on the first batches; *from
 weights*: they always begin at the result by weights, at half the rate. B is proved to keep its function: the largest
 relative error of any row is {error:.0e}. *Mix*: weights and activations count alike. *Inputs*: how many samples of the
-training set are used to move B ({text} for one text); `refit` uses {some} more, and healing uses the training set, for
-the given number of steps. *Seconds*: processor time of moving B, and of merging. *Pairs*: how many of the three pairs
-were measured.
+training set are used to move B ({text} for one text), or *synthetic* ones, which need no data: noise that looks like
+images, or texts that the two models write (`pg.synthetic`). `refit` uses {some} more, and healing uses the training
+set, for the given number of steps; after synthetic inputs it uses these. *Seconds*: processor time of moving B, and of
+merging. *Pairs*: how many of the three pairs were measured.
 """
 
 
@@ -71,7 +72,13 @@ The same at other widths. *Passes*: how often each was trained on the training s
 trained for different numbers of passes, training may explain part of a difference. *Pairs*: the number of pairs of
 separately trained models.
 """
-WIDE_ROWS = {"plain": "plain average", "permutations": "permutations", "weights": "all kinds", "learned": "learned"}
+WIDE_ROWS = {
+    "plain": "plain average",
+    "permutations": "permutations",
+    "weights": "all kinds",
+    "learned-synthetic": "learned, no data",
+    "learned": "learned",
+}
 
 
 def is_wider(name: str) -> bool:
@@ -185,6 +192,7 @@ COLUMNS = {
     "plain": "plain average",
     "permutations": "permutations, no data",
     "weights": "all kinds, no data",
+    "learned-synthetic": "learned, no data",
     "learned-few": "learned, {few} inputs",
     "learned-some": "learned, {some} inputs",
     "learned": "learned, training inputs",
@@ -202,7 +210,8 @@ def learned_barriers(found: Results) -> Iterator[str]:
     """For each architecture the barrier of the plain average, of all kinds without data, learned, and healed."""
     lines = []
     for name, data in found.items():
-        plain, free, learned, healing = (_whole(data, key) for key in ("plain", "weights", "learned", "learned-heal"))
+        plain, learned, healing = (_whole(data, key) for key in ("plain", "learned", "learned-heal"))
+        free = _whole(data, "learned-synthetic") or _whole(data, "weights")
         if learned:
             said = f"from {_height(plain)} to {_height(learned)}"
             said += f", and with {healing[0]['healing']} steps of healing to {_height(healing)}" if healing else ""
@@ -249,7 +258,7 @@ def lowest(found: Results) -> str:
     for name, data in found.items():
         full = [key for key in _keys(data) if _is_whole(data, key)]
         linear = [key for key in full if _own(data, key)[0]["merged"] == "linear"]
-        free = [key for key in linear if _inputs(_own(data, key)[0]) == "0"]
+        free = [key for key in linear if _own(data, key)[0]["inputs"] in (0, "synthetic")]
         said = [f"{what} {_said(data, keys)}" for what, keys in zip(WHAT, (free, linear, full), strict=True)]
         lines.append(f"- {name}: {'; '.join(said)}.\n")
     return "".join(lines)

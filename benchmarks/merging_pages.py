@@ -60,6 +60,7 @@ they are. Figures are means over pairs of models that were trained apart; [pairs
 | you have | do | from the command line |
 | --- | --- | --- |
 | two transformers, no data | `pg.align(a, b, kinds="all")`, then `pg.merge` | `permgraph merge A B --kinds all` |
+| the same, and minutes | `method="learned"`, `data=pg.synthetic([a, b])` | `--method learned --data synthetic` |
 | the same, and inputs without labels | `method="learned"`, `data=` | `--kinds all --method learned --data DIR` |
 | the same, and minutes to train | `pg.heal` on that merge | |
 | transformers whose norms follow the sums (BERT) | the same: heads are mixed, the stream is permuted | the same |

@@ -1,5 +1,6 @@
 """The public names of permgraph, each said once: `permgraph/__init__.py` imports them from here on first use."""
 
+from permgraph.data.synthetic import synthetic as synthetic
 from permgraph.errors import (
     AdapterError as AdapterError,
     CalibrationError as CalibrationError,

@@ -31,6 +31,7 @@ from benchmarks.pairs.train import file_of, trained
 from permgraph.symmetry.derivation.folding import separated
 
 NAMES = ("vit", "gpt2", "llama", "bert")
+SYNTHETIC = "synthetic"
 FEW = 100
 STEPS, LONG, HEALING = 300, 600, 100
 MIX = 0.5
@@ -43,7 +44,7 @@ class Way:
     Attributes:
         kinds: "none", "permutation" or "all".
         method: the matcher.
-        inputs: how many inputs it sees; None is the whole training set.
+        inputs: how many inputs it sees; None is the whole training set, SYNTHETIC are inputs that need no data.
         merged: "linear", "refit", or "heal": the linear merge, distilled.
         healing: in how many steps.
         begun: the row at whose alignment learning begins; "": at the default.
@@ -54,7 +55,7 @@ class Way:
 
     kinds: str
     method: str = ""
-    inputs: int | None = 0
+    inputs: int | str | None = 0
     merged: str = "linear"
     healing: int = HEALING
     begun: str = ""
@@ -90,6 +91,10 @@ ROWS = {
     "correlation-few": Way("all", "correlation", FEW),
     "learned-few": Way("all", "learned", FEW),
     "learned-few-from-weights": Way("all", "learned", FEW, **FROM_WEIGHTS),
+    "correlation-synthetic": Way("all", "correlation", SYNTHETIC),
+    "learned-synthetic": Way("all", "learned", SYNTHETIC),
+    "plain-synthetic-heal": Way("none", inputs=SYNTHETIC, merged="heal"),
+    "learned-synthetic-heal": Way("all", "learned", SYNTHETIC, merged="heal"),
 }
 
 
@@ -100,7 +105,7 @@ class Pair:
         self.name, self.pair = name, pair
         self.a, self.b = (trained(name, seed) for seed in pair)
         self.batches, self.test = inputs(name)
-        self.known: dict[tuple[str, str, int | None, str, int], tuple[pg.Alignment, float]] = {}
+        self.known: dict[tuple[str, str, int | str | None, str, int], tuple[pg.Alignment, float]] = {}
 
     def row(self, way: Way) -> dict[str, Any]:
         """One merge, and what it took."""
@@ -144,7 +149,7 @@ class Pair:
 
     def align(self, way: Way) -> pg.Alignment:
         """B moved to A."""
-        data = None if way.inputs == 0 else chosen(self.name, way.inputs)
+        data = None if way.inputs == 0 else self.data(way.inputs)
         options: dict[str, Any] = {"steps": way.steps} if way.method == "learned" else {}
         options |= {} if way.rate is None else {"rate": way.rate}
         options |= {"start": self.aligned(ROWS[way.begun])[0]} if way.begun else {}
@@ -159,7 +164,14 @@ class Pair:
             return pg.merge(self.a, self.b, alignment=alignment, method=way.merged, data=data)
         state = pg.merge(self.a, self.b, alignment=alignment)
         parents = [with_weights(model, alignment, None) for model in (self.a, self.b)]
-        return pg.heal(state, *parents, chosen(self.name, None), steps=way.healing)
+        return pg.heal(state, *parents, self.data(SYNTHETIC if way.inputs == SYNTHETIC else None), steps=way.healing)
+
+    def data(self, inputs: int | str | None) -> Sequence[Any]:
+        """So many inputs of the training set as batches, the whole of it for None, or synthetic ones."""
+        if not isinstance(inputs, str):
+            return chosen(self.name, inputs)
+        size = BATCH // (TEXT if is_text(self.name) else 1)
+        return pg.synthetic([self.a, self.b], args=(self.batches[0][:2],), batch_size=size)
 
 
 def with_weights(model: nn.Module, alignment: pg.Alignment | None, state: dict[str, Tensor] | None) -> nn.Module:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from permgraph.jobs.matching import Matching
 
 
+DATA = "the calibration data with --data; --data synthetic if there is none"
+
+
 def matching_of(
     data: Path | None,
     method: str | None,
@@ -28,13 +31,13 @@ def matching_of(
     if roles == []:
         raise UsageError("--groups names no role; omit it to move all groups")
     if method is not None and _method_needs_data(method) and data is None:
-        raise UsageError(f"--method {method} compares activations: give the calibration data with --data")
+        raise UsageError(f"--method {method} compares activations: give {DATA}")
     if mix is not None and method not in (None, "mix"):
         raise UsageError(f"give --method {method} or --mix {mix:g}, not both")
     if mix is not None and not 0 <= mix <= 1:
         raise UsageError(f"--mix is a share from 0 (weights alone) to 1 (correlation), not {mix:g}")
     if mix and data is None:
-        raise UsageError(f"--mix {mix:g} compares activations: give the calibration data with --data")
+        raise UsageError(f"--mix {mix:g} compares activations: give {DATA}")
     if limit is not None and data is None:
         raise UsageError(f"--limit {limit} is on samples of the data: give the data with --data, or leave it out")
     if steps is not None and method != "learned":

@@ -12,8 +12,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Calibration data: a folder of audio, images or text, or python:package.module:function, which returns an "
-        "iterable of batches.",
+        help="Calibration data: a folder of audio, images or text; python:package.module:function, which returns an "
+        "iterable of batches; or synthetic, if there is none: texts that the models write themselves, or noise.",
     ),
 ]
 Limit = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from permgraph.errors import OptionError
 from permgraph.jobs.aligned import Aligned
 from permgraph.jobs.data_read import DataRead
 from permgraph.jobs.folder import require_room
+from permgraph.jobs.inputs import calibration
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.plan import planned
@@ -26,7 +27,6 @@ from permgraph.matching.groups import select
 from permgraph.matching.trunks import differ
 from permgraph.matching.weights.effort import IN_TURN
 from permgraph.models.borders import FittedPair
-from permgraph.models.devices import MovedBatches, device_of
 from permgraph.models.heads import common_part, heads_of_trunks
 from permgraph.models.loaded import LoadedModel
 from permgraph.symmetry.derivation.derive import Derivation
@@ -66,7 +66,7 @@ def _trunks_aligned(
     if base:
         raise OptionError("task vectors need models of the base's shapes: leave out --base where heads differ")
     a, b = pair.a, pair.b
-    given = calibration(session, a, matching)
+    given = calibration(session, (a, b), matching)
     data = None if given is None else Batches(given)
     found = align_trunks(
         a, b, data, "both", args=a.args, kwargs=a.kwargs, method=matching.method, groups=matching.groups,
@@ -85,7 +85,7 @@ def prepare(
     """The models and the arguments of `align_models` and `place_models`; bad requests are refused before the work."""
     first = models[0]
     found = Models.of(models, first.tie)
-    given = calibration(session, first, matching)
+    given = calibration(session, models, matching)
     data = None if given is None else Batches(given)
     example = (first.args, first.kwargs) if data is None else data.first
     progress("deriving", 0, 1)
@@ -121,12 +121,3 @@ def _within(
     if plan is not None:
         return {"within": plan.within}
     return {"effort": IN_TURN} if alone else {}
-
-
-def calibration(session: Session, model: LoadedModel, matching: Matching) -> Iterable[Any] | None:
-    """The batches that `model`'s processor makes of the data; None without data."""
-    if matching.data is None:
-        return None
-    batches = model.calibration(matching.data, seed=session.seed, limit=matching.limit)
-    device = device_of(session.device)
-    return batches if device.type == "cpu" else MovedBatches(batches, device)

@@ -9,8 +9,9 @@ from typing import Any
 
 from permgraph.comparing.batches import Batches
 from permgraph.jobs import files
-from permgraph.jobs.align import calibration, prepare
+from permgraph.jobs.align import prepare
 from permgraph.jobs.data_read import DataRead
+from permgraph.jobs.inputs import calibration
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.session import Progress, Session
@@ -53,7 +54,7 @@ def _of_trunks(
     session: Session, a: LoadedModel, b: LoadedModel, matching: Matching, progress: Progress
 ) -> tuple[Comparison, DataRead]:
     """The comparison of models that code makes and whose heads differ in shape."""
-    given = calibration(session, a, matching)
+    given = calibration(session, (a, b), matching)
     data = None if given is None else Batches(given)
     found = compare_trunks(
         a, b, data, args=a.args, kwargs=a.kwargs, method=matching.method,

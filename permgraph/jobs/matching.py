@@ -9,13 +9,16 @@ from typing import Any
 
 from permgraph.errors import CalibrationError
 
+SYNTHETIC = "synthetic"
+
 
 @dataclass(frozen=True)
 class Matching:
-    """How to match B with A: data (None: by weights alone), method or mix, groups by role or name, kinds.
+    """How to match B with A: data, method or mix, groups by role or name, kinds.
 
-    `steps`: how many batches are learned from. `max_memory`: bytes of memory to stay within; weights are then read from
-    their files as they are needed. `enlarge`: B may have fewer hidden units, heads and layers than A. `carry`: folders
+    `data`: None by weights alone, SYNTHETIC for inputs that need none. `steps`: how many batches are learned from.
+    `max_memory`: bytes of memory to stay within; weights are then read from their files as they are needed. `enlarge`:
+    B may have fewer hidden units, heads and layers than A. `carry`: folders
     of adapters of B that move with it.
     """
 
@@ -41,6 +44,11 @@ class Matching:
         changed = sorted(path for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
         if changed:
             raise CalibrationError(f"{changed[0]}: was changed while the data was read. Run the command again.")
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the inputs need no data; a folder of this name is data."""
+        return self.data is not None and str(self.data) == SYNTHETIC and not self.data.is_dir()
 
     @property
     def options(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.errors import PermgraphWarning
-from permgraph.jobs.align import align_loaded, calibration
+from permgraph.jobs.align import align_loaded
 from permgraph.jobs.folder import require_room, storage_of, tell, write
+from permgraph.jobs.inputs import calibration
 from permgraph.jobs.loading import load_pair
 from permgraph.jobs.loss import Curves, curves_of, judge_of, sentence
 from permgraph.jobs.processes import joined
@@ -71,11 +72,11 @@ def _merged(
         a, b = pair.a, pair.b
         require_read(asked, [model.hashes for model in (a, b, *base)])
         require_room(Path(str(asked.out)), a, asked.dtype)
-        judge = asked.loss and judge_of(asked.loss, (a, b), lambda: calibration(session, a, matching) or ())
+        judge = asked.loss and judge_of(asked.loss, (a, b), lambda: calibration(session, (a, b), matching) or ())
         aligned = align_loaded(here, pair, matching, progress, *base)
     quiet = warnings.catch_warnings(action="ignore", category=PermgraphWarning)  # said below
     with session.progress() as progress, quiet:
-        data = calibration(session, aligned.a, matching) if needs_data else None
+        data = calibration(session, (aligned.a, aligned.b), matching) if needs_data else None
         merges = Merges(
             aligned.a,
             aligned.b,
@@ -97,7 +98,7 @@ def _kept(
     session: Session, aligned: Aligned, matching: Matching, part: Mapping[str, Tensor], share: float
 ) -> Fidelity | None:
     """How much of its parents a merge keeps, on the first batches; None without data, or within a limit on memory."""
-    batches = None if isinstance(part, LazyState) else calibration(session, aligned.a, matching)
+    batches = None if isinstance(part, LazyState) else calibration(session, (aligned.a, aligned.b), matching)
     if batches is None:
         return None
     first = list(islice(batches, JUDGED))

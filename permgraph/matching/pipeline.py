@@ -130,7 +130,10 @@ def choose(method: str | None, data: object, options: Mapping[str, Any]) -> tupl
     chosen = find_matcher(method)
     chosen.require_options(given)
     if chosen.needs_data and data is None:
-        raise CalibrationError(f'method "{method}" compares activations: give it calibration data')
+        raise CalibrationError(
+            f'method "{method}" compares activations: give it calibration data, or, if there is none, '
+            "permgraph.synthetic([a, b])"
+        )
     return chosen, given
 
 

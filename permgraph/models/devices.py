@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any
 
 import torch
 
+from permgraph.data.batches import Numbered
 from permgraph.errors import OptionError
 from permgraph.tracing.inputs import moved
 
@@ -30,6 +31,13 @@ def device_of(name: str) -> torch.device:
             "for this machine's GPU."
         )
     return device
+
+
+def moved_batches(batches: Iterable[Any], device: torch.device) -> Iterable[Any]:
+    """The same batches with every tensor on `device`; by number if they are a sequence."""
+    if device.type == "cpu":
+        return batches
+    return MovedSequence(batches, device) if isinstance(batches, Sequence) else MovedBatches(batches, device)
 
 
 class MovedBatches:
@@ -60,3 +68,13 @@ class MovedBatches:
         if isinstance(self.batches, Sized):
             return len(self.batches)
         raise TypeError("these batches have no length")
+
+
+class MovedSequence(MovedBatches, Numbered):
+    """The same for batches that can be read by number."""
+
+    batches: Sequence[Any]
+
+    def made(self, number: int) -> Any:
+        """The batch of this number."""
+        return moved(self.batches[number], self.device)
