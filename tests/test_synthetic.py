@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 import permgraph as pg
-from permgraph.data.own_texts import ROUNDS, TokenInput, write
+from permgraph.data.own_texts import ROUNDS, TokenInput, generated, write
 from permgraph.errors import CalibrationError, OptionError
 
 IDS = torch.arange(8).reshape(2, 4)
@@ -63,6 +63,19 @@ def test_a_text_is_what_sampling_one_token_after_the_other_gives() -> None:
         ids = torch.cat([ids, torch.searchsorted(sums, chances[:, t] * sums[:, -1:])], dim=1)
     assert (drawn == ids).float().mean() > 0.95  # a rounding error can tip a token, and all behind it
     assert (drawn[0] == ids[0]).all()
+
+
+def test_a_model_that_generates_writes_as_one_that_does_not() -> None:
+    model, start = gpt2(), torch.full((2000, 8), 5)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(40)  # also the table: the next id depends on the ids before
+    own = generated(model, start, torch.Generator().manual_seed(0))
+    other = write(lambda leaves: model(*leaves).logits, [start], TokenInput(0, 23, 0), torch.Generator().manual_seed(1))
+    assert own is not None
+    counts = [ids[:, 1:].flatten().bincount(minlength=23) / (2000 * 7) for ids in (own, other)]
+    assert counts[0].max() > 0.1
+    torch.testing.assert_close(*counts, atol=0.02, rtol=0)
+    assert generated(Cyclic(1), start, torch.Generator()) is None
 
 
 def test_ids_are_uniform_where_nothing_predicts_the_next() -> None:

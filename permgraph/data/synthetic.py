@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from permgraph.arguments import typed
 from permgraph.data.batches import Numbered
 from permgraph.data.noise import signals
-from permgraph.data.own_texts import Leaves, Run, TokenInput, token_inputs, write
+from permgraph.data.own_texts import Leaves, Run, TokenInput, generated, token_inputs, write
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.tracing.inputs import device_of
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
@@ -67,16 +67,20 @@ def synthetic(
     if not any(example):
         raise CalibrationError("synthetic inputs take their shapes from example inputs: give args= or kwargs=")
     leaves, form = pytree.tree_flatten(_named(module_of(models[0]), example))
-    runs = [partial(_run, module_of(model), form) for model in models]
-    texts = _tried(runs[0], leaves, token_inputs)
+    modules = [module_of(model) for model in models]
+    texts = _tried(partial(_run, modules[0], form), leaves, token_inputs)
     noise = frozenset(k for k, leaf in enumerate(leaves) if _is_signal(leaf))
     if not texts and not noise:
         raise CalibrationError("no input of this model is a signal or a text that could be drawn: give data")
+    if length is not None:  # the models must take it
+        for text in texts:
+            leaves[text.leaf] = leaves[text.leaf][:, :1].expand(-1, length)
+        _tried(partial(_run, modules[0], form), leaves, lambda run, leaves: run(leaves))
     written = any(text.logits is not None for text in texts)
     batch_size = batch_size if samples is None else min(batch_size, samples)
     count = (WRITTEN if written else BATCHES) if samples is None else samples // batch_size
     unit = "texts that the models wrote" if written else "synthetic samples"
-    return Synthetic(runs, leaves, form, texts, noise, batch_size, count, length, seed, unit)
+    return Synthetic(modules, leaves, form, texts, noise, batch_size, count, seed, unit)
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,27 +88,25 @@ class Synthetic(Numbered):
     """What `synthetic` returns: batches as `(args…)` or `{name: input}`.
 
     Attributes:
-        runs: the results of each model for the leaves of its inputs.
+        models: which write the texts.
         example: the leaves of the example.
         form: how inputs are made of leaves.
         texts: the leaves that are token ids.
         noise: the places of the leaves that become noise.
         batch_size: how many samples are in a batch.
         batches: how many there are.
-        length: tokens of a text; None: as in the example.
         seed: of all that is drawn.
         unit: what one sample is, in the plural.
 
     """
 
-    runs: Sequence[Run]
+    models: Sequence[nn.Module]
     example: Leaves
     form: pytree.TreeSpec
     texts: Sequence[TokenInput]
     noise: frozenset[int]
     batch_size: int
     batches: int
-    length: int | None
     seed: int
     unit: str
     _kept: dict[int, Leaves] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class Synthetic(Numbered):
             leaves[k] = _noise_like(self.example[k], self.batch_size, generator)
         for text in self.texts:
             like = self.example[text.leaf]
-            shape = self.batch_size, self.length or like.shape[1]
+            shape = self.batch_size, like.shape[1]
             leaves[text.leaf] = torch.randint(text.vocabulary, shape, generator=generator).to(like)
         for text in self.texts:
             if text.logits is not None:
@@ -145,12 +147,17 @@ class Synthetic(Numbered):
 
     def _written(self, leaves: Leaves, text: TokenInput, generator: torch.Generator) -> Tensor:
         """Ids of which each model writes an equal share."""
-        size, parts = self.batch_size, []
-        for k, run in enumerate(self.runs):
-            share = slice(size * k // len(self.runs), size * (k + 1) // len(self.runs))
+        size, count, parts = self.batch_size, len(self.models), []
+        for k, model in enumerate(self.models):
+            share = slice(size * k // count, size * (k + 1) // count)
             part = [leaf[share] if _has_rows(leaf, size) else leaf for leaf in leaves]
-            if len(part[text.leaf]):
-                parts.append(_tried(run, part, partial(write, text=text, generator=generator)))
+            ids = part[text.leaf]
+            if not len(ids):
+                continue
+            own = generated(model, ids.to(device_of(model)), generator) if len(leaves) == 1 else None
+            if own is None:
+                own = _tried(partial(_run, model, self.form), part, partial(write, text=text, generator=generator))
+            parts.append(own.to(ids.device))
         return torch.cat(parts)
 
 
