@@ -48,12 +48,13 @@ def lines(steps: int) -> Iterator[str]:
     """A, and a line for each way to move B: what B does then, and what the merge half way does."""
     a, b = pg.load(str(FOLDER / "a")), pg.load(str(FOLDER / "b"))
     batches, x, y = images()
-    learned = {"data": batches, "method": "learned", "steps": steps}
+    learned = {"kinds": "all", "method": "learned", "steps": steps}
     ways: dict[str, Any] = {
         "permutations": {},
         "all kinds": {"kinds": "all"},
-        f"all kinds, learned on {sum(len(batch['pixel_values']) for batch in batches)} images": {"kinds": "all"}
-        | learned,
+        "all kinds, learned without data": learned | {"data": pg.synthetic([a, b], batch_size=BATCH)},
+        f"all kinds, learned on {sum(len(batch['pixel_values']) for batch in batches)} images": learned
+        | {"data": batches},
     }
     yield f"loss and accuracy of A:{'':14}{judged(a.model, a.model.state_dict(), x, y)}"
     yield f"{'B moved by':36}{'B, moved':>17}{'(A + B) / 2':>17}"

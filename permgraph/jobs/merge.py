@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 JUDGED = 8
 """Batches of the data on which a merge is compared with its parents."""
+UNJUDGED = "what the merge keeps of A and B was not measured: give --data DIR, or --data synthetic"
 
 
 def merge_two(
@@ -60,7 +61,8 @@ def merge_two(
         curves=curves,
         request=asked,
     )
-    what = [shares.format(*asked.models), *([str(kept)] if kept else []), *([sentence(curves)] if curves else [])]
+    said = [str(kept)] if kept else [UNJUDGED] if matching.data is None and not curves else []
+    what = [shares.format(*asked.models), *said, *([sentence(curves)] if curves else [])]
     tell(session, out, aligned, report, "\n".join(what))
 
 

@@ -70,7 +70,7 @@ def fidelity(
         state_dict: the merge.
         model_a: a parent, in eval mode; neither is changed.
         model_b: the other parent, unmoved or moved: its outputs must mean the same.
-        data: unlabelled batches, as for `align`: inputs as in use, since random ones tell little.
+        data: unlabelled batches, as for `align`: inputs as in use, or those of `synthetic`; random ones tell little.
         weight: λ, A's share.
         progress: called as progress(stage, done, total). By default a bar in a notebook, and nothing elsewhere.
 
