@@ -40,12 +40,12 @@ def test_images_are_read_by_the_image_processor(tmp_path):
     processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps(processor))
     (tmp_path / "pictures").mkdir()
-    for number in range(5):
+    for number in range(18):
         pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 3), dtype=np.uint8)
         image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
     loaded = load(str(tmp_path / "a"))
     shapes = [tuple(batch["pixel_values"].shape) for batch in loaded.calibration(tmp_path / "pictures")]
-    assert shapes == [(4, 3, 32, 32)]
+    assert shapes == [(16, 3, 32, 32)]
     (tmp_path / "pictures" / "bad.png").write_text("no image")
     with pytest.raises(CalibrationError, match=r"bad\.png: cannot be read as an image"):
         list(loaded.calibration(tmp_path / "pictures", batch_size=1))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from permgraph.adapters import Adapter
 from permgraph.arguments import typed
@@ -26,6 +27,8 @@ from permgraph.tracing.inputs import moved
 from permgraph.wording import described
 
 Axis = tuple[str, int]
+SAMPLES, IMAGES = 4, 16
+"""A classifier has one output for an image, and one for each token of a text or each frame of a sound."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,14 @@ class LoadedModel:
 
     @typed
     def calibration(
-        self, data: Path | str, *, seed: int = 0, batch_size: int = 4, limit: int | None = None
+        self, data: Path | str, *, seed: int = 0, batch_size: int | None = None, limit: int | None = None
     ) -> Iterable[dict[str, Tensor]]:
         """Batches of inputs from the folder `data`, see `Adapter.calibration`, or made by `python:module:function`.
 
-        Raises CalibrationError.
+        By default a batch has IMAGES images, or SAMPLES other inputs. Raises CalibrationError.
         """
+        if batch_size is None:
+            batch_size = IMAGES if all(map(_is_image, pytree.tree_leaves((self.args, self.kwargs)))) else SAMPLES
         if not isinstance(data, str | Path):
             raise CalibrationError(f"data is a folder or python:module:function, not {type(data).__name__}")
         if str(data).startswith("python:"):
@@ -111,6 +116,10 @@ class LoadedModel:
         return self.adapter.calibration(
             Path(data), model=self.model, folder=self.folder, seed=seed, batch_size=batch_size, limit=limit
         )
+
+
+def _is_image(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() == 4
 
 
 def _batches_of(reference: str, limit: int | None) -> Iterable[Any]:
