@@ -62,7 +62,7 @@ they are. Figures are means over pairs of models that were trained apart; [pairs
 | two transformers, no data | `pg.align(a, b, kinds="all")`, then `pg.merge` | `permgraph merge A B --kinds all` |
 | the same, and minutes | `method="learned"`, `data=pg.synthetic([a, b])` | `--method learned --data synthetic` |
 | the same, and inputs without labels | `method="learned"`, `data=` | `--kinds all --method learned --data DIR` |
-| the same, and minutes to train | `pg.heal` on that merge | |
+| the same, and minutes to train | `pg.heal` on that merge | `--merge linear+heal` |
 | transformers whose norms follow the sums (BERT) | the same: heads are mixed, the stream is permuted | the same |
 | two convolutional networks or MLPs, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
 | the same, and inputs without labels | `method="refit"`, with `data=` | `--data DIR --merge refit` |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pairs import spread
 from torch import Tensor, nn
 
 import permgraph as pg
-from permgraph.learning.objective import divergence
+from permgraph.learning.objective import distance, divergence
 
 
 class Tied(nn.Module):
@@ -25,7 +26,7 @@ class Tied(nn.Module):
         return self.outer(torch.relu(self.norm(self.inner(x))))
 
 
-def test_heal_comes_nearboth_parents() -> None:
+def test_heal_comes_near_both_parents() -> None:
     torch.manual_seed(0)
     a, b = (spread(Block(affine=True), seed) for seed in (1, 2))
     batches = [torch.randn(32, 6, 5) for _ in range(3)]
@@ -69,3 +70,39 @@ def test_heal_refuses_another_architecture() -> None:
     state = {name: tensor for name, tensor in pair.model.state_dict().items() if name != "q.bias"}
     with pytest.raises(pg.SpecMismatchError, match=r"q\.bias: \(8,\) in A, absent in B"):
         pg.heal(state, pair.model, pair.other, pair.batches, steps=1)
+
+
+def test_a_merge_that_heals_is_a_merge_that_is_healed() -> None:
+    torch.manual_seed(0)
+    a, b = (spread(Block(affine=True), seed).double() for seed in (1, 2))
+    batches = [torch.randn(16, 6, 5).double() for _ in range(3)]
+    aligned = pg.align(a, b, args=(batches[0],), kinds="all")
+    merged = pg.merge(a, b, alignment=aligned, method="linear+heal", data=batches)
+    a.load_state_dict(aligned.reference)
+    b.load_state_dict(aligned.state_dict)
+    healed = pg.heal(pg.merge(a, b), a, b, batches, steps=100)
+    for name, tensor in healed.items():
+        torch.testing.assert_close(merged[name], tensor)
+
+
+@pytest.mark.parametrize("kind", ["logits", "features"])
+def test_a_merge_is_healed_by_share(kind: str) -> None:
+    torch.manual_seed(0)
+    a, b = (spread(nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 4)), seed) for seed in (1, 2))
+    models = [nn.Sequential(model, nn.GELU()).eval() if kind == "features" else model for model in (a, b)]
+    batches = [torch.randn(64, 5) for _ in range(4)]
+    for share in (0.9, 0.1):
+        far, near = (
+            pg.fidelity(pg.merge(*models, weight=share, method=method, data=batches), *models, batches, weight=share)
+            for method in ("linear", "linear+heal")
+        )
+        assert near.kind == kind
+        assert near.divergence < far.divergence
+
+
+@pytest.mark.parametrize("compare", [divergence, distance])
+def test_a_share_of_one_is_that_parent(compare: Callable[..., Tensor]) -> None:
+    own, a, b = (torch.randn(7, 4, generator=torch.Generator().manual_seed(k)) for k in range(3))
+    assert float(compare(a, a, b, 1.0)) == pytest.approx(0, abs=1e-6)
+    assert float(compare(own, a, b, 1.0)) == pytest.approx(float(compare(own, a, a)))
+    assert float(compare(own, a, b, 0.5)) == float(compare(own, a, b))

@@ -66,7 +66,8 @@ def merge(
             "--merge",
             metavar="HOW",
             help="linear, slerp or an installed merge method; with --data also regmean or pleas (least squares, layer "
-            "by layer), and +refit, +repair or +batch_norm after any of them, as in linear+refit.  [default: linear]",
+            "by layer), and +refit, +repair, +batch_norm or +heal (100 steps of training) after any of them, as in "
+            "linear+heal.  [default: linear]",
         ),
     ] = None,
     base: Annotated[

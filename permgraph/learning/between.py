@@ -23,12 +23,14 @@ class Between:
         calibration: the programs and the batches.
         parents: the weights of both parents, in the space of the merge.
         loss: see `Loss`.
+        share: what A counts of the mean of both parents' outputs.
 
     """
 
     calibration: Calibration
     parents: Sequence[Mapping[str, Tensor]]
     loss: Loss = None
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         objective = Objective(self.calibration.program, self.loss)
@@ -51,7 +53,7 @@ class Between:
         What the parents do is a target, and is not differentiated.
         """
         program = self.calibration.models.program(batch)
-        inputs, objective = bind(program, *batch), Objective(program, self.loss)
+        inputs, objective = bind(program, *batch), Objective(program, self.loss, self.share)
         targets: list[Sequence[Any]] = []
         if objective.needs_parents:
             a, b = (self.calibration.runner(program, state).outputs(inputs) for state in self.parents)

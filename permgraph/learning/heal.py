@@ -19,6 +19,8 @@ from permgraph.learning.objective import Loss
 from permgraph.progress import with_bar
 from permgraph.symmetry.derivation.folding import came_apart, separated
 
+RATE = 1e-3
+
 
 @typed
 @with_bar
@@ -30,7 +32,7 @@ def heal(
     *,
     steps: int,
     seed: int = 0,
-    rate: float = 1e-3,
+    rate: float = RATE,
     loss: Loss = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
@@ -64,23 +66,36 @@ def heal(
 
     """
     calibration = Calibration(parents_of(state_dict, model_a, model_b), Batches.of(data), progress)
-    program = calibration.program
-    x = {
-        name: state_dict[name].detach().to(program.device, _wide(state_dict[name]), copy=True).requires_grad_()
-        for name in dict.fromkeys(program.names[key] for key in program.parameters)
-        if state_dict[name].is_floating_point()
-    }
-    between = Between(calibration, calibration.states, loss)
-
-    def value(batch: Batch, u: float) -> Tensor:
-        return between(lambda name: x[name] if name in x else state_dict[name].to(program.device), batch)
-
-    found = descend(value, x, calibration, "healing", size=between.size, steps=steps, rate=rate, seed=seed).x
-    done = {name: tensor.detach().to(state_dict[name]) for name, tensor in found.items()}
+    done, names = healed(calibration, state_dict, steps, seed, rate, loss), calibration.program.names
     return {
-        name: done[program.names[name]] if program.names[name] in done else tensor.detach().clone()
+        name: done[names[name]] if names[name] in done else tensor.detach().clone()
         for name, tensor in state_dict.items()
     }
+
+
+def healed(
+    calibration: Calibration,
+    state: Mapping[str, Tensor],
+    steps: int,
+    seed: int = 0,
+    rate: float = RATE,
+    loss: Loss = None,
+    share: float = 0.5,
+) -> dict[str, Tensor]:
+    """The parameters that `heal` learns, for parents as a calibration has them, of whose mean A counts `share`."""
+    program = calibration.program
+    x = {
+        name: state[name].detach().to(program.device, _wide(state[name]), copy=True).requires_grad_()
+        for name in dict.fromkeys(program.names[key] for key in program.parameters)
+        if state[name].is_floating_point()
+    }
+    between = Between(calibration, calibration.states, loss, share)
+
+    def value(batch: Batch, u: float) -> Tensor:
+        return between(lambda name: x[name] if name in x else state[name].to(program.device), batch)
+
+    found = descend(value, x, calibration, "healing", size=between.size, steps=steps, rate=rate, seed=seed).x
+    return {name: tensor.detach().to(state[name]) for name, tensor in found.items()}
 
 
 def parents_of(state_dict: Mapping[str, Tensor], model_a: nn.Module, model_b: nn.Module) -> Models:

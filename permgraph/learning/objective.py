@@ -38,7 +38,7 @@ ROWS_KEPT = frozenset(
 
 @dataclass(frozen=True)
 class Objective:
-    """The distance of outputs to those of both parents, for one program.
+    """The distance of outputs to those of both parents, for one program; `share` is what A counts of their mean.
 
     Logits: the Kullback-Leibler divergence of the softmax over the last axis from the mean of the parents'
     distributions, mean over all rows. Features: the squared distance to the mean of the parents' features, in units of
@@ -49,6 +49,7 @@ class Objective:
 
     program: Program
     loss: Loss = None
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         if not (self.loss is None or self.loss in NAMED or callable(self.loss)):
@@ -90,7 +91,7 @@ class Objective:
         total = torch.zeros((), device=outputs[next(iter(self.leaves))].device)
         for k, kind in self.leaves.items():
             own, a, b = self.rows(k, (outputs, *parents), masks)
-            total = total + (divergence if kind == "logits" else distance)(own, a, b)
+            total = total + (divergence if kind == "logits" else distance)(own, a, b, self.share)
         return total
 
     def rows(self, leaf: int, outputs: Sequence[Sequence[Any]], masks: Mapping[str, Tensor]) -> list[Tensor]:
@@ -99,15 +100,16 @@ class Objective:
         return [_rows(leaves[leaf], mask) for leaves in outputs]
 
 
-def divergence(own: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """KL(½ softmax a + ½ softmax b ‖ softmax own) over the last axis, mean over rows."""
-    target = torch.logaddexp(a.log_softmax(-1), b.log_softmax(-1)) - log(2)
+def divergence(own: Tensor, a: Tensor, b: Tensor, share: float = 0.5) -> Tensor:
+    """KL(λ softmax a + (1 - λ) softmax b ‖ softmax own) over the last axis, mean over rows; λ is A's share."""
+    of_a, of_b = torch.tensor([2 * share, 2 - 2 * share]).log().tolist()
+    target = torch.logaddexp(a.log_softmax(-1) + of_a, b.log_softmax(-1) + of_b) - log(2)
     return torch.nn.functional.kl_div(own.log_softmax(-1), target, log_target=True, reduction="batchmean")
 
 
-def distance(own: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Σ |own - t|² / Σ |t - mean t|² for t = ½ a + ½ b, sums and mean over rows."""
-    target = (a + b) / 2
+def distance(own: Tensor, a: Tensor, b: Tensor, share: float = 0.5) -> Tensor:
+    """Σ |own - t|² / Σ |t - mean t|² for t = λ a + (1 - λ) b, sums and mean over rows; λ is A's share."""
+    target = share * a + (1 - share) * b
     spread = (target - target.mean(0)).square().sum()
     return (own - target).square().sum() / spread.clamp_min(torch.finfo(target.dtype).tiny)
 

@@ -97,8 +97,8 @@ def merge(
             "correlation", from how well each group matched (`correlation_shares`). See `Shares` for which share a
             tensor takes.
         method: "linear" or "slerp"; "regmean" or "pleas" for the linear and convolution layers, by least squares;
-            followed, as wanted, by "+repair", "+batch_norm" or "+refit". "repair" alone is "linear+repair". Or the name
-            of an installed merge method: see `permgraph.merging.registry`.
+            followed, as wanted, by "+repair", "+batch_norm", "+refit" or "+heal". "repair" alone is "linear+repair". Or
+            the name of an installed merge method: see `permgraph.merging.registry`.
         data: calibration batches, as for `align`, for every method but "linear" and "slerp". Read more than once.
         spec: the groups that a mapping names, where there is no alignment.
         base: the model, or its state dict, that A was fine-tuned from, for methods that merge differences to it. What
