@@ -20,40 +20,30 @@ Written = tuple[str, Value]
 """A tensor with its axes in the notation of relations."""
 
 
-@rule("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu", ignores=("has_biases",))
+@rule("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu", ignores=("dropout", "has_biases", "train"))
 def recurrent(call: Call) -> None:
-    """h' = f(W x + U h), with rows of W and U for each gate; every layer and direction has its own units."""
+    """h' = f(W x + U h), with rows of W and U for each gate; every direction has its own units.
+
+    Layers are operations of their own (`permgraph.tracing.stacked`), unless units are dropped between them.
+    """
     if "input" not in call.arguments:
         call.pin_all("a packed sequence")
         return
-    share, train = call["dropout"], call["train"]
-    if share and train:
+    if call["num_layers"] > 1:
         call.pin_all(DRAWS)
         return
-    directions = 2 if call["bidirectional"] else 1
-    each = len(call["params"]) // (call["num_layers"] * directions)
-    weights = [call["params"][k : k + each] for k in range(0, len(call["params"]), each)]
-    states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
-    finals: list[list[Value]] = [[] for _ in states]
-    x = call["input"]
-    for layer in range(call["num_layers"]):
-        width = states[0].shape[-1]
-        outs = []
-        for number in range(layer * directions, (layer + 1) * directions):
-            outs.append(call.part((*x.shape[:-1], width)))
-            before = [slice_of(call, state, 0, number, 1) for state in states]
-            for part, state in zip(before, states, strict=True):
-                part.zero = state.zero
-            after = [call.part(state.shape) for state in before]
-            _direction(call, x, weights[number], before, [outs[-1], *after])
-            for final, value in zip(finals, after, strict=True):
-                final.append(value)
-        last = layer == call["num_layers"] - 1
-        whole = call.out if last else call.part((*x.shape[:-1], width * directions))
-        join(call, whole, -1, outs)
-        x = whole
-    for out, final in zip(call.outs[1:], finals, strict=True):
-        join(call, out, 0, final)
+    x, hx, params = call["input"], call["hx"], call["params"]
+    states, count = hx if isinstance(hx, list | tuple) else [hx], 2 if call["bidirectional"] else 1
+    made = []
+    for number in range(count):
+        before = [slice_of(call, state, 0, number, 1) for state in states]
+        for part, state in zip(before, states, strict=True):
+            part.zero = state.zero
+        after = [call.part((*x.shape[:-1], states[0].shape[-1])), *(call.part(part.shape) for part in before)]
+        _direction(call, x, params[number * len(params) // count :][: len(params) // count], before, after)
+        made.append(after)
+    for k, parts in enumerate(zip(*made, strict=True)):
+        join(call, call.outs[k], 0 if k else -1, parts)
 
 
 def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], after: list[Value]) -> None:

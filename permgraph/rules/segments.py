@@ -37,7 +37,7 @@ def slice_of(call: Call, x: Value, dim: int, start: int, size: int) -> Value:
 def slice_(call: Call) -> None:
     """A segment of an axis; with a step, one index of an inner factor."""
     x, dim = call["self"], call["dim"] or 0
-    size = x.shape[dim]
+    size, call.out.zero = x.shape[dim], x.zero
     if call.source.op == "aten.narrow":
         start, step = call["start"] % size if size else 0, 1
     else:

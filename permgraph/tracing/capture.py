@@ -21,6 +21,7 @@ from permgraph.tracing.program import Feed, Program
 from permgraph.tracing.quiet import quiet
 from permgraph.tracing.results import Counted, counted, holds_caches, of_counted, without_caches
 from permgraph.tracing.sharing import aliases, one_tensor
+from permgraph.tracing.stacked import one_layer_each
 from permgraph.tracing.twin import require_eval, twin_of, unwrapped
 from permgraph.tracing.wrappers import require_plain
 
@@ -45,6 +46,7 @@ def capture(
     twin = twin_of(module)
     exported = _exported_on(twin, args, kwargs, counted(model) or results)
     graph = _inline(exported.graph_module)
+    one_layer_each(graph.graph)
     state = {k: tensor for k, tensor in owner.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
     names = one_tensor(state)
     parameters = tuple(name for name, _ in owner.named_parameters(remove_duplicate=False) if name in names)
