@@ -183,7 +183,7 @@ def merging(row: Row) -> str:
 
 
 def _inputs(row: Row) -> str:
-    if row["kinds"] == "none" or row["inputs"] == 0:
+    if row["inputs"] != "synthetic" and (row["kinds"] == "none" or row["inputs"] == 0):
         return "0"
     return TRAINING if row["inputs"] is None else str(row["inputs"])
 
