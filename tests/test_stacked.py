@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from permgraph.comparing.inside import inside_of
 from permgraph.comparing.points import find_points
 from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.tracing.capture import capture
@@ -63,4 +64,36 @@ def test_units_of_a_lower_layer_are_compared_at_every_step() -> None:
     derivation = Derivation(capture(Net().eval(), (torch.randn(2, 5, 3),)), "fixed", {})
     names = [bundle for bundle in derivation.grouping.names.values() if bundle]
     points = find_points(derivation, names)
-    assert [point.frame_count for point in points] == [2 * 5] * 3
+    assert [point.frame_count for point in points if not point.inside] == [2 * 5] * 3
+    labels = ("cell0", "forget0", "input0", "output0")
+    assert sorted((point.inside, point.frame_count) for point in points if point.inside) == [
+        (label, 2 * 5) for label in labels for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_outputs_follow_from_what_is_computed_inside(kind: Any, bias: bool, batch_first: bool) -> None:
+    torch.manual_seed(0)
+    layer = kind(3, 4, bias=bias, batch_first=batch_first, bidirectional=True)
+    x, h, c = (
+        torch.randn(2, 5, 3),
+        torch.randn(2, 2 if batch_first else 5, 4),
+        torch.randn(2, 2 if batch_first else 5, 4),
+    )
+    hx = [h, c] if kind is nn.LSTM else h
+    given = {"input": x, "hx": hx, "params": layer._flat_weights, "bidirectional": True, "batch_first": batch_first}
+    y = layer(x, tuple(hx) if kind is nn.LSTM else hx)[0]
+    found = inside_of("aten.lstm" if kind is nn.LSTM else "aten.gru", given, y)
+    for number, own in enumerate(y.chunk(2, -1)):
+        part = {name[:-1]: tensor for name, tensor in found.items() if name.endswith(str(number))}
+        if kind is nn.LSTM:
+            again = part["output"].sigmoid() * part["cell"].tanh()
+        else:
+            keeps, steps = part["update"].sigmoid(), own if batch_first else own.transpose(0, 1)
+            first = h[number].unsqueeze(1)
+            last = torch.cat([steps[:, 1:], first] if number else [first, steps[:, :-1]], 1)
+            last = last if batch_first else last.transpose(0, 1)
+            again = (1 - keeps) * part["candidate"].tanh() + keeps * last
+        assert torch.allclose(again, own, atol=1e-6)

@@ -20,7 +20,7 @@ class Point:
 
     Leaves without a group (batch, time, space) are frames, except those in `averaged`, over which the mean is taken.
     `weight` multiplies its correlations. A point in `reserve` is used only if the other points of a group have too few
-    frames or are constant.
+    frames or are constant. `inside` is the label of a tensor inside the node's operation.
     """
 
     node: str
@@ -31,6 +31,7 @@ class Point:
     weight: float = 1.0
     reserve: bool = False
     averaged: tuple[int, ...] = ()
+    inside: str = ""
 
     @property
     def sizes(self) -> tuple[int, ...]:

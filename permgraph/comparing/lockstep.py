@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, fx
 
+from permgraph.comparing.inside import inside_of
 from permgraph.comparing.layers import TRANSPOSES
 from permgraph.errors import CalibrationError
 from permgraph.tracing.program import op_name, source_of
 from permgraph.tracing.run import Runner
+from permgraph.tracing.values import bound_arguments
 from permgraph.wording import described
 
 
@@ -37,6 +40,16 @@ class Stop:
         """The value of the node."""
         value: Tensor = self.runner.env[self.node]
         return value
+
+    def at(self, inside: str) -> Tensor:
+        """The value of the node, or of the tensor with this label inside it."""
+        return self._inside[inside] if inside else self.value
+
+    @cached_property
+    def _inside(self) -> dict[str, Tensor]:
+        env = self.runner.env
+        given = bound_arguments(self.node, lambda argument: fx.node.map_arg(argument, env.__getitem__))
+        return inside_of(op_name(self.node.target), given, env[self.node][0])
 
     def input(self, name: str) -> Tensor:
         """The value of one of the node's inputs."""

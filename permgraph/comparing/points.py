@@ -11,6 +11,7 @@ import numpy as np
 from torch import fx
 
 from permgraph.comparing.frames import Point
+from permgraph.comparing.inside import LABELS
 from permgraph.errors import OptionError
 from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.symmetry.elements.cells import Cell, Move
@@ -37,20 +38,22 @@ def find_points(derivation: Derivation, wanted: Iterable[str], mixed: Container[
     that depends only on weights (such as a transposed weight) is not an activation.
     """
     compared = _activations(derivation)
-    reading = _by_group(derivation, compared, _contracted(derivation, compared))
+    reading = _by_group(derivation, compared, [*_contracted(derivation, compared), *_inside(derivation, compared)])
     anywhere = _by_group(
         derivation, compared, ((t, cell) for t in compared for cell in derivation.resolution.layouts[t].cells())
     )
-    chosen: dict[tuple[str, tuple[int, ...]], Point] = {}
+    chosen: dict[tuple[str, str, tuple[int, ...]], Point] = {}
     for group in wanted:
         there = anywhere.get(group, [])
         places = reading[group] if group in reading else there[-1:]
-        places = places if group in mixed or not places else _spread(_telling(places))
+        inside = [point for point in places if point.inside]
+        places = [point for point in places if not point.inside] or there[-1:]
+        places = [*(places if group in mixed or not places else _spread(_telling(places))), *inside]
         if all(point.frame_dims <= {0} for point in places) and any(point.frame_dims - {0} for point in there):
             widest = max(reversed(there), key=lambda point: point.frame_count)
-            chosen.setdefault((widest.node, widest.cell.offsets), replace(widest, reserve=True))
+            chosen.setdefault((widest.node, widest.inside, widest.cell.offsets), replace(widest, reserve=True))
         for point in places:
-            chosen[point.node, point.cell.offsets] = point
+            chosen[point.node, point.inside, point.cell.offsets] = point
     dependencies = derivation.dependencies
     return [
         part
@@ -107,20 +110,28 @@ def _spread(points: list[Point]) -> list[Point]:
 
 
 def _by_group(
-    derivation: Derivation, compared: Mapping[str, str], cells: Iterable[tuple[str, tuple[int, ...]]]
+    derivation: Derivation, compared: Mapping[str, tuple[str, str]], cells: Iterable[tuple[str, tuple[int, ...]]]
 ) -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = {}
     layouts: dict[str, Layout] = {}
     for tensor, index in dict.fromkeys(cells):
         if tensor not in layouts:
             layouts[tensor] = derivation.layouts.of(tensor)
-        point = replace(_point(tensor, layouts[tensor], index, derivation), node=compared[tensor])
+        node, inside = compared[tensor]
+        point = replace(_point(tensor, layouts[tensor], index, derivation), node=node, inside=inside)
         for group in point.groups:
             found.setdefault(group, []).append(point)
     return found
 
 
-def _contracted(derivation: Derivation, compared: Mapping[str, str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _inside(derivation: Derivation, compared: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Cells of tensors inside operations."""
+    for tensor, (_, inside) in compared.items():
+        if inside:
+            yield from ((tensor, cell) for cell in derivation.resolution.layouts[tensor].cells())
+
+
+def _contracted(derivation: Derivation, compared: Container[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Cells of activations in which an operation sums over a group."""
     free = {kind for kind, bundle in derivation.grouping.bundles.of.items() if bundle.free}
     for instance in derivation.resolution.instances:
@@ -131,18 +142,21 @@ def _contracted(derivation: Derivation, compared: Mapping[str, str]) -> Iterator
                     yield occurrence.tensor, occurrence.cell
 
 
-def _activations(derivation: Derivation) -> dict[str, str]:
-    """Tensor -> the node that computes it: tensors that depend on inputs and on parameters, and have elements."""
-    carriers, fed = dict[str, str](), set[str]()
+def _activations(derivation: Derivation) -> dict[str, tuple[str, str]]:
+    """Tensor -> the node that computes it, and its label if it is inside the node: tensors that depend on inputs and on
+    parameters, and have elements."""
+    carriers, fed = dict[str, tuple[str, str]](), set[str]()
     for node in derivation.program.graph.graph.nodes:
         feed = derivation.program.feeds.get(node.name)
         if (feed is not None and feed.kind == "input") or any(before.name in fed for before in node.all_input_nodes):
             fed.add(node.name)
             if _tells_nothing(node):
                 continue
-            carriers[node.name] = node.name
+            carriers[node.name] = node.name, ""
             if node.target is operator.getitem:
-                carriers[f"{node.args[0].name}:{node.args[1]}"] = node.name
+                carriers[f"{node.args[0].name}:{node.args[1]}"] = node.name, ""
+            for label in LABELS.get(op_name(node.target), ()):
+                carriers[f"{node.name}:0:{label}"] = node.name, label
     found = {}
     for name in derivation.resolution.layouts:
         value = derivation.trace.values[name]

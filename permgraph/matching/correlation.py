@@ -115,8 +115,9 @@ def observe(
     for node, stops in islice(lockstep(runs, here), len(here)):
         for k in here[node]:
             for a, b in zip(stops[::2], stops[1::2], strict=True):
-                point = points[k].resized(a.value.shape)
-                moments[k].update(point.frames(a.value), point.frames(b.value), point.kept(a.mask))
+                one, other = a.at(points[k].inside), b.at(points[k].inside)
+                point = points[k].resized(one.shape)
+                moments[k].update(point.frames(one), point.frames(other), point.kept(a.mask))
 
 
 def correlations(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from permgraph.algebra.kinds import Kind
 from permgraph.algebra.laws import LINEAR, LOOSE, Law
 from permgraph.algebra.relations import Value
@@ -15,6 +17,8 @@ FORMS = {
     "aten.rnn_relu": (1, 0, Kind.SCALED),
 }
 """Operation -> how many blocks of rows its weights have, which of them is g, and how f may change g."""
+INSIDE = {"aten.lstm": (("input", "forget", "output"), ("cell",)), "aten.gru": (("reset", "update"), ("candidate",))}
+"""Operation -> the labels of tensors inside whose units keep their sign, and of those whose units may change it."""
 PINS = {"t": "time steps have an order"}
 Written = tuple[str, Value]
 """A tensor with its axes in the notation of relations."""
@@ -40,21 +44,31 @@ def recurrent(call: Call) -> None:
         for part, state in zip(before, states, strict=True):
             part.zero = state.zero
         after = [call.part((*x.shape[:-1], states[0].shape[-1])), *(call.part(part.shape) for part in before)]
-        _direction(call, x, params[number * len(params) // count :][: len(params) // count], before, after)
+        own = params[number * len(params) // count :][: len(params) // count]
+        inside = _inside(call, (*x.shape[:-1], before[-1].shape[-1]), number)
+        _direction(call, x, own, before, after, inside)
         made.append(after)
     for k, parts in enumerate(zip(*made, strict=True)):
         join(call, call.outs[k], 0 if k else -1, parts)
 
 
-def _direction(call: Call, x: Value, weights: list[Value], before: list[Value], after: list[Value]) -> None:
-    """One layer in one direction: `before` and `after` are (h,) or (h, c), after the sequence of outputs."""
+def _inside(call: Call, shape: Sequence[int], number: int) -> list[list[Value]]:
+    labels = INSIDE.get(call.source.op, ((), ()))
+    return [[call.part(shape, f"{label}{number}") for label in some] for some in labels]
+
+
+def _direction(
+    call: Call, x: Value, weights: list[Value], before: list[Value], after: list[Value], inside: list[list[Value]]
+) -> None:
+    """One direction: `before` and `after` are (h,) or (h, c), after the sequence of outputs; `inside`: as `INSIDE`."""
     batch = "b" if len(x.shape) == 3 else ""
     lead = f"{batch} t" if call["batch_first"] else f"t {batch}"
     last = call.part(after[0].shape)  # the outputs of the step before, on which U acts
     y = "p" if len(weights) % 2 else "h"
     states = [f"one {batch} {y}", f"one {batch} h"][: len(before)]
     old, new = zip(states, before, strict=True), zip([f"{lead} {y}", *states], after, strict=True)
-    _step(call, [(f"{lead} i", x), (f"{lead} r", last)], weights, [*old], [*new])
+    kept, changed = ([(f"{lead} h", one) for one in some] for some in inside)
+    _step(call, [(f"{lead} i", x), (f"{lead} r", last)], weights, [*old], [*new, *changed], kept)
     call.relate("... -> ...", after[0], last, law=LINEAR)
 
 
@@ -68,11 +82,15 @@ def cell(call: Call) -> None:
     _step(call, read, weights, [("... h", one) for one in old], [("... h", one) for one in new])
 
 
-def _step(call: Call, read: list[Written], weights: list[Value], old: list[Written], new: list[Written]) -> None:
+def _step(
+    call: Call, read: list[Written], weights: list[Value], old: list[Written], new: list[Written],
+    kept: Sequence[Written] = (),
+) -> None:  # fmt: skip
     """h' = f(g), of a GRU (1 - z) ⊙ f(g) + z ⊙ h; of an LSTM c' = σ(f) ⊙ c + σ(i) ⊙ f(g) and h' = P (σ(o) ⊙ tanh(c')).
 
     Each of the gates and g is W x + U h plus biases, with rows of its own. A unit's row of g may change its sign, or
-    with ReLU its scale, along with the unit's states; its rows of the gates may not. `read` are x and h.
+    with ReLU its scale, along with the unit's states; its rows of the gates may not. `read` are x and h, `kept` what is
+    bounded as the gates are.
     """
     kind = call.source.op.removesuffix("_cell")
     gates, bent, bound = FORMS[kind]
@@ -87,7 +105,8 @@ def _step(call: Call, read: list[Written], weights: list[Value], old: list[Writt
     given = [*read, *rows, *(("p h", one) for one in weights[count:]), *old]
     own = range(first[bent], first[bent] + count)
     added = [*own, *(k for k in range(after, len(given)) if not given[k][1].zero)]
-    within = dict.fromkeys(set(range(2, after)) - set(own), Kind.PERMUTATION)
+    given += kept
+    within = dict.fromkeys({*range(2, after), *range(len(given) - len(kept), len(given))} - {*own}, Kind.PERMUTATION)
     within |= dict.fromkeys(range(len(given), len(given) + len(new)), bound)
     laws = {
         "i": Law(tuple((0, k) for k in first)),

@@ -165,9 +165,13 @@ class Call:
             for k, out in enumerate(self.outs)
         ]
 
-    def part(self, shape: Sequence[int]) -> Value:
-        """A tensor that the operation forms internally, such as a slice that is then squeezed."""
-        value = Value.fresh(f"{self.out.name}:part{len(self.parts)}", "activation", shape, self.source)
+    def part(self, shape: Sequence[int], label: str = "") -> Value:
+        """A tensor that the operation forms internally, such as a slice that is then squeezed.
+
+        Units are compared in those with a label, which `permgraph.comparing.inside` computes.
+        """
+        label = label or f"part{len(self.parts)}"
+        value = Value.fresh(f"{self.out.name}:{label}", "activation", shape, self.source)
         self.parts.append(value)
         return value
 
