@@ -61,7 +61,8 @@ def merge_two(
         curves=curves,
         request=asked,
     )
-    said = [str(kept)] if kept else [UNJUDGED] if matching.data is None and not curves else []
+    unjudged = not curves and matching.data is None and matching.max_memory is None
+    said = [str(kept)] if kept else [UNJUDGED] if unjudged else []
     what = [shares.format(*asked.models), *said, *([sentence(curves)] if curves else [])]
     tell(session, out, aligned, report, "\n".join(what))
 
