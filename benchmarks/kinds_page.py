@@ -174,7 +174,8 @@ def moved(row: Row, usual: int) -> str:
     kinds = KINDS[row["kinds"]]
     begun = f" from {row['begun']}" if row.get("begun") else ""
     steps = f" in {row['asked']} steps" if row["method"] == "learned" and row.get("asked", usual) != usual else ""
-    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}{begun}{steps}"
+    batch = f" in batches of {row['batch']}" if row.get("batch") else ""
+    return kinds if row["kinds"] == "none" else f"{kinds}, {row['method']}{begun}{steps}{batch}"
 
 
 def merging(row: Row) -> str:

@@ -50,6 +50,7 @@ class Way:
         begun: the row at whose alignment learning begins; "": at the default.
         rate: of learning; None: the default.
         steps: of learning.
+        batch: how many inputs it sees at a time; 0: as many as all rows do.
 
     """
 
@@ -61,6 +62,7 @@ class Way:
     begun: str = ""
     rate: float | None = None
     steps: int = STEPS
+    batch: int = 0
 
 
 SOME = BATCH * BATCHES
@@ -91,6 +93,8 @@ ROWS = {
     "correlation-few": Way("all", "correlation", FEW),
     "learned-few": Way("all", "learned", FEW),
     "learned-few-from-weights": Way("all", "learned", FEW, **FROM_WEIGHTS),
+    "learned-by-16": Way("all", "learned", None, batch=16),
+    "learned-by-4": Way("all", "learned", None, batch=4),
     "correlation-synthetic": Way("all", "correlation", SYNTHETIC),
     "learned-synthetic": Way("all", "learned", SYNTHETIC),
     "plain-synthetic-heal": Way("none", inputs=SYNTHETIC, merged="heal"),
@@ -105,7 +109,7 @@ class Pair:
         self.name, self.pair = name, pair
         self.a, self.b = (trained(name, seed) for seed in pair)
         self.batches, self.test = inputs(name)
-        self.known: dict[tuple[str, str, int | str | None, str, int], tuple[pg.Alignment, float]] = {}
+        self.known: dict[tuple[Any, ...], tuple[pg.Alignment, float]] = {}
 
     def row(self, way: Way) -> dict[str, Any]:
         """One merge, and what it took."""
@@ -142,7 +146,7 @@ class Pair:
         """The alignment of a way, with the CPU seconds of its first computation."""
         if way.kinds == "none":
             return None, 0.0
-        key = way.kinds, way.method, way.inputs, way.begun, way.steps
+        key = way.kinds, way.method, way.inputs, way.begun, way.steps, way.batch
         if key not in self.known:
             self.known[key] = timed(lambda: self.align(way))
         return self.known[key]
@@ -150,6 +154,8 @@ class Pair:
     def align(self, way: Way) -> pg.Alignment:
         """B moved to A."""
         data = None if way.inputs == 0 else self.data(way.inputs)
+        if data is not None and way.batch:
+            data = [part for batch in data for part in batch.split(way.batch)]
         options: dict[str, Any] = {"steps": way.steps} if way.method == "learned" else {}
         options |= {} if way.rate is None else {"rate": way.rate}
         options |= {"start": self.aligned(ROWS[way.begun])[0]} if way.begun else {}
@@ -221,7 +227,8 @@ def main() -> None:
                 continue
             way = ROWS[key]
             row = {"row": key, "kinds": way.kinds, "method": way.method, "inputs": way.inputs}
-            row |= {"merged": way.merged, "healing": way.healing, "begun": way.begun, "asked": way.steps} | two.row(way)
+            row |= {"merged": way.merged, "healing": way.healing, "begun": way.begun, "asked": way.steps}
+            row |= {"batch": way.batch} | two.row(way)
             row |= {"measured": measured_with()}
             print(name, pair, key, *(round(row[figure], 3) for figure in ("height", "middle", "seconds")), flush=True)
             rows = sorted([*kept_rows(path), row], key=lambda one: (list(ROWS).index(one["row"]), one["pair"]))
