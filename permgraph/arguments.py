@@ -63,6 +63,7 @@ CHECKS: Mapping[str, Check] = {
     "judge": CALLED,
     "kinds": TEXT,
     "kwargs": (_mapping, "a dict of keyword inputs"),
+    "length": WHOLE,
     "like": (
         lambda value: any(_has(name)(value) for name in ("state_dict", "stored")),
         "a model, or what load() returned",
@@ -86,6 +87,7 @@ CHECKS: Mapping[str, Check] = {
     "rate": NUMBER,
     "remove": (_mapping, "a dict from names of groups to units"),
     "read": YES_OR_NO,
+    "samples": WHOLE,
     "seed": WHOLE,
     "spec": (_has("groups", "layouts"), "a specification, as derive() returns it"),
     "state_dict": STATE,

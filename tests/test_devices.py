@@ -102,7 +102,7 @@ def test_activations_are_multiplied_where_the_models_are(gpu: None, monkeypatch:
     assert found.permutations == alone.permutations
 
 
-METHODS = ("linear", "slerp", "regmean", "pleas", "linear+repair", "linear+refit", "linear+batch_norm", "linear+heal")
+METHODS = ("linear", "slerp", "regmean", "pleas", "linear+repair", "linear+refit", "linear+batch_norm")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -96,14 +96,15 @@ class Batches:
         return data if isinstance(data, Batches) else cls(data)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._keep()
+        self.keep()
         return self.stream()
 
     def beginning(self, count: int) -> Batches:
         """The first `count` batches; only the first if the data can be read only once."""
         return Batches([self._item] if self._once else list(islice(self._data, count)))
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Hold batches that can be read only once in memory."""
         if self._once and self._begun is not None:
             self._data, self._begun, self._once = list(self._begun), None, False
 
@@ -116,7 +117,7 @@ class Batches:
         if ranks.count() > 1:
             ranks.require_same((_digest(self.first), self.total), "calibration data")
         if not once:
-            self._keep()
+            self.keep()
         return self.stream(ranks.number(), ranks.count())
 
     def stream(self, rank: int = 0, of: int = 1) -> Iterator[Batch]:

@@ -20,4 +20,5 @@ def heal(calibration: Calibration, merged: Mapping[str, Tensor], shares: Shares)
 
     The share is that of the whole; shares of groups say where it begins.
     """
+    calibration.batches.keep()
     return healed(calibration, merged, STEPS, share=shares.default)
