@@ -133,6 +133,7 @@ REFUSED = {
     "no example": (CalibrationError, "take their shapes", {}),
     "nothing to draw": (CalibrationError, "no input", {"args": (torch.ones(2, 3),)}),
     "no samples": (OptionError, "samples is at least 1", {"args": (torch.randn(2, 3),), "samples": 0}),
+    "too many inputs": (CalibrationError, "do not fit", {"args": (torch.randn(2, 3),), "kwargs": {"y": 1}}),
     "not its inputs": (CalibrationError, "cannot be run", {"kwargs": {"y": torch.randn(2, 3)}}),
 }
 
