@@ -96,3 +96,9 @@ def test_fidelity_refuses_what_heal_refuses() -> None:
         pg.fidelity(a.state_dict(), a, a, [])
     with pytest.raises(pg.NonFiniteError, match="the merge"):
         pg.fidelity({k: t * torch.nan for k, t in a.state_dict().items()}, a, a, BATCHES)
+
+
+def test_parents_that_differ_more_than_they_tell_are_said_to() -> None:
+    said = str(pg.Fidelity(0.6, -7.2, 1e-4, "logits", 10))
+    assert "the merge keeps 60.0% of" in said
+    assert "each of them nothing, less than a constant would, on average" in said

@@ -42,11 +42,13 @@ class Fidelity:
     rows: int
 
     def __str__(self) -> str:
-        share = f"{self.merge:.1%}" if self.merge > 0 else "nothing, less than a constant would,"
+        merge, parents = (
+            f"{one:.1%}" if one > 0 else "nothing, less than a constant would," for one in (self.merge, self.parents)
+        )
         apart = f", {self.divergence:.2g} nats apart" if self.kind == "logits" else ""
         return (
-            f"the merge keeps {share} of the mean of what A and B compute ({self.kind}{apart}); "
-            f"each of them {self.parents:.1%} on average"
+            f"the merge keeps {merge} of the mean of what A and B compute ({self.kind}{apart}); "
+            f"each of them {parents} on average"
         )
 
 
