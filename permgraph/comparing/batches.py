@@ -163,8 +163,8 @@ class Batches:
         """The last `count` batches of a sequence, or one of every `part` where these are fewer; none of other data."""
         if not isinstance(self._data, Sequence) or len(self._data) < part:
             return []
-        count = min(count, len(self._data) // part)
-        return [as_batch(item) for item in self._data[len(self._data) - count :]]
+        whole = len(self._data)
+        return [as_batch(self._data[k]) for k in range(whole - min(count, whole // part), whole)]
 
     def _one_pass(self, generator: torch.Generator, leave: int) -> Iterator[Batch]:
         data = self._data
