@@ -14,8 +14,10 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 
 import permgraph as pg
 from permgraph.data.own_texts import ROUNDS, TokenInput, generated, write
+from permgraph.data.synthetic import Synthetic
 from permgraph.errors import CalibrationError, OptionError
 
+MADE = Synthetic._leaves
 IDS = torch.arange(8).reshape(2, 4)
 
 
@@ -177,3 +179,11 @@ def test_the_command_line_takes_synthetic_for_data(given, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "synthetic").mkdir()  # a folder of this name is data
     assert "no text files" in run(*words, "--out", tmp_path / "more", code=1).stderr
+
+
+def test_texts_are_written_once_for_matching_healing_and_judging(given, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    written = []
+    monkeypatch.setattr(Synthetic, "_leaves", lambda self, k: written.append(k) or MADE(self, k))
+    words = ("--method", "correlation", "--merge", "linear+heal", "--data", "synthetic", "--limit", 32)
+    run("merge", given / "a", given / "b", *words, "--out", tmp_path / "m")
+    assert sorted(written) == [0, 1]

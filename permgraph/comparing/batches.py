@@ -86,6 +86,11 @@ class Batches:
         self._begun = chain([item], self._begun)
 
     @property
+    def again(self) -> bool:
+        """Whether the data can be read again, unlike a generator's."""
+        return not self._once
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Remarks of the reader, such as which files are empty."""
         return tuple(getattr(self._data, "notes", ()))

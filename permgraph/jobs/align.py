@@ -54,7 +54,7 @@ def align_loaded(
     found = pair.aligned(align_models(models, **options), part_a, part_b)
     done = Aligned(
         (a, b), part_a, part_b, found, matching, heads, pair, next(iter(part_base), None),
-        pair.of_base((a, *base), (part_a, *part_base)), read=DataRead.of(options["data"]),
+        pair.of_base((a, *base), (part_a, *part_base)), data=options["data"], read=DataRead.of(options["data"]),
     )  # fmt: skip
     return with_second_head(session, done) if heads.second else done
 
@@ -76,7 +76,7 @@ def _trunks_aligned(
     heads = heads_of_trunks((a, b), found.kept, str(matching.heads))
     found = pair.aligned(found, a, b)
     second, read = SecondHead(found.heads_b or {}), DataRead.of(data)
-    return Aligned((a, b), a, b, found, matching, heads, pair, second=second, read=read)
+    return Aligned((a, b), a, b, found, matching, heads, pair, second=second, data=data, read=read)
 
 
 def prepare(

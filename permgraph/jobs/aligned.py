@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from permgraph.checkpoints.writing import SecondHead
+from permgraph.comparing.batches import Batches
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.carrying import Carried
 from permgraph.jobs.data_read import DataRead
@@ -25,10 +26,11 @@ from permgraph.uses.enlarging import Enlarged
 class Aligned:
     """Two models, the part of them that is matched, and the alignment of the second's part with the first's.
 
-    `base`: the same part of the model that both were fine-tuned from, if one was given; `base_borders`: where its axes
-    differ from A's. `second`: the moved head of the second model, if it is written too. `pair`: at which borders the
-    models were fitted to each other. `read`: how much of the data was read. `carried`: B's adapters, moved with it.
-    `apply`: moves tensors along with the whole of B, if only a part of it was matched.
+    `data`: the batches by which they were matched; `read`: how much of it was read. `base`: the same part of the model
+    that both were fine-tuned from, if one was given; `base_borders`: where its axes differ from A's. `second`: the
+    moved head of the second model, if it is written too. `pair`: at which borders the models were fitted to each other.
+    `carried`: B's adapters, moved with it. `apply`: moves tensors along with the whole of B, if only a part of it was
+    matched.
     """
 
     models: tuple[LoadedModel, LoadedModel]
@@ -41,6 +43,7 @@ class Aligned:
     base: LoadedModel | None = None
     base_borders: Borders = field(default_factory=Borders)
     second: SecondHead | None = None
+    data: Batches | None = None
     read: DataRead = field(default_factory=DataRead)
     apply: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     carried: Carried = field(default_factory=Carried)

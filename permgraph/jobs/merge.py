@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.lazy_state import LazyState
+from permgraph.comparing.batches import Batches
 from permgraph.errors import PermgraphWarning
 from permgraph.jobs.align import align_loaded
 from permgraph.jobs.folder import require_room, storage_of, tell, write
@@ -79,7 +79,7 @@ def _merged(
         aligned = align_loaded(here, pair, matching, progress, *base)
     quiet = warnings.catch_warnings(action="ignore", category=PermgraphWarning)  # said below
     with session.progress() as progress, quiet:
-        data = calibration(session, (aligned.a, aligned.b), matching) if needs_data else None
+        data = _batches(session, aligned, matching) if needs_data else None
         merges = Merges(
             aligned.a,
             aligned.b,
@@ -97,14 +97,22 @@ def _merged(
     return aligned, aligned.heads.into(a.weights, part), curves, kept
 
 
+def _batches(session: Session, aligned: Aligned, matching: Matching) -> Batches | None:
+    """What B was aligned by, which may have taken long to make; made anew where it can be read only once."""
+    if aligned.data is not None and aligned.data.again:
+        return aligned.data
+    made = calibration(session, (aligned.a, aligned.b), matching)
+    return None if made is None else Batches(made)
+
+
 def _kept(
     session: Session, aligned: Aligned, matching: Matching, part: Mapping[str, Tensor], share: float
 ) -> Fidelity | None:
     """How much of its parents a merge keeps, on the first batches; None without data, or within a limit on memory."""
-    batches = None if isinstance(part, LazyState) else calibration(session, (aligned.a, aligned.b), matching)
+    batches = None if isinstance(part, LazyState) else _batches(session, aligned, matching)
     if batches is None:
         return None
-    first = list(islice(batches, JUDGED))
+    first = batches.beginning(JUDGED)
     here = Merges(aligned.a, aligned.b, aligned.alignment, first, owners=aligned.owners).calibration
     return fidelity_of(here, part, share)
 
