@@ -260,15 +260,15 @@ def lowest(found: Results) -> str:
         full = [key for key in _keys(data) if _is_whole(data, key)]
         linear = [key for key in full if _own(data, key)[0]["merged"] == "linear"]
         free = [key for key in linear if _own(data, key)[0]["inputs"] in (0, "synthetic")]
-        said = [f"{what} {_said(data, keys)}" for what, keys in zip(WHAT, (free, linear, full), strict=True)]
-        lines.append(f"- {name}: {'; '.join(said)}.\n")
+        said = [f"{what}: {_said(data, keys)}" for what, keys in zip(WHAT, (free, linear, full), strict=True)]
+        lines.append(f"- {NAMES[name]}: {'; '.join(said)}.\n")
     return "".join(lines)
 
 
-WHAT = ("without data", "B only moved", "any merge")
+WHAT = ("no data", "linear merge", "any merge")
 
 
 def _said(data: Mapping[str, Any], keys: Sequence[str]) -> str:
     best = min(keys, key=lambda key: mean_of(_own(data, key), "height")[0])
     own = _own(data, best)
-    return f"{moved(own[0], data['steps'])}, {merging(own[0])}: {mean_of(own, 'height')[0]:.3f}"
+    return f"{mean_of(own, 'height')[0]:.3f} ({moved(own[0], data['steps'])}, {merging(own[0])})"

