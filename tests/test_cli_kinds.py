@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from commands import run
 from tiny_models import built
@@ -45,6 +46,19 @@ def test_an_aligned_model_computes_what_it_did(tmp_path: Path) -> None:
     ids = torch.arange(12)[None]
     before, after = (AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits for folder in (b, tmp_path / "o"))
     torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_merge_of_many_in_all_kinds_computes_what_its_models_do(tmp_path: Path, name: str) -> None:
+    a, b = folders(tmp_path, name)
+    out = tmp_path / "o"
+    said = run("merge", a, b, b, "--kinds", "all", "--weight", 0, "--out", out).stdout  # twice b, and nothing of a
+    assert "not tied any more, so that norms could be folded: lm_head.weight" in said
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    assert json.loads((out / "permgraph.json").read_text())["untied"] == ["lm_head.weight"]
+    ids = torch.arange(12)[None]
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits for folder in (b, out))
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:

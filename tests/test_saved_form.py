@@ -59,6 +59,13 @@ def test_names_shapes_and_files_are_those_of_the_inputs(tmp_path: Path, form: st
     assert tensors[f"model.layers.0.{FORMS[form][2]}"] == "moved"
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_merge_of_many_has_the_form_of_its_inputs(tmp_path: Path, form: str) -> None:
+    a, b, c = (folder(tmp_path / name, form, seed) for seed, name in enumerate("abc"))
+    run("merge", a, b, c, "--out", tmp_path / "out")
+    assert shapes(tmp_path / "out") == shapes(a)
+
+
 def test_a_merge_has_the_form_of_a_where_b_has_another(tmp_path: Path) -> None:
     form = "a tensor an expert"
     a = folder(tmp_path / "a", form, 0)

@@ -162,6 +162,11 @@ def small_part(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return LazyState(known, make, least=state.least)
 
 
+def shape_or_type(value: Any) -> tuple[int, ...] | str:
+    """The shape of a tensor; of anything else that a state dict can hold, its type."""
+    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 def memory_of(value: Any) -> Any:
     """A key that is equal for tied tensors: `state_dict` returns a new object for every name of a tied weight."""
     if not isinstance(value, Tensor) or value.is_meta or not value.numel():

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, small_part
+from permgraph.checkpoints.lazy_state import LazyState, like, memory_of, shape_or_type, small_part
 from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch
 from permgraph.comparing.masks import finite, require_same_masks
 from permgraph.errors import CalibrationError, CaptureError, SpecMismatchError
 from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
-from permgraph.symmetry.derivation.folding import Folded, foldable, separated
+from permgraph.symmetry.derivation.folding import Foldable, Folded, foldable, separated
 from permgraph.symmetry.proof.verification import Certificate, at_another_length, certify
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.but_for_weights import equal_but_for_weights
@@ -44,6 +45,7 @@ class Models:
         states: the state dict of each, or the weights given by `with_states`.
         tie: axes of parameters that the forward pass does not reach, as in `derive`.
         folds: how the norms of each were folded; () if they were not.
+        foldable: the norms of such models; None if they were not folded.
         example: inputs that the reference was loaded with.
         masks: names of the tensors with infinities, which are at the same places in all models.
 
@@ -55,6 +57,7 @@ class Models:
     folds: tuple[Folded, ...] = field(default=(), repr=False)
     example: Batch = ((), {})
     masks: tuple[str, ...] = ()
+    foldable: Foldable | None = field(default=None, repr=False)
     _programs: dict[Any, Program] = field(default_factory=dict, repr=False)
     _alone: dict[Any, Program] = field(default_factory=dict, repr=False)
     _derivations: dict[Any, Derivation] = field(default_factory=dict, repr=False)
@@ -119,9 +122,9 @@ class Models:
         folds = tuple(found.folded(self.states))
         states = tuple(one.state_dict for one in folds)
         if not found.untied:
-            return replace(self, states=states, folds=folds), ()
+            return replace(self, states=states, folds=folds, foldable=found), ()
         modules = tuple(separated(module, found.untied) for module in self.modules)
-        return Models(modules, states, self.tie, folds, masks=self.masks), found.untied
+        return Models(modules, states, self.tie, folds, masks=self.masks, foldable=found), found.untied
 
     def pair(self, a: int, b: int) -> Models:
         """Two of the models."""
@@ -140,7 +143,7 @@ class Models:
                     f"{self.name(0)} is on {first} and {self.name(number)} on {device_of(module)}: "
                     "move them to one device"
                 )
-            if dtypes := _differing_dtypes(self.states[0], self.states[number]):
+            if dtypes := differing_dtypes(self.states[0], self.states[number]):
                 raise SpecMismatchError(
                     f"{self.name(0)} is {dtypes[0]} and {self.name(number)} {dtypes[1]}, and both are given the same "
                     "batches: convert one, as with model.float()"
@@ -197,6 +200,19 @@ class Models:
             if len(self) == 2:
                 raise
             raise SpecMismatchError(f"models 1 (A) and {number + 1} (B): {error}") from error
+        self._require_ties(number)
+
+    def _require_ties(self, number: int) -> None:
+        """Raise SpecMismatchError for a tensor that the reference ties and this model has apart, with other numbers."""
+        first, own, state = dict[Any, str](), like(self.states[number]), self.states[number]
+        for name, tensor in like(self.states[0]).items():
+            other = first.setdefault(memory_of(tensor), name)
+            is_apart = isinstance(tensor, Tensor) and memory_of(own[name]) != memory_of(own[other])
+            if is_apart and not torch.equal(state[name], state[other]):
+                raise SpecMismatchError(
+                    f"{name} and {other} are one tensor in {self.name(0)} and two in {self.name(number)}: untie them "
+                    f"in {self.name(0)}, or give {self.name(number)} first"
+                )
 
 
 def _require_weights(state: State, name: str) -> None:
@@ -208,9 +224,7 @@ def _require_weights(state: State, name: str) -> None:
 
 def require_pair(a: State, b: State) -> None:
     """Raise SpecMismatchError, with both shapes, unless two state dicts have one architecture's names and shapes."""
-    shape_a, shape_b = (
-        {name: tuple(getattr(tensor, "shape", ())) for name, tensor in like(state).items()} for state in (a, b)
-    )
+    shape_a, shape_b = ({name: shape_or_type(value) for name, value in like(state).items()} for state in (a, b))
     different = [
         f"{name}: {shape_a.get(name, 'absent')} in A, {shape_b.get(name, 'absent')} in B"
         for name in dict.fromkeys([*a, *b])
@@ -224,10 +238,11 @@ def require_pair(a: State, b: State) -> None:
         )
 
 
-def _differing_dtypes(a: State, b: State) -> list[str]:
+def differing_dtypes(a: State, b: State) -> list[str]:
     """The dtypes of the first floating-point tensor that has another in the other model."""
     mine, theirs = like(a), like(b)
-    pairs = ((mine[name].dtype, theirs[name].dtype) for name in mine if mine[name].is_floating_point())
+    real = (name for name in mine if name in theirs and mine[name].is_floating_point())
+    pairs = ((mine[name].dtype, theirs[name].dtype) for name in real)
     return next(([str(dtype).removeprefix("torch.") for dtype in pair] for pair in pairs if pair[0] != pair[1]), [])
 
 

@@ -20,7 +20,6 @@ from permgraph.jobs.recipe import FILE, Request, recipe_text
 from permgraph.jobs.recipe_inputs import local_hashes
 from permgraph.jobs.record import REPORT, facts, gain_table, record, summary
 from permgraph.jobs.session import Session
-from permgraph.matching.alignment import Alignment
 from permgraph.matching.gains_report import by
 from permgraph.models.loaded import LoadedModel
 from permgraph.pages.report import report_page
@@ -92,7 +91,7 @@ def write(
         out,
         like.stored.in_saved_form(state),
         report=report,
-        config=_config(like.config, aligned.alignment),
+        config=untied_config(like.config, aligned.alignment.untied),
         architecture=like.architecture,
         home=home_of(type(like.model)),
         source=like.folder,
@@ -136,13 +135,19 @@ def _finish(aligned: Aligned, merged: bool, folder: Path) -> None:
     aligned.carried.write(folder)
 
 
-def _config(config: Any, alignment: Alignment) -> Any:
-    """The config of the output, in which embeddings that were untied are no longer marked as tied."""
-    if not alignment.untied or not hasattr(config, "tie_word_embeddings"):
+def untied_config(config: Any, untied: Sequence[str]) -> Any:
+    """The config of an output, in which embeddings are no longer marked as tied if some tensors were untied."""
+    if not untied or not hasattr(config, "tie_word_embeddings"):
         return config
     apart = copy.deepcopy(config)
     apart.tie_word_embeddings = False
     return apart
+
+
+def say_untied(session: Session, untied: Sequence[str]) -> None:
+    """Print the names of tensors that were untied, if any."""
+    if untied:
+        session.say(f"not tied any more, so that norms could be folded: {', '.join(untied)}")
 
 
 def _sentences(aligned: Aligned, *, merged: bool) -> list[str]:
@@ -160,8 +165,7 @@ def tell(session: Session, out: Path, aligned: Aligned, report: Mapping[str, Any
         session.say(gain_table(alignment))
     count = f"{len(names)} of {len(alignment.spec.groups)} groups matched by {by(alignment.method)}"
     session.say("\n".join(filter(None, (str(aligned.read), f"{count}, {share:.1%} of their units moved"))))
-    if alignment.untied:
-        session.say(f"not tied any more, so that norms could be folded: {', '.join(alignment.untied)}")
+    say_untied(session, alignment.untied)
     merged = report["merge"] is not None
     found, borders = aligned.account(merged=merged), aligned.borders_text(merged=merged)
     beside = left_out(aligned.b.model)

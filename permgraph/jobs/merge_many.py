@@ -13,7 +13,7 @@ from permgraph.checkpoints.writing import write_merged
 from permgraph.jobs.account import Account, account
 from permgraph.jobs.align import prepare
 from permgraph.jobs.data_read import DataRead
-from permgraph.jobs.folder import recipe_of, require_room, say_dtypes, storage_of
+from permgraph.jobs.folder import recipe_of, require_room, say_dtypes, say_untied, storage_of, untied_config
 from permgraph.jobs.loading import load_fitted
 from permgraph.jobs.matching import Matching
 from permgraph.jobs.processes import joined
@@ -23,7 +23,7 @@ from permgraph.jobs.session import Session, table
 from permgraph.matching.borders import Borders
 from permgraph.matching.gains_report import by
 from permgraph.matching.groups import select
-from permgraph.matching.many import Placement, place_models, with_borders
+from permgraph.matching.many import Placement, as_matched, place_models, with_borders
 from permgraph.merging.many import merged
 from permgraph.merging.owners import Owners
 from permgraph.models.heads import common_part
@@ -75,6 +75,11 @@ class Placed:
         return self.elements[0].spec
 
     @property
+    def untied(self) -> tuple[str, ...]:
+        """Names of tensors that are not tied any more."""
+        return self.elements[0].untied
+
+    @property
     def fields(self) -> dict[str, Any]:
         """How the models were matched, for the record."""
         return {
@@ -83,6 +88,7 @@ class Placed:
             "heads": str(self.heads) or None,
             "borders": self.borders_text.splitlines(),
             "certificate": asdict(self.certificate),
+            "untied": list(self.untied),
         }
 
 
@@ -138,6 +144,7 @@ def _tell(
     count = f"{len(groups)} of {len(placed.spec.groups)} groups matched by {by(report['method'])}"
     session.say("\n".join(filter(None, (str(placed.read), count))))
     what = " + ".join(f"{share:.3g} · {name}" for share, name in zip(merge["weights"], references, strict=True))
+    say_untied(session, placed.untied)
     lines = (f"{merge['method']} merge, {what}", str(placed.heads), placed.borders_text, str(tensors))
     session.say("\n".join(filter(None, (*lines, f"written to {out}"))))
     for note in filter(None, (*placed.read.notes, tensors.warning)):
@@ -165,7 +172,8 @@ def _place(session: Session, asked: Request, matching: Matching) -> Placed:
     owners = Owners(borders[1:count], (*borders[count:], Borders())[0])
     worst = max(proofs, key=lambda proof: proof.max_error)
     read = DataRead.of(options["data"])
-    return Placed(models, parts, heads, known.states, elements, worst, base, owners, fitted.finish, read)
+    states = as_matched(known.states, elements)
+    return Placed(models, parts, heads, states, elements, worst, base, owners, fitted.finish, read)
 
 
 def _write(
@@ -185,9 +193,9 @@ def _write(
     card = f"{how[0].upper()}{how[1:]} merge of {len(placed.models)} models with shares {numbers}."
     write_merged(
         out,
-        state,
+        first.stored.in_saved_form(state),
         report=report,
-        config=first.config,
+        config=untied_config(first.config, placed.untied),
         architecture=first.architecture,
         home=home_of(type(first.model)),
         source=first.folder,

@@ -10,12 +10,13 @@ from torch import nn
 
 from permgraph.arguments import typed
 from permgraph.comparing.batches import Batches, Progress
-from permgraph.comparing.models import Models
+from permgraph.comparing.models import Models, State
 from permgraph.matching.borders import Borders
 from permgraph.matching.fitting import example_of, fit
 from permgraph.matching.gains import Gain
 from permgraph.matching.pipeline import match_models
 from permgraph.progress import with_bar
+from permgraph.symmetry.derivation.folding import Foldable
 from permgraph.symmetry.elements.permutations import Permutations
 from permgraph.symmetry.proof.verification import Certificate
 from permgraph.symmetry.specification.spec import PermutationSpec
@@ -34,6 +35,9 @@ class Placement(Permutations):
         method: the name of the matcher.
         borders: axes at which its model differs from the first without being a head, as rows of tokens; what
             `merge_many` makes of them.
+        foldable: with kinds="all", the norms that were folded in all models: the element moves its model folded, and
+            `merge_many` folds the models that it is given.
+        untied: names of tensors that a merge no longer ties, as in an `Alignment`.
 
     """
 
@@ -42,6 +46,8 @@ class Placement(Permutations):
     certificate: Certificate | None = None
     method: str = ""
     borders: Borders = field(default_factory=Borders, repr=False)
+    foldable: Foldable | None = field(default=None, repr=False)
+    untied: tuple[str, ...] = ()
 
 
 @typed
@@ -112,6 +118,20 @@ def place_models(models: Models, data: Iterable[Any] | None = None, **asked: Any
     """`match_many` for models that are traced already; the arguments are those of `match_models`."""
     found = match_models(models, data, **asked)
     return tuple(
-        Placement(element.tables, found.spec, match.gains, certificate, found.method)
+        Placement(
+            element.tables,
+            found.spec,
+            match.gains,
+            certificate,
+            found.method,
+            foldable=found.models.foldable,
+            untied=found.untied,
+        )
         for element, match, certificate in zip(found.elements, found.matches, found.certificates, strict=True)
     )
+
+
+def as_matched(states: Sequence[State], permutations: Sequence[Mapping[str, Any]]) -> list[State]:
+    """The weights of models as they were matched: with their norms folded where the kinds ask for it."""
+    known = next((one.foldable for one in permutations if isinstance(one, Placement)), None)
+    return list(states) if known is None else [fold.state_dict for fold in known.folded(states)]

@@ -14,11 +14,12 @@ from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.matching.borders import Borders
 from permgraph.matching.fitting import fitted_models
-from permgraph.matching.many import Placement
+from permgraph.matching.many import Placement, as_matched
 from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.elements.parts import Index
 from permgraph.symmetry.elements.permutations import checked
+from permgraph.symmetry.specification.fits import require_held
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.loaded import Loaded
 
@@ -37,8 +38,8 @@ def merge_many(
     """Σ weight_m · P_m θ_m as a new state dict, for permutations from `match_many` (or any others, with `spec`).
 
     Computed in float32 or wider, one entry at a time, and returned in the first model's dtypes; what is not floating
-    point is the first model's. Tied weights stay tied. Rows of tokens, channels and positions that only some models
-    have are the mean of those, at their shares.
+    point is the first model's. Tied weights stay tied, but for those in `Placement.untied`. Rows of tokens, channels
+    and positions that only some models have are the mean of those, at their shares.
 
     Args:
         models: two or more of one architecture; none is changed.
@@ -61,7 +62,7 @@ def merge_many(
     """
     borders = [one.borders if isinstance(one, Placement) else Borders() for one in permutations]
     fitted = fitted_models(models, borders) if any(borders) and len(borders) == len(models) else models
-    states = Models.of(fitted).states
+    states = as_matched(Models.of(fitted).states, permutations)
     owners, base = with_base(Owners(borders[1:]), models, base)
     return dict(
         merged(states, permutations, weights=weights, method=method, spec=spec, base=base, owners=owners, **options)
@@ -81,7 +82,8 @@ def merged(
 ) -> Mapping[str, Tensor]:
     """`merge_many` of state dicts; of those that are read on demand, each tensor is merged when it is asked for."""
     shares = _shares(weights, len(states))
-    merge = TensorMerge.of(method, states, base, options)
+    foldable = next((one.foldable for one in permutations if isinstance(one, Placement)), None)
+    merge = TensorMerge.of(method, states, base, options).folded(foldable)
     if len(permutations) != len(states):
         raise SpecMismatchError(f"{len(permutations)} permutations for {len(states)} models: give one for each")
     known = spec or next((p.spec for p in permutations if isinstance(p, Placement)), None)
@@ -89,6 +91,8 @@ def merged(
         raise SpecMismatchError("these permutations do not come from match_many: pass the specification as spec=")
     known.check(like(states[0]), "model 1")
     tables = [checked(known.groups, own) for own in permutations]
+    for state, own in zip(states, tables, strict=True):
+        require_held(known, state, own)
 
     def one(name: str) -> Tensor:
         moved = [known.apply_one(own, name, state[name]) for own, state in zip(tables, states, strict=True)]

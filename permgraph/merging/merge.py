@@ -162,8 +162,14 @@ class Merges:
     def at(self, weight: Weight, method: str = "linear", **options: Any) -> Mapping[str, Tensor]:
         """The merge with this share of A by this method, a new state dict."""
         steps, shares = steps_of(method), shares_of(weight, self.alignment, self.spec)
+        if "heal" in steps.corrections and self.alignment is not None and self.alignment.kept:
+            raise OptionError(
+                f"method {method!r} trains a merge to return what both models do, and their heads differ: leave out "
+                "+heal, or merge the models without their heads"
+            )
         layers = layer_method.get(steps.first)
         one = TensorMerge.of("linear" if layers else steps.first, self.models.states, self.base, options)
+        one = one.folded(self.models.foldable)
         if steps.needs_data:
             self.calibration.program  # noqa: B018 - what is wrong with the data is said before the work
         state = self.models.states[0]

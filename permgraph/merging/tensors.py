@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from permgraph.errors import OptionError, PluginError, SpecMismatchError
 from permgraph.merging.registry import MergeFunction, merge_method
 from permgraph.merging.shares import Share
 from permgraph.plugins import OWN, Registered
+from permgraph.symmetry.derivation.folding import Foldable
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +48,22 @@ class TensorMerge:
         method.require_options(given if base is None else given | {"base": base}, reserved=("name",))
         return cls(method, given, None if base is None else _state_of(base, states[0]))
 
-    def __call__(self, name: str, tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
-        """The merged tensor in the dtype of the first; what is not floating point, and infinities, are the first's.
+    def folded(self, foldable: Foldable | None) -> TensorMerge:
+        """The same for models with folded norms: those of the base are folded too."""
+        if foldable is None or self.base is None:
+            return self
+        return replace(self, base=foldable.folded((self.base,))[0].state_dict)
 
-        Computed in float32 or wider, on the first tensor's device.
+    def __call__(self, name: str, tensors: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
+        """The merged tensor in the dtype of the first; what are no numbers to merge, and infinities, are the first's.
+
+        Computed in float32 or wider, on the first tensor's device; of complex numbers, the real and imaginary parts.
         """
         first = tensors[0]
+        if first.is_complex():
+            known = None if self.base is None else {name: _parts(self.base[name])}
+            own = [share.unsqueeze(-1) if isinstance(share, Tensor) else share for share in shares]
+            return torch.view_as_complex(replace(self, base=known)(name, [*map(_parts, tensors)], own))
         if not first.is_floating_point():
             return first.clone()
         if is_mask(first):
@@ -76,6 +87,11 @@ class TensorMerge:
                 f"{tuple(first.shape)}: repair or uninstall that package"
             )
         return merged.to(first.dtype)
+
+
+def _parts(tensor: Tensor) -> Tensor:
+    """[..., 2]: the real and imaginary parts of complex numbers."""
+    return torch.view_as_real(tensor.detach().resolve_conj()).contiguous()
 
 
 def _state_of(base: nn.Module | Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from permgraph.arguments import typed
 from permgraph.comparing.batches import Batch
+from permgraph.comparing.models import differing_dtypes
 from permgraph.errors import SpecMismatchError, VerificationError
 from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.symmetry.derivation.folding import foldable
@@ -98,7 +99,7 @@ def enlarge(
         B at A's sizes, where its layers are placed, and how many units it has.
 
     Raises:
-        SpecMismatchError: a size that neither a group of A nor a stream explains, or B is the larger one.
+        SpecMismatchError: a size that neither a group of A nor a stream explains, other dtypes, or B is the larger one.
         VerificationError: the enlarged model does not compute the same as B, for example with post-norm blocks.
 
     """
@@ -109,6 +110,11 @@ def enlarge(
             f"A is a {type(a).__name__} and B a {type(b).__name__}: a model is enlarged within one class"
         )
     states = dict(a.state_dict()), dict(b.state_dict())
+    if dtypes := differing_dtypes(*states):
+        raise SpecMismatchError(
+            f"A is {dtypes[0]} and B {dtypes[1]}, and the enlarged model has A's parameters: convert one, as with "
+            "model.float()"
+        )
     programs = capture(a, *one_sample(example)), capture(b, *one_sample(example))
     spec = Derivation(programs[0], "fixed", tie_of(model_a)).spec
     layers = first_places(*states)

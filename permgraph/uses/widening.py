@@ -110,14 +110,14 @@ def _width_in_a(stream: Transfer, state: State, wanted: Mapping[str, Shape]) -> 
 def isometry(rows: int, columns: int, *, centred: bool) -> Tensor:
     """V, [rows, columns], with VᵀV = 1; V 1 is a multiple of 1 and Vᵀ 1 too if `centred`. float64."""
     if not centred:
-        return torch.eye(rows, columns, dtype=torch.float64)
+        return torch.eye(rows, columns, dtype=torch.float64, device="cpu")
     return _reflection(rows)[:, :columns] @ _reflection(columns).T
 
 
 def _reflection(size: int) -> Tensor:
     """The reflection that exchanges the first unit vector and 1 / √size."""
-    vector = torch.full((size,), -1 / sqrt(size), dtype=torch.float64)
+    vector = torch.full((size,), -1 / sqrt(size), dtype=torch.float64, device="cpu")
     vector[0] += 1
     norm = vector @ vector
-    eye = torch.eye(size, dtype=torch.float64)
+    eye = torch.eye(size, dtype=torch.float64, device="cpu")
     return eye - 2 * torch.outer(vector, vector) / norm if norm > 0 else eye

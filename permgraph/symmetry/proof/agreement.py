@@ -24,7 +24,7 @@ class Scales:
     """
 
     def __init__(self, literals: Collection[float] = ()) -> None:
-        self.literals = torch.tensor(sorted(literals), dtype=torch.float64)
+        self.literals = torch.tensor(sorted(literals), dtype=torch.float64, device="cpu")
         self.low: list[Tensor | None] = []
         self.high: list[Tensor | None] = []
 
@@ -62,14 +62,22 @@ class Scales:
         count = max(1, sum(int((scale > 0).sum()) for scale in scales))
         found: list[Tensor | None] = []
         for scale, low in zip(scales, self.low, strict=True):
-            signs = torch.randint(2, scale.shape, generator=generator, dtype=torch.float64).to(scale.device) * 2 - 1
+            signs = (
+                torch.randint(2, scale.shape, generator=generator, dtype=torch.float64, device="cpu").to(scale.device)
+                * 2
+                - 1
+            )
             weight = torch.where(scale > 0, signs / scale, 0.0) / count**0.5
             found.append(None if low is None or not weight.any() else weight)
         return found
 
     def _scale(self, output: int, floor: Tensor | None) -> Tensor:
         low, high = self.low[output], self.high[output]
-        scale = torch.zeros((), dtype=torch.float64) if low is None or high is None else (high - low).clamp(min=0.0)
+        scale = (
+            torch.zeros((), dtype=torch.float64, device="cpu")
+            if low is None or high is None
+            else (high - low).clamp(min=0.0)
+        )
         return scale if floor is None else torch.maximum(scale, floor / TOLERANCE)
 
 
@@ -97,10 +105,10 @@ def gaps(expected: Sequence[Any], found: Sequence[Any]) -> list[Tensor]:
 
 def _gap(expected: Any, found: Any) -> Tensor:
     if not isinstance(expected, Tensor):
-        return torch.tensor(0.0 if expected == found else torch.inf, dtype=torch.float64)
+        return torch.tensor(0.0 if expected == found else torch.inf, dtype=torch.float64, device="cpu")
     a, b = as_real(expected), as_real(found)
     if a.shape != b.shape:
-        return torch.full([1] * a.dim(), torch.inf, dtype=torch.float64)
+        return torch.full([1] * a.dim(), torch.inf, dtype=torch.float64, device="cpu")
     same = (a == b) | (torch.isnan(a) & torch.isnan(b))
     return (a - b).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0.0)
 

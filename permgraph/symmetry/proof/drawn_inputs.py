@@ -77,7 +77,7 @@ def _is_mask(value: Tensor) -> bool:
 def _normal(value: Tensor, generator: torch.Generator) -> Tensor:
     scale = value.abs().double().square().mean().sqrt().item() or 1.0
     dtype = torch.complex128 if value.is_complex() else torch.float64
-    normal = scale * torch.randn(value.shape, generator=generator, dtype=dtype)
+    normal = scale * torch.randn(value.shape, generator=generator, dtype=dtype, device="cpu")
     positive = not value.is_complex() and bool((value >= 0).all()) and bool((value > 0).any())
     return (normal.abs() if positive else normal).to(value.device, value.dtype)
 
@@ -89,7 +89,7 @@ def _numbers(value: Tensor, place: fx.Node, rows: int, generator: torch.Generato
     free = value[~stays]
     several = free.numel() and bool(free.min() < free.max())
     low, high = (int(free.min()), int(free.max()) + 1) if several else (0, rows)
-    drawn = torch.randint(low, high, value.shape, generator=generator).to(value)
+    drawn = torch.randint(low, high, value.shape, generator=generator, device="cpu").to(value)
     return torch.where(stays | torch.isin(drawn, compared), value, drawn)
 
 

@@ -22,7 +22,9 @@ def shortened(value: Tensor, other: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         return short.mT, gradient.mT
     if min(other.shape) <= 2 * RANK:
         return value, other
-    drawn = torch.randn(other.shape[1], RANK, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = torch.randn(
+        other.shape[1], RANK, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
+    )
     basis = torch.linalg.qr(other @ drawn.to(other)).Q
     short = basis.mT @ other
     return (basis.mT @ value, short) if _is_product(other, basis, short) else (value, other)

@@ -70,7 +70,7 @@ class Plan:
     def settings(self) -> list[Setting]:
         """The settings, the first at the given inputs; at least `DRAWS`, the last perhaps without elements."""
         spec, rest = self.trial.spec, max(self.trials - bool(self.drawn), 1)
-        one = [self.element] if self.element is not None else spec.moving(self.seed + self.trials, most=1)
+        one = [self.element] if self.element is not None else spec.moving((self.seed + self.trials) % 2**63, most=1)
         elements = one * rest if self.element is not None else spec.moving(self.seed, rest)
         first = [Setting(self.trial, self.seed, one)] if self.drawn else []
         tried = [elements[k::rest] for k in range(rest)]

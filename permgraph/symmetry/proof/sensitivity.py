@@ -68,7 +68,7 @@ class _Tracked(Runner):
             gradients=True, by_rows=trial.by_rows,
         )  # fmt: skip
         self.trial, self.received = trial, received
-        self.anchor = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        self.anchor = torch.zeros((), dtype=torch.float64, requires_grad=True, device="cpu")
         self.places: dict[int, tuple[Callable[[], Tensor], weakref.ref[Tensor]]] = {}
         self.last: tuple[str, Tensor] | None = None
 

@@ -96,7 +96,7 @@ class Trial:
             if not tensor.is_floating_point() or name in self.spec.held:
                 return tensor
             generator = torch.Generator().manual_seed(number)
-            normal = torch.randn(tensor.shape[-1:], generator=generator, dtype=torch.float64)
+            normal = torch.randn(tensor.shape[-1:], generator=generator, dtype=torch.float64, device="cpu")
             return tensor * (1 + JITTER * normal.to(tensor.device))
 
         return change
@@ -149,15 +149,17 @@ def generic(name: str, tensor: Tensor, seed: int, noise: float, rows: Tensor | N
     if not tensor.is_floating_point():
         return tensor
     device = torch.device("cpu") if tensor.is_meta else tensor.device
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 7919 * seed)
-    normal = [torch.randn(size, generator=generator, dtype=torch.float64).to(device) for size in tensor.shape]
+    generator = torch.Generator().manual_seed((zlib.crc32(name.encode()) + 7919 * seed) % 2**63)
+    normal = [
+        torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(device) for size in tensor.shape
+    ]
     if rows is not None:
         normal[0], tensor = normal[0][rows], tensor[rows.to(tensor.device)]
     if tensor.dim() > 1:
         drawn, deviation = _uniform(normal), noise * (3 / max(prod(tensor.shape[1:]), 1)) ** 0.5
         return drawn.mul_(deviation) if tensor.is_meta else torch.add(tensor, drawn, alpha=deviation, out=drawn)
-    values = torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_meta else tensor.double()
-    drawn = normal[0] if normal else torch.randn((), generator=generator, dtype=torch.float64).to(device)
+    values = torch.zeros(tensor.shape, dtype=torch.float64, device="cpu") if tensor.is_meta else tensor.double()
+    drawn = normal[0] if normal else torch.randn((), generator=generator, dtype=torch.float64, device="cpu").to(device)
     if tensor.numel() and bool((values > 0).all()):
         return values * (1 + drawn).abs() + 0.1
     return values + 0.1 * drawn

@@ -20,6 +20,7 @@ from permgraph.symmetry.proof.lengths import other_path, programs_at_other_lengt
 from permgraph.symmetry.proof.proof import Proof, Setting
 from permgraph.symmetry.proof.proving import DRAWS, elsewhere, prove
 from permgraph.symmetry.proof.trials import Trial, literals
+from permgraph.symmetry.specification.fits import require_held
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
@@ -132,6 +133,7 @@ def verify(
         spec = Derivation(program, "free", {}).spec
     state = module.state_dict()
     spec.check(state, "the model")
+    require_held(spec, state)
     require_finite(state, "the model")
     certificate = certify(program, spec, state, bind(program, *example), trials=trials, seed=seed)
     return at_another_length(certificate, module, example, program, spec, state) if certificate else certificate
@@ -203,6 +205,7 @@ def certify(
             f"the specification knows {len(spec.output_layouts)} outputs, this forward pass returns "
             f"{len(program.outputs)}: derive it for the inputs and methods that it is verified with"
         )
+    require_held(spec, state, element)
     tried = Permutations(dict(element)) if element is not None else None
     proof = prove(Trial(program, spec, state, inputs), tried, trials, seed)
     return Certificate(

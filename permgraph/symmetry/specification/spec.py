@@ -21,6 +21,7 @@ from permgraph.symmetry.elements.moving import MOST, moving_elements
 from permgraph.symmetry.elements.permutations import PermutationGroup, Permutations
 from permgraph.symmetry.elements.report import counted
 from permgraph.symmetry.elements.streams import Stream
+from permgraph.symmetry.specification.fits import require_fit, require_held, require_in_range
 from permgraph.symmetry.specification.mappings import Mappings
 from permgraph.symmetry.specification.put_to_use import PutToUse
 from permgraph.symmetry.specification.shifts import Shift
@@ -169,7 +170,7 @@ class PermutationSpec(PutToUse):
         """A new state dict with every axis permuted, new = old[perm]; the old one is untouched.
 
         Tied keys stay tied. Raises SpecMismatchError if names or shapes differ from the model that the specification
-        was derived for.
+        was derived for, or vectors in `held` have no longer equal elements.
 
         Returns:
             A new state dict of the same names, shapes, dtypes and devices.
@@ -177,6 +178,7 @@ class PermutationSpec(PutToUse):
         """
         self.check(like(state_dict))
         tables = elements.checked(self.groups, permutations)
+        require_held(self, state_dict, tables)
         done: dict[Any, list[tuple[Layout | None, Any]]] = {}
         result = {}
         for name, tensor in state_dict.items():
@@ -193,7 +195,9 @@ class PermutationSpec(PutToUse):
         if not isinstance(state, LazyState):
             return self.apply(permutations, state)
         self.check(state.like)
-        return self.on_demand(elements.checked(self.groups, permutations), state)
+        tables = elements.checked(self.groups, permutations)
+        require_held(self, state, tables)
+        return self.on_demand(tables, state)
 
     def on_demand(self, tables: Mapping[str, Any], state: LazyState, least: torch.dtype | None = None) -> LazyState:
         """The same for tables that are known to fit; rows that no group moves can be computed separately.
@@ -223,25 +227,14 @@ class PermutationSpec(PutToUse):
     ) -> Tensor:
         """One entry of a state dict under tables for all groups; always a new tensor, computed in `least` or wider."""
         layout = self.layouts.get(name)
-        return tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach(), least)
+        moved = tensor.detach().clone() if layout is None else layout.apply(tables, tensor.detach(), least)
+        require_in_range(name, tensor, moved)
+        return moved
 
     @typed
     def check(self, state_dict: Mapping[str, Tensor], what: str = "the state dict") -> None:
         """Raise SpecMismatchError, naming keys and shapes of both sides, unless `state_dict` fits the model."""
-        missing = [name for name in self.shapes if name not in state_dict]
-        extra = [name for name, value in state_dict.items() if name not in self.shapes and isinstance(value, Tensor)]
-        wrong = [
-            f"{name}: {tuple(state_dict[name].shape)} where the specification has {shape}"
-            for name, shape in self.shapes.items()
-            if name in state_dict and tuple(state_dict[name].shape) != tuple(shape)
-        ]
-        problems = [f"missing {few(missing, 5)}"] * bool(missing) + [f"unexpected {few(extra, 5)}"] * bool(extra)
-        problems += [f"different shapes: {few(wrong, 5)}"] * bool(wrong)
-        if problems:
-            raise SpecMismatchError(
-                f"{what} does not fit the specification: {'; '.join(problems)}; "
-                "derive a specification for this model, or align two models of one architecture"
-            )
+        require_fit(self, state_dict, what)
 
     def apply_outputs(self, permutations: Mapping[str, Any], outputs: Any) -> Any:
         """What f(πθ) must equal, given f(θ): every output leaf permuted along its free axes."""

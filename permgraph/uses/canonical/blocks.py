@@ -51,7 +51,7 @@ def real(tensor: Tensor) -> tuple[Tensor, ...]:
 def fixed(name: str, cell: Cell) -> Tensor:
     """A positive number for each position on the leaves that nothing moves; different for different names."""
     moved = {k for move in cell.moves for k in move.leaves}
-    found = torch.full([1] * len(cell.leaves), 1 + 0.5 * number(name), dtype=torch.float64)
+    found = torch.full([1] * len(cell.leaves), 1 + 0.5 * number(name), dtype=torch.float64, device="cpu")
     for k, leaf in enumerate(cell.leaves):
         if k not in moved:
             shape = [-1 if axis == k else 1 for axis in range(len(cell.leaves))]

@@ -15,6 +15,7 @@ from permgraph.errors import OptionError, VerificationError
 from permgraph.symmetry.derivation.affine import uniform_among
 from permgraph.symmetry.derivation.derive import Derivation
 from permgraph.symmetry.proof.trials import FAILURES, not_in_float64
+from permgraph.symmetry.specification.fits import require_held
 from permgraph.symmetry.specification.spec import PermutationSpec
 from permgraph.tracing.capture import capture
 from permgraph.tracing.loaded import Loaded, inputs_of, module_of, tie_of
@@ -104,6 +105,7 @@ def canonical(
 
 def _canonical(state: Mapping[str, Tensor], spec: PermutationSpec) -> Canonical:
     spec.check(state)
+    require_held(spec, state)
     masks = require_finite(state, "the model")
     require_unmoved_masks(masks, spec, state)
     _require_bounded(spec)

@@ -63,7 +63,7 @@ class _Weight:
     def slope(self) -> Tensor:
         """[elements, coordinates], the derivative of the residual at 0."""
         zero = self.b.new_zeros(sum(map(_size, self.groups)))
-        directions = torch.eye(len(zero), dtype=zero.dtype)
+        directions = torch.eye(len(zero), dtype=zero.dtype, device="cpu")
 
         def along(direction: Tensor) -> Tensor:
             found: Tensor = torch.func.jvp(self.residual, (zero,), (direction,))[1]
@@ -107,11 +107,16 @@ def _step(groups: Sequence[PermutationGroup], weights: Sequence[_Weight]) -> Ten
     """The shortest step that minimises the sum of squares of all residuals; 0 without a weight."""
     ends = dict(zip((group.name for group in groups), np.cumsum(list(map(_size, groups))).tolist(), strict=True))
     total = sum(map(_size, groups))
-    normal, right = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
+    normal, right = (
+        torch.zeros(total, total, dtype=torch.float64, device="cpu"),
+        torch.zeros(total, dtype=torch.float64, device="cpu"),
+    )
     for weight in weights:
-        at = torch.cat([torch.arange(ends[group.name] - _size(group), ends[group.name]) for group in weight.groups])
+        at = torch.cat(
+            [torch.arange(ends[group.name] - _size(group), ends[group.name], device="cpu") for group in weight.groups]
+        )
         normal[at[:, None], at] += weight.slope.T @ weight.slope
-        right[at] -= weight.slope.T @ weight.residual(torch.zeros(len(at), dtype=torch.float64))
+        right[at] -= weight.slope.T @ weight.residual(torch.zeros(len(at), dtype=torch.float64, device="cpu"))
     values, vectors = torch.linalg.eigh(normal)
     inverse = torch.where(values > CUT * values.amax(), 1 / values, 0)
     step: Tensor = vectors @ (inverse * (vectors.T @ right))
@@ -159,10 +164,10 @@ def _part(group: PermutationGroup, x: Tensor) -> Any:
         return Monomial(np.broadcast_to(np.arange(group.size), group.table_shape), 1 + x.reshape(group.table_shape))
     n, rows = group.size, group.table_shape[:-1]
     if _turns(group):
-        above = torch.triu_indices(n, n, 1)
+        above = torch.triu_indices(n, n, 1, device="cpu")
         skew = x.new_zeros(*rows, n * n).index_add(-1, above[0] * n + above[1], x.reshape(*rows, -1))
         return Matrix(rotation(2 * skew.reshape(*rows, n, n), centred=group.kind == "centred"), orthogonal=True)
-    return Matrix(torch.eye(n, dtype=x.dtype) + x.reshape(*rows, n, n))
+    return Matrix(torch.eye(n, dtype=x.dtype, device="cpu") + x.reshape(*rows, n, n))
 
 
 def _other_side(part: Any) -> Any:
