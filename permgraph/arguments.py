@@ -42,6 +42,10 @@ def _texts(value: Any) -> bool:
     return _text(value) or (isinstance(value, Collection) and all(map(_text, value)))
 
 
+def _seed(value: Any) -> bool:
+    return _whole(value) and int(value) < 2**63
+
+
 TEXT: Check = (_text, "a text")
 WHOLE: Check = (_whole, "a whole number from 0 up")
 NUMBER: Check = (lambda value: isinstance(value, Real), "a number")
@@ -55,6 +59,7 @@ CHECKS: Mapping[str, Check] = {
     "at_least": WHOLE,
     "batch_size": WHOLE,
     "device": (_has("type", "index"), "a torch.device"),
+    "effort": (_has("hurried_above", "averaged_above"), "how much a search does"),
     "folder": (lambda value: isinstance(value, str | PathLike), "a path"),
     "force": YES_OR_NO,
     "group": (lambda value: isinstance(value, str | Mapping) or _has("table_shape")(value), "the name of a group"),
@@ -87,9 +92,11 @@ CHECKS: Mapping[str, Check] = {
     "rate": NUMBER,
     "remove": (_mapping, "a dict from names of groups to units"),
     "read": YES_OR_NO,
+    "rounds": WHOLE,
     "samples": WHOLE,
-    "seed": WHOLE,
+    "seed": (_seed, "a whole number from 0 up, below 2**63"),
     "spec": (_has("groups", "layouts"), "a specification, as derive() returns it"),
+    "start": (lambda value: _mapping(value) or _has("permutations")(value), "an alignment, or an element of the group"),
     "state_dict": STATE,
     "steps": WHOLE,
     "tensors": (_tensors, "a dict of tensors by the model's names"),
@@ -99,6 +106,7 @@ CHECKS: Mapping[str, Check] = {
     "vector": (_has("detach", "shape"), "a tensor"),
     "weight": (lambda value: isinstance(value, Real | str | Mapping), "a number, a text, or a dict of numbers"),
     "what": TEXT,
+    "within": (_has("room", "in_step"), "a limit on memory"),
 }
 
 
@@ -111,16 +119,15 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name, value in zip(signature.parameters, args, strict=False):
-            _require(name, value, signature)
-        for name, value in kwargs.items():
-            _require(name, value, signature)
+        for name, value in [*zip(signature.parameters, args, strict=False), *kwargs.items()]:
+            require_type(name, value, signature)
         return function(*args, **kwargs)
 
     return run
 
 
-def _require(name: str, value: Any, signature: inspect.Signature) -> None:
+def require_type(name: str, value: Any, signature: inspect.Signature) -> None:
+    """Raise OptionError for an argument of a type that its name does not allow; see `typed`."""
     known = signature.parameters.get(name)
     if name not in CHECKS or known is None or value is known.default:
         return

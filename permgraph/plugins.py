@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
+from permgraph.arguments import require_type
 from permgraph.errors import OptionError, PluginError
 from permgraph.wording import described
 
@@ -84,7 +85,10 @@ class Registered(Generic[F]):
         return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def require_options(self, given: Mapping[str, Any], reserved: tuple[str, ...] = ()) -> None:
-        """Raise OptionError for an option that the function does not have, or one that it cannot do without."""
+        """Raise OptionError for an option that the function does not have, or one that it cannot do without.
+
+        Those of this package's functions have the types of `permgraph.arguments`.
+        """
         known = {name: p for name, p in self.options.items() if name not in reserved}
         parameters = inspect.signature(self.function).parameters.values()
         for name in given if not any(p.kind is p.VAR_KEYWORD for p in parameters) else ():
@@ -94,6 +98,8 @@ class Registered(Generic[F]):
                     f'method "{self.name}" has no option {name}: it has {", ".join(known) or "none"}'
                     + (f"; did you mean {near[0]}?" if near else "; leave it out")
                 )
+        for name, value in given.items() if self.function.__module__.partition(".")[0] == OWN else ():
+            require_type(name, value, inspect.signature(self.function))
         missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
         if missing:
             raise OptionError(f'method "{self.name}" needs the option {", ".join(missing)}: give {missing[0]}=')

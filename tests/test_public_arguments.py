@@ -8,9 +8,12 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from pairs import mlp, plant, vectors
 
 import permgraph as pg
+from permgraph.matching import methods as _methods  # noqa: F401 - registers them
+from permgraph.matching.match import matcher
 
 X = vectors()[0]
 WRONG: tuple[Any, ...] = (None, object(), 5, 1.5, "zz", [], {}, {"a": 1}, (1,), b"x", [None])
@@ -89,3 +92,27 @@ def test_a_wrong_argument_is_an_error_of_our_own(name: str, tmp_path: Any, monke
                 pass
             except Exception as error:
                 pytest.fail(f"{name}({meant}={value!r}) raises {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize("method", matcher)
+def test_a_wrong_option_of_a_method_is_an_error_of_our_own(method: str) -> None:
+    a, b, data = mlp(), mlp(), vectors()
+    given = {"mix": {"mix": 0.5}, "learned": {"kinds": "all", "steps": 1}}.get(method, {})
+    for option in matcher[method].options:
+        for value in WRONG:
+            try:
+                pg.align(a, b, data, method=method, **(given | {option: value}))
+            except pg.PermgraphError:
+                pass
+            except Exception as error:
+                pytest.fail(f"{method}, {option}={value!r} raises {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize("seed", [10**18, 2**63 - 1])
+def test_a_seed_may_be_as_large_as_the_time(seed: int) -> None:
+    a, b = mlp(), mlp()
+    assert pg.align(a, b, args=(X,), seed=seed).certificate
+    assert pg.verify(a, (X,), seed=seed)
+    assert torch.isfinite(pg.synthetic([a], args=(X,), samples=4, seed=seed)[0][0]).all()
+    with pytest.raises(pg.OptionError, match=r"below 2\*\*63"):
+        pg.verify(a, (X,), seed=seed + 2**63)

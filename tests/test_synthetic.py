@@ -10,7 +10,15 @@ import torch
 from commands import run
 from learning_cases import planted
 from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import permgraph as pg
 from permgraph.data.own_texts import ROUNDS, TokenInput, generated, write
@@ -46,7 +54,7 @@ def gpt2() -> nn.Module:
 
 
 def test_each_model_writes_half_of_the_texts() -> None:
-    found = pg.synthetic([Cyclic(1), Cyclic(3)], args=(IDS,), batch_size=6, length=9)
+    found = pg.synthetic([Cyclic(1).eval(), Cyclic(3).eval()], args=(IDS,), batch_size=6, length=9)
     assert len(found) == 48
     for (ids,) in found[:3]:
         assert ids.shape == (6, 9)
@@ -103,7 +111,7 @@ def test_a_decoder_writes_what_an_encoder_reads_is_uniform() -> None:
 @pytest.mark.parametrize("shape", [(4, 3, 16, 16), (4, 2000), (4, 12, 50)], ids=str)
 def test_noise_is_smooth_and_has_edges(shape: tuple[int, ...]) -> None:
     example = 5 + 2 * torch.randn(shape)
-    ((x,),) = pg.synthetic([nn.Identity()], args=(example,), batch_size=64, samples=64)
+    ((x,),) = pg.synthetic([nn.Identity().eval()], args=(example,), batch_size=64, samples=64)
     assert x.shape == (64, *shape[1:])
     torch.testing.assert_close(x.mean(), example.mean())
     torch.testing.assert_close(x.std(correction=0), example.std(correction=0))
@@ -115,7 +123,7 @@ def test_noise_is_smooth_and_has_edges(shape: tuple[int, ...]) -> None:
 
 def test_masks_and_numbers_are_repeated() -> None:
     mask, time = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), torch.tensor([7.0, 9.0])
-    found = pg.synthetic([Masked()], args=(torch.zeros(2, 3), mask), kwargs={"time": time}, batch_size=4)
+    found = pg.synthetic([Masked().eval()], args=(torch.zeros(2, 3), mask), kwargs={"time": time}, batch_size=4)
     batch = found[0]
     assert batch["mask"].tolist() == mask.repeat(2, 1).tolist()
     assert batch["time"].tolist() == [7.0, 9.0] * 2
@@ -144,7 +152,7 @@ REFUSED = {
 def test_what_cannot_be_made_is_refused(case: str) -> None:
     error, match, inputs = REFUSED[case]
     with pytest.raises(error, match=match):
-        pg.synthetic([nn.Identity()], **inputs)
+        pg.synthetic([nn.Identity().eval()], **inputs)
 
 
 def test_a_length_that_the_models_cannot_take_is_refused() -> None:
@@ -187,3 +195,32 @@ def test_texts_are_written_once_for_matching_healing_and_judging(given, tmp_path
     words = ("--method", "correlation", "--merge", "linear+heal", "--data", "synthetic", "--limit", 32)
     run("merge", given / "a", given / "b", *words, "--out", tmp_path / "m")
     assert sorted(written) == [0, 1]
+
+
+def test_a_model_in_training_is_refused_and_stays_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(pg.CaptureError, match="in training mode"):
+        pg.synthetic([nn.Identity().eval(), model], args=(torch.randn(2, 3, 8, 8),))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_how_a_model_likes_to_generate_does_not_count() -> None:
+    model = gpt2()
+    plain = pg.synthetic([model], args=(IDS,), length=12)[0][0]
+    cold = GenerationConfig(do_sample=True, temperature=0.05, top_p=0.3, repetition_penalty=1.5)
+    model.generation_config = cold  # type: ignore[assignment]
+    assert torch.equal(pg.synthetic([model], args=(IDS,), length=12)[0][0], plain)
+    assert model.generation_config is cold
+
+
+@pytest.mark.parametrize("ids", [torch.zeros(2, 6, dtype=torch.long), torch.arange(6).repeat(2, 1)], ids=["0", "0 1 2"])
+def test_ids_are_told_from_types_and_positions_of_the_same_numbers(ids: Tensor) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=40, max_position_embeddings=16, **sizes)
+    inputs = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids), "position_ids": torch.arange(6).repeat(2, 1)}
+    found = pg.synthetic([BertForMaskedLM(config).eval()], kwargs=inputs, batch_size=64, samples=64)[0]
+    assert found["input_ids"].unique().numel() == 40
+    assert not found["token_type_ids"].any()
+    assert torch.equal(found["position_ids"][0], torch.arange(6))

@@ -158,6 +158,8 @@ def _is_by_distance(finite: Tensor) -> bool:
 
 
 def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_complex():
+        return bool(tensor.isfinite().all()) if not tensor.is_meta else True
     if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
         return True
     wide = tensor.detach().float() if tensor.element_size() == 1 else tensor.detach()  # float8 has no aminmax

@@ -165,23 +165,32 @@ class Batches:
                 )
 
     def ending(self, count: int, part: int) -> list[Batch]:
-        """The last `count` batches of a sequence, or one of every `part` where these are fewer; none of other data."""
+        """The last `count` batches of a sequence, or one of every `part` where these are fewer; none of other data.
+
+        Raises CalibrationError for one that is not finite.
+        """
         if not isinstance(self._data, Sequence) or len(self._data) < part:
             return []
         whole = len(self._data)
-        return [as_batch(self._data[k]) for k in range(whole - min(count, whole // part), whole)]
+        return [self._numbered(k) for k in range(whole - min(count, whole // part), whole)]
 
     def _one_pass(self, generator: torch.Generator, leave: int) -> Iterator[Batch]:
         data = self._data
         if not isinstance(data, Sequence):
             yield from self.stream()
             return
-        for k in torch.randperm(len(data) - leave, generator=generator).tolist():
-            batch = as_batch(data[k])
-            _require_usable(batch, k + 1)
+        for k in torch.randperm(len(data) - leave, generator=generator, device="cpu").tolist():
+            batch = self._numbered(k)
             self._drawn[k] = _samples(batch)
             self.read = self._reading(len(self._drawn), sum(self._drawn.values()))
             yield batch
+
+    def _numbered(self, k: int) -> Batch:
+        """Batch `k` of a sequence."""
+        assert isinstance(self._data, Sequence)
+        batch = as_batch(self._data[k])
+        _require_usable(batch, k + 1)
+        return batch
 
     def _reading(self, batches: int, samples: int) -> Reading:
         return Reading(batches, samples, getattr(self._data, "unit", Reading.unit))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from permgraph.checkpoints.lazy_state import like
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.lockstep import Run, Stop, lockstep
 from permgraph.comparing.models import Models, State
@@ -65,6 +66,11 @@ class Calibration:
     def runner(self, program: Program, state: Mapping[str, Tensor]) -> Runner:
         """A program with the weights of a state dict."""
         return Runner(program, state.__getitem__, self.dtype)
+
+    def fitted(self, state: Mapping[str, Tensor], name: str) -> Tensor:
+        """An entry of another state dict, on the device and in the dtype in which the models are run."""
+        own, tensor = like(self.states[0])[name].dtype, state[name].to(self.program.device)
+        return tensor.to(self.dtype or own) if own.is_floating_point else tensor.to(own)
 
     def batch_by_batch(self, wanted: Container[str], stage: str) -> Iterator[tuple[str, tuple[Stop, ...]]]:
         """(node, a stop in each model) for the nodes wanted, one batch after the other."""

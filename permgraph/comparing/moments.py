@@ -55,7 +55,7 @@ class CrossMoments:
         self.where = where
         # A tensor born in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
-            self._cross = torch.empty(size, size, dtype=torch.float64)  # filled by the first join
+            self._cross = torch.empty(size, size, dtype=torch.float64, device="cpu")  # filled by the first join
             self._origin = torch.zeros(2, size, dtype=dtype, device=device)
             self._means = torch.zeros(2, size, dtype=torch.float64, device=device)
             self._squares = torch.zeros(2, size, dtype=torch.float64, device=device)
@@ -96,9 +96,12 @@ class CrossMoments:
         self._joined = sum(frames for frames, _, _ in everyone)
         if not self._joined:
             return
-        mean = sum((frames * means for frames, means, _ in everyone), start=torch.zeros(2, 1)) / self._joined
+        mean = (
+            sum((frames * means for frames, means, _ in everyone), start=torch.zeros(2, 1, device="cpu")) / self._joined
+        )
         squares = sum(
-            (squares + frames * (means - mean).square() for frames, means, squares in everyone), start=torch.zeros(2, 1)
+            (squares + frames * (means - mean).square() for frames, means, squares in everyone),
+            start=torch.zeros(2, 1, device="cpu"),
         )
         frames, (drift_a, drift_b) = own[0], own[1] - mean
         if frames:

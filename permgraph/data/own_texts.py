@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -39,15 +41,39 @@ class TokenInput:
 
 def token_inputs(run: Run, leaves: Leaves) -> list[TokenInput]:
     """The integer inputs that are looked up in an embedding, without those of small tables, such as types of tokens."""
-    with torch.no_grad(), _Lookups() as seen:
-        results = run(leaves)
-    rows = {
-        k: max(sizes)
-        for k, leaf in enumerate(leaves)
-        if _is_integer(leaf) and (sizes := [size for ids, size in seen.found if _same(ids, leaf)])
-    }
+    tables, results = _looked_up(run, leaves)
+    if any(len(sizes) > 1 for sizes in tables.values()) or _are_alike([leaves[k] for k in tables]):
+        with suppress(Exception):  # of a model that does not take any ids
+            tables = _looked_up(run, _told_apart(leaves, tables))[0] or tables
+    rows = {k: min(sizes) for k, sizes in tables.items()}
     texts = [TokenInput(k, size) for k, size in rows.items() if 2 * size >= max(rows.values())]
     return [_with_logits(text, run, leaves, results) for text in texts]
+
+
+def _looked_up(run: Run, leaves: Leaves) -> tuple[dict[int, set[int]], Any]:
+    """Place of each integer input that is looked up -> the sizes of tables that were read at its values; the results.
+
+    Other numbers can have its values, as positions can those of 0, 1, 2, …
+    """
+    with torch.no_grad(), _Lookups() as seen:
+        results = run(leaves)
+    found = {
+        k: {size for ids, size in seen.found if _same(ids, leaf)} for k, leaf in enumerate(leaves) if _is_integer(leaf)
+    }
+    return {k: sizes for k, sizes in found.items() if sizes}, results
+
+
+def _told_apart(leaves: Leaves, places: Collection[int]) -> Leaves:
+    """The same with ids of 0 and 1, which most tables have, in an order that no other numbers have."""
+    generator, found = torch.Generator().manual_seed(0), list(leaves)
+    for k in places:
+        shape = leaves[k].shape
+        found[k] = torch.randint(2, shape, generator=generator, device="cpu").to(leaves[k])
+    return found
+
+
+def _are_alike(leaves: Leaves) -> bool:
+    return any(_same(one, other) for one, other in combinations(leaves, 2))
 
 
 def generated(model: Any, ids: Tensor, generator: torch.Generator) -> Tensor | None:
@@ -62,10 +88,12 @@ def generated(model: Any, ids: Tensor, generator: torch.Generator) -> Tensor | N
     count, start = ids.shape[1] - 1, ids[:, :1]
     tokens = {"max_new_tokens": count, "min_new_tokens": count, "pad_token_id": 0}
     plain = GenerationConfig(do_sample=True, top_k=0, **tokens)  # type: ignore[no-untyped-call]
-    seed = int(torch.randint(2**31, (), generator=generator))
+    own = copy.copy(model)  # of which nothing but this setting is its own: generate would sample by the model's
+    own.generation_config = plain
+    seed = int(torch.randint(2**31, (), generator=generator, device="cpu"))
     with torch.random.fork_rng([ids.device] if ids.is_cuda else []), suppress(Exception), torch.no_grad():
         torch.manual_seed(seed)
-        found: Tensor = model.generate(start, attention_mask=torch.ones_like(start), generation_config=plain)
+        found: Tensor = own.generate(start, attention_mask=torch.ones_like(start), generation_config=plain)
         return found.to(ids.dtype) if found.shape == ids.shape else None
     return None  # code of models fails in many ways, and `write` needs only a forward pass
 
@@ -78,7 +106,9 @@ def write(run: Run, leaves: Leaves, text: TokenInput, generator: torch.Generator
     other gives, and it is reached after as many rounds as there are tokens at the latest.
     """
     ids: Tensor = leaves[text.leaf]
-    chances = torch.rand(ids.shape[0], ids.shape[1] - 1, 1, generator=generator).to(ids.device)
+    chances = torch.rand(ids.shape[0], ids.shape[1] - 1, 1, generator=generator, dtype=torch.float32, device="cpu").to(
+        ids.device
+    )
     assert text.logits is not None
     for _ in range(min(ROUNDS, ids.shape[1] - 1)):
         with torch.no_grad():

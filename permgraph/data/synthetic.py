@@ -19,6 +19,7 @@ from permgraph.data.own_texts import Leaves, Run, TokenInput, generated, token_i
 from permgraph.errors import CalibrationError, OptionError
 from permgraph.tracing.inputs import device_of
 from permgraph.tracing.loaded import Inputs, Loaded, inputs_of, module_of
+from permgraph.tracing.twin import require_eval
 from permgraph.wording import described
 
 BATCHES, WRITTEN = 400, 48
@@ -57,9 +58,12 @@ def synthetic(
 
     Raises:
         OptionError: a number is too small, or `models` is no list of models.
+        CaptureError: a model is in training mode.
         CalibrationError: there is no example, the models cannot be run with it, or nothing of it can be drawn.
 
     """
+    for model in models:
+        require_eval(module_of(model))
     for name, least, number in (("samples", 1, samples), ("batch_size", 1, batch_size), ("length", 2, length)):
         if number is not None and number < least:
             raise OptionError(f"{name} is at least {least}, not {number}")
@@ -75,7 +79,8 @@ def synthetic(
     if length is not None:  # the models must take it
         for text in texts:
             leaves[text.leaf] = leaves[text.leaf][:, :1].expand(-1, length)
-        _tried(partial(_run, modules[0], form), leaves, lambda run, leaves: run(leaves))
+        with torch.no_grad():
+            _tried(partial(_run, modules[0], form), leaves, lambda run, leaves: run(leaves))
     written = any(text.logits is not None for text in texts)
     batch_size = batch_size if samples is None else min(batch_size, samples)
     count = (WRITTEN if written else BATCHES) if samples is None else samples // batch_size
@@ -126,14 +131,14 @@ class Synthetic(Numbered):
         return args or kwargs
 
     def _leaves(self, number: int) -> Leaves:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
         leaves = [self._repeated(leaf) for leaf in self.example]
         for k in sorted(self.noise):
             leaves[k] = _noise_like(self.example[k], self.batch_size, generator)
         for text in self.texts:
             like = self.example[text.leaf]
             shape = self.batch_size, like.shape[1]
-            leaves[text.leaf] = torch.randint(text.vocabulary, shape, generator=generator).to(like)
+            leaves[text.leaf] = torch.randint(text.vocabulary, shape, generator=generator, device="cpu").to(like)
         for text in self.texts:
             if text.logits is not None:
                 leaves[text.leaf] = self._written(leaves, text, generator)

@@ -129,7 +129,8 @@ def account(
             apart = memory_of(tensor) in read
             names[name], reasons[name] = "unreached", APART if apart else f"the forward pass does not read it; {how}"
         else:
-            names[name] = ("merged" if tensor.is_floating_point() else "kept") if merged else "taken"
+            is_mean = tensor.is_floating_point() or tensor.is_complex()
+            names[name] = ("merged" if is_mean else "kept") if merged else "taken"
     outer = {part: name for name, part in inner.items()}
     for model, part_of in zip(models, parts, strict=True):
         _add(model, _part_names(model, part_of), outer, heads, names, reasons)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from permgraph.checkpoints.folders import require_free
 from permgraph.checkpoints.lazy_state import LazyState
 from permgraph.comparing.batches import Batches
-from permgraph.errors import PermgraphWarning
+from permgraph.errors import CalibrationError, OptionError, PermgraphWarning
 from permgraph.jobs.align import align_loaded
 from permgraph.jobs.folder import require_room, storage_of, tell, write
 from permgraph.jobs.inputs import calibration
@@ -21,10 +21,10 @@ from permgraph.jobs.processes import joined
 from permgraph.jobs.recipe_inputs import require_read
 from permgraph.jobs.record import base_and_options
 from permgraph.jobs.session import Session
-from permgraph.learning.fidelity import fidelity_of
+from permgraph.learning.fidelity import Fidelity, fidelity_of
 from permgraph.merging.merge import Merges
 from permgraph.merging.methods.batch_norm import NOTHING, running_statistics
-from permgraph.merging.shares import DEFAULT, EQUAL
+from permgraph.merging.shares import DEFAULT, EQUAL, shares_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from permgraph.jobs.aligned import Aligned
     from permgraph.jobs.matching import Matching
     from permgraph.jobs.recipe import Request
-    from permgraph.learning.fidelity import Fidelity
     from permgraph.merging.shares import Weight
 
 JUDGED = 8
 """Batches of the data on which a merge is compared with its parents."""
-UNJUDGED = "what the merge keeps of A and B was not measured: give --data DIR, or --data synthetic"
+UNJUDGED = "what the merge keeps of A and B was not measured: {}"
+HOW = "give --data DIR, or --data synthetic"
 
 
 def merge_two(
@@ -45,7 +45,7 @@ def merge_two(
 ) -> None:
     """Write weight · A + (1 - weight) · B, moved, by `method`; print what was gained, and the loss between them."""
     require_free(out, force=session.force, inputs=asked.inputs)
-    aligned, state, curves, kept = _merged(session, asked, matching, weight, method, needs_data)
+    aligned, state, curves, judged = _merged(session, asked, matching, weight, method, needs_data)
     shares = f"{method} merge, {_shares(weight)}"
     report = write(
         session,
@@ -57,19 +57,18 @@ def merge_two(
         storage=storage_of(aligned.models[0], asked.dtype, asked.max_shard_size),
         merge={"method": method, "weight": weight}
         | base_and_options(asked, aligned.base)
-        | ({"fidelity": asdict(kept)} if kept else {}),
+        | ({"fidelity": asdict(judged)} if isinstance(judged, Fidelity) else {}),
         curves=curves,
         request=asked,
     )
-    unjudged = not curves and matching.data is None and matching.max_memory is None
-    said = [str(kept)] if kept else [UNJUDGED] if unjudged else []
-    what = [shares.format(*asked.models), *said, *([sentence(curves)] if curves else [])]
-    tell(session, out, aligned, report, "\n".join(what))
+    said = str(judged) if judged or curves or matching.max_memory is not None else UNJUDGED.format(HOW)
+    what = (shares.format(*asked.models), said, sentence(curves) if curves else "")
+    tell(session, out, aligned, report, "\n".join(filter(None, what)))
 
 
 def _merged(
     session: Session, asked: Request, matching: Matching, weight: Weight, method: str, needs_data: bool
-) -> tuple[Aligned, Mapping[str, Tensor], Curves, Fidelity | None]:
+) -> tuple[Aligned, Mapping[str, Tensor], Curves, Fidelity | str]:
     with joined(session, shares=matching.shares) as here, here.progress() as progress:
         pair, base = load_pair(here, asked.references, matching, progress, asked.model)
         a, b = pair.a, pair.b
@@ -93,8 +92,8 @@ def _merged(
         if "batch_norm" in method.split("+") and not running_statistics(merges.calibration.program):
             session.warn(f"--merge {method}: {NOTHING}")
         curves = curves_of(aligned, judge, method, data, asked.options or {}, progress) if judge else {}
-        kept = _kept(session, aligned, matching, part, weight if isinstance(weight, float) else EQUAL)
-    return aligned, aligned.heads.into(a.weights, part), curves, kept
+        judged = _judged(session, aligned, matching, part, weight)
+    return aligned, aligned.heads.into(a.weights, part), curves, judged
 
 
 def _batches(session: Session, aligned: Aligned, matching: Matching) -> Batches | None:
@@ -105,16 +104,24 @@ def _batches(session: Session, aligned: Aligned, matching: Matching) -> Batches 
     return None if made is None else Batches(made)
 
 
-def _kept(
-    session: Session, aligned: Aligned, matching: Matching, part: Mapping[str, Tensor], share: float
-) -> Fidelity | None:
-    """How much of its parents a merge keeps, on the first batches; None without data, or within a limit on memory."""
+def _judged(
+    session: Session, aligned: Aligned, matching: Matching, part: Mapping[str, Tensor], weight: Weight
+) -> Fidelity | str:
+    """How much of its parents a merge keeps, on the first batches, or why that cannot be measured.
+
+    Nothing without data, or within a limit on memory.
+    """
     batches = None if isinstance(part, LazyState) else _batches(session, aligned, matching)
     if batches is None:
-        return None
+        return ""
+    if aligned.alignment.kept:
+        return UNJUDGED.format("their heads differ, and it has A's")
     first = batches.beginning(JUDGED)
     here = Merges(aligned.a, aligned.b, aligned.alignment, first, owners=aligned.owners).calibration
-    return fidelity_of(here, part, share)
+    try:
+        return fidelity_of(here, part, shares_of(weight, aligned.alignment, None).default)
+    except (CalibrationError, OptionError) as error:  # of the measurement alone, which must not cost the merge
+        return UNJUDGED.format(error)
 
 
 def _shares(weight: Weight) -> str:

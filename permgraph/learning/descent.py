@@ -61,13 +61,15 @@ def descend(
     JUDGES outputs, of which a batch has `size`. The x of least loss there is the one returned, and the descent ends
     early where PATIENCE of CHECKS looks in a row find none better.
 
-    Raises OptionError for fewer than 1 step, a rate that is not above 0 or a loss without gradient, CalibrationError
-    where the data ends too early or the loss is not finite.
+    Raises OptionError for fewer than 1 step, a rate that is not above 0, nothing to learn or a loss without gradient,
+    CalibrationError where the data ends too early, or the loss is not finite in a step or on the batches held out.
     """
     if steps < 1:
         raise OptionError(f"steps, the number of batches to learn from, must be at least 1, not {steps}")
     if not 0 < rate < math.inf:
         raise OptionError(f"rate, the learning rate of Adam, must be above 0, not {rate}")
+    if not x:
+        raise OptionError("there is nothing to learn: the model has no parameter but whole numbers")
     losses = list[float]()
     judge = Judge(value, x, calibration.batches.ending(math.ceil(JUDGES / size), HELD_OUT))
     generator = torch.Generator().manual_seed(seed)
@@ -78,20 +80,22 @@ def descend(
         if step % max(steps // CHECKS, 1) == 0 and not judge.look(step):
             break
         with torch.enable_grad():
-            loss = value(batch, torch.rand((), generator=generator).item())
+            loss = value(batch, torch.rand((), generator=generator, dtype=torch.float32, device="cpu").item())
             optimizer.zero_grad()
             _backward(loss)
         losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            raise CalibrationError(
-                f"the loss is {losses[-1]} at step {step + 1} of learning: try a lower rate, or look at the batches"
-            )
+        _require_finite(losses[-1], f"at step {step + 1} of learning")
         optimizer.step()
         schedule.step()
         if calibration.progress is not None:
             calibration.progress(stage, step + 1, steps)
     judge.look(len(losses))
     return Descent(judge.best, tuple(losses), tuple(judge.seen))
+
+
+def _require_finite(loss: float, where: str) -> None:
+    if not math.isfinite(loss):
+        raise CalibrationError(f"the loss is {loss} {where}: try a lower rate, or look at the batches")
 
 
 def _backward(loss: Tensor) -> None:
@@ -124,6 +128,8 @@ class Judge:
             return True
         with torch.no_grad():
             loss = fmean(float(self.value(batch, 0.5)) for batch in self.batches)
+        if not self.seen:  # later on a descent that diverged goes back to the best
+            _require_finite(loss, "on the batches held out before learning")
         self.stale += 1
         if all(loss < known for _, known in self.seen):
             self.stale, self.best = 0, {name: tensor.detach().clone() for name, tensor in self.x.items()}

@@ -41,6 +41,7 @@ class Learned:
     descent: Descent | None
 
 
+@torch.inference_mode(False)
 def learn(
     calibration: Calibration,
     spec: PermutationSpec,
@@ -131,8 +132,8 @@ def halfway_loss(
 
 
 def mixed(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """share · a + (1 - share) · b in float32 or wider; `a` where it is no real number."""
-    if not a.is_floating_point():
+    """share · a + (1 - share) · b in float32 or wider; `a` where it has whole numbers."""
+    if not (a.is_floating_point() or a.is_complex()):
         return a
     wide = torch.promote_types(a.dtype, torch.float32)
     return torch.lerp(b.to(wide), a.detach().to(wide), share)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from math import isnan
 from numbers import Real
 from typing import Any
 
@@ -13,10 +15,14 @@ from torch import Tensor, nn
 from permgraph.arguments import typed
 from permgraph.comparing.batches import Batches, Progress
 from permgraph.comparing.calibration import Calibration
-from permgraph.errors import OptionError
+from permgraph.errors import CalibrationError, OptionError
 from permgraph.learning.heal import parents_of
 from permgraph.learning.objective import Objective
 from permgraph.progress import with_bar
+from permgraph.tracing.run import Runner
+
+ROUNDING = 1e-13
+"""The share of Σ |t|² or Σ t log t below which a difference of outputs is the rounding of float32."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def fidelity(
     Raises:
         SpecMismatchError: the models and the state dict are not of one architecture.
         NonFiniteError: a weight is not finite.
-        CalibrationError: the data is empty.
+        CalibrationError: the data is empty, or the outputs are not finite or all the same.
         OptionError: the model returns no tensor of real numbers, or a weight outside [0, 1].
 
     """
@@ -94,14 +100,22 @@ def fidelity_of(calibration: Calibration, state: Mapping[str, Tensor], weight: f
     sums, kind = dict[tuple[int, int], Sums](), ""
     with torch.no_grad():
         for program, inputs, masks in calibration.inputs("fidelity"):
-            objective, states = Objective(program), (state, *calibration.states)
-            outputs = [calibration.runner(program, one).outputs(inputs) for one in states]
+            merge = Runner(program, partial(calibration.fitted, state), calibration.dtype)
+            objective, runners = Objective(program), (calibration.runner(program, one) for one in calibration.states)
+            outputs = [runner.outputs(inputs) for runner in (merge, *runners)]
             for k, kind in objective.leaves.items():
                 rows = objective.rows(k, outputs, masks)
                 sums.setdefault((k, rows[0].shape[-1]), Sums(kind, weight)).add(*(one.double() for one in rows))
-    constant = max(sum(one.constant for one in sums.values()), torch.finfo(torch.float64).tiny)
+    constant = sum(one.constant for one in sums.values())
     far = [sum(one.far[n] for one in sums.values()) for n in range(3)]
     rows_seen = sum(one.rows for one in sums.values())
+    if any(map(isnan, (constant, *far))):
+        raise CalibrationError("outputs of these models are not finite and cannot be compared: look at the data")
+    if constant <= ROUNDING * sum(abs(one.inner) for one in sums.values()):
+        raise CalibrationError(
+            f"the parents' outputs are the same in all rows ({rows_seen}), which tells nothing of a merge: give more "
+            "inputs, or inputs that differ"
+        )
     parents = weight * far[1] + (1 - weight) * far[2]
     return Fidelity(1 - far[0] / constant, 1 - parents / constant, far[0] / max(rows_seen, 1), kind, rows_seen)
 
@@ -127,7 +141,8 @@ class Sums:
         target = self.share * of_a + (1 - self.share) * of_b
         own = self._inner(target)
         for n, one in enumerate(made):
-            self.far[n] += float(own - (target * one).sum() if self.kind == "logits" else (one - target).square().sum())
+            far = own - _expected(target, one) if self.kind == "logits" else (one - target).square().sum()
+            self.far[n] += float(far)
         self.rows, self.whole, self.inner = self.rows + len(target), self.whole + target.sum(0), self.inner + float(own)
 
     @property
@@ -137,3 +152,8 @@ class Sums:
 
     def _inner(self, target: Tensor) -> Tensor:
         return torch.special.xlogy(target, target).sum() if self.kind == "logits" else target.square().sum()
+
+
+def _expected(target: Tensor, logs: Tensor) -> Tensor:
+    """Σ t x; a logit of -inf, which both parents bar, does not count: 0 log 0 = 0."""
+    return (target * logs.clamp_min(torch.finfo(logs.dtype).min)).sum()

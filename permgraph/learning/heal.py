@@ -13,11 +13,13 @@ from permgraph.checkpoints.reading import require_finite
 from permgraph.comparing.batches import Batch, Batches, Progress
 from permgraph.comparing.calibration import Calibration
 from permgraph.comparing.models import Models, require_pair
+from permgraph.errors import CalibrationError
 from permgraph.learning.between import Between
 from permgraph.learning.descent import descend
 from permgraph.learning.objective import Loss
 from permgraph.progress import with_bar
 from permgraph.symmetry.derivation.folding import came_apart, separated
+from permgraph.wording import few
 
 RATE = 1e-3
 
@@ -61,8 +63,8 @@ def heal(
     Raises:
         SpecMismatchError: the models and the state dict are not of one architecture.
         CheckpointError: a weight is not finite.
-        CalibrationError: the data is empty or ends too early, or the loss is not finite.
-        OptionError: `steps`, `rate` or `loss` is not what it can be.
+        CalibrationError: the data is empty or ends too early, or the loss, or what is learned, is not finite.
+        OptionError: `steps`, `rate` or `loss` is not what it can be, or there is nothing to learn.
 
     """
     calibration = Calibration(parents_of(state_dict, model_a, model_b), Batches.of(data), progress)
@@ -73,6 +75,7 @@ def heal(
     }
 
 
+@torch.inference_mode(False)
 def healed(
     calibration: Calibration,
     state: Mapping[str, Tensor],
@@ -85,17 +88,21 @@ def healed(
     """The parameters that `heal` learns, for parents as a calibration has them, of whose mean A counts `share`."""
     program = calibration.program
     x = {
-        name: state[name].detach().to(program.device, _wide(state[name]), copy=True).requires_grad_()
+        name: calibration.fitted(state, name).detach().clone().requires_grad_()
         for name in dict.fromkeys(program.names[key] for key in program.parameters)
-        if state[name].is_floating_point()
+        if state[name].is_floating_point() or state[name].is_complex()
     }
     between = Between(calibration, calibration.states, loss, share)
 
     def value(batch: Batch, u: float) -> Tensor:
-        return between(lambda name: x[name] if name in x else state[name].to(program.device), batch)
+        return between(lambda name: x[name] if name in x else calibration.fitted(state, name), batch)
 
     found = descend(value, x, calibration, "healing", size=between.size, steps=steps, rate=rate, seed=seed).x
-    return {name: tensor.detach().to(state[name]) for name, tensor in found.items()}
+    done = {name: tensor.detach().to(state[name]) for name, tensor in found.items()}
+    lost = [name for name, tensor in done.items() if not torch.equal(tensor.isfinite(), state[name].isfinite())]
+    if lost:
+        raise CalibrationError(f"learning left numbers that are not finite in {few(lost)}: try a lower rate")
+    return done
 
 
 def parents_of(state_dict: Mapping[str, Tensor], model_a: nn.Module, model_b: nn.Module) -> Models:
@@ -105,7 +112,3 @@ def parents_of(state_dict: Mapping[str, Tensor], model_a: nn.Module, model_b: nn
     require_finite(state_dict, "the merge")
     untied = came_apart(models.modules[0], state_dict)
     return Models.of([separated(module, untied) for module in models.modules]) if untied else models
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import log
+from math import inf, log, prod
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from permgraph.comparing.frames import kept_rows
 from permgraph.comparing.padding import padding_masks
 from permgraph.errors import OptionError
 from permgraph.tracing.program import Program, op_name
+from permgraph.wording import shortened
 
 Loss = str | Callable[[Any, Any], Tensor] | None
 """None, "logits" or "features"; or loss(outputs, batch): outputs as the model returns them, the batch as it is given
@@ -30,10 +31,10 @@ ROWS_KEPT = frozenset(
     f"aten.{name}"
     for name in (
         "view", "reshape", "unsqueeze", "squeeze", "slice", "select", "clone", "contiguous", "to", "_to_copy", "alias",
-        "add", "mul", "div", "tanh", "flatten", "_unsafe_view", "transpose", "permute",
+        "add", "mul", "div", "tanh", "flatten", "_unsafe_view", "transpose", "permute", "masked_fill",
     )
 )  # fmt: skip
-"""What may be between a contraction and the logits: views, a bias, a scale, a soft cap."""
+"""What may be between a contraction and the logits: views, a bias, a scale, a soft cap, a bar."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +61,30 @@ class Objective:
         """Whether the parents' outputs are compared with; a function given by the user sees the merge alone."""
         return not callable(self.loss)
 
-    @cached_property
+    @property
     def leaves(self) -> dict[int, str]:
-        """Number of each output that counts -> "logits" or "features"."""
+        """Number of each output that counts -> "logits" or "features". Raises OptionError where there is none."""
+        if not self._leaves:
+            raise OptionError("this model returns no tensor of real numbers: give a loss, a function of its outputs")
+        return self._leaves
+
+    @cached_property
+    def _leaves(self) -> dict[int, str]:
         real = {k: node for k, node in enumerate(_output_nodes(self.program)) if _is_real(node)}
         logits = {k: node for k, node in real.items() if "logits" in self.program.outputs[k]}
         if self.loss is None:
             chosen = logits or {k: node for k, node in real.items() if _is_contracted(node)}
         else:
             chosen = (logits or real) if self.loss == "logits" else {}
-        if found := dict.fromkeys(chosen, "logits") or dict.fromkeys(real, "features"):
-            return found
-        raise OptionError("this model returns no tensor of real numbers: give a loss, a function of its outputs")
+        return dict.fromkeys(chosen, "logits") or dict.fromkeys(real, "features")
 
     @property
     def size(self) -> int:
-        """How many outputs a batch has, each of them a distribution or a vector of features."""
+        """How many outputs a batch has, each a distribution or a vector of features; 1 where that is not known."""
         nodes = _output_nodes(self.program)
-        return sum(len(_rows(nodes[leaf].meta["val"], None)) for leaf in self.leaves)
+        shapes = [nodes[leaf].meta["val"].shape for leaf in self._leaves]
+        counts = [prod(shape[:-1] if len(shape) > 1 else shape) for shape in shapes if all(map(_is_known, shape))]
+        return sum(counts) or 1
 
     def __call__(
         self, outputs: Sequence[Any], parents: Sequence[Sequence[Any]], inputs: Mapping[str, Any], batch: Batch
@@ -86,7 +93,7 @@ class Objective:
         if callable(self.loss):
             args, kwargs = batch
             whole = pytree.tree_unflatten(list(outputs), self.program.outputs_spec)
-            return self.loss(whole, kwargs or (args[0] if len(args) == 1 else args))
+            return _number(self.loss(whole, kwargs or (args[0] if len(args) == 1 else args)))
         masks = padding_masks(self.program, inputs)
         total = torch.zeros((), device=outputs[next(iter(self.leaves))].device)
         for k, kind in self.leaves.items():
@@ -97,21 +104,48 @@ class Objective:
     def rows(self, leaf: int, outputs: Sequence[Sequence[Any]], masks: Mapping[str, Tensor]) -> list[Tensor]:
         """[rows, n] of one output leaf, of each of several models, without padding."""
         mask = masks.get(_output_nodes(self.program)[leaf].name)
-        return [_rows(leaves[leaf], mask) for leaves in outputs]
+        found = [_rows(leaves[leaf], mask) for leaves in outputs]
+        if len({len(rows) for rows in found}) > 1:
+            raise OptionError(
+                f"{self.program.outputs[leaf]} has {' and '.join(str(len(rows)) for rows in found)} rows for the same "
+                "inputs, as weights decide how many: outputs of these models cannot be compared"
+            )
+        return found
 
 
 def divergence(own: Tensor, a: Tensor, b: Tensor, share: float = 0.5) -> Tensor:
-    """KL(λ softmax a + (1 - λ) softmax b ‖ softmax own) over the last axis, mean over rows; λ is A's share."""
-    of_a, of_b = torch.tensor([2 * share, 2 - 2 * share]).log().tolist()
+    """KL(λ softmax a + (1 - λ) softmax b ‖ softmax own) over the last axis, mean over rows; λ is A's share.
+
+    What both parents bar by a logit of -inf does not count: 0 log 0 = 0.
+    """
+    of_a, of_b = (log(2 * part) if part else -inf for part in (share, 1 - share))
     target = torch.logaddexp(a.log_softmax(-1) + of_a, b.log_softmax(-1) + of_b) - log(2)
-    return torch.nn.functional.kl_div(own.log_softmax(-1), target, log_target=True, reduction="batchmean")
+    logs, barred = own.log_softmax(-1), target.isneginf()
+    if bool(barred.any()):
+        logs, target = (one.masked_fill(barred, 0.0) for one in (logs, target))
+    return torch.nn.functional.kl_div(logs, target, log_target=True, reduction="batchmean")
 
 
 def distance(own: Tensor, a: Tensor, b: Tensor, share: float = 0.5) -> Tensor:
-    """Σ |own - t|² / Σ |t - mean t|² for t = λ a + (1 - λ) b, sums and mean over rows; λ is A's share."""
+    """Σ |own - t|² / Σ |t - mean t|² for t = λ a + (1 - λ) b, sums and mean over rows; λ is A's share.
+
+    A single row, which has no variance, is measured by Σ |t|².
+    """
     target = share * a + (1 - share) * b
-    spread = (target - target.mean(0)).square().sum()
+    spread = (target - target.mean(0) if len(target) > 1 else target).square().sum()
     return (own - target).square().sum() / spread.clamp_min(torch.finfo(target.dtype).tiny)
+
+
+def _number(loss: Any) -> Tensor:
+    """What a user's function returned. Raises OptionError for anything but one real number in a tensor."""
+    if isinstance(loss, Tensor) and loss.numel() == 1 and loss.is_floating_point():
+        return loss.squeeze()
+    what = f"a tensor of {loss.dtype} and shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+    raise OptionError(f"a loss returns a tensor of no dimension that can be differentiated, not {shortened(what, 80)}")
+
+
+def _is_known(size: Any) -> bool:
+    return isinstance(size, int)
 
 
 def _rows(leaf: Tensor, mask: Tensor | None) -> Tensor:

@@ -79,7 +79,7 @@ def with_base(
 
 def _has(borders: Borders, name: str, dim: int, size: int) -> Tensor:
     """For each entry of an axis, whether the other model of these borders has it."""
-    found = torch.ones(size, dtype=torch.bool)
+    found = torch.ones(size, dtype=torch.bool, device="cpu")
     for border in borders.borders:
         if border.axes.get(name) == dim:
             found &= border.b >= 0

@@ -57,7 +57,7 @@ class Shares:
         share = self.of(name)
         if isinstance(share, Tensor):
             return share.movedim(dim, 0).flatten(1).mean(1)
-        return torch.tensor([share], dtype=torch.float64)
+        return torch.tensor([share], dtype=torch.float64, device="cpu")
 
     def _of_cell(self, cell: Cell) -> float:
         assert self.spec is not None

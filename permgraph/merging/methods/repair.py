@@ -84,7 +84,7 @@ class ChannelMoments:
     """Streaming mean and variance of every channel over frames, in float64; joined as Chan, Golub and LeVeque do."""
 
     def __init__(self) -> None:
-        self.frames, self.mean, self.squares = 0, torch.zeros(()), torch.zeros(())
+        self.frames, self.mean, self.squares = 0, torch.zeros((), device="cpu"), torch.zeros((), device="cpu")
 
     def update(self, rows: Tensor, keep: Tensor | None) -> None:
         """Add [frames, n]."""
