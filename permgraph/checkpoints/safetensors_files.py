@@ -84,7 +84,7 @@ def _stored(file: OpenFile, name: str, entry: dict[str, Any], start: int) -> Sto
     shape, dtype, (begin, end) = tuple(entry["shape"]), DTYPES[entry["dtype"]], entry["data_offsets"]
 
     def part(offset: int, count: int, sizes: tuple[int, ...]) -> Tensor:
-        raw = torch.empty(count, dtype=torch.uint8)
+        raw = torch.empty(count, dtype=torch.uint8, device="cpu")
         file.read_into(raw.numpy().data, start + begin + offset)
         return raw.view(dtype).reshape(sizes)
 

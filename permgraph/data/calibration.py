@@ -51,7 +51,7 @@ def _text(data: Path, *, model: nn.Module, folder: Path, seed: int, batch_size: 
     start = _decoder_start(model) if "decoder_input_ids" in needed_inputs(model) else None
 
     def make(rows: list[list[int]]) -> Inputs:
-        ids = torch.tensor(rows)
+        ids = torch.tensor(rows, device="cpu")
         return {"input_ids": ids} if start is None else {"input_ids": ids, "decoder_input_ids": shifted(ids, start)}
 
     return Batches(rows, make, batch_size, unit=f"rows of {length} tokens", notes=lambda: notes)

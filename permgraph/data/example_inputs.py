@@ -76,7 +76,7 @@ def _is_needed(name: str, main: str, model: nn.Module) -> bool:
 def _token_ids(model: nn.Module, generator: torch.Generator) -> Tensor:
     config = _part(model.config, "text_config")
     size, length = vocabulary(model), longest_text(model, LENGTH)
-    ids = torch.randint(0, size, (BATCH, length), generator=generator)
+    ids = torch.randint(0, size, (BATCH, length), generator=generator, device="cpu")
     padding = getattr(config, "pad_token_id", None)
     return ids if padding is None else torch.where(ids == padding, (padding + 1) % size, ids)
 
@@ -84,23 +84,29 @@ def _token_ids(model: nn.Module, generator: torch.Generator) -> Tensor:
 def _waveform(model: nn.Module, generator: torch.Generator) -> Tensor:
     config: Any = model.config
     if hasattr(config, "num_mel_bins") and hasattr(config, "max_length") and not hasattr(config, "conv_stride"):
-        return torch.randn(BATCH, config.max_length, config.num_mel_bins, generator=generator)
-    return torch.randn(BATCH, SAMPLES, generator=generator)
+        return torch.randn(BATCH, config.max_length, config.num_mel_bins, generator=generator, device="cpu")
+    return torch.randn(BATCH, SAMPLES, generator=generator, device="cpu")
 
 
 def _spectrogram(model: nn.Module, generator: torch.Generator) -> Tensor:
     config: Any = model.config
     if hasattr(config, "max_source_positions"):  # Whisper: the length is fixed, two frames a position
-        return torch.randn(BATCH, config.num_mel_bins, 2 * config.max_source_positions, generator=generator)
+        return torch.randn(
+            BATCH,
+            config.num_mel_bins,
+            2 * config.max_source_positions,
+            generator=generator,
+            device="cpu",
+        )
     width: int = getattr(config, "feature_projection_input_dim", 0) or getattr(config, "num_mel_bins", 80)
-    return torch.randn(BATCH, LENGTH * 4, width, generator=generator)
+    return torch.randn(BATCH, LENGTH * 4, width, generator=generator, device="cpu")
 
 
 def _image(model: nn.Module, generator: torch.Generator) -> Tensor:
     config = _part(model.config, "vision_config")
     size = getattr(config, "image_size", None) or PIXELS
     height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-    return torch.randn(BATCH, getattr(config, "num_channels", 3), height, width, generator=generator)
+    return torch.randn(BATCH, getattr(config, "num_channels", 3), height, width, generator=generator, device="cpu")
 
 
 def _part(config: Any, name: str) -> Any:

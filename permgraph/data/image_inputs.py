@@ -48,17 +48,19 @@ def _forms(model: nn.Module, pixels: Tensor) -> Iterator[Inputs]:
     rows, *_, height, width = pixels.shape
     if "image_grid_thw" in accepted:
         patches = _normal(rows * SIDE**2, _patch_numbers(model))
-        yield {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, SIDE, SIDE]] * rows)}
-    sizes = [{"image_sizes": torch.tensor([[height, width]] * rows)}] if "image_sizes" in accepted else []
+        yield {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, SIDE, SIDE]] * rows, device="cpu")}
+    sizes = [{"image_sizes": torch.tensor([[height, width]] * rows, device="cpu")}] if "image_sizes" in accepted else []
     for form, size in product((pixels, pixels[:, None], torch.stack([pixels, pixels], 1)), (*sizes, {})):
         yield {"pixel_values": form} | size
     if "image_position_ids" in accepted:
-        grid = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE))[None].repeat(rows, 1, 1)
+        grid = torch.cartesian_prod(torch.arange(SIDE, device="cpu"), torch.arange(SIDE, device="cpu"))[None].repeat(
+            rows, 1, 1
+        )
         yield {"pixel_values": _normal(rows, SIDE**2, _patch_numbers(model)), "image_position_ids": grid}
 
 
 def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), device="cpu")
 
 
 def _patch_numbers(model: Any) -> int:
@@ -83,7 +85,7 @@ def _features(model: Any, image: Inputs) -> int:
 
 def _filled(ids: Tensor, token: int, features: int) -> Tensor:
     """Token ids with an equal share of the image tokens in each row, behind the first token."""
-    images = torch.full((len(ids), features // len(ids)), token)
+    images = torch.full((len(ids), features // len(ids)), token, device="cpu")
     return torch.cat([ids[:, :1], images, ids[:, 1:]], 1)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 FIELDS = 3
 """How many fields a sample with edges is the sum of."""
+PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+"""Of all that is drawn, whatever a caller's defaults are."""
 
 
 def signals(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -29,24 +32,26 @@ def signals(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def _textures(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     """Noise with an amplitude of 1/f^p, p between `low` and `high`, of variance 1 in each sample."""
     axes = tuple(range(1, len(shape)))
-    power = low + (high - low) * torch.rand(shape[0], *[1] * len(axes), generator=generator)
-    spectrum = torch.fft.fftn(torch.randn(shape, generator=generator), dim=axes) / _frequencies(shape[1:]) ** power
+    power = low + (high - low) * torch.rand(shape[0], *[1] * len(axes), generator=generator, **PLAIN)
+    spectrum = (
+        torch.fft.fftn(torch.randn(shape, generator=generator, **PLAIN), dim=axes) / _frequencies(shape[1:]) ** power
+    )
     found: Tensor = torch.fft.ifftn(spectrum, dim=axes).real
     return found / found.square().mean(axes, keepdim=True).sqrt().clamp_min(torch.finfo(found.dtype).tiny)
 
 
 def _frequencies(shape: tuple[int, ...]) -> Tensor:
     """The frequency of each part of a spectrum, in periods per element; of the mean, one over the longest axis."""
-    squares = torch.zeros(())
+    squares = torch.zeros((), **PLAIN)
     for axis, size in enumerate(shape):
         along = [size if other == axis else 1 for other in range(len(shape))]
-        squares = squares + torch.fft.fftfreq(size).square().reshape(along)
+        squares = squares + torch.fft.fftfreq(size, **PLAIN).square().reshape(along)
     return squares.sqrt().clamp_min(1 / max(*shape, 1)) if prod(shape) else squares
 
 
 def _edges(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    found, ones = torch.zeros(shape), [1] * (len(shape) - 1)
+    found, ones = torch.zeros(shape, **PLAIN), [1] * (len(shape) - 1)
     for _ in range(FIELDS):
-        level, height = (torch.randn(shape[0], *ones, generator=generator) for _ in range(2))
+        level, height = (torch.randn(shape[0], *ones, generator=generator, **PLAIN) for _ in range(2))
         found += height * (_textures(shape, 1.5, 2.5, generator) > level)
     return found

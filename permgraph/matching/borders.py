@@ -58,7 +58,7 @@ class Border:
     def leaves(self, length: int, *, of_b: bool) -> bool:
         """Whether fitting leaves an axis of this length unchanged."""
         places = self.b if of_b else self.a
-        return not (of_b and self.through is not None) and torch.equal(places, torch.arange(length))
+        return not (of_b and self.through is not None) and torch.equal(places, torch.arange(length, device="cpu"))
 
     def fitted(self, tensor: Tensor, dim: int, *, of_b: bool) -> Tensor:
         """A tensor of A or B on the axis of the output, zero where it has no entry."""
@@ -190,7 +190,7 @@ def _rows(
     border = steps[name][0][0]
     places = (border.b if of_b else border.a)[start:stop]
     known = like(state)[name]
-    found = torch.zeros(len(places), *known.shape[1:], dtype=known.dtype)
+    found = torch.zeros(len(places), *known.shape[1:], dtype=known.dtype, device="cpu")
     found[places >= 0] = index_of(state, name, places[places >= 0])
     return found
 

@@ -50,11 +50,11 @@ def borders_in(program: Program, found: tuple[Differing, ...]) -> tuple[Border, 
 
 
 def _border(kind: str | Grid, a: int, b: int, axes: list[Differing]) -> Border:
-    places, through = torch.arange(a), None
+    places, through = torch.arange(a, device="cpu"), None
     if isinstance(kind, Grid):
         rule, through = kind.rule, kind.matrix()
     elif kind == CHANNELS and {a, b} == {1, 3}:
-        rule, through = _grey_rule(a), torch.full((a, b), 1 / a)
+        rule, through = _grey_rule(a), torch.full((a, b), 1 / a, dtype=torch.float32, device="cpu")
     else:
         rule = _rule(a, b)
     return Border(
@@ -63,7 +63,9 @@ def _border(kind: str | Grid, a: int, b: int, axes: list[Differing]) -> Border:
         {axis.name: axis.dim for axis in axes},
         {axis.other: axis.dim for axis in axes},
         places,
-        torch.where(places < min(a, b), places, -1) if through is None else torch.zeros(a, dtype=torch.long),
+        torch.where(places < min(a, b), places, -1)
+        if through is None
+        else torch.zeros(a, dtype=torch.long, device="cpu"),
         a,
         b,
         through,

@@ -51,13 +51,13 @@ class Grid:
 
     def matrix(self) -> Tensor:
         """[A's rows, B's rows]: the matrix by which B's rows become A's."""
-        places = torch.eye(prod(self.b), dtype=torch.float64).view(-1, 1, *self.b)
+        places = torch.eye(prod(self.b), dtype=torch.float64, device="cpu").view(-1, 1, *self.b)
         resized = interpolate(places, self.a, mode="bicubic", antialias=True).flatten(1).T
         first, sizes = self.before, [self.before + prod(grid) + self.after for grid in (self.a, self.b)]
-        whole = torch.zeros(*sizes, dtype=torch.float64)
-        whole[:first, :first] = torch.eye(first)
+        whole = torch.zeros(*sizes, dtype=torch.float64, device="cpu")
+        whole[:first, :first] = torch.eye(first, device="cpu")
         whole[first : first + len(resized), first : first + prod(self.b)] = resized
-        whole[first + len(resized) :, first + prod(self.b) :] = torch.eye(self.after)
+        whole[first + len(resized) :, first + prod(self.b) :] = torch.eye(self.after, device="cpu")
         return whole
 
 

@@ -136,7 +136,7 @@ class _Axis:
         return max(self.a.rows, self.first + len(self.added))
 
     def of_a(self) -> Tensor:
-        places = torch.arange(self.size)
+        places = torch.arange(self.size, device="cpu")
         places[self.a.rows :] = -1
         places[self.first : self.first + len(self.added)] = -1
         return places
@@ -145,7 +145,7 @@ class _Axis:
         """The rows of another table; of one whose rows are A's, where it has none of the tokens that are added."""
         if tokens is None:
             return self.of_a()
-        places = torch.full((self.size,), -1)
+        places = torch.full((self.size,), -1, device="cpu")
         for token, place in (*self.mine.items(), *zip(self.added, range(self.first, self.size), strict=False)):
             places[place] = tokens.get(token, -1)
         return places

@@ -53,7 +53,7 @@ def _whole(placed: Placed, like: Tensor) -> StoredTensor:
         return rows(0, len(like))
 
     def rows(start: int, stop: int) -> Tensor:
-        made = torch.empty((stop - start, *shape[1:]), dtype=dtype)
+        made = torch.empty((stop - start, *shape[1:]), dtype=dtype, device="cpu")
         for stored, part in placed:
             if part.end <= start * row or part.offset >= stop * row:
                 continue

@@ -47,19 +47,19 @@ class DiffusersAdapter(Adapter):
         config: Any = model.config
 
         def noise(*shape: int) -> Tensor:
-            return torch.randn(1, *shape, generator=generator)
+            return torch.randn(1, *shape, generator=generator, device="cpu")
 
         known: dict[str, Callable[[], Any]] = {
             "sample": lambda: noise(config["in_channels"], *_sizes(config)),
             "hidden_states": lambda: noise(*_hidden(config)),
-            "timestep": lambda: torch.tensor([1]),
+            "timestep": lambda: torch.tensor([1], device="cpu"),
             "encoder_hidden_states": lambda: noise(TOKENS, _width(config)),
             "pooled_projections": lambda: noise(config["pooled_projection_dim"]),
-            "class_labels": lambda: torch.tensor([1]),
+            "class_labels": lambda: torch.tensor([1], device="cpu"),
             "added_cond_kwargs": lambda: {"text_embeds": noise(_pooled(config)), "time_ids": noise(IDS)},
-            "guidance": lambda: torch.tensor([1.0]),
+            "guidance": lambda: torch.tensor([1.0], device="cpu"),
             "img_ids": lambda: _places(len(config[PLACES])),
-            "txt_ids": lambda: torch.zeros(TOKENS, len(config[PLACES])),
+            "txt_ids": lambda: torch.zeros(TOKENS, len(config[PLACES]), device="cpu"),
         }
         wanted = _wanted(model)
         if "img_ids" in signature(model.forward).parameters and not config.get(PLACES):  # tokens of an unknown form
@@ -124,8 +124,8 @@ def _hidden(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _places(axes: int) -> Tensor:
     """The row and column of each token of an image, as the second and third of the numbers that say where it is."""
-    found = torch.zeros(SIDE, SIDE, axes)
-    found[..., 1], found[..., 2] = torch.arange(SIDE)[:, None], torch.arange(SIDE)
+    found = torch.zeros(SIDE, SIDE, axes, device="cpu")
+    found[..., 1], found[..., 2] = torch.arange(SIDE, device="cpu")[:, None], torch.arange(SIDE, device="cpu")
     return found.view(-1, axes)
 
 

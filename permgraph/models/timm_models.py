@@ -36,7 +36,7 @@ class TimmAdapter(Adapter):
     def example_inputs(self, model: nn.Module, *, seed: int = 0) -> Inputs:
         """Two images of noise, of the size that the model was made for."""
         size = _data_config(model)["input_size"]
-        return (torch.randn(2, *size, generator=torch.Generator().manual_seed(seed)),), {}
+        return (torch.randn(2, *size, generator=torch.Generator().manual_seed(seed), device="cpu"),), {}
 
     def input_facts(self, folder: Path | None, config: Any) -> dict[str, Any]:
         """What `pretrained_cfg` says of the images."""

@@ -155,7 +155,8 @@ class Runner(fx.Interpreter):
         """A tensor in the dtype of this run; a copy where the program writes to its tensors in place."""
         if not isinstance(value, Tensor):
             return value
-        return (value if self.gradients else value.detach()).to(self._of_run(value.dtype), copy=self.writes)
+        copied = self.writes or (self.gradients and value.is_inference())  # which no gradient passes
+        return (value if self.gradients else value.detach()).to(self._of_run(value.dtype), copy=copied)
 
     def _of_run(self, dtype: torch.dtype) -> torch.dtype:
         """The dtype that takes the place of `dtype` in this run."""

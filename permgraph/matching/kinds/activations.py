@@ -67,7 +67,11 @@ def activations(spec: PermutationSpec, points: Sequence[Point], moments: dict[in
     layouts, a, b, bounds = dict[str, Layout](), dict[str, Tensor](), dict[str, Tensor](), dict[str, float]()
     for k, matrix in similarities(spec, points, moments):
         name = f"activation {points[k].node} {k}"
-        layouts[name], a[name], b[name] = _layout(points[k]), torch.from_numpy(matrix).float(), torch.eye(len(matrix))
+        layouts[name], a[name], b[name] = (
+            _layout(points[k]),
+            torch.from_numpy(matrix).float(),
+            torch.eye(len(matrix), dtype=torch.float32, device="cpu"),
+        )
         bounds[name] = points[k].weight * len(matrix)
     return Activations(layouts, a, b, bounds)
 

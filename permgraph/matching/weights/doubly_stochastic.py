@@ -72,7 +72,7 @@ class Mixture:
         """The share of the barycentre: each row is `uniform` times the mean of its block."""
         size = self.units // self.blocks
         means = tensor.view([*tensor.shape[:dim], self.blocks, size, *tensor.shape[dim + 1 :]]).mean(dim + 1)
-        block = torch.arange(self.units)[rows] // size
+        block = torch.arange(self.units, device="cpu")[rows] // size
         return means.mul_(self.uniform).index_select(dim, block)
 
     @cached_property
@@ -80,10 +80,10 @@ class Mixture:
         """[units, units] in float64."""
         size = self.units // self.blocks
         matrix = torch.kron(
-            torch.eye(self.blocks, dtype=torch.float64),
-            torch.full((size, size), self.uniform / size, dtype=torch.float64),
+            torch.eye(self.blocks, dtype=torch.float64, device="cpu"),
+            torch.full((size, size), self.uniform / size, dtype=torch.float64, device="cpu"),
         )
-        rows = torch.arange(self.units)
+        rows = torch.arange(self.units, device="cpu")
         for weight, index in zip(self.weights, self.indices, strict=True):
             matrix[rows, torch.from_numpy(index)] += weight
         return matrix

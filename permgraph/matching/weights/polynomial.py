@@ -80,7 +80,7 @@ class Factor:
                 a, b = a.sum(atom, keepdim=True), b.sum(atom, keepdim=True)
             products(a, b, [*shared, *own], total.view(outer * inner, -1))
         left = self.a.permute(order).reshape(outer, inner, -1)
-        first = torch.arange(outer)
+        first = torch.arange(outer, device="cpu")
         for weight, index in zip(mixture.weights, mixture.indices, strict=True):
             right = gather(self.b, [other], [index]).permute(order).reshape(outer, inner, -1)
             total[first, :, self._shared_source(index, other, shared)] += weight * (left @ right.mT)
@@ -123,7 +123,7 @@ class Factor:
         if rest <= count or self.a.numel() < SIZES.sketched_from:
             return self.a, self.b
         generator = torch.Generator().manual_seed(rest)
-        signs = torch.randint(0, 2, (rest, count), generator=generator).to(self.a.dtype)
+        signs = torch.randint(0, 2, (rest, count), generator=generator, device="cpu").to(self.a.dtype)
         directions = (2 * signs - 1) / count**0.5
         return self.a @ directions, self.b @ directions
 

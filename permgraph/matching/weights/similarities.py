@@ -67,7 +67,7 @@ class Similarities:
         if known is None:
             site, free = places[0]
             units = prod(site.sizes(site.actions[free]))
-            matrix = torch.zeros(units, units, dtype=self.pairing.dtype)
+            matrix = torch.zeros(units, units, dtype=self.pairing.dtype, device="cpu")
             for place in places:
                 self._add(matrix, place, held)
             if axes in self.kept:

@@ -84,10 +84,12 @@ def estimated(sides: Sequence[Sides], outer: int) -> np.ndarray:
 def _projected(parts: Sequence[Tensor], outer: int) -> tuple[Tensor, Tensor]:
     """[outer, inner, directions] of all coordinates, and [outer] of their squares, in float64."""
     generator = torch.Generator().manual_seed(0)
-    total = torch.zeros(len(parts[0]), SIZES.directions, dtype=torch.float64)
-    square = torch.zeros(outer, dtype=torch.float64)
+    total = torch.zeros(len(parts[0]), SIZES.directions, dtype=torch.float64, device="cpu")
+    square = torch.zeros(outer, dtype=torch.float64, device="cpu")
     for part in parts:
-        directions = torch.randn(part.shape[1], SIZES.directions, generator=generator, dtype=torch.float64)
+        directions = torch.randn(
+            part.shape[1], SIZES.directions, generator=generator, dtype=torch.float64, device="cpu"
+        )
         total += part @ directions.to(part.dtype)
         square += part.norm(dim=1).double().square().view(outer, -1).sum(1)
     return total.view(outer, -1, SIZES.directions), square
