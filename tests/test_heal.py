@@ -26,13 +26,15 @@ class Tied(nn.Module):
         return self.outer(torch.relu(self.norm(self.inner(x))))
 
 
-def test_heal_comes_near_both_parents() -> None:
+@pytest.mark.parametrize("reduced", [False, True], ids=["float32", "in a caller's autocast"])
+def test_heal_comes_near_both_parents(reduced: bool) -> None:
     torch.manual_seed(0)
     a, b = (spread(Block(affine=True), seed) for seed in (1, 2))
     batches = [torch.randn(32, 6, 5) for _ in range(3)]
     merged = pg.merge(a, b)
     before = copy.deepcopy(merged)
-    healed = pg.heal(merged, a, b, batches, steps=100, rate=1e-2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+        healed = pg.heal(merged, a, b, batches, steps=100, rate=1e-2)
     x = torch.randn(64, 6, 5)
     with torch.no_grad():
         parents = [model(x).flatten(0, 1) for model in (a, b)]

@@ -86,6 +86,7 @@ def descend(
         losses.append(float(loss.detach()))
         _require_finite(losses[-1], f"at step {step + 1} of learning")
         optimizer.step()
+        torch.clear_autocast_cache()  # of a caller's autocast: what it has cast is x before this step
         schedule.step()
         if calibration.progress is not None:
             calibration.progress(stage, step + 1, steps)
