@@ -50,10 +50,12 @@ def test_one_command_trains_in_order_ships_what_the_manifest_says_and_notes_its_
     assert stages[-2:] == ["summary", "page"]
     first = [run["run"] for run in manifest["iterations"][0]["encoders"]]
     assert stages.index("second_teacher") == stages.index("train") + len(first)
-    domains = {one[one.index("--name") + 1] for one in called if one[0] == "run" and "--domain" in one}
-    layered = {one[one.index("--name") + 1] for one in called if one[0] == "layers"}
-    assert domains | layered == {pair["name"] for pair in manifest["pairs"]}
-    assert not domains & layered
+    merged, layered = (
+        {one[one.index("--name") + 1] for one in called if one[0] == stage} for stage in ("run", "layers")
+    )
+    assert merged == {pair["name"] for pair in manifest["pairs"]}
+    assert layered == {pair["name"] for pair in manifest["pairs"] if pair.get("layers")}
+    assert layered
     assert stages.count("train") == sum(len(iteration["encoders"]) for iteration in manifest["iterations"])
     for domain, run_name in manifest["ships"].items():
         assert (tmp_path / "assets" / domain / "model.safetensors").read_text() == run_name
@@ -66,6 +68,25 @@ def test_cells_are_named_once_and_what_decides_comes_first() -> None:
     assert len({cell.key for cell in found}) == len(found)
     families = [cell.row.family for cell in found]
     assert families == sorted(families, key=rows.FIRST.index)
+
+
+def test_processes_that_share_the_work_may_write_one_file_at_once(tmp_path, monkeypatch) -> None:
+    partial = []
+    monkeypatch.setattr("pathlib.Path.replace", lambda self, _target: partial.append(self.name))
+    for process in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        run.write(tmp_path / "about.json", {})
+    assert len(set(partial)) == 2
+
+
+def test_a_row_is_taken_by_one_process_and_left_to_another_when_that_ends(tmp_path) -> None:
+    options = run.parser().parse_args(["--rows", "linear", "proposed", "--weights", "0.5", "0.9"])
+    first, second = (run.outstanding(options, tmp_path) for _ in range(2))
+    assert next(first).row.name == "linear"
+    assert [(cell.row.name, cell.weight) for cell in second] == [("proposed", 0.5), ("proposed", 0.9)]
+    first.close()
+    (tmp_path / "linear@0.5#0.json").write_text("{}")
+    assert next(run.outstanding(options, tmp_path)).key == "linear@0.9#0"
 
 
 def test_the_page_is_that_of_the_results() -> None:

@@ -68,12 +68,12 @@ def _done(run: dict[str, object]) -> bool:
 
 
 def merge(manifest: dict[str, object], wanted: list[str], device: str, processes: int) -> None:
-    """Merge and probe the pairs, each by several processes, those of two domains layer by layer; then the summary."""
+    """Merge and probe the pairs, each by several processes, those with "layers" also by layer; then the summary."""
     pairs = [pair for pair in manifest["pairs"] if not wanted or pair["name"] in wanted]
     for pair in pairs:
         about = ["--name", pair["name"], "--a", pair["a"], "--b", pair["b"], "--device", device, *pair["options"]]
-        together([call("run", *about, "--share", f"{k + 1}/{processes}") for k in range(processes)])
-        if "--domain" not in pair["options"]:
+        together([call("run", *about)] * processes)
+        if pair.get("layers"):
             together([call("layers", *about)])
     together([call("summary", *[pair["name"] for pair in pairs])])
 

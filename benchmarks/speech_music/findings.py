@@ -80,16 +80,16 @@ def at(row: Row, weight: float | None) -> dict[str, Any] | None:
 
 
 def opening(results: dict[str, Result], mean: Result | None = None) -> str:
-    """The answer in three sentences: whether it works, with what, and what does not.
+    """The answer in a few sentences: whether it works, with what, what less learning and no merge do, what does not.
 
     Of the step that goes furthest for the first pair: of its mean over pairs of encoders, if several have it.
     """
-    first = next(iter(results.values()))
+    name, first = next(iter(results.items()))
     best = max(rows_of(first, ALIGNED), key=lambda row: row["best"]["transferred"][0])
     shared = mean and row_of(mean, best["name"])
-    if mean and shared:
-        return f"{_answer(shared)} {_with_what(mean, shared, results)} {_alone(mean)}\n"
-    return f"{_answer(best)} {_with_what(first, best, results)} {_alone(first)}\n"
+    of, row = (mean, shared) if mean and shared else (first, best)
+    said = (_answer(row), _with_what(of, row, results), _sooner(of, row), _unmerged(name, first, row), _alone(of))
+    return " ".join(filter(None, said)) + "\n"
 
 
 def _answer(row: Row) -> str:
@@ -137,14 +137,15 @@ def _with_what(result: Result, row: Row, results: dict[str, Result]) -> str:
         return f"The best alignment is {row['title']}."
     order = row["title"].split(",")[0]
     control, unsure = _than_random(result, row["family"], weight)
-    said = f"It takes {budget}, on unlabelled audio" + (f", and perhaps an alignment ({order})" if unsure else "")
-    said = said if unsure else f"It takes an alignment ({order}) and {budget}, on unlabelled audio"
     beside = rows_of(result, WITHOUT[row["family"]])
     twins = [(point["transfer"][0], twin) for twin in beside if (point := at(twin, weight))]
     if not twins:
-        return f"{said}."
+        return f"It takes an alignment ({order}) and {budget}, on unlabelled audio."
     way, twin = max(twins, key=lambda one: one[0])
     less = _less(result, row["name"], twin["name"], weight)
+    said = f"It takes an alignment ({order}) and {budget}, on unlabelled audio"
+    if unsure or less != SURELY:
+        said = f"It takes {budget}, on unlabelled audio; that it takes an alignment too ({order}) is not shown"
     if "pairs" in row:
         found = [_less(results[name], row["name"], twin["name"], weight) for name in row["pairs"]]
         less += f" ({found.count(SURELY)} of the pairs say so by themselves)"
@@ -160,6 +161,38 @@ def _than_random(result: Result, family: str, weight: float) -> tuple[str, bool]
                 sure = f"{'not ' * unsure}surely lower, by {span(one['average'])} of 1000{steps}"
                 return f"; with the units in a random order instead, the mean of the two scores is {sure}", unsure
     return "", False
+
+
+def _sooner(result: Result, row: Row) -> str:
+    """What the alignment is worth after fewer steps of healing, if the answer is about more."""
+    with_it, without = (row_of(result, name) for name in ("heal", "heal-as-is"))
+    if row["family"] != "longer" or with_it is None or without is None:
+        return ""
+    kept = [percent(point["speech"][0]) for one in (with_it, without) if (point := at(one, EQUAL))]
+    asked = ("heal", "heal-as-is", EQUAL)
+    gain = next(c["speech"] for c in result["contrasts"] if (c["row"], c["control"], c["weight"]) == asked)
+    sure = "surely less" if verdict(gain) == "better" else "not surely less"
+    return (
+        f"After {STEPS} steps of it, the aligned merge keeps {kept[0]} of the speech and the other {kept[1]}, {sure}."
+    )
+
+
+def _unmerged(name: str, result: Result, row: Row) -> str:
+    """What the learning does that the answer is about, where it is begun from one encoder."""
+    rows = {"longer": ("long-a", "long-b"), "healed": ("heal-a", "heal-b")}.get(row["family"], ())
+    points = [one["points"][0] for one in rows_of(result, rows)]
+    if len(points) < 2:
+        return ""
+    a, b = ([percent(point[key][0]) for key in ("speech", "transfer")] for point in points)
+    asked = [(row["name"], one, row["best"]["transferred_at"]) for one in rows]
+    gains = [c["average"] for c in result["contrasts"] if (c["row"], c["control"], c["weight"]) in asked]
+    least = min(gains, default=None)
+    sure = least and f"; the mean of the two scores is {'not ' * (verdict(least) != 'better')}surely lower, by "
+    return (
+        f"As much learning without a merge keeps {a[0]} of the speech and goes {a[1]} of the way where it begins at "
+        f"the speech encoder, {b[0]} and {b[1]} where it begins at the music encoder ({name})"
+        f"{f'{sure}{span(least)} of 1000 for the better' if least else ''}."
+    )
 
 
 def _less(result: Result, row: str, twin: str, weight: float) -> str:

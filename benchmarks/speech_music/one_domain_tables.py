@@ -25,12 +25,19 @@ trainings.
 """
 
 
+EARLIER = """ Measured earlier: probes fitted and tested on one split of the groups, learning and healing on 1200 s, in
+float32."""
+"""What is said of results whose `about` has "earlier": they are kept until the pair is measured again."""
+
+
 def one_domain_section(results: dict[str, Result]) -> str:
     """The tables of every pair."""
     said = [SECTION.format(names=" ".join(results), **SECONDS)]
     for name, result in results.items():
         a, b = runs(result["about"])
-        about = f"A is {a}, B is {b}. {taught((a, b))}{finding(result)}"
+        about = (
+            f"A is {a}, B is {b}. {taught((a, b))}{finding(result)}{EARLIER * result['about'].get('earlier', False)}"
+        )
         said.append(f"### {name}\n\n{about}\n\n{counted(result)}\n\n{scores(result)}\n{contrasts(result)}")
     return "\n".join(said)
 

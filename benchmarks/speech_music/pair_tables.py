@@ -78,7 +78,7 @@ def best_table(result: Result) -> str:
 
 
 def contrast_table(result: Result) -> str:
-    """Differences at equal weight."""
+    """Differences at equal weight, and from one encoder alone."""
     titles = {row["name"]: row["title"] for row in result["rows"]}
     rows = [
         [titles[one["row"]], titles[one["control"]], f"{one['weight']:g}"]

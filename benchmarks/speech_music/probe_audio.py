@@ -4,8 +4,8 @@
 
 Writes ``data/prepared/probes/<set>.npy`` (int16, clips of one length) and ``tasks.json``. An example is (clip, first
 frame, last frame, label, group, test): test examples share no group with those that a probe is fitted on, and
-intervals are made by drawing groups. `tasks.json` holds the SHA-256 of every set. Which tasks count is decided by the
-encoders: `scoring.Experiment.separating`.
+intervals are made by drawing groups. Where `test` is null, every example is tested, by a probe fitted on other groups.
+`tasks.json` holds the SHA-256 of every set. Which tasks count is decided by the encoders: `scoring.counting`.
 """
 
 from __future__ import annotations

@@ -71,17 +71,17 @@ def triad(root: int, minor: bool, rng: np.random.Generator) -> list[Note]:
 
 
 def chords() -> Made:
-    """24 triads in random voicings on 28 programs; half of the programs test."""
+    """24 triads in random voicings on 28 programs."""
     clips: Clips = []
     examples: dict[str, list[Example]] = {"chord": [], "root": [], "mode": []}
-    for k, program in enumerate(track(PROBE_PROGRAMS[1::2], description="chords")):
+    for program in track(PROBE_PROGRAMS[1::2], description="chords"):
         rng = np.random.default_rng(program)
         names = [(root, minor) for root in range(12) for minor in (False, True)]
         played = cuts(program, [triad(*name, rng) for name in names], next(iter(BANKS)))
         for audio, (root, minor) in zip(played, names, strict=True):
             labels = {"chord": f"{root}{'m' if minor else ''}", "root": str(root), "mode": str(minor)}
             for task, label in labels.items():
-                examples[task].append(whole(len(clips), CHORD_SECONDS, label, f"{program}", k % 2 == 1))
+                examples[task].append(whole(len(clips), CHORD_SECONDS, label, f"{program}"))
             clips.append(fitted(audio, CHORD_SECONDS))
     titles = {"chord": "24 chords", "root": "12 roots of chords", "mode": "major or minor"}
     return Made(clips, {task: (f"{titles[task]}, program-disjoint", "music", own) for task, own in examples.items()})
@@ -113,7 +113,7 @@ def beats() -> Made:
 
 
 def soundtracks() -> Made:
-    """Which game a crop is from; crops of half of the tracks test."""
+    """Which game a crop is from."""
     clips: Clips = []
     examples: list[Example] = []
     for game, tracks in track(soundtrack_tracks().items(), description="soundtracks"):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from benchmarks.speech_music.features import HOP, RATE, WINDOW, frame_count
 
-Example = tuple[int, int, int, str, str, bool]
-"""(clip, first frame, last frame, label, group, test)."""
+Example = tuple[int, int, int, str, str, bool | None]
+"""(clip, first frame, last frame, label, group, test); test None: by cross-validation over groups."""
 Clips = list[NDArray[np.float32]]
 
 
@@ -28,7 +28,7 @@ def fitted(audio: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
     return np.pad(audio[:length], (0, max(0, length - len(audio))))
 
 
-def whole(clip: int, seconds: float, label: str, group: str, test: bool) -> Example:
+def whole(clip: int, seconds: float, label: str, group: str, test: bool | None = None) -> Example:
     """An example that is all of a clip."""
     return clip, 0, frame_count(round(seconds * RATE)), label, group, test
 

@@ -11,48 +11,41 @@ from benchmarks.speech_music.fetch import unpack_folder
 from benchmarks.speech_music.probe_set import Clips, Example, Made, fitted, frame_span, whole
 from benchmarks.speech_music.recordings import phone_utterances, read_audio, spoken_digits
 
-PHONE_UTTERANCES, PHONE_SECONDS, PHONE_CROPS = 45, 4.0, 2
-SYLLABLES, SYLLABLE_SECONDS = 800, 0.5
+PHONE_SECONDS = 4.0
+VOICES, SYLLABLE_SECONDS = (3, 5), 0.5
 DIGIT_SECONDS = 1.0
 SPEAKER_CLIPS, SPEAKER_SECONDS = 60, 0.3
 INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
 
 
 def phones() -> Made:
-    """51 Russian phones in crops of 4 s; every third utterance tests."""
+    """51 Russian phones in crops of 4 s, as many as an utterance has."""
     clips: Clips = []
     examples: list[Example] = []
-    for index, path in enumerate(phone_utterances()[:PHONE_UTTERANCES]):
+    for path in phone_utterances():
         audio = read_audio(path)
         segments = phone_segments(path.parents[1] / "lab" / f"{path.stem}.lab")
-        for crop in range(PHONE_CROPS):
-            begin = crop * PHONE_SECONDS
-            if begin + PHONE_SECONDS > len(audio) / RATE:
-                break
+        for begin in np.arange(0, len(audio) / RATE - PHONE_SECONDS, PHONE_SECONDS):
             clips.append(fitted(audio[round(begin * RATE) :], PHONE_SECONDS))
             for start, end, phone in segments:
                 if begin <= start and end <= begin + PHONE_SECONDS:
                     span = frame_span(start - begin, end - begin, PHONE_SECONDS)
-                    examples.append((len(clips) - 1, *span, phone, path.stem, index % 3 == 2))
+                    examples.append((len(clips) - 1, *span, phone, path.stem, None))
     return Made(clips, {"phone": ("Russian phones", "speech", examples)})
 
 
 def mandarin() -> Made:
-    """Initial, final and tone of spoken syllables; half of the syllables, whatever their tone, test."""
+    """Initial, final and tone of syllables by two voices; a syllable in all its tones and by both is one group."""
     root = unpack_folder("gcin-voice") / "usr/share/gcin-voice/ogg"
-    folders = sorted(path.parent for path in root.glob("*/3.ogg"))
-    syllables = sorted({folder.name.rstrip("12345") for folder in folders})
-    np.random.default_rng(0).shuffle(syllables)
-    tested = set(syllables[::2])
-    chosen = [folders[k] for k in np.random.default_rng(1).permutation(len(folders))[:SYLLABLES]]
     clips, examples = [], {"initial": [], "final": [], "tone": []}
-    for folder in chosen:
-        syllable, tone = folder.name.rstrip("12345"), folder.name[-1] if folder.name[-1].isdigit() else "1"
+    for path in sorted(path for voice in VOICES for path in root.glob(f"*/{voice}.ogg")):
+        name = path.parent.name
+        syllable, tone = name.rstrip("12345"), name[-1] if name[-1].isdigit() else "1"
         initial = syllable[0] if syllable[0] in INITIALS else "none"
         final = syllable[initial != "none" :] or "none"
         for task, label in (("initial", initial), ("final", final), ("tone", tone)):
-            examples[task].append(whole(len(clips), SYLLABLE_SECONDS, label, syllable, syllable in tested))
-        clips.append(fitted(read_audio(folder / "3.ogg"), SYLLABLE_SECONDS))
+            examples[task].append(whole(len(clips), SYLLABLE_SECONDS, label, syllable))
+        clips.append(fitted(read_audio(path), SYLLABLE_SECONDS))
     titles = {"initial": "Mandarin initials", "final": "Mandarin finals", "tone": "Mandarin tones"}
     return Made(clips, {task: (titles[task], "speech", found) for task, found in examples.items()})
 
@@ -75,16 +68,16 @@ def digits() -> Made:
 
 
 def speakers() -> Made:
-    """Four speakers, two fish in two languages, by 0.3 s from the middle; every third recording tests."""
+    """Four speakers, two fish in two languages, by 0.3 s from the middle."""
     clips: Clips = []
     examples: list[Example] = []
     for language in ("cs", "nl"):
         root = unpack_folder(f"fillets-ng-data-{language}")
         for fish in "mv":
             paths = sorted(root.glob(f"usr/share/games/fillets-ng/sound/*/{language}/*-{fish}-*.ogg"))
-            for index, path in enumerate(paths[:: len(paths) // SPEAKER_CLIPS][:SPEAKER_CLIPS]):
+            for path in paths[:: len(paths) // SPEAKER_CLIPS][:SPEAKER_CLIPS]:
                 audio = read_audio(path)
                 group, label = f"{language}/{path.parts[-3]}/{path.stem}", f"{language} {fish}"
-                examples.append(whole(len(clips), SPEAKER_SECONDS, label, group, index % 3 == 2))
+                examples.append(whole(len(clips), SPEAKER_SECONDS, label, group))
                 clips.append(fitted(audio[len(audio) // 2 :], SPEAKER_SECONDS))
     return Made(clips, {"speaker": ("4 speakers, from 0.3 s", "speech", examples)})

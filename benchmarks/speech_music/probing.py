@@ -1,16 +1,18 @@
 """Probes a frozen encoder by SUPERB's and MARBLE's protocol: a learned weighted sum of all hidden states, a small head.
 
 SUPERB: arXiv 2105.01051; MARBLE: arXiv 2306.10548. The hidden states are averaged over an example's frames; the head
-is one linear layer. A probe seed is a random nine tenths of the training groups; the tests are always the same.
+is one linear layer. Where another bank or speaker tests, a probe seed is a random nine tenths of the training groups;
+elsewhere it is a random split of the groups in three, each tested by a probe that is fitted on the other two.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +27,15 @@ from permgraph.demo.probes import fit_head, mixed_logits
 SECONDS_AT_ONCE = 32
 ITERATIONS = 30
 KEPT = 0.9
+FOLDS = 3
 
 
 @dataclass(frozen=True)
 class Task:
-    """One classification task: examples (clip, first frame, last frame) of `clips`, a label and a group each."""
+    """One classification task: examples (clip, first frame, last frame) of `clips`, a label and a group each.
+
+    `crossed`: all examples test, by cross-validation over groups.
+    """
 
     name: str
     title: str
@@ -39,6 +45,12 @@ class Task:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     test: NDArray[np.bool_]
+    crossed: bool = False
+
+    @property
+    def fitted(self) -> int:
+        """How many examples a probe may be fitted on."""
+        return round(len(self.test) * (1 - 1 / FOLDS)) if self.crossed else int((~self.test).sum())
 
     @property
     def classes(self) -> int:
@@ -48,23 +60,32 @@ class Task:
     @property
     def chance(self) -> float:
         """Test accuracy of the most frequent training label."""
-        guess = np.bincount(self.labels[~self.test]).argmax()
+        guess = np.bincount(self.labels[~self.test | self.crossed]).argmax()
         return float((self.labels[self.test] == guess).mean())
 
 
 @cache
 def tasks(folder: Path = FOLDER) -> tuple[Task, ...]:
-    """All tasks of `tasks.json`; labels that no training example has are left out."""
+    """All tasks of `tasks.json`; labels that a probe may not have been fitted on are left out."""
     found = []
     for clips, described in json.loads((folder / "tasks.json").read_text()).items():
         for name, fields in described["tasks"].items():
-            trained = {row[3] for row in fields["examples"] if not row[5]}
-            rows = [row for row in fields["examples"] if row[3] in trained]
-            spans, test = np.array([row[:3] for row in rows]), np.array([row[5] for row in rows])
+            crossed = fields["examples"][0][5] is None
+            rows = learnable(fields["examples"], FOLDS if crossed else 1)
+            spans, test = np.array([row[:3] for row in rows]), np.array([crossed or row[5] for row in rows])
             labels, groups = (np.unique([row[k] for row in rows], return_inverse=True)[1] for k in (3, 4))
             about = (name, fields["title"], fields["domain"], clips)
-            found.append(Task(*about, spans, labels, groups, test))
+            found.append(Task(*about, spans, labels, groups, test, crossed))
     return tuple(found)
+
+
+def learnable(examples: Sequence[Sequence[Any]], least: int) -> list[Sequence[Any]]:
+    """The examples whose label so many groups have that are not for testing alone."""
+    groups: dict[str, set[str]] = {}
+    for *_, label, group, test in examples:
+        if not test:
+            groups.setdefault(label, set()).add(group)
+    return [row for row in examples if len(groups.get(row[3], ())) >= least]
 
 
 @torch.inference_mode()
@@ -96,20 +117,32 @@ def features(model: nn.Module, name: str, spans: NDArray[np.int64], fp32: bool =
     return torch.stack(pooled)
 
 
-def hits(task: Task, inputs: Tensor, seed: int) -> NDArray[np.bool_]:
-    """Which test examples a probe of this seed gets right."""
-    groups = np.unique(task.groups[~task.test])
+def splits(task: Task, seed: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Which examples a probe of this seed is fitted on, and which it is tested on; one pair for each fold."""
     rng = np.random.default_rng(seed)
+    if task.crossed:
+        fold = rng.permutation(task.groups.max() + 1)[task.groups] % FOLDS
+        yield from ((fold != k, fold == k) for k in range(FOLDS))
+        return
+    groups = np.unique(task.groups[~task.test])
     if len(groups) < 20:  # so few that leaving one out would change the task; single examples are left out
         train = ~task.test & (rng.random(len(task.test)) < KEPT)
     else:
         kept = rng.permutation(groups)[: round(KEPT * len(groups))]
         train = ~task.test & np.isin(task.groups, kept)
-    fitted = inputs[torch.from_numpy(train)]
-    mean, deviation = fitted.mean(dim=0), fitted.std(dim=0) + 1e-5
-    head = fit_head((fitted - mean) / deviation, torch.from_numpy(task.labels[train]), task.classes, ITERATIONS)
-    logits = mixed_logits((inputs[torch.from_numpy(task.test)] - mean) / deviation, *head)
-    return logits.argmax(dim=1).numpy() == task.labels[task.test]
+    yield train, task.test
+
+
+def hits(task: Task, inputs: Tensor, seed: int) -> NDArray[np.bool_]:
+    """Which test examples the probes of this seed get right."""
+    right = np.zeros(len(task.test), bool)
+    for train, test in splits(task, seed):
+        fitted = inputs[torch.from_numpy(train)]
+        mean, deviation = fitted.mean(dim=0), fitted.std(dim=0) + 1e-5
+        head = fit_head((fitted - mean) / deviation, torch.from_numpy(task.labels[train]), task.classes, ITERATIONS)
+        logits = mixed_logits((inputs[torch.from_numpy(test)] - mean) / deviation, *head)
+        right[test] = logits.argmax(dim=1).numpy() == task.labels[test]
+    return right[task.test]
 
 
 def probe(

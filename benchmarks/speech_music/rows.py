@@ -30,7 +30,7 @@ LONGER = (0.5, 0.7)
 TWO = (0.5, 0.9)
 ONE = (0.5,)
 CONTROL_SEEDS = 2
-LEARNING = Calibration("both", 1200)
+LEARNING = Calibration("both", 3600)
 """What elements are learned and merges healed on."""
 STEPS, LONG = 150, 600
 """Of learning and healing; of healing for longer."""
@@ -173,6 +173,8 @@ ROWS = (
     Row("long-random", "random valid element, healed for longer", "longer", at_random, ONE, steps=LONG),
     Row("long-learned", "every kind, learned, healed for longer", "longer", learned, LONGER, steps=LONG),
     Row("long-scratch", "random weights, healed for longer", "longer", untrained, (0.0,), steps=LONG),
+    Row("long-a", "A alone, healed for longer", "unmerged", as_it_stands, (1.0,), steps=LONG),
+    Row("long-b", "B alone, healed for longer", "unmerged", as_it_stands, (0.0,), steps=LONG),
     Row("heal-a", "A alone, healed", "unmerged", as_it_stands, (1.0,), steps=STEPS),
     Row("heal-b", "B alone, healed", "unmerged", as_it_stands, (0.0,), steps=STEPS),
     Row("scratch", "random weights, healed", "unmerged", untrained, (0.0,), steps=STEPS),

@@ -6,17 +6,21 @@
 Writes ``data/experiments/<name>/<cell>.json``: for each task and probe seed how many test examples of each group were
 right. The encoders, and both side by side, are asked every task; merges, those that tell the encoders apart. Of a pair
 of one domain (`--domain speech`), merges are asked the tasks that both encoders do, and their states are compared.
-`summary.py` makes the tables from these. Several processes may share the work: `--share 1/2`, `--share 2/2`.
+`summary.py` makes the tables from these. Several processes may do it at once: each takes rows that no other is at.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import resource
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +37,9 @@ from benchmarks.speech_music.fetch import DATA
 from benchmarks.speech_music.hearing import Together
 from benchmarks.speech_music.one_domain import opened
 from benchmarks.speech_music.pair import DEFAULT_SECONDS, Calibration, Encoders
-from benchmarks.speech_music.precision import in_bfloat16
+from benchmarks.speech_music.precision import computing, in_bfloat16
 from benchmarks.speech_music.probing import probe, tasks
-from benchmarks.speech_music.rows import LEARNING, ROWS, Cell, Move, cells
+from benchmarks.speech_music.rows import LEARNING, Cell, Move, cells
 from permgraph.demo.hearing import Heard
 
 PROBE_SEEDS = 3
@@ -61,15 +65,18 @@ def counted(model: nn.Module, options: argparse.Namespace, only: Sequence[str] =
     return {"right": found, "cpu_seconds": round(time.process_time() - before, 2)}
 
 
-def merged(pair: Encoders, moved: Mapping[str, Tensor] | pg.Alignment, cell: Cell) -> dict[str, Tensor]:
-    """A and B' at the cell's weight, healed where the row says so."""
+def merged(pair: Encoders, moved: Mapping[str, Tensor] | pg.Alignment, cell: Cell, fp32: bool) -> dict[str, Tensor]:
+    """A and B' at the cell's weight, healed where the row says so, in bfloat16 if that pays and not `fp32`."""
     heard = None if cell.row.method in FREE else list(pair.like(LAYER_CALIBRATION).batches())
     options: dict[str, Any] = {"weight": cell.weight, "method": cell.row.method, "data": heard}
     if isinstance(moved, pg.Alignment):
         state = pg.merge(pair.a, pair.b, alignment=moved, **options)
     else:
         state = pg.merge(pair.a, pair.with_weights(moved), **options)
-    return healed(pair, state, cell.row.steps) if cell.row.steps else state
+    if not cell.row.steps:
+        return state
+    with computing(next(pair.a.parameters()).device, fp32):
+        return healed(pair, state, cell.row.steps)
 
 
 def healed(pair: Encoders, state: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
@@ -79,19 +86,29 @@ def healed(pair: Encoders, state: Mapping[str, Tensor], steps: int) -> dict[str,
 
 
 def outstanding(options: argparse.Namespace, folder: Path) -> Iterator[Cell]:
-    """The cells of this process that have no file yet; looked up again before each, so that processes may overlap."""
-    k, of = map(int, options.share.split("/"))
-    rows = [row.name for row in ROWS]
-    for cell in cells(tuple(options.rows)):
-        mine = (rows.index(cell.row.name) + cell.seed) % of == k - 1
-        mine = mine and (not options.weights or cell.weight in options.weights)
-        if mine and not (folder / f"{cell.key}.json").exists():
-            yield cell
+    """The cells that have no file yet; those of a row and seed by one process, since B is moved once for them."""
+    wanted = (cell for cell in cells(tuple(options.rows)) if not options.weights or cell.weight in options.weights)
+    for (row, seed), own in groupby(wanted, lambda cell: (cell.row.name, cell.seed)):
+        with alone(folder / f"{row}#{seed}.lock") as mine:
+            yield from (cell for cell in own if mine and not (folder / f"{cell.key}.json").exists())
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[bool]:
+    """Whether no other process has the lock, which is free again when this one leaves or dies."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mine = False
+        else:
+            mine = True
+        yield mine
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """One JSON file, replaced in one move."""
-    partial = path.with_suffix(".partial")
+    """One JSON file, replaced in one move; several processes may write the same."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(content) + "\n")
     partial.replace(path)
 
@@ -109,17 +126,17 @@ def run(options: argparse.Namespace) -> None:
             write(folder / f"{name}.json", counted(model, options) | compared(model, None if name == "AB" else parents))
     asked = opened(folder).asked
     moved: dict[tuple[Move, int], Mapping[str, Tensor] | pg.Alignment] = {}
-    for cell in track(list(outstanding(options, folder)), description=options.name):
+    for cell in track(outstanding(options, folder), description=options.name, total=None):
         before, how = time.process_time(), (cell.row.move, cell.seed)
         if how not in moved:
             moved[how] = cell.row.move(pair, cell.seed)
-        model = pair.with_weights(merged(pair, moved[how], cell)).eval()
+        model = pair.with_weights(merged(pair, moved[how], cell, options.fp32)).eval()
         where = {"row": cell.row.name, "weight": cell.weight, "seed": cell.seed}
         where["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         found = counted(model, options, asked) | compared(model, parents)
         write(folder / f"{cell.key}.json", where | found | {"all_seconds": round(time.process_time() - before, 2)})
     if pair.certificates:
-        certified(pair, folder / f"certificates-{options.share.replace('/', '-')}.json")
+        certified(pair, folder / f"certificates-{os.getpid()}.json")
 
 
 def described(pair: Encoders, options: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +194,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rows", nargs="*", default=[], help="only these rows (all)")
     found.add_argument("--weights", nargs="*", type=float, default=[], help="only these weights (all)")
     found.add_argument("--tasks", nargs="*", default=[], help="only these tasks (all)")
-    found.add_argument("--share", default="1/1", help="k/n: the k-th of n processes that share the rows")
     found.add_argument("--calibration-seconds", type=int, default=DEFAULT_SECONDS)
     found.add_argument("--probe-seeds", type=int, default=PROBE_SEEDS)
     found.add_argument(

@@ -40,6 +40,7 @@ CONTRASTS = (
     ("long", "long-as-is"),
     ("long", "long-random"),
     ("long", "long-learned"),
+    *((row, f"{row}-{side}") for row in ("heal", "long") for side in "ab"),
     ("heal-heard", "heal"),
     *(
         (other, "proposed")
@@ -54,7 +55,10 @@ CONTRASTS = (
         )
     ),
 )
-"""What is held against what at equal weights: alignment against none, and larger groups against permutations."""
+"""What is held against what at equal weights: alignment against none, larger groups against permutations, and a merge
+against either encoder alone, at its own weight."""
+ALONE = {row.name: row.weights[0] for row in ROWS if row.family == "unmerged"}
+"""Rows without a merge -> A's share."""
 CPU = {"cpu_minutes": "cpu_seconds", "all_minutes": "all_seconds"}
 """What is summed over the merged models: of probing, and of aligning, merging, learning and probing."""
 Draws = NDArray[np.float64]
@@ -206,8 +210,8 @@ class Experiment:
         return weights[at[0]], found
 
     def difference(self, row: str, other: str, weight: float) -> Tree:
-        """A row minus another at the same weight."""
-        own, beside = (self.scores(self.cells[name, weight]) for name in (row, other))
+        """A row minus another at the same weight, or minus one encoder."""
+        own, beside = (self.scores(self.cells[one]) for one in ((row, weight), (other, ALONE.get(other, weight))))
         return {score: own[score] - beside[score] for score in own}
 
     def _stacked(self, row: str, weights: Sequence[float] | None) -> dict[str, Draws]:
@@ -229,11 +233,11 @@ class Experiment:
         return {"name": name, "points": points, "best": best}
 
     def contrasts(self) -> list[dict[str, Any]]:
-        """At every weight, an aligned row minus a control."""
+        """At every weight, a row minus a control."""
         found = []
         for row, control in CONTRASTS:
             for weight in sorted(w for name, w in self.cells if name == row):
-                if (control, weight) in self.cells:
+                if (control, ALONE.get(control, weight)) in self.cells:
                     differences = intervals(self.difference(row, control, weight))
                     found.append({"row": row, "control": control, "weight": weight, **differences})
         return found
@@ -262,7 +266,7 @@ class Experiment:
         }
 
     def _task(self, task: Task) -> dict[str, Any]:
-        counts = {"classes": task.classes, "tested": int(task.test.sum()), "fitted": int((~task.test).sum())}
+        counts = {"classes": task.classes, "tested": int(task.test.sum()), "fitted": task.fitted}
         about = {"name": task.name, "title": task.title, "domain": task.domain, "apart": self.apart[task.name]}
         about |= {"better": self.better[task.name], "counts": self.better[task.name] == task.domain}
         return about | counts | {"groups": len(np.unique(task.groups[task.test])), "chance": round(task.chance, 4)}

@@ -18,7 +18,8 @@ class Heard:
     """1 - R² of both parents' hidden states as a linear function of the merge's, mean over layers.
 
     The linear function is that of least squares with a ridge, solved anew on each batch, so that the loss is small
-    where a linear probe of the merge can tell what a probe of either parent can. Targets have unit variance.
+    where a linear probe of the merge can tell what a probe of either parent can. Targets have unit variance. Solved in
+    float32, also where the encoders run in less by `torch.autocast`.
     """
 
     parents: tuple[nn.Module, nn.Module]
@@ -27,9 +28,11 @@ class Heard:
 
     def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Tensor:
         """The loss of a merge's outputs on a batch."""
-        own = [standardised(states) for states in outputs.hidden_states]
-        losses = [unexplained(x, y) for x, y in zip(own, self.targets(batch), strict=True)]
-        return torch.stack(losses).mean()
+        targets = self.targets(batch)
+        with torch.autocast(targets[0].device.type, enabled=False):
+            own = [standardised(states) for states in outputs.hidden_states]
+            losses = [unexplained(x, y) for x, y in zip(own, targets, strict=True)]
+            return torch.stack(losses).mean()
 
     def targets(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """[batch * time, 2 * channels] of each layer, computed once for each batch."""
@@ -43,8 +46,8 @@ class Heard:
 
 
 def standardised(states: Tensor) -> Tensor:
-    """[batch, time, channels] -> [batch * time, channels] of mean 0 and variance 1."""
-    rows = states.flatten(0, 1)
+    """[batch, time, channels] -> [batch * time, channels] of mean 0 and variance 1, in float32."""
+    rows = states.flatten(0, 1).float()
     return (rows - rows.mean(0)) / (rows.std(0) + 1e-5)
 
 
