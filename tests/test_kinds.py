@@ -143,6 +143,11 @@ def test_an_explanation_names_the_kind_of_each_group() -> None:
     assert "a different invertible map for every index of heads" in text
 
 
+def test_an_explanation_of_a_single_unit_speaks_of_its_sign() -> None:
+    spec = pg.derive(nn.LSTM(3, 4).eval(), (torch.randn(5, 2, 3),), kinds="signed", outputs="free")
+    assert "a different sign for every index of" in str(spec.explain(("weight_hh_l0", 0)))
+
+
 class Parts(nn.Module):
     """A layer whose weight has a norm of its own, read in two parts that are treated apart."""
 

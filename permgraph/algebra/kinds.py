@@ -80,7 +80,8 @@ class Facts:
         covers: the kinds just below it.
         symbol: the group of n units in symbols.
         dimension: of the group of n units, 0 where it is discrete.
-        change: one of its elements, in a word.
+        change: one of its elements, in words.
+        alone: one of its elements where there is a single unit.
         allowed: what the group allows, in words.
         bound: what an operation does that allows no larger kind.
         draw: random matrices [..., n, n] of a generator and a shape [..., n]; None if the kind permutes units.
@@ -91,7 +92,8 @@ class Facts:
     covers: tuple[Kind, ...]
     symbol: str = ""
     dimension: Callable[[int], int] = lambda n: 0
-    change: str = "permutation with its factors"
+    change: str = ""
+    alone: str = "factor"
     allowed: str = ""
     bound: str = ""
     draw: Callable[[np.random.Generator, Sequence[int]], Numbers] | None = None
@@ -107,11 +109,20 @@ FACTS = {
         allowed="permutations",
         bound="treats its units alike and no more",
     ),
-    Kind.SIGNED: Facts((Kind.PERMUTATION,), symbol="± Sym({n})", allowed="signs", bound="passes on signs and no more"),
+    Kind.SIGNED: Facts(
+        (Kind.PERMUTATION,),
+        symbol="± Sym({n})",
+        change="permutation with signs",
+        alone="sign",
+        allowed="signs",
+        bound="passes on signs and no more",
+    ),
     Kind.SCALED: Facts(
         (Kind.PERMUTATION,),
         symbol="R⁺ wr Sym({n})",
         dimension=lambda n: n,
+        change="permutation with positive scales",
+        alone="positive factor",
         allowed="positive scales",
         bound="passes on positive scales and no more",
     ),
@@ -119,6 +130,7 @@ FACTS = {
         (Kind.SIGNED, Kind.SCALED),
         symbol="R* wr Sym({n})",
         dimension=lambda n: n,
+        change="permutation with signs and scales",
         allowed="signs and scales",
         bound="passes on signs and scales and no more",
     ),
@@ -137,6 +149,7 @@ FACTS = {
         symbol="O({n})",
         dimension=lambda n: n * (n - 1) // 2,
         change="rotation",
+        alone="sign",
         allowed="rotations",
         bound="takes its norm, which rotations keep",
         draw=matrices.draw_orthogonal,

@@ -143,7 +143,8 @@ def _where(spec: PermutationSpec, axis: Axis, group: PermutationGroup) -> str:
 def _dependence(spec: PermutationSpec, group: PermutationGroup) -> list[str]:
     if not group.depends_on:
         return []
-    change, lower = group.facts.change, ", ".join(group.depends_on)
+    change = group.facts.alone if group.size == 1 else group.facts.change
+    lower = ", ".join(group.depends_on)
     return [
         f"    a different {change} for every index of {lower}: these units occur in no",
         "    tensor and no operation without that index, so this is a change of variables",
