@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from folders import bert
-from pairs import mlp, vectors
+from pairs import mlp, spread, vectors
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import permgraph as pg
 from permgraph.errors import CheckpointError, SpecMismatchError
@@ -28,6 +28,8 @@ def pair(tmp_path_factory):
 def test_a_merge_loads_as_its_model_does(pair, tmp_path):
     a, b, alignment = pair
     merged = pg.merge(a, b, alignment=alignment)
+    assert pg.fidelity(merged, a, b, [a.kwargs]).merge < 1
+    assert pg.heal(merged, a, b, [a.kwargs], steps=1).keys() == merged.keys()
     out = pg.save(tmp_path / "out", merged, a, alignment=alignment, dtype="float32")
     found = AutoModel.from_pretrained(out).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in merged.items())
@@ -43,6 +45,21 @@ def test_dtype_and_config_are_those_of_the_files(pair, tmp_path):
     out = pg.save(tmp_path / "out", alignment.state_dict, a)
     assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {a.stored.dtype}
     assert json.loads((out / "config.json").read_text())["dtype"] == str(a.stored.dtype).removeprefix("torch.")
+
+
+def test_what_a_merge_unties_is_not_tied_in_the_config(tmp_path):
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=23, n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    a, b = (spread(GPT2LMHeadModel(config), seed) for seed in range(2))  # norms away from 1
+    alignment = pg.align(a, b, kwargs={"input_ids": torch.arange(6)[None]}, kinds="all")
+    merged = pg.merge(a, b, alignment=alignment)
+    out = pg.save(tmp_path / "out", merged, a, alignment=alignment)
+    assert a.config.tie_word_embeddings
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    found = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in merged.items())
+    kept = pg.save(tmp_path / "kept", a.state_dict(), a)
+    assert json.loads((kept / "config.json").read_text())["tie_word_embeddings"] is True
 
 
 def test_a_module_of_ones_own(tmp_path):

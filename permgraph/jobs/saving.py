@@ -13,12 +13,13 @@ from permgraph.checkpoints.model_card import home_of, shared_licence
 from permgraph.checkpoints.sharding import MAX_SHARD_BYTES, Storage, bytes_of, dtype_of
 from permgraph.checkpoints.writing import write_merged
 from permgraph.errors import SpecMismatchError
-from permgraph.jobs.folder import storage_of
+from permgraph.jobs.folder import storage_of, untied_config
 from permgraph.jobs.record import certified, origin
 from permgraph.jobs.session import Session
 from permgraph.matching.alignment import Alignment
 from permgraph.models.loaded import LoadedModel
 from permgraph.models.saved_form import saved_form
+from permgraph.symmetry.derivation.folding import came_apart
 from permgraph.wording import shortened
 
 
@@ -36,7 +37,8 @@ def save(
     """load(save(folder, state_dict, like)) computes what `like` computes with the weights `state_dict`.
 
     The folder has the weights as safetensors, the config of `like`, its processor files where it was loaded from a
-    folder, a model card and `permgraph.json`. It is written completely or not at all.
+    folder, a model card and `permgraph.json`. It is written completely or not at all. Where `state_dict` unties what
+    `like` ties, the config says so.
 
     Args:
         folder: where to write; absent or empty.
@@ -63,7 +65,7 @@ def save(
         folder,
         _saved(state_dict, module, loaded),
         report=_report(loaded, alignment),
-        config=config if isinstance(config, Mapping) or hasattr(config, "to_json_string") else None,
+        config=untied_config(config, came_apart(module, state_dict)) if _is_config(config) else None,
         architecture=type(module).__name__,
         home=home_of(type(module)),
         source=None if loaded is None else loaded.folder,
@@ -73,6 +75,10 @@ def save(
         inputs=[] if loaded is None or loaded.folder is None else [loaded.folder],
         storage=storage,
     )
+
+
+def _is_config(config: Any) -> bool:
+    return isinstance(config, Mapping) or hasattr(config, "to_json_string")
 
 
 def _saved(state_dict: Mapping[str, Tensor], module: nn.Module, loaded: LoadedModel | None) -> Mapping[str, Tensor]:

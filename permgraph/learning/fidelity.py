@@ -19,6 +19,7 @@ from permgraph.errors import CalibrationError, OptionError
 from permgraph.learning.heal import parents_of
 from permgraph.learning.objective import Objective
 from permgraph.progress import with_bar
+from permgraph.tracing.loaded import Loaded
 from permgraph.tracing.run import Runner
 
 ROUNDING = 1e-13
@@ -62,8 +63,8 @@ class Fidelity:
 @with_bar
 def fidelity(
     state_dict: Mapping[str, Tensor],
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
     data: Iterable[Any],
     *,
     weight: float = 0.5,
@@ -76,7 +77,7 @@ def fidelity(
 
     Args:
         state_dict: the merge.
-        model_a: a parent, in eval mode; neither is changed.
+        model_a: a parent, in eval mode, or what `load` returned of it; neither is changed.
         model_b: the other parent, unmoved or moved: its outputs must mean the same.
         data: unlabelled batches, as for `align`: inputs as in use, or those of `synthetic`; random ones tell little.
         weight: λ, A's share.

@@ -19,6 +19,7 @@ from permgraph.learning.descent import descend
 from permgraph.learning.objective import Loss
 from permgraph.progress import with_bar
 from permgraph.symmetry.derivation.folding import came_apart, separated
+from permgraph.tracing.loaded import Loaded
 from permgraph.wording import few
 
 RATE = 1e-3
@@ -28,8 +29,8 @@ RATE = 1e-3
 @with_bar
 def heal(
     state_dict: Mapping[str, Tensor],
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | Loaded,
+    model_b: nn.Module | Loaded,
     data: Iterable[Any],
     *,
     steps: int,
@@ -48,7 +49,7 @@ def heal(
 
     Args:
         state_dict: the merge to begin with.
-        model_a: a parent, in eval mode; neither is changed.
+        model_a: a parent, in eval mode, or what `load` returned of it; neither is changed.
         model_b: the other parent, unmoved or moved: its outputs must mean the same.
         data: unlabelled batches, as for `align`.
         steps: how many batches are learned from.
@@ -105,7 +106,7 @@ def healed(
     return done
 
 
-def parents_of(state_dict: Mapping[str, Tensor], model_a: nn.Module, model_b: nn.Module) -> Models:
+def parents_of(state_dict: Mapping[str, Tensor], model_a: nn.Module | Loaded, model_b: nn.Module | Loaded) -> Models:
     """Both models, untied where a merge of them is; raises the errors of `heal`."""
     models = Models.of((model_a, model_b))
     require_pair(models.states[0], state_dict)
