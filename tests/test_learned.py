@@ -83,5 +83,5 @@ def test_what_cannot_be_learned_is_refused() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 2)).eval()
     with pytest.raises(pg.OptionError, match="or, where that is what you gave, another method"):
         pg.align(net, net, [torch.randn(32, 4)], kinds="all", method="learned")
-    with pytest.raises(pg.OptionError, match="start is an alignment or an element of the group, not int"):
+    with pytest.raises(pg.OptionError, match="start is an alignment, or an element of the group, not 3"):
         aligned(pair, start=3)

@@ -97,7 +97,5 @@ def _best(
 
 def _element(start: Any) -> Mapping[str, Any]:
     """The element of an alignment, or one given as it is."""
-    found = getattr(start, "permutations", start)
-    if not isinstance(found, Mapping):
-        raise OptionError(f"start is an alignment or an element of the group, not {type(start).__name__}")
+    found: Mapping[str, Any] = getattr(start, "permutations", start)
     return found
