@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import permgraph as pg
 from permgraph.merging.registry import merge_method
+from permgraph.plugins import Registered
 
 IDS = torch.arange(24).reshape(4, 6) % 11
 
@@ -105,7 +106,6 @@ def test_models_matched_in_all_kinds_keep_their_functions_in_a_merge_of_many(tie
     assert replace(placed[1]).certificate
 
 
-@merge_method("the base")
 def the_base(tensors: Any, shares: Any, *, base: Any = None) -> Tensor:
     """What differences to the base would be added to."""
     found: Tensor = base
@@ -113,7 +113,8 @@ def the_base(tensors: Any, shares: Any, *, base: Any = None) -> Tensor:
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_the_norms_of_a_base_are_folded_as_those_of_the_models(many: bool) -> None:
+def test_the_norms_of_a_base_are_folded_as_those_of_the_models(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(merge_method._known, "the base", Registered("the base", the_base))
     base, a, b = (words(seed, gains=True) for seed in (1, 2, 3))
     if many:
         placed = pg.match_many([a, b], args=(IDS,), kinds="all")
