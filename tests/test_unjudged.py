@@ -12,6 +12,8 @@ from commands import run
 from pairs import spread
 from torch import Tensor, nn
 
+import permgraph as pg
+
 
 class Net(nn.Module):
     def __init__(self, seed: int, classes: int = 4, *, barred: bool = False, chosen: bool = False) -> None:
@@ -96,3 +98,14 @@ def test_a_merge_by_shares_is_measured_by_the_default_share(tmp_path: Path) -> N
         json.loads((tmp_path / out / "permgraph.json").read_text())["merge"]["fidelity"] for out in ("one", "other")
     )
     assert one == other
+
+
+def test_outputs_that_are_not_finite_are_not_compared() -> None:
+    class Logarithm(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = super().forward(x).log()
+            return y
+
+    first, second = (spread(Logarithm(seed), seed) for seed in (1, 2))
+    with pytest.raises(pg.CalibrationError, match="not finite and cannot be compared"):
+        pg.fidelity(first.state_dict(), first, second, images())
