@@ -158,8 +158,8 @@ def _than_random(result: Result, family: str, weight: float) -> tuple[str, bool]
         for one in result.get("contrasts", ()):
             if (one["row"], one["control"], one["weight"]) == (*asked, weight):
                 unsure = verdict(one["average"]) != "better"
-                sure = f"{'not ' * unsure}surely lower, by {span(one['average'])} of 1000{steps}"
-                return f"; with the units in a random order instead, the mean of the two scores is {sure}", unsure
+                said = f"; with the units in a random order instead, {_lower(one['average'])}{steps}"
+                return said, unsure
     return "", False
 
 
@@ -186,13 +186,17 @@ def _unmerged(name: str, result: Result, row: Row) -> str:
     a, b = ([percent(point[key][0]) for key in ("speech", "transfer")] for point in points)
     asked = [(row["name"], one, row["best"]["transferred_at"]) for one in rows]
     gains = [c["average"] for c in result["contrasts"] if (c["row"], c["control"], c["weight"]) in asked]
-    least = min(gains, default=None)
-    sure = least and f"; the mean of the two scores is {'not ' * (verdict(least) != 'better')}surely lower, by "
+    better = f"; in the better of these cases {_lower(min(gains), ' than after the merge')}" if gains else ""
     return (
         f"As much learning without a merge keeps {a[0]} of the speech and goes {a[1]} of the way where it begins at "
-        f"the speech encoder, {b[0]} and {b[1]} where it begins at the music encoder ({name})"
-        f"{f'{sure}{span(least)} of 1000 for the better' if least else ''}."
+        f"the speech encoder, {b[0]} and {b[1]} where it begins at the music encoder ({name}){better}."
     )
+
+
+def _lower(gain: Sequence[float], than: str = "") -> str:
+    """Whether the mean of both scores is surely lower, from how much higher it is elsewhere."""
+    sure = verdict(gain) == "better"
+    return f"the mean of the two scores is {'' if sure else 'not '}surely lower{than}, by {span(gain)} of 1000"
 
 
 def _less(result: Result, row: str, twin: str, weight: float) -> str:

@@ -61,8 +61,9 @@ INTRODUCTION = """## What was run
 A is the speech encoder, B the music encoder, `weight` A's share: 0.9 is the headline of arXiv 2506.11403. B is moved by
 an element of the verified group (or by a control), merged with A, frozen and probed: a learned weighted sum of all
 hidden states, averaged over an example's frames, and one linear layer. A probe is fitted {probe_seeds} times, each time
-on other groups: where another bank or speaker tests, without a random tenth of its training groups; elsewhere the
-groups are dealt into three folds at random, and each is tested by a probe that is fitted on the other two.
+on other groups. Where the test side is fixed (another bank or speaker, other pitches, other tracks), a random tenth of
+the training groups is left out; elsewhere the groups are dealt into three folds at random, and each is tested by a
+probe that is fitted on the other two.
 
 **Which tasks count** is decided before any merge: a speech task where A is better than B, a music task where B is
 better than A, by an interval of the difference that excludes 0, and better than chance by another. **Speech**: 1000 ×

@@ -1,7 +1,7 @@
 """Probes a frozen encoder by SUPERB's and MARBLE's protocol: a learned weighted sum of all hidden states, a small head.
 
 SUPERB: arXiv 2105.01051; MARBLE: arXiv 2306.10548. The hidden states are averaged over an example's frames; the head
-is one linear layer. Where another bank or speaker tests, a probe seed is a random nine tenths of the training groups;
+is one linear layer. Where the test side is fixed, a probe seed is a random nine tenths of the training groups;
 elsewhere it is a random split of the groups in three, each tested by a probe that is fitted on the other two.
 """
 

@@ -131,7 +131,12 @@ def place_models(models: Models, data: Iterable[Any] | None = None, **asked: Any
     )
 
 
+def foldable_of(permutations: Sequence[Mapping[str, Any]]) -> Foldable | None:
+    """The norms that were folded where these were found; None if none were."""
+    return next((one.foldable for one in permutations if isinstance(one, Placement)), None)
+
+
 def as_matched(states: Sequence[State], permutations: Sequence[Mapping[str, Any]]) -> list[State]:
     """The weights of models as they were matched: with their norms folded where the kinds ask for it."""
-    known = next((one.foldable for one in permutations if isinstance(one, Placement)), None)
+    known = foldable_of(permutations)
     return list(states) if known is None else [fold.state_dict for fold in known.folded(states)]

@@ -14,7 +14,7 @@ from permgraph.comparing.models import Models
 from permgraph.errors import OptionError, SpecMismatchError
 from permgraph.matching.borders import Borders
 from permgraph.matching.fitting import fitted_models
-from permgraph.matching.many import Placement, as_matched
+from permgraph.matching.many import Placement, as_matched, foldable_of
 from permgraph.merging.owners import Owners, with_base
 from permgraph.merging.tensors import TensorMerge
 from permgraph.symmetry.elements.parts import Index
@@ -82,8 +82,7 @@ def merged(
 ) -> Mapping[str, Tensor]:
     """`merge_many` of state dicts; of those that are read on demand, each tensor is merged when it is asked for."""
     shares = _shares(weights, len(states))
-    foldable = next((one.foldable for one in permutations if isinstance(one, Placement)), None)
-    merge = TensorMerge.of(method, states, base, options).folded(foldable)
+    merge = TensorMerge.of(method, states, base, options).folded(foldable_of(permutations))
     if len(permutations) != len(states):
         raise SpecMismatchError(f"{len(permutations)} permutations for {len(states)} models: give one for each")
     known = spec or next((p.spec for p in permutations if isinstance(p, Placement)), None)
